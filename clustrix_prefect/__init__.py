@@ -1,0 +1,1 @@
+"""Prefect flows whose tasks run on the clusters you already have."""

@@ -1,0 +1,200 @@
+"""Every exception this package raises, with what happened and what to do.
+
+Three families, so that flows can tell them apart:
+
+* `ConfigurationError`: something is wrong before anything was submitted.
+* `ConnectionFailed`: the cluster cannot be reached, or refuses us.
+* `InfrastructureError`: a call was submitted and the cluster, not the task, failed it.
+
+An exception that the task itself raised is none of these: it arrives as what it was
+(see `clustrix_prefect.packaging.results`), or as `RemoteTaskError` when its class cannot
+be rebuilt here.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ClusterError(Exception):
+    """Root of this package's exceptions.
+
+    Args:
+        what: One sentence: what happened.
+        remedy: One sentence: what to do about it.
+    """
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(what, remedy)
+        self.what = what
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.remedy}".strip()
+
+
+# --- before anything is submitted ---------------------------------------------------------
+
+
+class ConfigurationError(ClusterError):
+    """A block, a resource or an argument is wrong."""
+
+
+class InvalidResources(ConfigurationError, ValueError):
+    """A field of `resources(...)` has a value that no cluster could use."""
+
+
+class TaskNotSupported(ConfigurationError, TypeError):
+    """A task of this kind cannot run far away (a generator task, for instance)."""
+
+
+class NotPortable(ConfigurationError):
+    """A function, an argument or a result cannot travel."""
+
+
+class PythonVersionMismatch(NotPortable):
+    """The far side has no Python that can run this call."""
+
+
+# --- reaching the cluster -----------------------------------------------------------------
+
+
+class ConnectionFailed(ClusterError, ConnectionError):
+    """The cluster cannot be reached."""
+
+
+class HostKeyRefused(ConnectionFailed):
+    """The host's key is unknown or has changed."""
+
+
+class AuthenticationFailed(ConnectionFailed):
+    """The host refused every way to log in."""
+
+
+class LoginInterrupted(ConnectionFailed):
+    """The login shell ended, or printed something else, before our program started."""
+
+
+class ConnectionLost(ConnectionFailed):
+    """An open connection broke and could not be re-opened."""
+
+
+class AgentError(ClusterError):
+    """The far side could not do what it was asked (a full disk, a read-only home)."""
+
+
+# --- a call that was submitted and did not come back ---------------------------------------
+
+
+class InfrastructureError(ClusterError):
+    """The cluster failed a call; the task's own code is not to blame.
+
+    Attributes:
+        job_id: The scheduler's id of the job, or None where there is no scheduler.
+        node: The host that ran it, where known.
+        exit_code: The worker's exit status, or minus the signal that ended it.
+        stderr_tail: The last lines that the job wrote to its standard error.
+        requeue: Whether the same call may be submitted again without asking the task's
+            `retries`.
+    """
+
+    requeue: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        what: str,
+        remedy: str = "",
+        *,
+        job_id: str | None = None,
+        node: str | None = None,
+        exit_code: int | None = None,
+        stderr_tail: str = "",
+    ) -> None:
+        super().__init__(what, remedy)
+        self.job_id = job_id
+        self.node = node
+        self.exit_code = exit_code
+        self.stderr_tail = stderr_tail
+
+    def __str__(self) -> str:
+        facts = [
+            f"job {self.job_id}" if self.job_id else "",
+            f"on {self.node}" if self.node else "",
+            f"exit code {self.exit_code}" if self.exit_code is not None else "",
+        ]
+        where = ", ".join(fact for fact in facts if fact)
+        text = f"{self.what} {self.remedy}".strip()
+        return f"{text} ({where})" if where else text
+
+
+class TimeLimitExceeded(InfrastructureError):
+    """The job ran into its time limit."""
+
+
+class OutOfMemory(InfrastructureError):
+    """The job used more memory than it asked for."""
+
+
+class JobCancelled(InfrastructureError):
+    """Somebody else cancelled the job."""
+
+
+class NodeFailure(InfrastructureError):
+    """The node died under the job."""
+
+    requeue = True
+
+
+class Preempted(InfrastructureError):
+    """The scheduler took the job's resources away."""
+
+    requeue = True
+
+
+class JobLost(InfrastructureError):
+    """The scheduler no longer knows the job and there is no result."""
+
+    requeue = True
+
+
+class WorkerFailed(InfrastructureError):
+    """The job ended without a result: killed by a signal, or a crash of the interpreter."""
+
+
+class WorkerNotStarted(InfrastructureError):
+    """The job ran but the worker in it did not start (no such Python, a missing module)."""
+
+
+class SubmissionRefused(InfrastructureError):
+    """The scheduler will not take the job, now or later."""
+
+
+class QueueTimeout(InfrastructureError):
+    """The call waited in the queue for longer than `queue_timeout`."""
+
+
+class TamperedResult(InfrastructureError):
+    """A result's signature does not fit, so it was not opened."""
+
+
+class ResultNotPortable(InfrastructureError):
+    """The task ran, but what it returned cannot travel back."""
+
+
+class RemoteTaskError(Exception):
+    """The task raised an exception whose class cannot be rebuilt here.
+
+    Args:
+        type_name: The qualified name of the exception's class.
+        text: What `str()` of it gave far away.
+        traceback: The far side's traceback, as text.
+    """
+
+    def __init__(self, type_name: str, text: str, traceback: str = "") -> None:
+        super().__init__(type_name, text, traceback)
+        self.type_name = type_name
+        self.text = text
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.text}"
