@@ -1,0 +1,1 @@
+"""How a cluster is reached: one module a way."""

@@ -1,0 +1,57 @@
+"""What a way to reach a cluster must be able to do: start a program there and talk to it.
+
+Everything else (files, jobs, logs) is done by the program that is started.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Channel(Protocol):
+    """The standard streams of one running far program."""
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes of its standard output: at least one, or b"" at its end."""
+        ...
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Hand all of `data` to its standard input. Called from one thread only.
+
+        Raises:
+            OSError: The program, or the way to it, is gone.
+        """
+        ...
+
+    def stderr_tail(self) -> str:
+        """The last few kilobytes that it wrote to its standard error."""
+        ...
+
+    def exit_status(self) -> int | None:
+        """Its exit status (minus the signal that ended it), or None while it runs."""
+        ...
+
+    def close(self) -> None:
+        """End the conversation, from any thread: a blocked `read` or `write` returns."""
+        ...
+
+
+class Connection(Protocol):
+    """A way to one host, open until it is closed."""
+
+    @property
+    def description(self) -> str:
+        """Where this leads, for people: "this machine", "alice@ndoli:22"."""
+        ...
+
+    def start(self, command: str) -> Channel:
+        """Run one command line through the far login shell.
+
+        Raises:
+            ConnectionLost: The connection is no longer there.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close the connection and every channel on it."""
+        ...

@@ -1,0 +1,86 @@
+"""This machine, reached as if it were another one."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import threading
+
+from clustrix_prefect.connections.connection import Channel
+from clustrix_prefect.connections.tail import Tail
+from clustrix_prefect.errors import ConnectionLost
+
+
+class LocalChannel:
+    """A program on this machine, in a session of its own.
+
+    The new session keeps a Ctrl-C at the terminal from reaching the far side: the flow
+    decides what becomes of its calls. Its standard streams are a socket, as under sshd:
+    unlike a pipe, a socket can be shut down under a thread that is blocked on it.
+    """
+
+    def __init__(self, command: str) -> None:
+        self._socket, far_end = socket.socketpair()
+        with far_end:
+            self._process: subprocess.Popen[bytes] = subprocess.Popen(
+                ["/bin/sh", "-c", command],
+                stdin=far_end.fileno(),
+                stdout=far_end.fileno(),
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                bufsize=0,
+            )
+        self._tail = Tail()
+        threading.Thread(target=self._drain_stderr, name="clustrix-stderr", daemon=True).start()
+
+    def _drain_stderr(self) -> None:
+        """Keep the program from blocking on its standard error, then reap it."""
+        stderr = self._process.stderr
+        assert stderr is not None
+        with stderr:
+            while data := stderr.read(4096):
+                self._tail.append(data)
+        self._process.wait()
+
+    def read(self, size: int) -> bytes:
+        try:
+            return self._socket.recv(size)
+        except OSError:  # closed here, or reset by a program that left input unread
+            return b""
+
+    def write(self, data: bytes | memoryview) -> None:
+        self._socket.sendall(data)
+
+    def stderr_tail(self) -> str:
+        return self._tail.text()
+
+    def exit_status(self) -> int | None:
+        return self._process.poll()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # the program has gone already
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+
+class LocalConnection:
+    """Runs programs on this machine."""
+
+    description = "this machine"
+
+    def __init__(self) -> None:
+        self._channels: list[Channel] = []
+        self._closed = False
+
+    def start(self, command: str) -> Channel:
+        if self._closed:
+            raise ConnectionLost("The connection to this machine was closed.")
+        channel = LocalChannel(command)
+        self._channels.append(channel)
+        return channel
+
+    def close(self) -> None:
+        self._closed = True
+        while self._channels:
+            self._channels.pop().close()
