@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -171,7 +172,8 @@ class Resources(BaseModel):
 
 _current: ContextVar[Resources] = ContextVar("clustrix_prefect_resources", default=Resources())  # noqa: B039 (frozen)
 
-_ATTRIBUTE = "__clustrix_resources__"
+# Not an attribute of the function: that would travel to the cluster with it.
+_declared: WeakKeyDictionary[Callable[..., Any], Resources] = WeakKeyDictionary()
 
 
 class resources:
@@ -201,7 +203,7 @@ class resources:
         self._tokens: list[Any] = []
 
     def __call__(self, function: _F) -> _F:
-        setattr(function, _ATTRIBUTE, self._resources)
+        _declared[function] = self._resources
         return function
 
     def __enter__(self) -> Resources:
@@ -215,5 +217,4 @@ class resources:
 
 def current_resources(function: Callable[..., Any], defaults: Resources) -> Resources:
     """What a call of this function gets, submitted here and now."""
-    declared = cast("Resources", getattr(function, _ATTRIBUTE, Resources()))
-    return defaults.merged(declared).merged(_current.get())
+    return defaults.merged(_declared.get(function, Resources())).merged(_current.get())

@@ -87,9 +87,17 @@ class TryLater(Exception):
 
 
 class Scheduler(Protocol):
-    """A kind of batch system."""
+    """A kind of batch system.
+
+    Attributes:
+        name: For people: "SLURM".
+        index_variable: The environment variable that tells an array element its index.
+        default_array_size: Elements in one array where the site does not say.
+    """
 
     name: str
+    index_variable: str
+    default_array_size: int
 
     def job_script(self, spec: JobSpec) -> str:
         """The script to submit, as text."""

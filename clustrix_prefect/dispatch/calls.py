@@ -1,0 +1,179 @@
+"""One call of a task's function, on its way to a cluster and back."""
+
+from __future__ import annotations
+
+import base64
+import enum
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextvars import Context
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from clustrix_prefect.engine import CallRaised, CallReturned, CallStarted, Event
+from clustrix_prefect.packaging import signing
+from clustrix_prefect.packaging.identity import digest
+from clustrix_prefect.resources import Resources
+
+# Payloads up to this many bytes travel inside the call itself, not as blobs of the store.
+INLINE_BYTES = 16 * 1024
+
+
+class CallState(enum.Enum):
+    """Where a call is, as its flow's progress counts it."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self not in (CallState.QUEUED, CallState.RUNNING)
+
+
+@dataclass(frozen=True)
+class Package:
+    """What travels: the function, its arguments, and hashes that name both in any process."""
+
+    bundle: bytes
+    bundle_sha256: str
+    function_identity: str
+    payload: bytes
+    payload_sha256: str
+    arguments_identity: str
+
+
+@dataclass(eq=False)
+class Call:
+    """A call and what is known of it.
+
+    Attributes:
+        task_key: The task's key: which function of which file.
+        task_name: The task's name, for people.
+        task_run_id: The task run that this call belongs to.
+        task_run_name: The run's name, for people.
+        package: What travels.
+        resources: What it gets.
+        context: What `prefect.runtime` and the loggers far away know of the run.
+        timeout_seconds: The task's own limit, from the worker's start.
+        post: Tells the task run's engine what happened.
+        logger: The task run's logger.
+        log_context: The `contextvars` in which its lines are logged.
+        ordinal: Which one this is among equal calls of the same flow run.
+        attempt: Counts submissions, from 0.
+    """
+
+    task_key: str
+    task_name: str
+    task_run_id: str
+    task_run_name: str
+    package: Package
+    resources: Resources
+    context: dict[str, Any]
+    timeout_seconds: float | None
+    post: Callable[[Event], None]
+    logger: logging.LoggerAdapter[Any]
+    log_context: Context
+    ordinal: int = 0
+    attempt: int = 0
+    requeues: int = 0
+    id: str = ""
+    key: bytes = b""
+    state: CallState = CallState.QUEUED
+    batch: str | None = None
+    job_id: str | None = None
+    job: str | None = None
+    queue_reason: str = ""
+    submitted_at: float = field(default_factory=time.time)
+    sent_at: float | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    node: str | None = None
+    pid: int | None = None
+    exit_code: int | None = None
+    peak_memory: int | None = None
+    failure: BaseException | None = None
+    missing_since: float | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def name_attempt(self, run_id: str, run_key: bytes) -> None:
+        """Give the call the id and the key of its current attempt."""
+        self.id = self.id_of_attempt(run_id, self.attempt)
+        self.key = signing.call_key(run_key, self.id)
+
+    def id_of_attempt(self, run_id: str, attempt: int) -> str:
+        """The id by which a later process of the same flow run finds this call again."""
+        return digest(
+            run_id,
+            self.task_key,
+            self.package.function_identity,
+            self.package.arguments_identity,
+            str(self.ordinal),
+            str(attempt),
+        )
+
+    def manifest(self) -> dict[str, Any]:
+        """The call as the far side reads it, signed."""
+        package = self.package
+        inline = len(package.payload) <= INLINE_BYTES
+        return {
+            "id": self.id,
+            "key": self.key.hex(),
+            "attempt": self.attempt,
+            "bundle": package.bundle_sha256,
+            "payload": None if inline else package.payload_sha256,
+            "payload_sha256": package.payload_sha256,
+            "inline": base64.b64encode(package.payload).decode() if inline else None,
+            "mac": signing.sign(
+                self.key,
+                "clustrix-call/1",
+                self.id,
+                str(self.attempt),
+                package.bundle_sha256,
+                package.payload_sha256,
+            ),
+            "context": self.context,
+        }
+
+    # --- what happened to it; each returns whether that was news --------------------------
+
+    def started(self, event: dict[str, Any], at: float) -> bool:
+        """A worker began to run it, at this time on this machine's clock."""
+        with self.lock:
+            if self.state is not CallState.QUEUED:
+                return False
+            self.state = CallState.RUNNING
+            self.started_at = at
+            self.node = event.get("host")
+            self.pid = event.get("pid")
+            self.job_id = event.get("job") or self.job_id
+        self.post(CallStarted(datetime.fromtimestamp(at, timezone.utc)))
+        return True
+
+    def returned(self, value: Any) -> bool:
+        """It came back with a value."""
+        return self._finish(CallState.DONE, CallReturned(value))
+
+    def raised(self, error: BaseException) -> bool:
+        """It raised, or the cluster failed it."""
+        self.failure = error
+        return self._finish(CallState.FAILED, CallRaised(error))
+
+    def cancelled(self) -> bool:
+        """Nobody waits for it any more."""
+        return self._finish(CallState.CANCELLED, None)
+
+    def _finish(self, state: CallState, event: Event | None) -> bool:
+        with self.lock:
+            if self.state.is_final:
+                return False
+            self.state = state
+            self.ended_at = self.ended_at or time.time()
+        if event is not None:
+            self.post(event)
+        return True

@@ -1,0 +1,300 @@
+"""The only module that knows Prefect's task engine.
+
+Prefect runs a task as nested context managers around one function call. Here the same
+engine is a generator that pauses at that call: `steps()` yields what it waits for, and is
+sent what became of it. Between two steps it holds no thread, so thousands of calls can be
+in flight in one process; each step runs in whatever thread is free, always in the task's
+own `contextvars` context, so hooks, retry conditions and the writing of results hold up
+nobody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from contextvars import Context
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from prefect._flow_run_suspension import raise_if_flow_run_suspension_requested
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import RunInput
+from prefect.context import SyncClientContext
+from prefect.states import Cancelled, Pending, Retrying, Running, State
+from prefect.task_engine import SyncTaskRunEngine, TaskRunTimeoutError, _create_task_run_locally
+from prefect.tasks import Task
+from prefect.transactions import Transaction
+from prefect.types._datetime import now
+from prefect.utilities.callables import parameters_to_args_kwargs
+from prefect.utilities.engine import emit_task_run_state_change_event, should_log_prints
+
+# --- what the engine waits for ------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class UpstreamRequest:
+    """Wait until everything that the call depends on has finished."""
+
+
+@dataclass(frozen=True)
+class DelayRequest:
+    """Wait this many seconds (a retry's delay)."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CallRequest:
+    """Run the function far away."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    timeout_seconds: float | None
+    log_prints: bool
+
+
+@dataclass(frozen=True)
+class EventRequest:
+    """Nothing new: wait for the next event of the call that is under way."""
+
+
+Request: TypeAlias = UpstreamRequest | DelayRequest | CallRequest | EventRequest
+
+# --- what it is told ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Proceed:
+    """What was waited for has happened."""
+
+
+@dataclass(frozen=True)
+class CallQueued:
+    """The call waits in a queue, for this reason."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class CallStarted:
+    """A worker began to run the call at this time."""
+
+    at: datetime
+
+
+@dataclass(frozen=True)
+class CallReturned:
+    """The function returned."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
+class CallRaised:
+    """The function raised, or the cluster failed the call."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """Give up: the flow run is being cancelled."""
+
+    message: str
+
+
+Event: TypeAlias = Proceed | CallQueued | CallStarted | CallReturned | CallRaised | Cancel
+
+
+class _GivenUp(Exception):
+    """Unwinds a task run whose call was cancelled; never leaves `steps()`."""
+
+
+class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
+    """Prefect's engine for a task whose function runs somewhere else."""
+
+    _worker_runs = False
+
+    def steps(
+        self,
+        task_run_id: UUID,
+        dependencies: dict[str, set[RunInput]] | None,
+        has_upstream: bool,
+    ) -> Generator[Request, Event, State[Any]]:
+        """Run the task, pausing wherever something outside has to happen.
+
+        Args:
+            task_run_id: The id of the task run to make.
+            dependencies: Inputs of a mapped call, recorded with the run.
+            has_upstream: Whether the parameters or `wait_for` hold futures. Prefect's engine
+                blocks on those, so they are waited for before it starts.
+
+        Returns:
+            The final state.
+        """
+        self.task_run = _create_task_run_locally(
+            task=self.task,
+            id=task_run_id,
+            parameters=self.parameters,
+            wait_for=self.wait_for,
+            extra_task_inputs=dependencies,
+        )
+        # The run is seen as pending from now on, not only when its turn comes.
+        self._last_event = emit_task_run_state_change_event(
+            task_run=self.task_run, initial_state=None, validated_state=self.task_run.state
+        )
+        if has_upstream and isinstance(cancel := (yield UpstreamRequest()), Cancel):
+            self.set_state(Cancelled(message=cancel.message), force=True)
+            return self.state
+        with self.start(task_run_id=task_run_id, dependencies=dependencies):
+            try:
+                while self.is_running():
+                    yield from self._retry_delay()
+                    with (
+                        self.asset_context(),
+                        self.run_context(),
+                        self.transaction_context() as transaction,
+                    ):
+                        yield from self._call(transaction)
+                    raise_if_flow_run_suspension_requested()
+            except _GivenUp as given_up:
+                self.set_state(Cancelled(message=str(given_up)), force=True)
+        return self.state
+
+    def _retry_delay(self) -> Generator[Request, Event, None]:
+        if scheduled := self.state.state_details.scheduled_time:
+            seconds = max(0.0, (scheduled - now("UTC")).total_seconds())
+            if isinstance(event := (yield DelayRequest(seconds)), Cancel):
+                raise _GivenUp(event.message)
+
+    def _call(self, transaction: Transaction) -> Generator[Request, Event, None]:
+        self._worker_runs = False
+        if transaction.is_committed():
+            self._started(now("UTC"))
+            self.handle_success(transaction.read(), transaction=transaction)
+            return
+        args, kwargs = parameters_to_args_kwargs(self.task.fn, self.parameters or {})
+        event = yield CallRequest(
+            args, kwargs, self.task.timeout_seconds, should_log_prints(self.task)
+        )
+        while True:
+            if isinstance(event, CallQueued):
+                self._queued(event.message)
+            elif isinstance(event, CallStarted):
+                self._started(event.at)
+            elif isinstance(event, CallReturned):
+                break
+            elif isinstance(event, CallRaised):
+                raise event.error
+            elif isinstance(event, Cancel):
+                raise _GivenUp(event.message)
+            event = yield EventRequest()
+        self.handle_success(event.value, transaction=transaction)
+
+    def _queued(self, message: str) -> None:
+        assert self.task_run is not None
+        if self._worker_runs:
+            # Submitted anew after the cluster failed it: the first start does not count.
+            self._worker_runs = False
+            self.task_run.run_count -= 1
+        self.set_state(Pending(name="Queued", message=message), force=True)
+
+    def _started(self, at: datetime) -> None:
+        assert self.task_run is not None
+        if self._worker_runs:
+            self.task_run.run_count -= 1
+        self._worker_runs = True
+        state: State[Any] = Retrying() if self.retries else Running()
+        # The worker's own start, unless its clock puts that before what is already recorded.
+        state.timestamp = max(at, self.state.timestamp + timedelta(microseconds=1))
+        if self.task_run.start_time is None:
+            self.task_run.start_time = state.timestamp
+        self.set_state(state)
+        self.call_hooks(state)
+
+    # --- where a task run differs from one that runs here ----------------------------------
+
+    def is_running(self) -> bool:
+        """Whether the task run still has something to do.
+
+        A run that waits for a worker is pending, which to Prefect's engine means that it
+        was never begun; only `NotReady` means that here.
+        """
+        if self.task_run is None:
+            return False
+        waiting = self.state.is_pending() and self.state.name != "NotReady"
+        return waiting or super().is_running()
+
+    def begin_run(self) -> None:
+        """Begin without saying so: the run, its start time and its hooks wait for the worker."""
+        super().begin_run()
+        assert self.task_run is not None
+        self.task_run.start_time = None
+
+    def set_state(self, state: State[Any], force: bool = False) -> State[Any]:
+        """Record a state, except a `Running` that no worker has announced."""
+        if state.is_running() and not self._worker_runs:
+            return state
+        return super().set_state(state, force=force)
+
+    def call_hooks(self, state: State[Any] | None = None) -> None:
+        """Call the hooks of a state that was recorded."""
+        if state is not None and state.is_running() and not self._worker_runs:
+            return
+        super().call_hooks(state)
+
+    def handle_retry(self, exc_or_state: Exception | State[Any]) -> bool:
+        """Decide on a retry; that it runs is, again, the worker's to say."""
+        self._worker_runs = False
+        return super().handle_retry(exc_or_state)
+
+    @contextmanager
+    def run_context(self) -> Iterator[RemoteTaskRunEngine]:  # type: ignore[override]
+        """As Prefect's, without its timeout: that one counts from here, ours from the worker."""
+        with self.setup_run_context():
+            try:
+                yield self
+            except TimeoutError as error:
+                self.handle_timeout(error)
+            except _GivenUp:
+                raise
+            except Exception as error:
+                self.handle_exception(error)
+
+
+def timed_out(seconds: float) -> TaskRunTimeoutError:
+    """What Prefect's engine takes for a task's own `timeout_seconds`."""
+    return TaskRunTimeoutError(f"Scope timed out after {seconds} second(s).")
+
+
+def new_engine(
+    task: Task[Any, Any], parameters: dict[str, Any], wait_for: Any
+) -> RemoteTaskRunEngine:
+    """An engine for one run of a task."""
+    return RemoteTaskRunEngine(task=task, parameters=parameters, wait_for=wait_for)
+
+
+class SharedClient:
+    """One API client for all task runs of a runner.
+
+    Prefect makes a client for each context that has none, which costs about 50 ms a task in
+    an asynchronous flow or outside a flow.
+    """
+
+    def __init__(self) -> None:
+        self._context = SyncClientContext()
+        # Counted as entered, so that no task run's exit closes it.
+        self._context._context_stack = 1
+        self.client: SyncPrefectClient = self._context.client
+        self.client.__enter__()
+
+    def provide(self, context: Context) -> None:
+        """Put the client into a task's context, unless the flow's own is there."""
+        variable = SyncClientContext.__var__
+        if context.get(variable) is None:
+            context.run(variable.set, self._context)
+
+    def close(self) -> None:
+        self.client.__exit__(None, None, None)

@@ -1,0 +1,1 @@
+"""Turning a task's function and arguments into something that travels, and results back."""

@@ -1,0 +1,106 @@
+"""What comes back from a call: verified, then opened.
+
+The far side writes a JSON header and a body (`far_side/call.py`). The header's signature
+covers protocol, call, attempt, kind, status and the digest of the body; nothing of the body
+is read before it fits.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from clustrix_prefect.errors import RemoteTaskError, ResultNotPortable, TamperedResult
+from clustrix_prefect.packaging import signing
+from clustrix_prefect.packaging.identity import sha256
+from clustrix_prefect.packaging.pickling import restore
+
+
+class RemoteTraceback(Exception):
+    """The far side's traceback: the cause of an exception that a task raised there."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text.rstrip()}\n"""'
+
+
+def open_result(key: bytes, call_id: str, attempt: int, header: dict[str, Any], body: bytes) -> Any:
+    """The value that a call returned.
+
+    Raises:
+        TamperedResult: The signature does not fit this call.
+        ResultNotPortable: The task ran, but its value cannot be pickled or unpickled.
+        BaseException: What the task raised, as what it was.
+    """
+    signed = (
+        "clustrix-result/1",
+        call_id,
+        str(attempt),
+        "result",
+        str(header.get("status")),
+        sha256(body),
+    )
+    where: dict[str, Any] = {"job_id": header.get("job"), "node": header.get("host")}
+    if not signing.verify(key, str(header.get("mac", "")), *signed):
+        raise TamperedResult(
+            "The signature of a result does not fit, so it was not opened.",
+            "Find out who else can write to the cluster's work directory, then run again.",
+            **where,
+        )
+    if header["status"] == "not_portable":
+        fault = json.loads(body)
+        raise ResultNotPortable(
+            f"The task ran, but its {fault['type_name']} cannot be sent back: {fault['text']}.",
+            "Return plain data, or write the rest to a file.",
+            **where,
+        )
+    if header["status"] == "raised":
+        raise _rebuild_exception(restore(body))
+    try:
+        return restore(body)
+    except Exception as error:
+        raise ResultNotPortable(
+            f"The task ran, but what it returned cannot be opened here: {error}.",
+            "Install the packages that it needs here too, or return plain data.",
+            **where,
+        ) from error
+
+
+def _rebuild_exception(parts: dict[str, Any], with_traceback: bool = True) -> BaseException:
+    """The exception that was raised far away, made without calling its `__init__`.
+
+    An `__init__` with other arguments than `args` makes unpickling fail on the very same
+    Python, so each part travels by itself and one that cannot be opened loses only itself.
+    """
+    try:
+        kind = restore(parts["type"])
+        error: BaseException = kind.__new__(kind)
+        error.args = tuple(
+            _open_or(pickled, fallback) for pickled, fallback in parts.get("args", ())
+        )
+        vars(error).update(
+            {name: restore(pickled) for name, pickled in parts.get("state", {}).items()}
+        )
+        str(error)  # one whose text needs what did not travel is of no use
+    except Exception:
+        error = RemoteTaskError(parts["type_name"], parts["text"], parts.get("traceback", ""))
+    if with_traceback and parts.get("traceback"):
+        error.__cause__ = RemoteTraceback(parts["traceback"])
+    if parts.get("cause"):
+        cause = _rebuild_exception(parts["cause"], with_traceback=False)
+        innermost = error.__cause__
+        error.__cause__ = cause
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        cause.__cause__ = innermost
+    return error
+
+
+def _open_or(pickled: bytes | None, fallback: Any) -> Any:
+    try:
+        return restore(pickled) if pickled is not None else fallback
+    except Exception:
+        return fallback
