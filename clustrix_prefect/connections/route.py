@@ -1,0 +1,231 @@
+"""The way to a host: its settings, the jump hosts before it, its key, and logging in."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import logging
+import re
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import paramiko
+
+from clustrix_prefect.connections.authentication import Login, authenticate
+from clustrix_prefect.connections.host_keys import (
+    SYSTEM_FILE,
+    HostAddress,
+    KnownHosts,
+    fingerprint,
+)
+from clustrix_prefect.connections.proxy_command import start_proxy
+from clustrix_prefect.connections.ssh import HostFacts, SSHConnection
+from clustrix_prefect.connections.ssh_config import HostSettings, host_settings
+from clustrix_prefect.errors import ConfigurationError, ConnectionFailed
+
+_LOG = "clustrix_prefect.paramiko"
+# Whatever paramiko logs as an error reaches us as an exception, too.
+logging.getLogger(_LOG).setLevel(logging.CRITICAL)
+
+_HOP = re.compile(
+    r"^(?:ssh://)?(?:(?P<user>[^@]+)@)?(?P<host>\[[^\]]+\]|[^:@\[\]]+)(?::(?P<port>\d+))?/?$"
+)
+_KEEPALIVE = 15
+_LOGIN_TIMEOUT = 60.0  # PAM and LDAP can be slow
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where to go, as the user says it; `~/.ssh/config` fills in what is left out.
+
+    Attributes:
+        host: Name, address or `Host` alias of `~/.ssh/config`.
+        port: Port, or None for what the configuration says.
+        login: What to log in with.
+        known_hosts: The known_hosts file, or None for what the configuration says.
+        proxy_jump: Jump hosts, "user@host:port" separated by commas; "none" for no jump
+            whatever the configuration says.
+        timeout: Seconds to wait for each host to answer.
+    """
+
+    host: str
+    port: int | None = None
+    login: Login = field(default_factory=Login)
+    known_hosts: Path | None = None
+    proxy_jump: str | None = None
+    timeout: float = 20.0
+
+
+@dataclass(frozen=True)
+class _Hop:
+    """One host on the way, settings and all."""
+
+    user: str
+    port: int
+    settings: HostSettings
+    known_hosts: KnownHosts
+    login: Login
+    timeout: float
+
+    def __str__(self) -> str:
+        return f"{self.user}@{self.settings.hostname}:{self.port}"
+
+
+def open_ssh(destination: Destination) -> SSHConnection:
+    """Connect and log in.
+
+    Raises:
+        ConfigurationError: The SSH configuration cannot be understood.
+        ConnectionFailed: A host on the way cannot be reached.
+        HostKeyRefused: A host on the way is not the one we know, or not known.
+        AuthenticationFailed: A host on the way does not let us in.
+    """
+    *jumps, target = _hops(destination)
+    with contextlib.ExitStack() as on_failure:
+        transports: list[paramiko.Transport] = []
+        previous: _Hop | None = None
+        for hop in (*jumps, target):
+            stream = _through(transports[-1], hop) if transports else _direct(hop)
+            on_failure.callback(stream.close)
+            transport = _transport(stream, hop)
+            on_failure.callback(transport.close)
+            transports.append(transport)
+            host_key = _verified_key(transport, hop, previous)
+            how = authenticate(transport, hop.user, hop.login, hop.settings, str(hop))
+            transport.set_keepalive(_KEEPALIVE)
+            previous = hop
+        on_failure.pop_all()
+    facts = HostFacts(host_key, how, tuple(map(str, jumps)))
+    return SSHConnection(transports, str(target), facts)
+
+
+# --- which hosts --------------------------------------------------------------------------
+
+
+def _hops(destination: Destination) -> list[_Hop]:
+    settings = host_settings(destination.host)
+    target = _hop(destination, settings, destination.port, destination.login)
+    jumps = destination.proxy_jump or settings.proxy_jump or "none"
+    if jumps.lower() == "none":
+        return [target]
+    return [*(_jump(text.strip(), destination, target) for text in jumps.split(",")), target]
+
+
+def _jump(text: str, destination: Destination, target: _Hop) -> _Hop:
+    match = _HOP.match(text)
+    if not match:
+        raise ConfigurationError(
+            f"The jump host {text!r} is not of the form user@host:port.",
+            'Write for example proxy_jump="alice@gate.example.org:22".',
+        )
+    settings = host_settings(match["host"].strip("[]"))
+    login = destination.login.for_jump()
+    user = match["user"] or settings.user or login.username
+    port = int(match["port"]) if match["port"] else None
+    login = Login(user, login.key_file, login.private_key, login.passphrase)
+    return _hop(destination, settings, port, login)
+
+
+def _hop(destination: Destination, settings: HostSettings, port: int | None, login: Login) -> _Hop:
+    if destination.known_hosts is not None:
+        files: Sequence[Path] = [destination.known_hosts.expanduser()]
+    else:
+        files = settings.known_hosts or [Path.home() / ".ssh" / "known_hosts"]
+    return _Hop(
+        user=login.username or settings.user or getpass.getuser(),
+        port=port or settings.port or 22,
+        settings=settings,
+        known_hosts=KnownHosts([*files, SYSTEM_FILE]),
+        login=login,
+        timeout=settings.connect_timeout or destination.timeout,
+    )
+
+
+# --- reaching one -------------------------------------------------------------------------
+
+
+def _direct(hop: _Hop) -> socket.socket:
+    if hop.settings.proxy_command:
+        return start_proxy(hop.settings.proxy_command)
+    name, port = hop.settings.hostname, hop.port
+    try:
+        stream = socket.create_connection((name, port), timeout=hop.timeout)
+    except socket.gaierror as error:
+        raise ConnectionFailed(
+            f"There is no host named {name} ({error.strerror}).",
+            "Check the name, and whether it is known only inside a network or VPN.",
+        ) from error
+    except ConnectionRefusedError as error:
+        raise ConnectionFailed(
+            f"{name} refuses connections on port {port}.", "Check the port; is sshd running there?"
+        ) from error
+    except TimeoutError as error:
+        raise ConnectionFailed(
+            f"{name} does not answer on port {port} within {hop.timeout:g} s.",
+            "Check whether a VPN, a firewall or a jump host (proxy_jump) is in the way.",
+        ) from error
+    except OSError as error:
+        raise ConnectionFailed(
+            f"{name} cannot be reached on port {port}: {error.strerror or error}.",
+            "Check this machine's network and the host's name.",
+        ) from error
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return stream
+
+
+def _through(jump: paramiko.Transport, hop: _Hop) -> paramiko.Channel:
+    address = (hop.settings.hostname, hop.port)
+    try:
+        return jump.open_channel("direct-tcpip", address, ("127.0.0.1", 0), timeout=hop.timeout)
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        peer = jump.getpeername()[0]
+        raise ConnectionFailed(
+            f"The jump host {peer} cannot reach {address[0]} on port {address[1]}: {error}.",
+            "Check the name as the jump host knows it, and whether it allows forwarding "
+            "(AllowTcpForwarding of its sshd).",
+        ) from error
+
+
+def _transport(stream: socket.socket | paramiko.Channel, hop: _Hop) -> paramiko.Transport:
+    """An SSH transport over the stream, before any check of who is there."""
+    transport = paramiko.Transport(stream)
+    transport.set_log_channel(_LOG)
+    transport.banner_timeout = hop.timeout
+    transport.auth_timeout = _LOGIN_TIMEOUT
+    options = transport.get_security_options()
+    # The quickest cipher that both sides have; paramiko would take it last.
+    options.ciphers = sorted(options.ciphers, key=lambda name: "gcm" not in name)
+    known = _algorithms(hop.known_hosts.key_types(_address(hop)))
+    options.key_types = sorted(options.key_types, key=lambda name: name not in known)
+    try:
+        transport.start_client(timeout=hop.timeout)
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        transport.close()
+        raise ConnectionFailed(
+            f"{hop} answers, but no SSH session comes about: {error}.",
+            "Check that the port is sshd's, and that it does not reject this machine "
+            "(too many connections, a blocked address).",
+        ) from error
+    return transport
+
+
+def _algorithms(key_types: list[str]) -> set[str]:
+    """The signature algorithms that prove possession of keys of these types."""
+    rsa = {"rsa-sha2-512", "rsa-sha2-256"} if "ssh-rsa" in key_types else set()
+    return {*key_types, *rsa}
+
+
+def _address(hop: _Hop, via: str | None = None) -> HostAddress:
+    alias = hop.settings.host_key_alias
+    if alias:
+        return HostAddress(alias, via=via, scan_name=hop.settings.hostname)
+    return HostAddress(hop.settings.hostname, hop.port, via)
+
+
+def _verified_key(transport: paramiko.Transport, hop: _Hop, via: _Hop | None) -> str:
+    key = transport.get_remote_server_key()
+    jump = f"{via.user}@{via.settings.hostname}" if via else None
+    hop.known_hosts.verify(_address(hop, jump), key.get_name(), key.asbytes())
+    return f"{key.get_name()} {fingerprint(key.asbytes())}"

@@ -1,0 +1,98 @@
+"""A host reached over SSH: one transport, and programs started on it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import paramiko
+
+from clustrix_prefect.connections.connection import Channel
+from clustrix_prefect.connections.tail import Tail
+from clustrix_prefect.errors import ConnectionLost
+
+# Channel.sendall copies what is left of its buffer once per packet: quadratic, if it is large.
+_SLICE = 32 * 1024
+_OPEN_TIMEOUT = 30.0
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """What was learnt on the way in, for people to read."""
+
+    host_key: str
+    authenticated_with: str
+    jumps: tuple[str, ...] = ()
+
+
+class SSHChannel:
+    """A program on a far host."""
+
+    def __init__(self, channel: paramiko.Channel, command: str) -> None:
+        self._channel = channel
+        self._tail = Tail()
+        channel.exec_command(command)
+        threading.Thread(target=self._drain_stderr, name="clustrix-stderr", daemon=True).start()
+
+    def _drain_stderr(self) -> None:
+        """Standard error shares the channel's window: unread, it would stop everything."""
+        while data := self._channel.recv_stderr(4096):
+            self._tail.append(data)
+
+    def read(self, size: int) -> bytes:
+        return self._channel.recv(size)
+
+    def write(self, data: bytes | memoryview) -> None:
+        view = memoryview(data)
+        for start in range(0, len(view), _SLICE):
+            self._channel.sendall(bytes(view[start : start + _SLICE]))
+
+    def stderr_tail(self) -> str:
+        return self._tail.text()
+
+    def exit_status(self) -> int | None:
+        if not self._channel.exit_status_ready():
+            return None
+        return self._channel.recv_exit_status()
+
+    def close(self) -> None:
+        # The goodbye goes over the network, where a frozen peer could hold it up; readers
+        # and writers are released before that.
+        threading.Thread(target=self._channel.close, name="clustrix-close", daemon=True).start()
+
+
+class SSHConnection:
+    """An authenticated way to a host; `connections.route` opens one.
+
+    Args:
+        transports: The transports on the way, jump hosts first, the host itself last.
+        description: Where this leads: "alice@ndoli:22".
+        facts: What was learnt on the way in.
+    """
+
+    def __init__(
+        self, transports: Sequence[paramiko.Transport], description: str, facts: HostFacts
+    ) -> None:
+        self._transports = list(transports)
+        self.description = description
+        self.facts = facts
+
+    def start(self, command: str) -> Channel:
+        transport = self._transports[-1]
+        try:
+            channel = transport.open_session(timeout=_OPEN_TIMEOUT)
+            return SSHChannel(channel, command)
+        except paramiko.ChannelException as error:
+            raise ConnectionLost(
+                f"{self.description} opens no further session: {error.text}.",
+                "The host may limit sessions per connection (MaxSessions of its sshd).",
+            ) from error
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise ConnectionLost(
+                f"The connection to {self.description} is gone: {error}."
+            ) from error
+
+    def close(self) -> None:
+        for transport in reversed(self._transports):
+            transport.close()

@@ -1,0 +1,126 @@
+"""What `~/.ssh/config` says about a host.
+
+paramiko reads the format but not `Include`, so files are put together here first.
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import paramiko
+
+from clustrix_prefect.errors import ConfigurationError
+
+_SYSTEM_FILE = Path("/etc/ssh/ssh_config")
+_DEEPEST_INCLUDE = 16  # as OpenSSH
+_KEYWORD = re.compile(r"^\s*(\w+)(?:\s*=\s*|\s+)(.*?)\s*$")
+
+
+@dataclass(frozen=True)
+class HostSettings:
+    """The settings for one host that we act on; None where the files say nothing."""
+
+    hostname: str
+    port: int | None = None
+    user: str | None = None
+    identity_files: tuple[Path, ...] = ()
+    identities_only: bool = False
+    identity_agent: str | None = None
+    known_hosts: tuple[Path, ...] | None = None
+    host_key_alias: str | None = None
+    proxy_jump: str | None = None
+    proxy_command: str | None = None
+    connect_timeout: float | None = None
+
+
+def host_settings(host: str, files: Sequence[Path] | None = None) -> HostSettings:
+    """Look a host up as `ssh` would.
+
+    Args:
+        host: The name as the user writes it.
+        files: Read these, the first file's settings winning; by default the user's and
+            the system's.
+
+    Raises:
+        ConfigurationError: A file cannot be understood.
+    """
+    if files is None:
+        files = (Path.home() / ".ssh" / "config", _SYSTEM_FILE)
+    lines: list[str] = []
+    for file in files:
+        lines += ["Host *", *_lines_for(file, host, file.parent, depth=0)]
+    try:
+        found = paramiko.SSHConfig.from_text("\n".join(lines)).lookup(host)
+        return _settings(host, found)
+    except (paramiko.SSHException, ValueError, KeyError, ImportError) as error:
+        names = " or ".join(str(file) for file in files)
+        raise ConfigurationError(
+            f"The SSH configuration for {host} cannot be understood: {error}.",
+            f"Correct {names}; `ssh -G {host}` shows what ssh itself reads there.",
+        ) from error
+
+
+def _lines_for(file: Path, host: str, base: Path, depth: int) -> Iterator[str]:
+    """A file's lines with included files in place, as far as they can concern the host."""
+    if depth > _DEEPEST_INCLUDE:
+        raise ConfigurationError(
+            f"{file} is included too deeply.", "Look for SSH configuration that includes itself."
+        )
+    try:
+        text = file.read_text(errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise ConfigurationError(
+            f"{file} cannot be read: {error.strerror}.", "Correct its permissions or remove it."
+        ) from error
+    block = "Host *"
+    for line in text.splitlines():
+        match = _KEYWORD.match(line)
+        keyword, argument = (match[1].lower(), match[2]) if match else ("", "")
+        if keyword in ("host", "match"):
+            block = line
+        if keyword != "include":
+            yield line
+        elif _concerns(block, host):
+            for included in _included(argument, base):
+                yield from _lines_for(included, host, base, depth + 1)
+                yield block  # the file may have opened other blocks
+
+
+def _concerns(block: str, host: str) -> bool:
+    config = paramiko.SSHConfig.from_text(f"{block}\n  Tag here\n")
+    return "tag" in config.lookup(host)
+
+
+def _included(argument: str, base: Path) -> Iterator[Path]:
+    for pattern in shlex.split(argument, comments=True):
+        path = base / Path(pattern).expanduser()
+        yield from (Path(name) for name in sorted(glob.glob(str(path))))
+
+
+def _settings(host: str, found: paramiko.SSHConfigDict) -> HostSettings:
+    known_hosts = found.get("userknownhostsfile")
+    timeout = found.get("connecttimeout", "none")
+    return HostSettings(
+        hostname=found.get("hostname", host),
+        port=int(found["port"]) if "port" in found else None,
+        user=found.get("user"),
+        identity_files=tuple(_path(name) for name in found.get("identityfile", ())),
+        identities_only=found.get("identitiesonly", "no").lower() == "yes",
+        identity_agent=found.get("identityagent"),
+        known_hosts=tuple(map(_path, shlex.split(known_hosts))) if known_hosts else None,
+        host_key_alias=found.get("hostkeyalias"),
+        proxy_jump=found.get("proxyjump"),
+        proxy_command=found.get("proxycommand"),
+        connect_timeout=float(timeout) if timeout.lower() != "none" else None,
+    )
+
+
+def _path(name: str) -> Path:
+    return Path(name).expanduser()
