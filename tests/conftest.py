@@ -1,0 +1,146 @@
+"""The services that the tests run against: started once per run, on demand.
+
+With CI=true a service that cannot start is a failure; elsewhere the tests that need it are
+skipped, and say why.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+# Before anything imports Prefect: a developer's own profile and server are never touched, and
+# a flow that runs without the `prefect_server` fixture fails instead of starting a server.
+_PREFECT_HOME = tempfile.TemporaryDirectory(prefix="clustrix-prefect-home-")
+for _name in [name for name in os.environ if name.startswith("PREFECT_")]:
+    del os.environ[_name]
+os.environ.update(
+    PREFECT_HOME=_PREFECT_HOME.name,
+    PREFECT_SERVER_ALLOW_EPHEMERAL_MODE="false",
+    PREFECT_SERVER_ANALYTICS_ENABLED="false",
+    DO_NOT_TRACK="1",
+)
+
+from tests.live.daemon import ServiceUnavailable  # noqa: E402
+from tests.live.prefect_server import PrefectServer  # noqa: E402
+from tests.live.pythons import FarPythons, find_pythons  # noqa: E402
+from tests.live.rundir import RunDirectory  # noqa: E402
+from tests.live.slurm import Slurm, conf_of  # noqa: E402
+from tests.live.ssh_host import SSHHost  # noqa: E402
+
+_STARTED = pytest.StashKey[list[str]]()
+
+
+class _Service(Protocol):
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Prepare the list of services, and leave in an orderly way when asked to end."""
+    config.stash[_STARTED] = []
+
+    def leave(*_: object) -> None:
+        pytest.exit("terminated", returncode=143)
+
+    signal.signal(signal.SIGTERM, leave)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say which services the tests ran against."""
+    terminalreporter.section("real services started")
+    for line in config.stash[_STARTED] or ["none"]:
+        terminalreporter.line(line)
+
+
+def pytest_unconfigure() -> None:
+    """Remove the Prefect home of this run."""
+    _PREFECT_HOME.cleanup()
+
+
+def _unavailable(reason: str) -> None:
+    """Fail in CI, skip elsewhere."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def _running(service: _Service, config: pytest.Config) -> Iterator[Any]:
+    try:
+        try:
+            service.start()
+        except ServiceUnavailable as unavailable:
+            _unavailable(str(unavailable))
+        config.stash[_STARTED].append(str(service))
+        yield service
+    finally:
+        service.stop()
+
+
+@pytest.fixture(scope="session")
+def run_directory() -> Iterator[RunDirectory]:
+    """A directory that other accounts can enter, removed with all that belongs to it."""
+    directory = RunDirectory()
+    yield directory
+    directory.remove()
+
+
+@pytest.fixture(scope="session")
+def prefect_server(
+    run_directory: RunDirectory, pytestconfig: pytest.Config
+) -> Iterator[PrefectServer]:
+    """A Prefect server; flows run in this process and in those it starts report to it."""
+    import prefect.context
+
+    for server in _running(PrefectServer(run_directory.child("prefect")), pytestconfig):
+        os.environ["PREFECT_API_URL"] = server.api_url
+        prefect.context.refresh_global_settings_context()
+        yield server
+        del os.environ["PREFECT_API_URL"]
+        prefect.context.refresh_global_settings_context()
+
+
+@pytest.fixture(scope="session")
+def ssh_host(run_directory: RunDirectory, pytestconfig: pytest.Config) -> Iterator[SSHHost]:
+    """An SSH server with an account of its own, whose logins see the `slurm` cluster."""
+    environment = {"SLURM_CONF": str(conf_of(run_directory))}
+    yield from _running(SSHHost(run_directory, environment), pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def slurm(
+    run_directory: RunDirectory, ssh_host: SSHHost, pytestconfig: pytest.Config
+) -> Iterator[Slurm]:
+    """A SLURM cluster; its jobs run as the account of `ssh_host`, which submits them."""
+    yield from _running(Slurm(run_directory), pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def pythons() -> dict[str, str]:
+    """Python interpreters of this machine: minor version to path. In CI there is a 3.6."""
+    found = find_pythons()
+    if "3.6" not in found and os.environ.get("CI") == "true":
+        pytest.fail("no Python 3.6 on this machine (pyenv, uv or PATH)", pytrace=False)
+    return found
+
+
+@pytest.fixture(scope="session")
+def far_pythons(pythons: dict[str, str], run_directory: RunDirectory) -> FarPythons:
+    """The same interpreters at paths that the account of `ssh_host` can run."""
+    return FarPythons(pythons, run_directory)
+
+
+@pytest.fixture
+def remote_work_dir(ssh_host: SSHHost, request: pytest.FixtureRequest) -> Path:
+    """A work directory in the far home for one test; it does not exist yet."""
+    name = "".join(c if c.isalnum() else "-" for c in request.node.name)[:60]
+    return ssh_host.home / "work" / name

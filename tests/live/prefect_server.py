@@ -1,0 +1,62 @@
+"""A Prefect server in a process of its own, with a database of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from tests.live.daemon import Daemon, free_port
+
+
+class PrefectServer:
+    """A Prefect server that belongs to the test run.
+
+    It is a separate process because throughput is measured against it, and because the flows
+    of some tests run in processes of their own too.
+
+    Attributes:
+        api_url: What PREFECT_API_URL has to be.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        port = free_port()
+        prefect = [sys.executable, "-m", "prefect"]
+        self.api_url = f"http://127.0.0.1:{port}/api"
+        self._daemon = Daemon(
+            [*prefect, "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+            log=directory / "server.log",
+            environment={
+                **{k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")},
+                "PREFECT_HOME": str(directory),
+                "PREFECT_API_URL": self.api_url,
+                "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+                "PREFECT_SERVER_UI_ENABLED": "false",
+                "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+                "DO_NOT_TRACK": "1",
+            },
+            ready=self._is_healthy,
+            patience=90,
+        )
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        self._daemon.start()
+
+    def stop(self) -> None:
+        """End the server."""
+        self._daemon.stop()
+
+    def __str__(self) -> str:
+        import prefect
+
+        return f"Prefect server {prefect.__version__} at {self.api_url}"
+
+    def _is_healthy(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.api_url}/health", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False

@@ -1,0 +1,96 @@
+"""The Python interpreters of this machine, by minor version."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from tests.live.rundir import RunDirectory
+
+MINORS = ("3.6", "3.8", "3.10", "3.11", "3.12", "3.13")
+
+
+def find_pythons() -> dict[str, str]:
+    """Interpreters by minor version: pyenv's, uv's, or the system's."""
+    found = {minor: _find(minor) for minor in MINORS}
+    return {minor: path for minor, path in found.items() if path}
+
+
+def _find(minor: str) -> str | None:
+    versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    candidates = [str(path) for path in sorted(versions.glob(f"{minor}.*/bin/python{minor}"))]
+    candidates += [shutil.which(f"python{minor}") or "", f"/usr/bin/python{minor}"]
+    if uv := shutil.which("uv"):
+        asked = subprocess.run([uv, "python", "find", minor], capture_output=True, text=True)
+        candidates.append(asked.stdout.strip())
+    return next((path for path in candidates if _runs(path, minor)), None)
+
+
+def _runs(path: str, minor: str) -> bool:
+    """Whether this is what it seems: pyenv's shims are there for versions that are not."""
+    if not os.access(path, os.X_OK):
+        return False
+    program = "import sys; print('%d.%d' % sys.version_info[:2])"
+    done = subprocess.run([path, "-c", program], capture_output=True, text=True)
+    return done.stdout.strip() == minor
+
+
+class FarPythons:
+    """Interpreters that the test account can run.
+
+    pyenv keeps them under a home that other accounts may not enter, so their files are linked
+    into the run's directory.
+    """
+
+    def __init__(self, pythons: dict[str, str], run: RunDirectory) -> None:
+        self._pythons = pythons
+        self._directory = run.child("pythons")
+
+    def __getitem__(self, minor: str) -> str:
+        source = Path(self._pythons[minor]).resolve()
+        if all(_others_may_enter(parent) for parent in source.parents):
+            return str(source)
+        prefix = self._directory / minor
+        program = prefix / "bin" / f"python{minor}"
+        if not program.exists():
+            self._link(source.parent.parent, prefix)
+            program.unlink()
+            shutil.copyfile(source, program)
+            _find_library_beside(program, source.parent.parent)
+            program.chmod(0o755)
+        return str(program)
+
+    @staticmethod
+    def _link(source: Path, prefix: Path) -> None:
+        prefix.mkdir()
+        for name in ("bin", "lib"):
+            shutil.copytree(
+                source / name,
+                prefix / name,
+                symlinks=True,
+                copy_function=_link_or_copy,
+                ignore=shutil.ignore_patterns("site-packages", "test", "idlelib", "__pycache__"),
+            )
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:  # on another file system
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _find_library_beside(program: Path, prefix: Path) -> None:
+    """Let a program find libpython by its own place, not by the absolute path it was built with."""
+    built_with = f"{prefix}/lib\0".encode()
+    beside = b"$ORIGIN/../lib\0"
+    content = program.read_bytes()
+    if built_with in content:
+        padded = beside.ljust(len(built_with), b"\0")
+        program.write_bytes(content.replace(built_with, padded))
+
+
+def _others_may_enter(directory: Path) -> bool:
+    return bool(directory.stat().st_mode & 0o001)
