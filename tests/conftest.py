@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
-# Before anything imports Prefect: a developer's own profile and server are never touched, and
-# a flow that runs without the `prefect_server` fixture fails instead of starting a server.
-_PREFECT_HOME = tempfile.TemporaryDirectory(prefix="clustrix-prefect-home-")
+from tests.live.rundir import RunDirectory
+
+# Set before anything imports Prefect: a developer's own profile and server are never touched,
+# and a flow that runs without the `prefect_server` fixture fails instead of starting a server.
+_RUN = RunDirectory()
 for _name in [name for name in os.environ if name.startswith("PREFECT_")]:
     del os.environ[_name]
 os.environ.update(
-    PREFECT_HOME=_PREFECT_HOME.name,
+    PREFECT_HOME=str(_RUN.child("prefect-home")),
     PREFECT_SERVER_ALLOW_EPHEMERAL_MODE="false",
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
     DO_NOT_TRACK="1",
@@ -30,7 +31,6 @@ os.environ.update(
 from tests.live.daemon import ServiceUnavailable  # noqa: E402
 from tests.live.prefect_server import PrefectServer  # noqa: E402
 from tests.live.pythons import FarPythons, find_pythons  # noqa: E402
-from tests.live.rundir import RunDirectory  # noqa: E402
 from tests.live.slurm import Slurm, conf_of  # noqa: E402
 from tests.live.ssh_host import SSHHost  # noqa: E402
 
@@ -63,8 +63,8 @@ def pytest_terminal_summary(
 
 
 def pytest_unconfigure() -> None:
-    """Remove the Prefect home of this run."""
-    _PREFECT_HOME.cleanup()
+    """Remove the run's directory, with all that belongs to it."""
+    _RUN.remove()
 
 
 def _unavailable(reason: str) -> None:
@@ -72,6 +72,15 @@ def _unavailable(reason: str) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
+
+
+def _send_what_is_left() -> None:
+    """Send the log lines and events that Prefect still holds, while the server is there."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    APILogWorker.drain_all(timeout=5)
+    EventsWorker.drain_all(timeout=5)
 
 
 def _running(service: _Service, config: pytest.Config) -> Iterator[Any]:
@@ -87,11 +96,9 @@ def _running(service: _Service, config: pytest.Config) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def run_directory() -> Iterator[RunDirectory]:
+def run_directory() -> RunDirectory:
     """A directory that other accounts can enter, removed with all that belongs to it."""
-    directory = RunDirectory()
-    yield directory
-    directory.remove()
+    return _RUN
 
 
 @pytest.fixture(scope="session")
@@ -105,6 +112,7 @@ def prefect_server(
         os.environ["PREFECT_API_URL"] = server.api_url
         prefect.context.refresh_global_settings_context()
         yield server
+        _send_what_is_left()
         del os.environ["PREFECT_API_URL"]
         prefect.context.refresh_global_settings_context()
 

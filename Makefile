@@ -1,0 +1,74 @@
+# make demo    a real flow on this machine, with nothing configured
+# make test    lint, and every test on real services
+# make bench   what the runner costs, measured against floors and other tools
+# make lint    ruff, mypy, and the far side against Python 3.6
+# make clean   everything that these made
+
+VENV := .venv
+BIN := $(VENV)/bin
+TESTS ?= tests
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.10 python3; do \
+	$$python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null \
+	&& echo $$python && break; done)
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+PIP := $(BIN)/pip install --quiet --quiet --upgrade-strategy only-if-needed
+
+# A developer's own Prefect settings have no part in the demo.
+WITHOUT_PREFECT_SETTINGS = env $$(env | sed -n 's/^\(PREFECT_[A-Z0-9_]*\)=.*/-u \1/p')
+
+.PHONY: demo test bench lint clean packages
+
+demo: $(VENV)/.package
+	@$(WITHOUT_PREFECT_SETTINGS) PREFECT_HOME="$(CURDIR)/.demo" \
+		PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1 $(BIN)/python flows/demo.py
+
+test: lint packages
+	@$(BIN)/python -m pytest $(TESTS)
+
+bench: $(VENV)/.bench packages
+	@$(BIN)/python -m bench
+
+lint: $(VENV)/.test
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/vermin --quiet --target=3.6- --violations --no-tips clustrix_prefect/far_side
+	@echo "lint: ruff, mypy --strict and Python 3.6 on the far side are content"
+
+packages: $(BIN)/python
+	@$(BIN)/python tests/live/packages.py
+
+clean:
+	rm -rf $(VENV) .demo .bench .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- the virtual environment ----------------------------------------------------------------
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "No Python 3.10 to 3.13 on the PATH."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(MAKE) --no-print-directory venv-package
+	@echo "Making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --upgrade 'pip>=25.1'  # the first that knows dependency groups
+
+.PHONY: venv-package
+venv-package:  # Debian keeps it apart from Python
+	@apt-get install -qq -y python3-venv >/dev/null 2>&1 \
+		|| { apt-get update -qq && apt-get install -qq -y python3-venv >/dev/null; }
+
+$(VENV)/.package: pyproject.toml | $(BIN)/python
+	@echo "Installing the package"
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.package
+	@echo "Installing what tests and lint need"
+	@$(PIP) --group test --group lint
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.test
+	@echo "Installing what the benchmark compares with"
+	@$(PIP) --group bench
+	@touch $@
