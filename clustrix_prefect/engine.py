@@ -10,7 +10,8 @@ nobody else.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+import threading
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import dataclass
@@ -19,9 +20,11 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from prefect._flow_run_suspension import raise_if_flow_run_suspension_requested
+from prefect._internal.uuid7 import uuid7
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.objects import RunInput
+from prefect.client.schemas.objects import TERMINAL_STATES, RunInput
 from prefect.context import SyncClientContext
+from prefect.events.worker import EventsWorker
 from prefect.states import Cancelled, Pending, Retrying, Running, State
 from prefect.task_engine import SyncTaskRunEngine, TaskRunTimeoutError, _create_task_run_locally
 from prefect.tasks import Task
@@ -85,15 +88,18 @@ class CallStarted:
 
 
 @dataclass(frozen=True)
-class CallReturned:
-    """The function returned."""
+class CallFinished:
+    """The function ended; to open its outcome returns its value, or raises what it raised.
 
-    value: Any
+    Opening runs the user's code (unpickling), so it is left to the task run's own step.
+    """
+
+    open: Callable[[], Any]
 
 
 @dataclass(frozen=True)
 class CallRaised:
-    """The function raised, or the cluster failed the call."""
+    """The cluster failed the call."""
 
     error: BaseException
 
@@ -105,7 +111,7 @@ class Cancel:
     message: str
 
 
-Event: TypeAlias = Proceed | CallQueued | CallStarted | CallReturned | CallRaised | Cancel
+Event: TypeAlias = Proceed | CallQueued | CallStarted | CallFinished | CallRaised | Cancel
 
 
 class _GivenUp(Exception):
@@ -184,14 +190,15 @@ class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
                 self._queued(event.message)
             elif isinstance(event, CallStarted):
                 self._started(event.at)
-            elif isinstance(event, CallReturned):
+            elif isinstance(event, CallFinished):
+                value = event.open()
                 break
             elif isinstance(event, CallRaised):
                 raise event.error
             elif isinstance(event, Cancel):
                 raise _GivenUp(event.message)
             event = yield EventRequest()
-        self.handle_success(event.value, transaction=transaction)
+        self.handle_success(value, transaction=transaction)
 
     def _queued(self, message: str) -> None:
         assert self.task_run is not None
@@ -298,3 +305,29 @@ class SharedClient:
 
     def close(self) -> None:
         self.client.__exit__(None, None, None)
+
+
+def new_task_run_id() -> UUID:
+    """An id for a task run, ordered by time as Prefect's own."""
+    return uuid7()
+
+
+def count_task_runs(client: SyncPrefectClient, flow_run_ids: list[UUID]) -> tuple[int, int]:
+    """How many task runs of these flow runs the API shows, and how many in a final state."""
+    if not flow_run_ids:
+        raise LookupError("task runs outside a flow cannot be counted")
+    of_runs = {"flow_run_id": {"any_": [str(flow_run_id) for flow_run_id in flow_run_ids]}}
+    final = {"state": {"type": {"any_": [state.value for state in TERMINAL_STATES]}}}
+    counts = [
+        client.request("POST", "/task_runs/count", json={"task_runs": task_runs}).json()
+        for task_runs in (of_runs, {**of_runs, **final})
+    ]
+    return counts[0], counts[1]
+
+
+def flush_events(seconds: float = 30.0) -> None:
+    """Have every state event that was emitted sent, as long as that takes no longer than this."""
+    # In a thread of its own: with an event loop running here it would return a coroutine.
+    flusher = threading.Thread(target=EventsWorker.drain_all, kwargs={"timeout": seconds})
+    flusher.start()
+    flusher.join(seconds)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from clustrix_prefect.engine import CallRaised, CallReturned, CallStarted, Event
+from clustrix_prefect.engine import CallFinished, CallRaised, CallStarted, Event
 from clustrix_prefect.packaging import signing
 from clustrix_prefect.packaging.identity import digest
 from clustrix_prefect.resources import Resources
@@ -155,12 +155,13 @@ class Call:
         self.post(CallStarted(datetime.fromtimestamp(at, timezone.utc)))
         return True
 
-    def returned(self, value: Any) -> bool:
-        """It came back with a value."""
-        return self._finish(CallState.DONE, CallReturned(value))
+    def came_back(self, succeeded: bool, open_result: Callable[[], Any]) -> bool:
+        """A result is here, unopened; the far side says whether the function returned."""
+        state = CallState.DONE if succeeded else CallState.FAILED
+        return self._finish(state, CallFinished(open_result))
 
     def raised(self, error: BaseException) -> bool:
-        """It raised, or the cluster failed it."""
+        """The cluster failed it."""
         self.failure = error
         return self._finish(CallState.FAILED, CallRaised(error))
 

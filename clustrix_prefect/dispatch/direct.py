@@ -1,0 +1,129 @@
+"""Calls in warm workers beside the agent: on this machine, or on a host without a scheduler."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from clustrix_prefect.dispatch.calls import Call, CallState
+from clustrix_prefect.dispatch.failures import worker_failure
+from clustrix_prefect.errors import JobLost, TimeLimitExceeded
+
+if TYPE_CHECKING:
+    from clustrix_prefect.dispatch.dispatcher import Dispatcher
+
+# Calls in one message; far below what a frame holds.
+_CALLS_PER_MESSAGE = 100
+
+
+class DirectLane:
+    """Sends calls to the agent, which hands them to its workers in turn."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self._session = dispatcher.session
+        cluster = dispatcher.cluster
+        self._pool = {
+            "python": self._session.python,
+            "prologue": cluster.prologue,
+            "environment": cluster.environment,
+            "max_workers": cluster.max_parallel_calls,
+            "cwd": cluster.working_directory,
+        }
+        self._waiting: list[Call] = []
+        self._sending = False
+        self._lock = threading.Lock()
+
+    def send(self, call: Call) -> None:
+        with self._lock:
+            self._waiting.append(call)
+            if self._sending:
+                return
+            self._sending = True
+        # What other threads add meanwhile goes out in the same message.
+        while True:
+            with self._lock:
+                batch = self._waiting[:_CALLS_PER_MESSAGE]
+                del self._waiting[:_CALLS_PER_MESSAGE]
+                if not batch:
+                    self._sending = False
+                    return
+            self._run(batch)
+
+    def attach(self, call: Call, known: dict[str, Any]) -> None:
+        if known["state"] == "lost":
+            self._fail_lost(call)
+        else:
+            self._session.send("attach", run=self._dispatcher.run_key, calls=[call.id])
+
+    def cancel(self, calls: Iterable[Call]) -> None:
+        self._session.send("cancel", calls=[call.id for call in calls])
+
+    def on_event(self, event: dict[str, Any]) -> None:
+        call = self._dispatcher.find(event.get("call", ""))
+        if call is None:
+            return
+        if event["event"] == "worker_died":
+            error = worker_failure(
+                event["returncode"],
+                event.get("stderr_tail", ""),
+                node=call.node or self._session.host,
+            )
+            call.exit_code = event["returncode"]
+            self._dispatcher.fail(call, error)
+
+    def on_reconnected(self, calls: Iterable[Call], known: dict[str, Any]) -> None:
+        for call in calls:
+            if call.id in known:
+                self.attach(call, known[call.id])
+            elif call.state is CallState.QUEUED:
+                self.send(call)
+            else:
+                self._fail_lost(call)
+
+    def close(self) -> None:
+        """Nothing to stop: the agent ends its workers with the run."""
+
+    def _run(self, calls: list[Call]) -> None:
+        for call in calls:
+            if call.resources.time is not None:
+                self._dispatcher.timers.after(0, partial(self._limit, call, call.id))
+        self._session.send(
+            "run",
+            run=self._dispatcher.run_key,
+            pool=self._pool,
+            calls=[call.manifest() for call in calls],
+        )
+
+    def _limit(self, call: Call, call_id: str) -> None:
+        """Where no scheduler does, hold a call to its `time`, from its start."""
+        import time
+
+        limit = call.resources.time
+        if call.id != call_id or call.state.is_final or limit is None:
+            return
+        left = limit if call.started_at is None else call.started_at + limit - time.time()
+        if left > 0:
+            self._dispatcher.timers.after(min(left, 1.0), partial(self._limit, call, call_id))
+            return
+        self._session.send("cancel", calls=[call.id])
+        self._dispatcher.fail(
+            call,
+            TimeLimitExceeded(
+                f"The call ran for longer than its {limit} s.",
+                'Ask for more with resources(time="HH:MM:SS"), or split the work.',
+                node=call.node,
+            ),
+        )
+
+    def _fail_lost(self, call: Call) -> None:
+        self._dispatcher.fail(
+            call,
+            JobLost(
+                "The worker that ran the call is gone, and there is no result.",
+                "Look whether the host was restarted.",
+                node=call.node or self._session.host,
+            ),
+        )

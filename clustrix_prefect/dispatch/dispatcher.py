@@ -1,0 +1,456 @@
+"""Brings the calls of one flow run to their cluster, and what became of them back.
+
+There are two ways to run them, a *lane* each: warm workers beside the agent (`DirectLane`),
+or the jobs of a scheduler (`JobLane`). What both share is here: packaging, names, re-attaching
+to what an earlier process of the same flow run left behind, time-outs, logs and results.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextvars import Context
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from prefect.tasks import Task
+
+from clustrix_prefect.clusters.cluster import ClusterBlock
+from clustrix_prefect.dispatch.calls import INLINE_BYTES, Call, CallState, Package
+from clustrix_prefect.dispatch.session import Session
+from clustrix_prefect.dispatch.timers import Timers
+from clustrix_prefect.engine import CallQueued, CallRequest, timed_out
+from clustrix_prefect.errors import (
+    ClusterError,
+    InfrastructureError,
+    QueueTimeout,
+)
+from clustrix_prefect.packaging import pickling, signing
+from clustrix_prefect.packaging.identity import (
+    arguments_identity,
+    digest,
+    function_identity,
+    sha256,
+)
+from clustrix_prefect.packaging.results import open_result
+
+if TYPE_CHECKING:
+    from clustrix_prefect.dispatch.driver import TaskRunDriver
+    from clustrix_prefect.dispatch.report import Report
+
+logger = logging.getLogger("prefect.clustrix")
+
+# How far a node's clock may be off before the times of its log lines are corrected, seconds.
+_CLOCK_TOLERANCE = 2.0
+
+
+class Lane(Protocol):
+    """A way to run calls on a cluster."""
+
+    def send(self, call: Call) -> None:
+        """Have the call run; returns at once."""
+        ...
+
+    def attach(self, call: Call, known: dict[str, Any]) -> None:
+        """Watch a call that an earlier process sent."""
+        ...
+
+    def cancel(self, calls: Iterable[Call]) -> None:
+        """Stop these calls where they are."""
+        ...
+
+    def on_event(self, event: dict[str, Any]) -> None:
+        """The agent sent something that only this lane understands."""
+        ...
+
+    def on_reconnected(self, calls: Iterable[Call], known: dict[str, Any]) -> None:
+        """There is a new agent: take these calls up where they were."""
+        ...
+
+    def close(self) -> None:
+        """Stop looking."""
+        ...
+
+
+class Dispatcher:
+    """The calls of one flow run on one cluster.
+
+    Args:
+        session: The open connection.
+        cluster: The block with this runner's settings.
+        run_id: The flow run's id (or one made up, outside a flow).
+        secret: The client's signing secret.
+        requeues: How often a call that the cluster lost is submitted again.
+        timers: For time-outs.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        cluster: ClusterBlock,
+        run_id: str,
+        *,
+        secret: bytes,
+        requeues: int,
+        timers: Timers,
+    ) -> None:
+        from clustrix_prefect.dispatch.direct import DirectLane
+        from clustrix_prefect.dispatch.jobs import JobLane
+
+        self.session = session
+        self.cluster = cluster
+        self.run_id = run_id
+        # The run's directory on the cluster; not the bare id, so that it says whose it is.
+        self.run_key = digest("clustrix-run-directory", run_id)[:32]
+        self.requeues = requeues
+        self.timers = timers
+        self.calls: list[Call] = []
+        self.counts: Counter[CallState] = Counter()
+        self._key = signing.run_key(secret, run_id)
+        self._by_id: dict[str, Call] = {}
+        self._ordinals: Counter[str] = Counter()
+        self._bundles: dict[int, tuple[Any, bytes, str, str]] = {}
+        self._lock = threading.Lock()
+        self._clock_offsets: dict[str, float] = {}
+        self._gone: ClusterError | None = None
+        self.report: Report | None = None
+        self._known = session.open_run(self)
+        self._lane: Lane = (
+            DirectLane(self) if session.scheduler is None else JobLane(self, session.scheduler)
+        )
+
+    # --- towards the cluster ---------------------------------------------------------------
+
+    def submit(self, driver: TaskRunDriver, request: CallRequest, log_context: Context) -> None:
+        """Send a call, or take up the same call of an earlier process.
+
+        Raises:
+            NotPortable: The function or its arguments cannot travel.
+            ConnectionLost: The cluster cannot be reached any more.
+        """
+        if self._gone is not None:
+            raise self._gone
+        engine = driver.engine
+        assert engine.task_run is not None
+        retry_of = driver.call
+        package = self._pack(driver.task, request)
+        call = Call(
+            task_key=driver.task.task_key,
+            task_name=driver.task.name,
+            task_run_id=str(engine.task_run.id),
+            task_run_name=engine.task_run.name,
+            package=package,
+            resources=driver.resources,
+            context=self._call_context(driver, request),
+            timeout_seconds=request.timeout_seconds,
+            post=driver.post,
+            logger=engine.logger,  # type: ignore[arg-type]  # an adapter, whatever its hint says
+            log_context=log_context,
+        )
+        driver.call = call
+        with self._lock:
+            if retry_of is None:
+                equal = digest(call.task_key, package.function_identity, package.arguments_identity)
+                call.ordinal = self._ordinals[equal]
+                self._ordinals[equal] += 1
+            else:
+                call.ordinal, call.attempt = retry_of.ordinal, retry_of.attempt + 1
+            self.calls.append(call)
+            self.counts[CallState.QUEUED] += 1
+        for later in range(self.requeues + 1 if self._known else 0):
+            known = self._known.pop(call.id_of_attempt(self.run_id, call.attempt + later), None)
+            if known is not None:
+                call.attempt += later
+                self._expect(call)
+                call.logger.info("Found this call again, submitted by an earlier process")
+                self._lane.attach(call, known)
+                return
+        self._send(call)
+
+    def _send(self, call: Call) -> None:
+        self._expect(call)
+        package = call.package
+        blobs = [package.bundle]
+        if len(package.payload) > INLINE_BYTES:
+            blobs.append(package.payload)
+        self.session.ensure_blobs(*blobs)
+        if call.resources.queue_timeout is not None:
+            self.timers.after(
+                call.resources.queue_timeout, partial(self._queue_timed_out, call, call.id)
+            )
+        call.sent_at = time.time()
+        self._lane.send(call)
+
+    def _expect(self, call: Call) -> None:
+        call.name_attempt(self.run_id, self._key)
+        self._by_id[call.id] = call
+        self.session.expect(call.id, self)
+
+    def _pack(self, task: Task[Any, Any], request: CallRequest) -> Package:
+        python = self.session.python_version
+        with self._lock:
+            known = self._bundles.get(id(task.fn))
+        if known is None:
+            bundle = pickling.dumps(task.fn, python, f"the task {task.name!r}")
+            known = (task.fn, bundle, sha256(bundle), function_identity(task.fn))
+            with self._lock:
+                self._bundles[id(task.fn)] = known
+        _, bundle, bundle_sha256, identity = known
+        arguments = (request.args, request.kwargs)
+        payload = pickling.dumps(arguments, python, f"an argument of {task.name!r}")
+        return Package(
+            bundle=bundle,
+            bundle_sha256=bundle_sha256,
+            function_identity=identity,
+            payload=payload,
+            payload_sha256=sha256(payload),
+            arguments_identity=arguments_identity(payload, arguments),
+        )
+
+    def _call_context(self, driver: TaskRunDriver, request: CallRequest) -> dict[str, Any]:
+        run = driver.engine.task_run
+        assert run is not None
+        return {
+            "flow_run": driver.flow_run_facts,
+            "task_run": {
+                "id": str(run.id),
+                "name": run.name,
+                "task_name": driver.task.name,
+                "tags": sorted(run.tags),
+                "run_count": run.run_count + 1,
+            },
+            "log_prints": request.log_prints,
+            "log_level": driver.log_level,
+        }
+
+    def cancel(self, calls: Iterable[Call]) -> None:
+        """Stop these calls; nobody will hear of them again."""
+        stopped = [call for call in calls if self._settle(call, call.cancelled)]
+        if stopped:
+            self._lane.cancel(stopped)
+            self._acknowledge(stopped)
+
+    # --- from the cluster ------------------------------------------------------------------
+
+    def on_event(self, event: dict[str, Any], body: bytes) -> None:
+        """Runs on the connection's reader thread, so it only notes and passes on."""
+        kind = event["event"]
+        call = self._by_id.get(event.get("call", ""))
+        if call is None:
+            self._lane.on_event(event)
+        elif kind == "log":
+            self._log(call, event["lines"])
+        elif kind == "started":
+            self._started(call, event)
+        elif kind == "result":
+            self._result(call, event["header"], body)
+        else:
+            self._lane.on_event(event)
+
+    def on_reconnected(self, known: dict[str, Any]) -> None:
+        self._lane.on_reconnected(self.unfinished(), known)
+
+    def on_gone(self, error: ClusterError) -> None:
+        self._gone = error
+        for call in self.unfinished():
+            self._settle(call, partial(call.raised, error))
+
+    def unfinished(self) -> list[Call]:
+        """The calls that have been sent and are not over."""
+        return [call for call in tuple(self._by_id.values()) if not call.state.is_final]
+
+    def find(self, call_id: str) -> Call | None:
+        """The call with this id."""
+        return self._by_id.get(call_id)
+
+    def _started(self, call: Call, event: dict[str, Any]) -> None:
+        self._note_clock(call, event)
+        if not call.started(event, self._time_here(call, event["time"])):
+            return
+        with self._lock:
+            self.counts[CallState.QUEUED] -= 1
+            self.counts[CallState.RUNNING] += 1
+        if call.timeout_seconds is not None:
+            limit = call.timeout_seconds
+            self.timers.after(limit, partial(self._timed_out, call, limit))
+
+    def _result(self, call: Call, header: dict[str, Any], body: bytes) -> None:
+        if call.state is CallState.QUEUED:
+            # The start was not seen: the call was shorter than a look at its files.
+            self._started(
+                call,
+                {
+                    "time": header["started"],
+                    "host": header.get("host"),
+                    "pid": header.get("pid"),
+                    "job": header.get("job"),
+                },
+            )
+        call.node = header.get("host", call.node)
+        call.pid = header.get("pid", call.pid)
+        call.peak_memory = header.get("peak_memory")
+        call.exit_code = header.get("exit_code")
+        if "ended" in header:
+            call.ended_at = self._time_here(call, header["ended"])
+        self._settle(
+            call,
+            partial(
+                call.came_back,
+                header.get("status") == "ok",
+                partial(self._open, call, call.attempt, header, body),
+            ),
+        )
+
+    def _open(self, call: Call, attempt: int, header: dict[str, Any], body: bytes) -> Any:
+        """Verify and open a result, in a step of its task run."""
+        try:
+            return open_result(call.key, call.id, attempt, header, body)
+        except BaseException as error:
+            call.failure = error
+            self._report_failure(call)
+            raise
+        finally:
+            self._acknowledge([call])
+
+    def _report_failure(self, call: Call) -> None:
+        """Tell what is to be seen of a failed call, before its files go."""
+        if self.report is None:
+            return
+        try:
+            found = self.session.request("diagnose", run=self.run_key, call=call.id)
+        except ClusterError as error:
+            found = {}
+            logger.debug("%s could not be looked into: %s", call.task_run_name, error)
+        if isinstance(call.failure, InfrastructureError):
+            found["stderr_tail"] = call.failure.stderr_tail or found.get("stderr_tail")
+        self.report.failure(call, found)
+
+    def fail(self, call: Call, error: InfrastructureError) -> None:
+        """The cluster failed the call: submit it again, or say so."""
+        if call.state.is_final:
+            return
+        if error.requeue and call.requeues < self.requeues:
+            self._requeue(call, error)
+        else:
+            self.fail_for_good(call, error)
+
+    def fail_for_good(self, call: Call, error: BaseException) -> None:
+        """The call will not be submitted again."""
+
+        def open_failure() -> Any:
+            call.failure = error
+            self._report_failure(call)
+            self._acknowledge([call])
+            raise error
+
+        self._settle(call, partial(call.came_back, False, open_failure))
+
+    def _requeue(self, call: Call, error: InfrastructureError) -> None:
+        call.logger.warning(
+            "%s Submitting the call again (%d of %d).",
+            error,
+            call.requeues + 1,
+            self.requeues,
+        )
+        self._acknowledge([call])
+        with self._lock:
+            self._by_id.pop(call.id, None)
+            self.counts[call.state] -= 1
+            self.counts[CallState.QUEUED] += 1
+        with call.lock:
+            call.state = CallState.QUEUED
+            call.requeues += 1
+            call.attempt += 1
+            call.batch = call.job = call.job_id = call.missing_since = None
+            call.queue_reason = ""
+        call.post(CallQueued(f"Submitted again: {error.what}"))
+        try:
+            self._send(call)
+        except ClusterError as failure:
+            self._settle(call, partial(call.raised, failure))
+
+    def _settle(self, call: Call, finish: Callable[[], bool]) -> bool:
+        before = call.state
+        if not finish():
+            return False
+        with self._lock:
+            self.counts[before] -= 1
+            self.counts[call.state] += 1
+        return True
+
+    def _acknowledge(self, calls: list[Call]) -> None:
+        for call in calls:
+            self.session.forget(call.id)
+        keep = self.cluster.keep_job_files
+        failed = any(call.state is CallState.FAILED for call in calls)
+        try:
+            self.session.send(
+                "ack",
+                run=self.run_key,
+                calls=[call.id for call in calls],
+                keep=keep == "always" or (keep == "on_failure" and failed),
+            )
+        except ClusterError:
+            logger.debug("The cluster is gone; its files stay", exc_info=True)
+
+    def _timed_out(self, call: Call, limit: float) -> None:
+        self._stop(call, timed_out(limit))
+
+    def _queue_timed_out(self, call: Call, call_id: str) -> None:
+        if call.id != call_id or call.state is not CallState.QUEUED:
+            return
+        error = QueueTimeout(
+            f"The call waited for more than {call.resources.queue_timeout:g} s in the queue"
+            f"{f' ({call.queue_reason})' if call.queue_reason else ''}.",
+            "Ask for less, use another partition, or raise resources(queue_timeout=...).",
+            job_id=call.job_id,
+        )
+        self._stop(call, error)
+
+    def _stop(self, call: Call, error: BaseException) -> None:
+        if self._settle(call, partial(call.raised, error)):
+            self._lane.cancel([call])
+            self._acknowledge([call])
+
+    # --- logs ------------------------------------------------------------------------------
+
+    def _log(self, call: Call, lines: list[list[Any]]) -> None:
+        call.log_context.copy().run(self._handle_lines, call, lines)
+
+    def _handle_lines(self, call: Call, lines: list[list[Any]]) -> None:
+        target = call.logger.logger
+        for at, level, name, message in lines:
+            if not target.isEnabledFor(level):
+                continue
+            record = target.makeRecord(
+                name, level, "", 0, message, (), None, extra=dict(call.logger.extra or {})
+            )
+            record.created = self._time_here(call, at)
+            record.msecs = (record.created % 1) * 1000
+            target.handle(record)
+
+    def _note_clock(self, call: Call, event: dict[str, Any]) -> None:
+        # The start of a call is seen after it happened, never before: the smallest difference
+        # between the two is the node's clock plus the shortest delay that was met.
+        host = event.get("host") or ""
+        seen_after = self.session.here(event["time"]) - time.time()
+        with self._lock:
+            known = self._clock_offsets.get(host)
+            if known is None or abs(seen_after) < abs(known):
+                self._clock_offsets[host] = seen_after
+
+    def _time_here(self, call: Call, far_time: float) -> float:
+        offset = self._clock_offsets.get(call.node or "", 0.0)
+        here = self.session.here(far_time)
+        return here - offset if abs(offset) > _CLOCK_TOLERANCE else here
+
+    # --- the end ---------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Cancel what is left, and clean up on the cluster."""
+        self.cancel(self.unfinished())
+        self._lane.close()
+        self.session.close_run(self, keep=self.cluster.keep_job_files == "always")

@@ -1,0 +1,136 @@
+"""Names for what can befall a job, each with a remedy."""
+
+from __future__ import annotations
+
+import re
+import signal
+
+from clustrix_prefect.errors import (
+    InfrastructureError,
+    JobCancelled,
+    JobLost,
+    NodeFailure,
+    OutOfMemory,
+    Preempted,
+    TimeLimitExceeded,
+    WorkerFailed,
+    WorkerNotStarted,
+)
+from clustrix_prefect.schedulers.scheduler import JobState, JobStatus
+
+# What a job script prints when the worker in it cannot be started.
+WORKER_NOT_STARTED = "clustrix-prefect: the worker could not be started"
+
+# How kernels and SLURM's daemons word it when they end a job for its memory; with some set-ups
+# (jobacct_gather's OverMemoryKill) the state says only that the job failed.
+_OUT_OF_MEMORY = re.compile(
+    r"oom[-_ ]?kill|out[ -]of[ -]memory|exceeded (?:job |step )?memory limit"
+    r"|memory limit .*exceeded|being killed.*memory",
+    re.IGNORECASE,
+)
+_START_FAILED = re.compile(
+    rf"{re.escape(WORKER_NOT_STARTED)}|ModuleNotFoundError: No module named 'clustrix_far_side"
+    r"|can't open file .*worker\.py|: (?:command|No such file or directory).*python",
+)
+
+
+def job_failure(
+    status: JobStatus | None, stderr_tail: str, *, job_id: str | None, node: str | None
+) -> InfrastructureError:
+    """What became of a job that ended, or vanished, without a result.
+
+    Args:
+        status: The last that the scheduler said, or None if it no longer knows the job.
+        stderr_tail: The last that the job wrote to its standard error.
+        job_id: The scheduler's id.
+        node: Where it ran, if the worker said so.
+    """
+    kind, what, remedy = _name(status, stderr_tail)
+    return kind(
+        what,
+        remedy,
+        job_id=job_id,
+        node=node or (status.node if status else None),
+        exit_code=status.exit_code if status else None,
+        stderr_tail=stderr_tail,
+    )
+
+
+def _name(status: JobStatus | None, stderr_tail: str) -> tuple[type[InfrastructureError], str, str]:
+    state = status.state if status else None
+    if state is JobState.TIME_LIMIT:
+        return (
+            TimeLimitExceeded,
+            "The job ran into its time limit.",
+            'Ask for more with resources(time="HH:MM:SS"), or split the work.',
+        )
+    if state is JobState.OUT_OF_MEMORY or _OUT_OF_MEMORY.search(stderr_tail):
+        return (
+            OutOfMemory,
+            "The job used more memory than it asked for.",
+            'Ask for more with resources(memory="16GB"), or work on less at once.',
+        )
+    if state is JobState.CANCELLED:
+        return (
+            JobCancelled,
+            "Somebody cancelled the job.",
+            "Ask who did (`scontrol show job` may say), then run the flow again.",
+        )
+    if state is JobState.NODE_FAILURE:
+        return NodeFailure, "The node failed under the job.", "Run the flow again."
+    if state is JobState.PREEMPTED:
+        return (
+            Preempted,
+            "The job was preempted by one of higher priority.",
+            "Use a partition or QoS that is not preempted, or allow more requeues.",
+        )
+    if _START_FAILED.search(stderr_tail):
+        return (
+            WorkerNotStarted,
+            "The job ran, but the worker in it could not be started.",
+            "Look at the end of its standard error; the block's `python`, `modules` and `setup`"
+            " say what is used on the nodes.",
+        )
+    if state in (JobState.FAILED, JobState.COMPLETED):
+        return (
+            WorkerFailed,
+            "The job ended without a result.",
+            "Look at the end of its standard error: the interpreter was ended or crashed.",
+        )
+    return (
+        JobLost,
+        "The scheduler no longer knows the job, and there is no result.",
+        "Look whether the work directory is shared with the nodes and not purged.",
+    )
+
+
+def worker_failure(returncode: int, stderr_tail: str, *, node: str | None) -> InfrastructureError:
+    """What became of a warm worker that ended under a call.
+
+    Args:
+        returncode: Its exit status, or minus the signal that ended it.
+        stderr_tail: The last that it wrote to its standard error.
+        node: Its host.
+    """
+    if returncode == -signal.SIGKILL:
+        return OutOfMemory(
+            "The worker was killed (SIGKILL), which is what the kernel does to the process that"
+            " takes the last of the memory.",
+            "Look at the host's memory; lower `max_parallel_calls`, or work on less at once.",
+            node=node,
+            exit_code=returncode,
+            stderr_tail=stderr_tail,
+        )
+    if _START_FAILED.search(stderr_tail):
+        kind: type[InfrastructureError] = WorkerNotStarted
+        what = "The worker could not be started."
+        remedy = "Look at the end of its standard error; check the block's `python` and `setup`."
+    else:
+        kind = WorkerFailed
+        what = (
+            f"The worker was ended by signal {-returncode} ({signal.Signals(-returncode).name})."
+            if returncode < 0 and -returncode in signal.Signals._value2member_map_
+            else f"The worker ended with exit status {returncode} before its call was done."
+        )
+        remedy = "Look at the end of its standard error: native code crashed, or the task exited."
+    return kind(what, remedy, node=node, exit_code=returncode, stderr_tail=stderr_tail)

@@ -1,0 +1,386 @@
+"""Calls as jobs of a scheduler: gathered into arrays, watched, told apart when they fail."""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import re
+import secrets
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from clustrix_prefect.dispatch.calls import Call, CallState
+from clustrix_prefect.dispatch.failures import job_failure
+from clustrix_prefect.engine import CallQueued
+from clustrix_prefect.errors import ClusterError, ConnectionFailed
+from clustrix_prefect.resources import Resources
+from clustrix_prefect.schedulers.scheduler import (
+    JobSpec,
+    JobState,
+    JobStatus,
+    Scheduler,
+    TryLater,
+)
+
+if TYPE_CHECKING:
+    from clustrix_prefect.dispatch.dispatcher import Dispatcher
+
+logger = logging.getLogger("prefect.clustrix")
+
+# A gathering ends when no further call has come for this long (seconds) ...
+_QUIET = 0.1
+# ... or after this long; doubled with each submission that follows at once, so that a large
+# map begins early and still takes few commands.
+_FIRST_GATHERING = 0.6
+_LONGEST_GATHERING = 16.0
+# A job that the scheduler says is over, or does not know, may still have a result on its way
+# through a shared file system's caches: seconds of patience, with and without an explanation.
+_PATIENCE_EXPLAINED = 2.0
+_PATIENCE_UNEXPLAINED = 10.0
+_HOLD_FIRST = 2.0
+_HOLD_LONGEST = 60.0
+_EXPLAINED = {
+    JobState.TIME_LIMIT,
+    JobState.OUT_OF_MEMORY,
+    JobState.CANCELLED,
+    JobState.NODE_FAILURE,
+    JobState.PREEMPTED,
+}
+
+
+@dataclass
+class _Gathering:
+    """Calls of one task with equal resources, on their way into one submission."""
+
+    name: str
+    resources: Resources
+    calls: list[Call] = field(default_factory=list)
+    since: float = 0.0
+    last: float = 0.0
+    window: float = _FIRST_GATHERING
+    last_sent: float = 0.0
+    held_until: float = 0.0
+    hold: float = _HOLD_FIRST
+
+
+class JobLane:
+    """Submits calls to a scheduler and follows them."""
+
+    def __init__(self, dispatcher: Dispatcher, scheduler: Scheduler) -> None:
+        self._dispatcher = dispatcher
+        self._session = dispatcher.session
+        self._scheduler = scheduler
+        self._gatherings: dict[tuple[str, str], _Gathering] = {}
+        self._lock = threading.Lock()
+        self._statuses: dict[str, JobStatus] | None = None
+        self._statuses_at = 0.0
+        self._settling: set[str] = set()
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="clustrix-jobs", daemon=True)
+        self._thread.start()
+        self._closed = False
+        dispatcher.timers.every(0.05, self._look_at_gatherings)
+        dispatcher.timers.every(1.0, self._look_at_missing)
+        cluster = dispatcher.cluster
+        self._max_array = (
+            getattr(cluster, "max_array_size", None)
+            or self._session.limits.max_array_size
+            or scheduler.default_array_size
+        )
+        self._max_submitted = (
+            getattr(cluster, "max_submitted_jobs", None) or self._session.limits.max_submitted_jobs
+        )
+
+    # --- gathering and submitting ----------------------------------------------------------
+
+    def send(self, call: Call) -> None:
+        now = time.monotonic()
+        key = (call.package.bundle_sha256, call.resources.model_dump_json())
+        with self._lock:
+            gathering = self._gatherings.get(key)
+            if gathering is None:
+                gathering = self._gatherings[key] = _Gathering(call.task_name, call.resources)
+            if not gathering.calls:
+                gathering.since = now
+                if now - gathering.last_sent > 2 * _QUIET:
+                    gathering.window = _FIRST_GATHERING
+            gathering.calls.append(call)
+            gathering.last = now
+
+    def _look_at_gatherings(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            for gathering in self._gatherings.values():
+                if not gathering.calls or now < gathering.held_until:
+                    continue
+                if (
+                    now - gathering.last >= _QUIET
+                    or now - gathering.since >= gathering.window
+                    or len(gathering.calls) >= self._calls_per_array(gathering.resources)
+                ):
+                    calls, gathering.calls = gathering.calls, []
+                    gathering.window = min(gathering.window * 2, _LONGEST_GATHERING)
+                    gathering.last_sent = now
+                    self._work.put(partial(self._submit_all, gathering, calls))
+
+    def _calls_per_array(self, resources: Resources) -> int:
+        return self._max_array * (resources.calls_per_job or 1)
+
+    def _submit_all(self, gathering: _Gathering, calls: list[Call]) -> None:
+        calls = [call for call in calls if not call.state.is_final]
+        size = self._calls_per_array(gathering.resources)
+        for start in range(0, len(calls), size):
+            part = calls[start : start + size]
+            room = self._room(gathering.resources)
+            try:
+                if room is not None and room < len(part):
+                    if room:
+                        self._submit(gathering, part[:room])
+                    self._hold(gathering, calls[start + room :], "the limit of submitted jobs")
+                    return
+                self._submit(gathering, part)
+                gathering.hold = _HOLD_FIRST
+            except TryLater as refusal:
+                self._hold(gathering, calls[start:], str(refusal))
+                return
+            except ConnectionFailed as error:
+                if self._dispatcher.cluster is None or self._closed:
+                    raise
+                logger.debug("The submission's fate is unknown: %s", error)
+                # on_reconnected asks the cluster which of these it has.
+            except ClusterError as error:
+                for call in part:
+                    self._dispatcher.fail_for_good(call, error)
+
+    def _room(self, resources: Resources) -> int | None:
+        """How many more calls the site lets us submit now, or None if it sets no limit."""
+        if self._max_submitted is None:
+            return None
+        in_queue = {
+            call.job_id for call in self._dispatcher.unfinished() if call.job_id is not None
+        }
+        return max(0, self._max_submitted - len(in_queue)) * (resources.calls_per_job or 1)
+
+    def _hold(self, gathering: _Gathering, calls: list[Call], why: str) -> None:
+        with self._lock:
+            gathering.calls[:0] = calls
+            gathering.since = gathering.last = time.monotonic()
+            gathering.held_until = time.monotonic() + gathering.hold
+            gathering.hold = min(gathering.hold * 2, _HOLD_LONGEST)
+        for call in calls:
+            self._say_queued(call, f"held back: {why}")
+
+    def _submit(self, gathering: _Gathering, calls: list[Call]) -> None:
+        session, scheduler = self._session, self._scheduler
+        per_job = gathering.resources.calls_per_job or 1
+        elements = -(-len(calls) // per_job)
+        run = self._dispatcher.run_key
+        batch = secrets.token_hex(8)
+        directory = f"{session.work_dir}/runs/{run}/{batch}"
+        cluster = self._dispatcher.cluster
+        spec = JobSpec(
+            name=f"{_plain(gathering.name)}-{self._dispatcher.run_key[:8]}-{batch[:8]}",
+            resources=gathering.resources,
+            array_size=elements if elements > 1 else None,
+            directory=directory,
+            command=[
+                session.python,
+                f"{session.far_side}/worker.py",
+                "--batch",
+                directory,
+                "--index-variable",
+                scheduler.index_variable,
+                "--calls-per-job",
+                str(per_job),
+            ],
+            prologue=cluster.prologue,
+            environment=cluster.environment,
+        )
+        for index, call in enumerate(calls):
+            call.batch = batch
+            call.context["index"] = index // per_job
+        answer = session.request(
+            "submit",
+            run=run,
+            batch=batch,
+            script=scheduler.job_script(spec),
+            command=scheduler.submit_command(f"{directory}/script.sh", spec),
+            calls_attached=True,
+            attachment=_attached(calls),
+            timeout=300,
+        )
+        job = scheduler.parse_submit(answer["returncode"], answer["stdout"], answer["stderr"])
+        session.send("submitted", run=run, batch=batch, job=job)
+        for index, call in enumerate(calls):
+            call.job = job
+            call.job_id = scheduler.element_id(
+                job, index // per_job if spec.array_size is not None else None
+            )
+        logger.info(
+            "Submitted %d %s of %s as %s job %s",
+            len(calls),
+            "calls" if len(calls) > 1 else "call",
+            gathering.name,
+            scheduler.name,
+            job,
+        )
+        self._poll()
+
+    def _poll(self) -> None:
+        self._session.send(
+            "poll_status",
+            command=self._scheduler.status_command(self._session.user_id),
+            interval_min=1.0,
+            interval_max=10.0,
+        )
+
+    # --- what becomes of jobs ----------------------------------------------------------------
+
+    def on_event(self, event: dict[str, Any]) -> None:
+        if event["event"] == "status" and event["returncode"] == 0:
+            self._work.put(partial(self._read_statuses, event["stdout"]))
+
+    def _read_statuses(self, stdout: str) -> None:
+        self._statuses = self._scheduler.parse_status(stdout)
+        self._statuses_at = time.monotonic()
+        for call in self._dispatcher.unfinished():
+            status = self._statuses.get(call.job_id or "")
+            if status is None:
+                continue
+            call.missing_since = None
+            if status.state is JobState.QUEUED and call.state is CallState.QUEUED:
+                self._say_queued(call, status.reason)
+            elif status.state.is_final:
+                self._settle_later(call, status)
+
+    def _say_queued(self, call: Call, reason: str) -> None:
+        if reason == call.queue_reason or call.state is not CallState.QUEUED:
+            return
+        call.queue_reason = reason
+        where = f"{self._scheduler.name} job {call.job_id}: " if call.job_id else ""
+        call.post(CallQueued(f"{where}{reason}"))
+
+    def _look_at_missing(self) -> None:
+        """Jobs that the last listing does not name, though it is newer than they are."""
+        if self._statuses is None or self._closed:
+            return
+        now = time.monotonic()
+        for call in self._dispatcher.unfinished():
+            if call.job_id is None or call.job_id in self._statuses:
+                continue
+            if call.missing_since is None:
+                call.missing_since = now
+            elif now - call.missing_since > _PATIENCE_UNEXPLAINED:
+                self._settle_later(call, None)
+
+    def _settle_later(self, call: Call, status: JobStatus | None) -> None:
+        if call.id in self._settling:
+            return
+        self._settling.add(call.id)
+        patience = (
+            _PATIENCE_EXPLAINED
+            if status is None or status.state in _EXPLAINED
+            else _PATIENCE_UNEXPLAINED
+        )
+        self._dispatcher.timers.after(
+            patience, partial(self._work.put, partial(self._settle, call, call.id, status))
+        )
+
+    def _settle(self, call: Call, call_id: str, status: JobStatus | None) -> None:
+        """The job is over and there was no result: look once more, then name what happened."""
+        self._settling.discard(call_id)
+        if call.id != call_id or call.state.is_final:
+            return
+        run = self._dispatcher.run_key
+        present = self._session.request("look", run=run, calls=[call_id])["present"]
+        if present.get(call_id) == "finished":
+            return  # its event is on the way
+        if status is None or status.state not in _EXPLAINED:
+            status = self._details(call) or status
+            if status is not None and not status.state.is_final:
+                return
+        found = self._session.request("diagnose", run=run, call=call_id)
+        if status is not None:
+            call.exit_code = status.exit_code
+            call.node = call.node or status.node
+        error = job_failure(
+            status, found.get("stderr_tail", ""), job_id=call.job_id, node=call.node
+        )
+        self._dispatcher.fail(call, error)
+
+    def _details(self, call: Call) -> JobStatus | None:
+        command = self._scheduler.details_command(call.job_id or "")
+        answer = self._session.request("command", argv=command)
+        return self._scheduler.parse_details(answer["returncode"], answer["stdout"])
+
+    # --- cancelling and taking up ------------------------------------------------------------
+
+    def cancel(self, calls: Iterable[Call]) -> None:
+        stopped = set()
+        for call in calls:
+            stopped.add(call)
+        with self._lock:
+            for gathering in self._gatherings.values():
+                gathering.calls = [call for call in gathering.calls if call not in stopped]
+        self._work.put(partial(self._cancel, list(stopped)))
+
+    def _cancel(self, calls: list[Call]) -> None:
+        alive = {call.job_id for call in self._dispatcher.unfinished()}
+        elements: dict[str, set[str]] = defaultdict(set)
+        for call in calls:
+            if call.job_id is not None and call.job is not None and call.job_id not in alive:
+                elements[call.job].add(call.job_id)
+        ids: list[str] = []
+        for job, of_job in elements.items():
+            rest = any(call.job == job for call in self._dispatcher.unfinished())
+            ids.extend(sorted(of_job) if rest else [job])
+        if ids:
+            self._session.request("command", argv=self._scheduler.cancel_command(ids))
+
+    def attach(self, call: Call, known: dict[str, Any]) -> None:
+        call.batch = known.get("batch")
+        call.job = known.get("job")
+        if call.job is not None:
+            index = known.get("index") if known.get("elements", 1) > 1 else None
+            call.job_id = self._scheduler.element_id(call.job, index)
+        self._session.send("attach", run=self._dispatcher.run_key, calls=[call.id])
+        self._poll()
+
+    def on_reconnected(self, calls: Iterable[Call], known: dict[str, Any]) -> None:
+        for call in calls:
+            if call.id in known:
+                self.attach(call, known[call.id])
+            elif call.job_id is None and call.batch is not None:
+                call.batch = None
+                self.send(call)
+            # A call whose job is known but whose files are gone is found missing, and settled.
+
+    def close(self) -> None:
+        self._closed = True
+        self._work.put(None)
+        self._thread.join(timeout=60)
+
+    def _run(self) -> None:
+        """The one thread that asks the agent for things that take a while."""
+        while (step := self._work.get()) is not None:
+            try:
+                step()
+            except ConnectionFailed as error:
+                logger.debug("Put off until the connection is back: %s", error)
+            except Exception:
+                logger.exception("A step of the job lane failed")
+
+
+def _plain(name: str) -> str:
+    """A job name that every scheduler takes."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:40] or "task"
+
+
+def _attached(calls: list[Call]) -> bytes:
+    return json.dumps([call.manifest() for call in calls]).encode()

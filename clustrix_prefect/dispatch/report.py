@@ -1,0 +1,191 @@
+"""What a flow run's page shows of its calls: progress, a table of all, a page for each failure."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+
+from clustrix_prefect.dispatch.calls import Call, CallState
+from clustrix_prefect.errors import InfrastructureError
+
+logger = logging.getLogger("prefect.clustrix")
+
+# Pages for failed calls in one flow run; the table names the rest.
+MOST_FAILURE_PAGES = 50
+
+
+class Report:
+    """The artifacts of one flow run on one cluster.
+
+    Args:
+        client: Prefect's API.
+        flow_run_id: Whose artifacts they are.
+        cluster: The cluster's description, for people.
+    """
+
+    def __init__(self, client: SyncPrefectClient, flow_run_id: UUID, cluster: str) -> None:
+        self._client = client
+        self._flow_run_id = flow_run_id
+        self._cluster = cluster
+        self._progress_id: UUID | None = None
+        self._failures = 0
+        self._lock = threading.Lock()
+
+    def progress(self, counts: Counter[CallState]) -> None:
+        """Show how far the calls are."""
+        total = sum(counts.values())
+        over = sum(count for state, count in counts.items() if state.is_final)
+        percent = 100.0 * over / total if total else 0.0
+        text = f"{self._cluster}: {describe(counts)}"
+        try:
+            if self._progress_id is None:
+                self._progress_id = self._create("progress", "cluster-progress", percent, text)
+            else:
+                self._client.update_artifact(
+                    self._progress_id, ArtifactUpdate(data=percent, description=text)
+                )
+        except Exception as error:  # a report must not fail the run that it reports on
+            logger.debug("The progress could not be shown: %s", error)
+
+    def failure(self, call: Call, found: dict[str, Any]) -> None:
+        """A page on a failed call: what happened, its standard error, its job script."""
+        with self._lock:
+            self._failures += 1
+            if self._failures > MOST_FAILURE_PAGES:
+                return
+        try:
+            self._create(
+                "markdown",
+                "cluster-call-failed",
+                failure_page(call, found),
+                f"Why {call.task_run_name} failed",
+                task_run_id=UUID(call.task_run_id),
+            )
+        except Exception as error:
+            logger.debug("The failure could not be shown: %s", error)
+
+    def table(self, calls: Sequence[Call]) -> None:
+        """One row for each call, failures first."""
+        if not calls:
+            return
+        order = {CallState.FAILED: 0, CallState.CANCELLED: 1}
+        rows = [row(call) for call in sorted(calls, key=lambda call: order.get(call.state, 2))]
+        failed = sum(call.state is CallState.FAILED for call in calls)
+        text = (
+            f"{self._cluster}: {failed} of {len(calls)} calls failed."
+            if failed
+            else f"{self._cluster}: all {len(calls)} calls done."
+            if all(call.state is CallState.DONE for call in calls)
+            else f"{self._cluster}: {describe(Counter(call.state for call in calls))}."
+        )
+        try:
+            self._create("table", "cluster-calls", json.dumps(rows), text)
+        except Exception as error:
+            logger.warning("The table of calls could not be stored: %s", error)
+
+    def _create(
+        self, kind: str, key: str, data: Any, text: str, task_run_id: UUID | None = None
+    ) -> UUID:
+        artifact = self._client.create_artifact(
+            ArtifactCreate(
+                key=key,
+                type=kind,
+                data=data,
+                description=text,
+                flow_run_id=self._flow_run_id,
+                **({"task_run_id": task_run_id} if task_run_id else {}),
+            )
+        )
+        assert artifact.id is not None
+        return artifact.id
+
+
+def describe(counts: Counter[CallState]) -> str:
+    """The counts in words: "12 queued, 4 running, 84 done, 0 failed"."""
+    shown = [CallState.QUEUED, CallState.RUNNING, CallState.DONE, CallState.FAILED]
+    if counts[CallState.CANCELLED]:
+        shown.append(CallState.CANCELLED)
+    return ", ".join(f"{counts[state]} {state.value}" for state in shown)
+
+
+def row(call: Call) -> dict[str, str]:
+    """A call as a row of the table; every cell is text, since floats would show all digits."""
+    return {
+        "task run": escape(call.task_run_name),
+        "state": call.state.value,
+        "job": call.job_id or "",
+        "node": call.node or "",
+        "pid": str(call.pid or ""),
+        "queued (s)": _seconds(call.submitted_at, call.started_at),
+        "ran (s)": _seconds(call.started_at, call.ended_at),
+        "started (UTC)": _utc(call.started_at),
+        "exit code": "" if call.exit_code is None else str(call.exit_code),
+        "peak memory (MiB)": f"{call.peak_memory / 2**20:.1f}" if call.peak_memory else "",
+        "resubmitted": str(call.requeues or ""),
+        "failure": escape(_first_line(call.failure)),
+    }
+
+
+def failure_page(call: Call, found: dict[str, Any]) -> str:
+    """Markdown on one failed call."""
+    failure = call.failure
+    facts = {
+        "Job": call.job_id,
+        "Node": call.node,
+        "Exit code": call.exit_code,
+        "Started": _utc(call.started_at),
+        "Ran": f"{_seconds(call.started_at, call.ended_at)} s" if call.started_at else None,
+        "Files": found.get("directory"),
+    }
+    lines = [f"**{escape(type(failure).__name__)}**: {escape(_first_line(failure, named=False))}"]
+    if isinstance(failure, InfrastructureError) and failure.remedy:
+        lines += ["", f"What to do: {escape(failure.remedy)}"]
+    lines += ["", "| | |", "|---|---|"]
+    lines += [f"| {name} | {escape(str(value))} |" for name, value in facts.items() if value]
+    for title, text in (
+        ("End of its standard error", found.get("stderr_tail")),
+        ("Job script", found.get("script")),
+    ):
+        if text:
+            lines += ["", f"### {title}", "", _fenced(text)]
+    return "\n".join(lines)
+
+
+def escape(text: str) -> str:
+    """Text that markdown and its tables show as it is."""
+    for character in "\\`*_{}[]<>|#":
+        text = text.replace(character, f"\\{character}")
+    return text.replace("\n", " ")
+
+
+def _fenced(text: str) -> str:
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return f"{fence}text\n{text.rstrip()}\n{fence}"
+
+
+def _first_line(error: BaseException | None, named: bool = True) -> str:
+    if error is None:
+        return ""
+    text = (str(error).splitlines() or [""])[0]
+    return f"{type(error).__name__}: {text}"[:300] if named else text[:1000]
+
+
+def _seconds(start: float | None, end: float | None) -> str:
+    return f"{max(0.0, end - start):.2f}" if start is not None and end is not None else ""
+
+
+def _utc(at: float | None) -> str:
+    if at is None:
+        return ""
+    return datetime.fromtimestamp(at, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,280 @@
+"""Everything that a started task runner has: threads, connection, the flow runs it serves."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Iterable
+from contextvars import Context
+from typing import Any
+from uuid import UUID
+
+from prefect.blocks.system import Secret
+from prefect.client.schemas.objects import RunInput
+from prefect.context import FlowRunContext
+from prefect.futures import PrefectFuture
+from prefect.logging.loggers import flow_run_logger
+from prefect.tasks import Task
+
+from clustrix_prefect.clusters.cluster import ClusterBlock
+from clustrix_prefect.dispatch.dispatcher import Dispatcher
+from clustrix_prefect.dispatch.driver import TaskRunDriver
+from clustrix_prefect.dispatch.pacing import Pacer
+from clustrix_prefect.dispatch.pool import StepPool
+from clustrix_prefect.dispatch.report import Report, describe
+from clustrix_prefect.dispatch.session import sessions
+from clustrix_prefect.dispatch.timers import Timers
+from clustrix_prefect.engine import SharedClient, count_task_runs, flush_events
+from clustrix_prefect.errors import ConfigurationError
+from clustrix_prefect.packaging import signing
+from clustrix_prefect.resources import Resources
+
+logger = logging.getLogger("prefect.clustrix")
+
+_LOOK_AT_FLOW_RUN_SECONDS = 2.0
+_REPORT_SECONDS = 10.0
+# A map that is over before this long (seconds) needs no progress report.
+_REPORT_AFTER_SECONDS = 5.0
+_CANCEL_SECONDS = 30.0
+
+
+class Runtime:
+    """A started task runner.
+
+    Args:
+        cluster: Where calls run.
+        requeues: How often a call that the cluster lost is submitted again.
+        signing_secret: Name of a `Secret` block, or None for the file in `PREFECT_HOME`.
+    """
+
+    def __init__(self, cluster: ClusterBlock, *, requeues: int, signing_secret: str | None) -> None:
+        self.cluster = cluster
+        self._requeues = requeues
+        self._secret = _secret(signing_secret)
+        self._session = sessions.acquire(cluster)
+        self._client = SharedClient()
+        self._timers = Timers("clustrix-timers")
+        self._runs: dict[str, FlowRunOnCluster] = {}
+        self._drivers: set[TaskRunDriver] = set()
+        self._changed = threading.Condition()
+        self._pacer = Pacer(self._ask_progress)
+        self._beginning = StepPool("clustrix-begin", self._timers, gate=self._pacer.wait)
+        self._going_on = StepPool("clustrix-step", self._timers, gate=self._pacer.wait)
+        self._outside_id = str(uuid.uuid4())
+
+    def drive(
+        self,
+        task: Task[Any, Any],
+        task_run_id: UUID,
+        parameters: dict[str, Any],
+        wait_for: Iterable[PrefectFuture[Any]] | None,
+        dependencies: dict[str, set[RunInput]] | None,
+        resources: Resources,
+        context: Context,
+        flow_run_context: FlowRunContext | None,
+    ) -> TaskRunDriver:
+        """Begin a task run."""
+        self._client.provide(context)
+        run = self._run_of(flow_run_context)
+        driver = TaskRunDriver(
+            task,
+            task_run_id,
+            parameters,
+            wait_for,
+            dependencies,
+            resources,
+            context=context,
+            beginning=self._beginning,
+            going_on=self._going_on,
+            timers=self._timers,
+            dispatcher=run.dispatcher,
+            flow_run_facts=run.facts,
+        )
+        with self._changed:
+            self._drivers.add(driver)
+        driver.finished.add_done_callback(lambda _: self._ended(driver))
+        self._pacer.begun()
+        driver.begin()
+        return driver
+
+    def cancel(self, message: str) -> None:
+        """Bring every task run to an end, and its job with it."""
+        with self._changed:
+            drivers = tuple(self._drivers)
+        for driver in drivers:
+            driver.cancel(message)
+        for run in tuple(self._runs.values()):
+            run.dispatcher.cancel(run.dispatcher.unfinished())
+
+    def close(self, failed: bool) -> None:
+        """Wait for what was submitted, or cancel it if the flow failed; then let go."""
+        failed = failed or any(run.has_failed for run in self._runs.values())
+        try:
+            if not failed:
+                self._wait()
+        except BaseException:  # Ctrl-C or SIGTERM while waiting
+            failed = True
+            raise
+        finally:
+            if failed:
+                self.cancel("The flow run ended before this task run")
+            self._wait(_CANCEL_SECONDS)
+            for run in self._runs.values():
+                run.close()
+            if failed:
+                # A process that is being ended may not come to Prefect's own flushing.
+                flush_events()
+            self._beginning.close()
+            self._going_on.close()
+            self._timers.close()
+            self._client.close()
+            sessions.release(self._session)
+
+    def _wait(self, seconds: float | None = None) -> None:
+        deadline = None if seconds is None else time.monotonic() + seconds
+        with self._changed:
+            while self._drivers and (deadline is None or time.monotonic() < deadline):
+                self._changed.wait(0.5)
+
+    def _ended(self, driver: TaskRunDriver) -> None:
+        self._pacer.ended()
+        with self._changed:
+            self._drivers.discard(driver)
+            if not self._drivers:
+                self._changed.notify_all()
+
+    def _run_of(self, context: FlowRunContext | None) -> FlowRunOnCluster:
+        flow_run = context.flow_run if context else None
+        run_id = str(flow_run.id) if flow_run else self._outside_id
+        with self._changed:
+            run = self._runs.get(run_id)
+            if run is None:
+                dispatcher = Dispatcher(
+                    self._session,
+                    self.cluster,
+                    run_id,
+                    secret=self._secret,
+                    requeues=self._requeues,
+                    timers=self._timers,
+                )
+                run = FlowRunOnCluster(self, dispatcher, context, self._client)
+                self._runs[run_id] = run
+        return run
+
+    def _ask_progress(self) -> tuple[int, int]:
+        flow_run_ids = [run.flow_run_id for run in self._runs.values() if run.flow_run_id]
+        return count_task_runs(self._client.client, flow_run_ids)
+
+
+class FlowRunOnCluster:
+    """One flow run that uses a task runner: its calls, its reports, and its own state.
+
+    Args:
+        runtime: The task runner.
+        dispatcher: Its calls.
+        context: The flow run's context, or None outside a flow.
+        client: Prefect's API.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        dispatcher: Dispatcher,
+        context: FlowRunContext | None,
+        client: SharedClient,
+    ) -> None:
+        self.dispatcher = dispatcher
+        self.flow_run = context.flow_run if context else None
+        self.flow_run_id = self.flow_run.id if self.flow_run else None
+        self._runtime = runtime
+        self._client = client.client
+        self._closed = threading.Event()
+        self.report: Report | None = None
+        self._logger: Any = logger
+        self.facts: dict[str, Any] = {}
+        self._thread: threading.Thread | None = None
+        if context is not None and self.flow_run is not None:
+            description = dispatcher.cluster.description
+            self.report = Report(client.client, self.flow_run.id, description)
+            self._logger = flow_run_logger(self.flow_run, context.flow)
+            self.facts = {
+                "id": str(self.flow_run.id),
+                "name": self.flow_run.name,
+                "flow_name": context.flow.name if context.flow else None,
+                "tags": sorted(self.flow_run.tags),
+                "parameters": _plain(context.parameters or {}),
+                "run_count": self.flow_run.run_count,
+            }
+            dispatcher.report = self.report
+            self._thread = threading.Thread(target=self._watch, name="clustrix-watch", daemon=True)
+            self._thread.start()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the flow has ended, or is to be tried again, for another reason than success."""
+        state = self.flow_run.state if self.flow_run else None
+        return state is not None and not (state.is_completed() or state.is_running())
+
+    def close(self) -> None:
+        """Stop watching, and leave a table of the calls."""
+        self._closed.set()
+        if self._thread is not None:
+            self._thread.join(timeout=10)
+        self.dispatcher.close()
+        if self.report is not None:
+            self.report.table(self.dispatcher.calls)
+
+    def _watch(self) -> None:
+        """Report progress, and notice when somebody cancels the flow run."""
+        assert self.flow_run is not None and self.report is not None
+        began = last_report = time.monotonic()
+        shown = ""
+        while not self._closed.wait(_LOOK_AT_FLOW_RUN_SECONDS):
+            try:
+                state = self._client.read_flow_run(self.flow_run.id).state
+            except Exception as error:
+                logger.debug("The flow run's state could not be read: %s", error)
+                state = None
+            if state is not None and (state.is_cancelling() or state.is_cancelled()):
+                self._logger.info("The flow run is being cancelled: cancelling its calls")
+                self._runtime.cancel("The flow run was cancelled")
+                return
+            now = time.monotonic()
+            if now - began < _REPORT_AFTER_SECONDS or now - last_report < _REPORT_SECONDS:
+                continue
+            text = describe(self.dispatcher.counts)
+            if text != shown:
+                shown, last_report = text, now
+                self._logger.info("%s: %s", self.dispatcher.cluster.description, text)
+                self.report.progress(self.dispatcher.counts)
+        if shown:
+            self.report.progress(self.dispatcher.counts)
+
+
+def _secret(block_name: str | None) -> bytes:
+    if block_name is None:
+        return signing.client_secret()
+    try:
+        secret = Secret.load(block_name.removeprefix("secret/"), _sync=True).get()
+    except ValueError as error:
+        raise ConfigurationError(
+            f"There is no Secret block {block_name!r} to sign results with.",
+            "Make one in the Prefect UI, or leave signing_secret out.",
+        ) from error
+    return str(secret).encode()
+
+
+def _plain(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Parameters as `prefect.runtime` shows them far away: what JSON can say, else its repr."""
+    import json
+
+    shown = {}
+    for name, value in parameters.items():
+        try:
+            json.dumps(value)
+            shown[name] = value
+        except (TypeError, ValueError):
+            shown[name] = repr(value)[:200]
+    return shown

@@ -1,0 +1,337 @@
+"""The open connection to one cluster, shared by every runner of this process that uses it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from typing import Any, Protocol
+
+from clustrix_prefect.clusters.cluster import ClusterBlock
+from clustrix_prefect.connections.agent import AgentClient
+from clustrix_prefect.errors import (
+    ClusterError,
+    ConnectionFailed,
+    ConnectionLost,
+    PythonVersionMismatch,
+)
+from clustrix_prefect.packaging.identity import sha256
+from clustrix_prefect.schedulers.scheduler import Limits, Scheduler
+
+logger = logging.getLogger("prefect.clustrix")
+
+_CLIENT_PYTHON = (sys.version_info.major, sys.version_info.minor)
+
+
+class RunListener(Protocol):
+    """What a session tells the dispatcher of a flow run."""
+
+    run_key: str
+
+    def on_event(self, event: dict[str, Any], body: bytes) -> None:
+        """The agent sent something that concerns one of this run's calls, or all."""
+        ...
+
+    def on_reconnected(self, known: dict[str, Any]) -> None:
+        """There is a new agent; these calls it found."""
+        ...
+
+    def on_gone(self, error: ClusterError) -> None:
+        """The cluster cannot be reached any more."""
+        ...
+
+
+class Session:
+    """A connection, the agent at its other end, and what is known of the cluster.
+
+    Args:
+        cluster: The block that says how to get there.
+        reconnect_seconds: For how long a broken connection is re-opened before the calls in
+            flight fail. The cluster's jobs run on meanwhile.
+    """
+
+    def __init__(self, cluster: ClusterBlock, reconnect_seconds: float = 600.0) -> None:
+        self.cluster = cluster
+        self.scheduler: Scheduler | None = cluster.scheduler()
+        self.reconnect_seconds = reconnect_seconds
+        self.python = ""
+        self.python_version: tuple[int, int] = _CLIENT_PYTHON
+        self.work_dir = ""
+        self.far_side = ""
+        self.host = ""
+        self.user_id = -1
+        self.limits = Limits()
+        self.statuses_polled = False
+        self._agent: AgentClient | None = None
+        self._up = threading.Event()
+        self._gone: ClusterError | None = None
+        self._closed = False
+        self._lock = threading.RLock()
+        self._listeners: dict[str, RunListener] = {}
+        self._calls: dict[str, RunListener] = {}
+        self._blobs: set[str] = set()
+        self._round_trips = 0
+
+    # --- opening and closing ---------------------------------------------------------------
+
+    def open(self) -> None:
+        """Connect, and find out what is there.
+
+        Raises:
+            ConnectionFailed: The cluster cannot be reached.
+            PythonVersionMismatch: It has no Python that can run the calls.
+            AgentError: Its work directory cannot be used.
+        """
+        agent = AgentClient(
+            self.cluster.connect(),
+            python=self.cluster.python,
+            prologue=self.cluster.prologue,
+            on_event=self._on_event,
+            on_lost=self._on_lost,
+        )
+        try:
+            hello = agent.start()
+            self.host = hello["host"]
+            self.user_id = hello["uid"]
+            configured = agent.request("configure", work_dir=self.cluster.remote_work_dir)
+            self.work_dir = configured["work_dir"]
+            self.far_side = configured["far_side"]
+            self._choose_python(agent)
+            if self.scheduler is not None:
+                self._ask_limits(agent, self.scheduler)
+        except BaseException:
+            agent.close()
+            raise
+        with self._lock:
+            self._agent = agent
+            self._blobs.clear()
+            self.statuses_polled = False
+        self._up.set()
+
+    def close(self) -> None:
+        """Close the connection; the agent ends, and with it the warm workers."""
+        self._closed = True
+        self._up.set()
+        if self._agent is not None:
+            self._agent.close()
+
+    def _choose_python(self, agent: AgentClient) -> None:
+        answer = agent.request(
+            "find_python",
+            python=self.cluster.python,
+            prefer=list(_CLIENT_PYTHON),
+            prologue=self.cluster.prologue,
+        )
+        chosen = answer.get("chosen")
+        version = tuple(chosen["version"][:2]) if chosen else ()
+        if version != _CLIENT_PYTHON:
+            found = ", ".join(
+                f"{'.'.join(map(str, python['version']))} ({python['path']})"
+                for python in answer.get("found", ())
+            )
+            wanted = ".".join(map(str, _CLIENT_PYTHON))
+            raise PythonVersionMismatch(
+                f"{self.cluster.description} has Python {found or 'none that was found'},"
+                f" and this flow runs on Python {wanted}.",
+                f"Set the block's `python` to a Python {wanted} there, name a module that"
+                f" brings one in `modules`, or run the flow with the cluster's version.",
+            )
+        self.python = chosen["path"]
+
+    def _ask_limits(self, agent: AgentClient, scheduler: Scheduler) -> None:
+        outputs = []
+        for command in scheduler.limits_commands():
+            try:
+                answer = agent.request("command", argv=command, timeout=30)
+                outputs.append((answer["returncode"], answer["stdout"]))
+            except ClusterError:
+                logger.debug("%s failed on %s", command, self.host, exc_info=True)
+                outputs.append((127, ""))
+        self.limits = scheduler.parse_limits(outputs)
+
+    # --- what the dispatchers use ----------------------------------------------------------
+
+    @property
+    def agent(self) -> AgentClient:
+        """The agent, once it is there.
+
+        Raises:
+            ConnectionLost: It is gone for good.
+        """
+        while True:
+            self._up.wait()
+            if self._gone is not None:
+                raise self._gone
+            if self._agent is None or self._closed:
+                raise ConnectionLost(
+                    f"The connection to {self.cluster.description} is closed.",
+                    "Submit tasks while the task runner is open.",
+                )
+            return self._agent
+
+    def request(self, op: str, **fields: Any) -> dict[str, Any]:
+        """One request, repeated on a new connection if the old one broke under it."""
+        while True:
+            agent = self.agent
+            try:
+                return agent.request(op, **fields)
+            except ConnectionFailed:
+                if self._closed or (agent is self._agent and not self._broken(agent)):
+                    raise
+
+    def _broken(self, agent: AgentClient) -> bool:
+        """Whether this agent was found to be lost (its reader may be a moment behind us)."""
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            if self._agent is not agent or not self._up.is_set():
+                return True
+            time.sleep(0.01)
+        return False
+
+    def send(self, op: str, **fields: Any) -> None:
+        """A message that needs no answer; lost if the connection breaks under it."""
+        try:
+            self.agent.send(op, **fields)
+        except ConnectionFailed:
+            # What was lost is made good in on_reconnected.
+            if self._gone is not None:
+                raise
+
+    def ensure_blobs(self, *blobs: bytes) -> None:
+        """Have the cluster's store hold these bytes."""
+        missing = {sha256(blob): blob for blob in blobs}
+        missing = {sha: blob for sha, blob in missing.items() if sha not in self._blobs}
+        if not missing:
+            return
+        answer = self.request("have", blobs=list(missing))
+        for sha in answer["missing"]:
+            self.agent.put_blob(sha, missing[sha])
+        self._blobs.update(missing)
+
+    def open_run(self, listener: RunListener) -> dict[str, Any]:
+        """Begin a flow run; the calls that an earlier process left are in the answer."""
+        with self._lock:
+            self._listeners[listener.run_key] = listener
+        known: dict[str, Any] = self.request("open_run", run=listener.run_key)["known"]
+        return known
+
+    def close_run(self, listener: RunListener, keep: bool) -> None:
+        """End a flow run: its warm workers stop, its files go."""
+        with self._lock:
+            self._listeners.pop(listener.run_key, None)
+        try:
+            self.request("close_run", run=listener.run_key, keep=keep)
+        except ClusterError:
+            logger.debug("The run could not be closed", exc_info=True)
+
+    def expect(self, call_id: str, listener: RunListener) -> None:
+        """Send this call's events to that listener."""
+        self._calls[call_id] = listener
+
+    def forget(self, call_id: str) -> None:
+        """This call is over."""
+        self._calls.pop(call_id, None)
+
+    def here(self, far_time: float) -> float:
+        """A time on the cluster's clock as a time on ours."""
+        agent = self._agent
+        return far_time - (agent.clock_offset if agent else 0.0)
+
+    # --- what the agent says ---------------------------------------------------------------
+
+    def _on_event(self, event: dict[str, Any], body: bytes) -> None:
+        call = event.get("call")
+        if call is None:
+            for listener in tuple(self._listeners.values()):
+                listener.on_event(event, body)
+        elif (listener_of_call := self._calls.get(call)) is not None:
+            listener_of_call.on_event(event, body)
+
+    def _on_lost(self, error: BaseException) -> None:
+        if self._closed:
+            return
+        self._up.clear()
+        threading.Thread(
+            target=self._reconnect, args=(error,), name="clustrix-reconnect", daemon=True
+        ).start()
+
+    def _reconnect(self, error: BaseException) -> None:
+        logger.warning(
+            "The connection to %s broke (%s); opening it again. Jobs go on meanwhile.",
+            self.cluster.description,
+            error,
+        )
+        deadline = time.monotonic() + self.reconnect_seconds
+        pause = 0.5
+        while not self._closed:
+            try:
+                self.open()
+                break
+            except Exception as failure:
+                error = failure
+                if time.monotonic() + pause > deadline:
+                    self._give_up(failure)
+                    return
+                logger.debug("Not yet: %s", failure)
+                time.sleep(pause)
+                pause = min(pause * 2, 15.0)
+        if self._closed:
+            return
+        logger.info("The connection to %s is open again.", self.cluster.description)
+        for listener in tuple(self._listeners.values()):
+            try:
+                known = self.request("open_run", run=listener.run_key)["known"]
+                listener.on_reconnected(known)
+            except Exception:
+                logger.exception("Calls could not be taken up again")
+
+    def _give_up(self, failure: Exception) -> None:
+        self._gone = ConnectionLost(
+            f"The connection to {self.cluster.description} broke and could not be opened"
+            f" again for {self.reconnect_seconds:.0f} seconds: {failure}",
+            "Run the flow again once the cluster can be reached; its jobs went on.",
+        )
+        self._gone.__cause__ = failure
+        self._up.set()
+        for listener in tuple(self._listeners.values()):
+            listener.on_gone(self._gone)
+
+
+class Sessions:
+    """The open sessions of this process, one for each cluster."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, tuple[Session, int]] = {}
+        self._lock = threading.Lock()
+        self._opening: dict[str, threading.Lock] = {}
+
+    def acquire(self, cluster: ClusterBlock) -> Session:
+        """The session of this cluster, opened if this is its first user."""
+        with self._lock:
+            opening = self._opening.setdefault(cluster.identity, threading.Lock())
+        with opening:
+            with self._lock:
+                if cluster.identity in self._sessions:
+                    session, users = self._sessions[cluster.identity]
+                    self._sessions[cluster.identity] = (session, users + 1)
+                    return session
+            session = Session(cluster)
+            session.open()
+            with self._lock:
+                self._sessions[cluster.identity] = (session, 1)
+            return session
+
+    def release(self, session: Session) -> None:
+        """One user less; the last one closes it."""
+        identity = session.cluster.identity
+        with self._lock:
+            session_of_cluster, users = self._sessions[identity]
+            if users > 1:
+                self._sessions[identity] = (session_of_cluster, users - 1)
+                return
+            del self._sessions[identity]
+        session.close()
+
+
+sessions = Sessions()
