@@ -7,11 +7,14 @@ The agent on the cluster runs the commands; nothing here does.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from clustrix_prefect.resources import Resources
+
+# What a job script prints to its standard error when the worker in it cannot be started.
+WORKER_NOT_STARTED = "clustrix-prefect: the worker could not be started"
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class JobStatus:
     reason: str = ""
     node: str | None = None
     exit_code: int | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,10 @@ class Limits:
 
 class TryLater(Exception):
     """The site refuses the submission for now (a limit is reached); it may be sent again."""
+
+
+class SubmissionUnclear(TryLater):
+    """The scheduler did not answer: it may have the job. Look for its name before trying again."""
 
 
 class Scheduler(Protocol):
@@ -124,7 +132,7 @@ class Scheduler(Protocol):
         """One command for the state of all of a user's jobs, arrays unfolded or not."""
         ...
 
-    def parse_status(self, stdout: str) -> dict[str, JobStatus]:
+    def parse_status(self, stdout: str) -> Mapping[str, JobStatus]:
         """Every job and array element that the status command named, by its id."""
         ...
 

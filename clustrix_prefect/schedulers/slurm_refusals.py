@@ -1,0 +1,84 @@
+"""Why `sbatch` did not take a job: for now, for good, or perhaps it did."""
+
+from __future__ import annotations
+
+import re
+
+from clustrix_prefect.errors import SubmissionRefused
+from clustrix_prefect.schedulers.scheduler import SubmissionUnclear, TryLater
+
+# Limits on how much may be submitted; a limit on one job's size or time is named differently
+# (QOSMaxCpuPerJobLimit) and will not go away by waiting.
+_FOR_NOW = re.compile(
+    r"\b(?:QOS|Assoc)\w*Submit\w*Limit"
+    r"|temporarily unable to accept job"
+    r"|job queue full"
+    r"|Unable to create job record, try again"
+    r"|Resource temporarily unavailable"
+    r"|Job submit limit"
+    r"|Unable to contact slurm controller"
+    r"|Slurm backup controller in standby mode"
+    r"|controller not responding",
+    re.IGNORECASE,
+)
+_POLICY = re.compile(r"Job violates accounting/QOS policy", re.IGNORECASE)
+_NAMED_LIMIT = re.compile(r"\b(?:QOS|Assoc)\w*Limit\b")
+_NO_ANSWER = re.compile(
+    r"Socket timed out|Zero Bytes were transmitted|Connection timed out"
+    r"|Connection reset|Unexpected message received|Message receive failure",
+    re.IGNORECASE,
+)
+_CUT_SHORT = 124  # what `timeout` returns
+
+_REMEDIES = {
+    "Invalid partition": "Name a partition that `sinfo` lists (the block's `partition`).",
+    "Invalid account": "Name an account that `sacctmgr show assoc user=$USER` lists (`account`).",
+    "Invalid qos": "Name a QoS that `sacctmgr show assoc user=$USER` lists (`qos`).",
+    "time limit is invalid": "Ask for less with resources(time=...); `sinfo` shows each "
+    "partition's limit.",
+    "Memory specification": "Ask for less with resources(memory=...); if the site does not "
+    'manage memory, set the block\'s skip_directives=["--mem"].',
+    "--mem": 'If the site does not take --mem, set the block\'s skip_directives=["--mem"].',
+    "job array specification": "The site's arrays are smaller: set the block's `max_array_size`.",
+    "generic resource (gres)": "Name GPUs as `sinfo -o %G` does, for example "
+    'resources(gpus="a100:1"), or use extra_directives.',
+    "feature specification": "Name features that `sinfo -o %f` lists: resources(constraint=...).",
+    "More processors": "Ask for fewer cores; `sinfo -o '%P %c'` shows what nodes have.",
+    "Node count": "Ask for fewer nodes; `sinfo -o '%P %D'` shows what there is.",
+    "node configuration": "No node is that large: ask for fewer cores, less memory or fewer GPUs.",
+    "not available (inactive or drain)": "Use another partition, or wait until this one is back.",
+    "not permitted to use this partition": "Use a partition that is open to you.",
+    "unrecognized option": "Correct `extra_directives`, or leave the option out with "
+    "`skip_directives`.",
+    "accounting/QOS policy": "Ask for less, or use another account, QoS or partition; "
+    "`sacctmgr show qos` lists the limits.",
+}
+
+
+def refusal(returncode: int, stderr: str) -> TryLater | SubmissionRefused:
+    """What `sbatch` meant by this.
+
+    Args:
+        returncode: Its exit status, not 0.
+        stderr: What it wrote to its standard error.
+    """
+    said = _plain(stderr)
+    if _FOR_NOW.search(stderr):
+        return TryLater(said)
+    if _POLICY.search(stderr) and not _NAMED_LIMIT.search(stderr):
+        return TryLater(said)  # older versions do not say which limit; most often it is this one
+    if returncode == _CUT_SHORT or _NO_ANSWER.search(stderr):
+        return SubmissionUnclear(said or "sbatch did not answer in time")
+    remedy = next(
+        (remedy for phrase, remedy in _REMEDIES.items() if phrase.lower() in said.lower()),
+        "The block's job_script() shows what was submitted.",
+    )
+    return SubmissionRefused(
+        f"SLURM refuses the job: {said or 'sbatch gives no reason'}.", remedy, exit_code=returncode
+    )
+
+
+def _plain(stderr: str) -> str:
+    """The messages without their prefixes, on one line."""
+    lines = [re.sub(r"^\s*sbatch: (?:error: |fatal: )?", "", line) for line in stderr.splitlines()]
+    return "; ".join(line.strip().rstrip(".") for line in lines if line.strip())
