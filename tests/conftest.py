@@ -34,7 +34,7 @@ from tests.live.pythons import FarPythons, find_pythons  # noqa: E402
 from tests.live.slurm import Slurm, conf_of  # noqa: E402
 from tests.live.ssh_host import SSHHost  # noqa: E402
 
-_STARTED = pytest.StashKey[list[str]]()
+_SERVICES = pytest.StashKey[list[str]]()
 
 
 class _Service(Protocol):
@@ -45,7 +45,7 @@ class _Service(Protocol):
 
 def pytest_configure(config: pytest.Config) -> None:
     """Prepare the list of services, and leave in an orderly way when asked to end."""
-    config.stash[_STARTED] = []
+    config.stash[_SERVICES] = []
 
     def leave(*_: object) -> None:
         pytest.exit("terminated", returncode=143)
@@ -58,7 +58,7 @@ def pytest_terminal_summary(
 ) -> None:
     """Say which services the tests ran against."""
     terminalreporter.section("real services started")
-    for line in config.stash[_STARTED] or ["none"]:
+    for line in config.stash[_SERVICES] or ["none"]:
         terminalreporter.line(line)
 
 
@@ -67,11 +67,13 @@ def pytest_unconfigure() -> None:
     _RUN.remove()
 
 
-def _unavailable(reason: str) -> None:
-    """Fail in CI, skip elsewhere."""
+def _unavailable(reason: str, config: pytest.Config) -> None:
+    """Fail in CI, skip elsewhere; the whole reason, with its log, is shown once at the end."""
+    config.stash[_SERVICES].append(f"NOT STARTED: {reason}")
+    first_line = reason.partition("\n")[0]
     if os.environ.get("CI") == "true":
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
+        pytest.fail(first_line, pytrace=False)
+    pytest.skip(first_line)
 
 
 def _send_what_is_left() -> None:
@@ -88,8 +90,8 @@ def _running(service: _Service, config: pytest.Config) -> Iterator[Any]:
         try:
             service.start()
         except ServiceUnavailable as unavailable:
-            _unavailable(str(unavailable))
-        config.stash[_STARTED].append(str(service))
+            _unavailable(str(unavailable), config)
+        config.stash[_SERVICES].append(str(service))
         yield service
     finally:
         service.stop()

@@ -27,10 +27,12 @@ class RunDirectory:
     def __init__(self) -> None:
         for leftover in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
             _remove_if_abandoned(leftover)
-        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        self.path.chmod(0o755)  # the test account and the cluster's daemons pass through it
-        self._lock = (self.path / "lock").open("w")
+        fresh = Path(tempfile.mkdtemp(prefix="new-"))
+        fresh.chmod(0o755)  # the test account and the cluster's daemons pass through it
+        self._lock = (fresh / "lock").open("w")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        # Only now does it get a name that another run would look at.
+        self.path = fresh.rename(fresh.with_name(fresh.name.replace("new-", _PREFIX)))
 
     def child(self, name: str) -> Path:
         """A subdirectory, made when first asked for."""
