@@ -50,6 +50,7 @@ class TestPrefectServer:
         assert state.result() == 42
         assert PREFECT_API_URL.value() == prefect_server.api_url
         assert not str(PREFECT_HOME.value()).startswith(str(Path.home() / ".prefect"))
+        assert state.state_details.flow_run_id
         with get_client(sync_client=True) as client:
             run = client.read_flow_run(state.state_details.flow_run_id)
         assert run.state is not None
