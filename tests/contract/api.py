@@ -1,0 +1,67 @@
+"""What the Prefect API shows of a run, which is what a user sees of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import LogFilter, LogFilterTaskRunId
+from prefect.client.schemas.objects import Log, State, TaskRun
+from prefect.client.schemas.sorting import LogSort
+from prefect.exceptions import ObjectNotFound
+
+T = TypeVar("T")
+
+
+def eventually(
+    read: Callable[[SyncPrefectClient], T], holds: Callable[[T], bool], within: float = 15.0
+) -> T:
+    """Read until it holds: states and logs reach the API a moment after they happened."""
+    deadline = time.monotonic() + within
+    with get_client(sync_client=True) as client:
+        while not holds(value := read(client)):
+            assert time.monotonic() < deadline, f"after {within} s still {value!r}"
+            time.sleep(0.05)
+    return value
+
+
+def task_run(task_run_id: UUID, state: str | None = None) -> TaskRun:
+    """The task run, once it is in the named state (or in any final one)."""
+
+    def read(client: SyncPrefectClient) -> TaskRun | None:
+        try:
+            return client.read_task_run(task_run_id)
+        except ObjectNotFound:
+            return None
+
+    def arrived(found: TaskRun | None) -> bool:
+        if found is None or found.state is None:
+            return False
+        return found.state.name == state if state else found.state.is_final()
+
+    found = eventually(read, arrived)
+    assert found is not None
+    return found
+
+
+def history(task_run_id: UUID, last: str = "Completed") -> list[State]:
+    """Every state of the task run in order of time, once the named one is the last."""
+
+    def read(client: SyncPrefectClient) -> list[State]:
+        states = client.read_task_run_states(task_run_id)
+        return sorted(states, key=lambda state: state.timestamp)
+
+    return eventually(read, lambda states: bool(states) and states[-1].name == last)
+
+
+def logs(task_run_id: UUID, until: str) -> list[Log]:
+    """The task run's log lines in order of time, once one contains the text."""
+
+    def read(client: SyncPrefectClient) -> list[Log]:
+        of_task_run = LogFilter(task_run_id=LogFilterTaskRunId(any_=[task_run_id]))
+        return client.read_logs(of_task_run, sort=LogSort.TIMESTAMP_ASC)
+
+    return eventually(read, lambda lines: any(until in line.message for line in lines))

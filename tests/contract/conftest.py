@@ -1,0 +1,128 @@
+"""The clusters that the contract is tested on, and runners for them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.settings import (
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_LOGGING_TO_API_BATCH_INTERVAL,
+    PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW,
+    temporary_settings,
+)
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from tests.live.prefect_server import PrefectServer
+from tests.live.rundir import RunDirectory
+
+NAMES = ["threadpool", "local", "ssh", "slurm"]
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where the calls of a test run.
+
+    Attributes:
+        name: The parameter of the suite.
+        runner: A new runner; all of them share one connection.
+        one_by_one: A new runner that runs one call at a time (of one map, on SLURM).
+        elsewhere: A new runner of another cluster.
+    """
+
+    name: str
+    runner: Callable[[], TaskRunner[Any]]
+    one_by_one: Callable[[], TaskRunner[Any]]
+    elsewhere: Callable[[], TaskRunner[Any]]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "cluster_only(why): has no meaning, or does not hold, in Prefect's threads"
+    )
+    config.addinivalue_line("markers", "only_on(name): about one kind of cluster")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "cluster" not in metafunc.fixturenames:
+        return
+    names = NAMES
+    if metafunc.definition.get_closest_marker("cluster_only"):
+        names = [name for name in names if name != "threadpool"]
+    if marker := metafunc.definition.get_closest_marker("only_on"):
+        names = [name for name in names if name in marker.args]
+    metafunc.parametrize("cluster", names, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_prefect(prefect_server: PrefectServer) -> Iterator[None]:
+    """Prefect without its waits: each flow run otherwise ends with a second's pause."""
+    with temporary_settings(
+        {
+            PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+            PREFECT_LOGGING_TO_API_BATCH_INTERVAL: 0.1,
+            PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore",
+        }
+    ):
+        yield
+
+
+def _threadpool(_: pytest.FixtureRequest) -> Cluster:
+    return Cluster(
+        name="threadpool",
+        runner=ThreadPoolTaskRunner,
+        one_by_one=lambda: ThreadPoolTaskRunner(max_workers=1),
+        elsewhere=lambda: ThreadPoolTaskRunner(max_workers=3),
+    )
+
+
+def _local(request: pytest.FixtureRequest) -> Cluster:
+    from clustrix_prefect import ClusterTaskRunner, LocalCluster
+
+    work = str(request.getfixturevalue("tmp_path_factory").mktemp("local"))
+    return Cluster(
+        name="local",
+        runner=lambda: ClusterTaskRunner(
+            LocalCluster(remote_work_dir=work, max_parallel_calls=4)
+        ),
+        one_by_one=lambda: ClusterTaskRunner(
+            LocalCluster(remote_work_dir=work, max_parallel_calls=1)
+        ),
+        elsewhere=lambda: ClusterTaskRunner(LocalCluster(remote_work_dir=f"{work}-2")),
+    )
+
+
+def _not_yet(_: pytest.FixtureRequest) -> Cluster:
+    pytest.skip("no such service yet")
+
+
+_CLUSTERS = {"threadpool": _threadpool, "local": _local, "ssh": _not_yet, "slurm": _not_yet}
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest, quick_prefect: None) -> Iterator[Cluster]:
+    """One kind of cluster, with its connection held open for all tests."""
+    try:
+        found = _CLUSTERS[request.param](request)
+    except ImportError as error:
+        pytest.skip(f"not built yet: {error}")
+    with found.runner():
+        yield found
+
+
+@pytest.fixture
+def runner(cluster: Cluster) -> TaskRunner[Any]:
+    """A new runner, not started."""
+    return cluster.runner()
+
+
+@pytest.fixture
+def far_dir(run_directory: RunDirectory) -> str:
+    """A directory in which the test and its far calls, of whatever account, can write."""
+    path = Path(tempfile.mkdtemp(dir=run_directory.child("contract")))
+    path.chmod(0o777)
+    return str(path)
