@@ -1,0 +1,180 @@
+"""What all clusters have in common: where calls run there, and with what around them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from abc import ABC, abstractmethod
+from typing import Any, Literal
+
+from prefect.blocks.core import Block
+from pydantic import Field, field_validator
+
+from clustrix_prefect.clusters.fields import one_line, unset_if_empty
+from clustrix_prefect.connections.connection import Connection
+from clustrix_prefect.resources import Resources
+from clustrix_prefect.schedulers.scheduler import Scheduler
+
+_VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+_MODULE = re.compile(r"^[A-Za-z0-9_.+/:@=~-]+$")
+# Settings that concern one flow's calls and not the connection that flows share.
+_NOT_SHARED = {"default_resources", "keep_job_files"}
+
+
+class ClusterBlock(Block, ABC):
+    """A cluster; its kinds say how it is reached and whether it has a scheduler."""
+
+    remote_work_dir: str | None = Field(
+        default=None,
+        title="Work directory",
+        description=(
+            "Directory on the cluster for our files, shared with its nodes; ~ and $VARIABLES "
+            "are expanded there. Default: ~/.clustrix-prefect. It is made with mode 0700."
+        ),
+        examples=["/scratch/$USER/clustrix-prefect"],
+    )
+    python: str | None = Field(
+        default=None,
+        title="Python",
+        description=(
+            "Python interpreter that runs the calls: a path or a name. Default: one is looked "
+            "for, preferring the minor version that the flow runs on."
+        ),
+        examples=["/opt/python/3.11/bin/python3", "python3.11"],
+    )
+    modules: list[str] = Field(
+        default_factory=list,
+        title="Modules",
+        description="Environment modules to load before the worker starts (`module load`).",
+        examples=[["python/3.11", "cuda/12.4"]],
+    )
+    setup: list[str] = Field(
+        default_factory=list,
+        title="Setup",
+        description="Shell lines to run before the worker starts, after the modules.",
+        examples=[["source /opt/site/profile.sh"]],
+    )
+    environment: dict[str, str] = Field(
+        default_factory=dict,
+        title="Environment variables",
+        description=(
+            "Variables to set for the calls, taken literally. They are written to job scripts: "
+            "put no secrets here."
+        ),
+        examples=[{"OMP_NUM_THREADS": "1"}],
+    )
+    default_resources: dict[str, Any] = Field(
+        default_factory=dict,
+        title="Default resources",
+        description="What a call gets that does not say: the arguments of `resources(...)`.",
+        examples=[{"cores": 1, "memory": "2GB", "time": "00:30:00"}],
+    )
+    keep_job_files: Literal["never", "on_failure", "always"] = Field(
+        default="on_failure",
+        title="Keep job files",
+        description="When job scripts and logs are left on the cluster after a call.",
+    )
+
+    @field_validator("remote_work_dir", "python", mode="before")
+    @classmethod
+    def _unset_if_empty(cls, value: Any) -> Any:
+        return unset_if_empty(value)
+
+    @field_validator("remote_work_dir")
+    @classmethod
+    def _absolute(cls, value: str | None) -> str | None:
+        if value is not None and one_line(value)[0] not in "/~$":
+            raise ValueError(f"{value!r} is not absolute; begin it with /, ~ or $VARIABLE")
+        return value
+
+    @field_validator("python")
+    @classmethod
+    def _interpreter(cls, value: str | None) -> str | None:
+        if value is not None and one_line(value).startswith("-"):
+            raise ValueError(f"{value!r} is not the path or name of a program")
+        return value
+
+    @field_validator("modules")
+    @classmethod
+    def _module_names(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if not _MODULE.match(name) or name.startswith("-"):
+                raise ValueError(
+                    f'{name!r} is not the name of a module; write each as "python/3.11" '
+                    "and anything else in `setup`"
+                )
+        return value
+
+    @field_validator("setup")
+    @classmethod
+    def _shell_lines(cls, value: list[str]) -> list[str]:
+        if any("\0" in line for line in value):
+            raise ValueError("shell lines cannot hold null characters")
+        return value
+
+    @field_validator("environment")
+    @classmethod
+    def _variables(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            if not _VARIABLE.match(name):
+                raise ValueError(
+                    f"{name!r} is not the name of an environment variable: letters, digits "
+                    "and underscores, not beginning with a digit"
+                )
+            if "\0" in text:
+                raise ValueError(f"the value of {name} holds a null character")
+        return value
+
+    @field_validator("default_resources")
+    @classmethod
+    def _valid_resources(cls, value: dict[str, Any]) -> dict[str, Any]:
+        Resources.of(**value)
+        return value
+
+    # --- what the rest of the package asks of a cluster -----------------------------------
+
+    @property
+    @abstractmethod
+    def description(self) -> str:
+        """Which cluster this is, for people."""
+
+    @abstractmethod
+    def connect(self) -> Connection:
+        """Open a connection to the cluster.
+
+        Raises:
+            ConnectionFailed: It cannot be reached, or refuses us.
+        """
+
+    def scheduler(self) -> Scheduler | None:
+        """How jobs are submitted, or None where calls run beside the agent."""
+        return None
+
+    @property
+    def resources(self) -> Resources:
+        """What a call gets that does not say."""
+        return Resources.of(**self.default_resources)
+
+    def check_resources(self, wanted: Resources) -> None:
+        """Refuse what this kind of cluster can never give.
+
+        Raises:
+            InvalidResources: With the field and an example.
+        """
+
+    @property
+    def prologue(self) -> list[str]:
+        """The shell lines that go before the worker."""
+        return [*(f"module load {name}" for name in self.modules), *self.setup]
+
+    @property
+    def identity(self) -> str:
+        """A text that is equal for blocks that can share a connection, without secrets."""
+        # Secrets count, too: another password may mean other rights.
+        settings = self.model_dump(
+            mode="json", exclude=_NOT_SHARED, context={"include_secrets": True}
+        )
+        shared = {name: value for name, value in settings.items() if not name.startswith("_")}
+        digest = hashlib.sha256(json.dumps(shared, sort_keys=True, default=str).encode())
+        return f"{self.get_block_type_slug()}:{digest.hexdigest()}"

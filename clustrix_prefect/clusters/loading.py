@@ -1,0 +1,60 @@
+"""Clusters by name: "slurm-cluster/ndoli"."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.exceptions import ObjectNotFound
+
+from clustrix_prefect.clusters.cluster import ClusterBlock
+from clustrix_prefect.clusters.local import LocalCluster
+from clustrix_prefect.clusters.slurm import SlurmCluster
+from clustrix_prefect.clusters.ssh import SSHCluster
+from clustrix_prefect.errors import ConfigurationError
+
+_KINDS: dict[str, type[ClusterBlock]] = {
+    kind.get_block_type_slug(): kind for kind in (LocalCluster, SSHCluster, SlurmCluster)
+}
+
+
+def load_cluster(name: str) -> ClusterBlock:
+    """Load a cluster block, also where an event loop is running.
+
+    Args:
+        name: The block's type and name: "slurm-cluster/ndoli".
+
+    Raises:
+        ConfigurationError: There is no such block; the message lists those that there are.
+    """
+    slug, _, document = name.partition("/")
+    kind = _KINDS.get(slug)
+    if kind is None or not document:
+        raise ConfigurationError(
+            f"{name!r} does not name a cluster.",
+            f"Write the block's type and name, such as 'slurm-cluster/ndoli'; "
+            f"the types are {', '.join(_KINDS)}. {_existing()}",
+        )
+    try:
+        # _sync: without it, a coroutine comes back wherever a loop is running.
+        return cast("ClusterBlock", kind.load(document, _sync=True))  # type: ignore[call-arg]
+    except ValueError as error:
+        if not isinstance(error.__cause__, ObjectNotFound):
+            raise
+        raise ConfigurationError(f"There is no cluster block {name!r}.", _existing()) from error
+
+
+def _existing() -> str:
+    with get_client(sync_client=True) as client:
+        names = [f"{slug}/{name}" for slug in _KINDS for name in _documents(client, slug)]
+    if not names:
+        return 'No cluster block is saved yet; save one with SlurmCluster(...).save("name").'
+    return f"There are: {', '.join(names)}."
+
+
+def _documents(client: SyncPrefectClient, slug: str) -> list[str]:
+    try:
+        documents = client.read_block_documents_by_type(slug, include_secrets=False)
+    except ObjectNotFound:  # no block of this type was ever saved
+        return []
+    return [document.name for document in documents if document.name and not document.is_anonymous]
