@@ -80,7 +80,15 @@ class ConnectionLost(ConnectionFailed):
 
 
 class AgentError(ClusterError):
-    """The far side could not do what it was asked (a full disk, a read-only home)."""
+    """The far side could not do what it was asked (a full disk, a read-only home).
+
+    Attributes:
+        type: The far side's name for it: "DiskFull", "WorkDirNotWritable", or an exception's.
+    """
+
+    def __init__(self, what: str, remedy: str = "", *, type: str = "") -> None:
+        super().__init__(what, remedy)
+        self.type = type
 
 
 # --- a call that was submitted and did not come back ---------------------------------------

@@ -1,0 +1,261 @@
+"""The client's end of the conversation with the agent on the cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from clustrix_prefect.connections import bootstrap
+from clustrix_prefect.connections.connection import Channel, Connection
+from clustrix_prefect.errors import AgentError, ConnectionLost, LoginInterrupted
+from clustrix_prefect.far_side.link import Link
+
+PROTOCOL = 1
+_SLICE = 32 * 1024
+
+
+class _Reply:
+    """A place for one answer."""
+
+    def __init__(self) -> None:
+        self.arrived = threading.Event()
+        self.message: Mapping[str, Any] = {}
+        self.failure: BaseException | None = None
+
+
+class AgentClient:
+    """One agent, started over a connection and spoken to until it is closed.
+
+    Args:
+        connection: The way to the cluster.
+        python: The interpreter the agent should try first.
+        prologue: Shell lines after which there is a Python, should there be none before.
+        on_event: Takes each event and its body, on the reading thread: it must be quick.
+        on_lost: Called once, with the reason, when the agent is gone without `close`.
+        start_timeout: Seconds that the login may take.
+        silence: Seconds without a word after which either side counts the other as gone.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        python: str | None = None,
+        prologue: Sequence[str] = (),
+        on_event: Callable[[dict[str, Any], Any], None],
+        on_lost: Callable[[BaseException], None],
+        start_timeout: float = 30.0,
+        silence: float = 30.0,
+    ) -> None:
+        self.round_trips = 0
+        self.clock_offset = 0.0
+        self.round_trip_seconds = 0.0
+        self._connection = connection
+        self._python = python
+        self._prologue = list(prologue)
+        self._on_event = on_event
+        self._on_lost = on_lost
+        self._start_timeout = start_timeout
+        self._silence = silence
+        self._channel: Channel | None = None
+        self._link: Link | None = None
+        self._program_bytes = 0
+        self._ids = itertools.count(1)
+        self._replies: dict[int, _Reply] = {}
+        self._lock = threading.Lock()
+        self._hello = _Reply()
+        self._lost: ConnectionLost | None = None
+        self._closed = False
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes sent so far, the far side's program included."""
+        return self._program_bytes + (self._link.bytes_sent if self._link else 0)
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes received so far."""
+        return self._link.bytes_received if self._link else 0
+
+    def start(self) -> dict[str, Any]:
+        """Start the agent; what it says of its host.
+
+        Raises:
+            LoginInterrupted: The login did not let our program start.
+            ConnectionLost: The connection broke.
+        """
+        where = self._connection.description
+        program = bootstrap.packed_program()
+        marker = bootstrap.new_marker()
+        channel = self._connection.start(
+            bootstrap.command_line(
+                marker, len(program), self._silence, self._python, self._prologue
+            )
+        )
+        self._channel = channel
+        try:
+            early = bootstrap.await_loader(channel, marker, where, self._start_timeout)
+            self._program_bytes = len(program)
+            _write(channel, program)
+            self._link = Link(
+                read=_after(early, channel.read),
+                write=lambda data: _write(channel, data),
+                on_message=self._on_message,
+                on_end=self._on_end,
+                ping={"op": "ping"},
+                silence=self._silence,
+            )
+            self._link.start()
+            return self._await_hello(channel, where)
+        except OSError as error:
+            self.close()
+            if isinstance(error, LoginInterrupted | ConnectionLost):
+                raise
+            raise ConnectionLost(f"The connection to {where} broke: {error}.") from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _await_hello(self, channel: Channel, where: str) -> dict[str, Any]:
+        arrived = self._hello.arrived.wait(self._start_timeout)
+        if not arrived or self._hello.failure is not None:
+            raise LoginInterrupted(
+                f"Our program on {where} ended while it started."
+                if arrived
+                else f"Our program on {where} did not answer within {self._start_timeout:g} s.",
+                channel.stderr_tail().strip()[-2000:],
+            )
+        hello = dict(self._hello.message)
+        if hello["protocol"] != PROTOCOL:
+            raise LoginInterrupted(f"Our program on {where} speaks another protocol: {hello}.")
+        self.measure()
+        return hello
+
+    def measure(self) -> float:
+        """Measure the round trip and the far clock's offset; the round trip in seconds."""
+        sent, here = time.perf_counter(), time.time()
+        there = float(self.request("ping")["time"])
+        self.round_trip_seconds = time.perf_counter() - sent
+        self.clock_offset = there - (here + self.round_trip_seconds / 2)
+        return self.round_trip_seconds
+
+    def request(
+        self, op: str, timeout: float | None = 60, attachment: Any = b"", **fields: Any
+    ) -> dict[str, Any]:
+        """Ask the agent for something, and wait for the answer.
+
+        Args:
+            op: What to do.
+            timeout: Seconds to wait, or None.
+            attachment: Bytes that go with it.
+            **fields: What else the operation needs.
+
+        Raises:
+            AgentError: It could not be done; `type` says why.
+            ConnectionLost: The agent is gone.
+        """
+        reply, number = _Reply(), next(self._ids)
+        if op == "configure":
+            # The agent looks for commands in the environment that these lines make.
+            fields.setdefault("prologue", self._prologue)
+        with self._lock:
+            if self._lost is not None:
+                raise self._lost
+            self._replies[number] = reply
+        try:
+            self.send(op, attachment, id=number, **fields)
+            self.round_trips += 1
+            if not reply.arrived.wait(timeout):
+                where = self._connection.description
+                what = f"{where} did not answer `{op}` within {timeout:g} s."
+                raise AgentError(what, type="Timeout")
+        finally:
+            with self._lock:
+                self._replies.pop(number, None)
+        if reply.failure is not None:
+            raise reply.failure
+        if "error" in reply.message:
+            error = reply.message["error"]
+            raise AgentError(error["message"], type=error["type"])
+        return dict(reply.message["ok"])
+
+    def send(self, op: str, attachment: Any = b"", **fields: Any) -> None:
+        """Tell the agent something without waiting for anything.
+
+        Raises:
+            ConnectionLost: The agent is gone.
+        """
+        if self._lost is not None:
+            raise self._lost
+        if self._link is None:
+            raise ConnectionLost("The agent has not been started.")
+        self._link.send({"op": op, **fields}, attachment)
+
+    def put_blob(self, sha: str, data: bytes | memoryview) -> None:
+        """Store a blob on the cluster, and wait until it is there and verified."""
+        self.request("put", timeout=None, attachment=data, sha=sha, size=len(data))
+
+    def close(self) -> None:
+        """End the conversation; the agent ends too, running calls do not."""
+        self._closed = True
+        if self._channel is not None:
+            self._channel.close()
+        self._fail(ConnectionLost("The connection was closed."))
+
+    def _on_message(self, message: dict[str, Any], body: Any) -> None:
+        if "re" in message:
+            reply = self._replies.get(message["re"])
+            if reply is not None:
+                reply.message = message
+                reply.arrived.set()
+        elif message.get("event") == "hello":
+            self._hello.message = message
+            self._hello.arrived.set()
+        elif message.get("event") != "ping":
+            self._on_event(message, body)
+
+    def _on_end(self, reason: BaseException) -> None:
+        stderr = self._channel.stderr_tail().strip()[-2000:] if self._channel else ""
+        said = f' Its standard error ended with "{stderr}".' if stderr else ""
+        lost = ConnectionLost(
+            f"The agent on {self._connection.description} is gone: {reason}.{said}"
+        )
+        lost.__cause__ = reason
+        self._fail(lost)
+        if self._channel is not None:
+            with contextlib.suppress(Exception):  # it is broken already
+                self._channel.close()
+        if not self._closed:
+            self._on_lost(lost)
+
+    def _fail(self, reason: ConnectionLost) -> None:
+        """Let everybody who waits for an answer know that there will be none."""
+        with self._lock:
+            if self._lost is None:
+                self._lost = reason
+            waiting = [*self._replies.values(), self._hello]
+        for reply in waiting:
+            if not reply.arrived.is_set():
+                reply.failure = self._lost
+                reply.arrived.set()
+
+
+def _write(channel: Channel, data: Any) -> None:
+    # paramiko copies what is left after every packet: a large buffer would cost its square.
+    view = memoryview(data)
+    for start in range(0, len(view), _SLICE):
+        channel.write(view[start : start + _SLICE])
+
+
+def _after(early: bytes, read: Callable[[int], bytes]) -> Callable[[int], bytes]:
+    """A `read` that first gives what was read already."""
+    rest = [early] if early else []
+
+    def read_next(size: int) -> bytes:
+        return rest.pop() if rest else read(size)
+
+    return read_next

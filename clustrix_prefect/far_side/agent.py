@@ -1,0 +1,274 @@
+"""The agent: does on the cluster what the client asks for, and says what happens there.
+
+Every request is a message `{"op", "id", ...}` and is answered by `{"re": id, "ok"}` or
+`{"re": id, "error"}`. What happens without being asked for is an event, `{"event", ...}`.
+"""
+
+import getpass
+import os
+import signal
+import sys
+import threading
+import time
+from typing import Any, Callable, Dict, Optional
+
+from . import commands, pythons
+from .failures import Failure, describe
+from .files import write_all
+from .frames import Message
+from .journal import Journal
+from .link import Link
+from .outcome import HOST
+from .pool import Pool
+from .store import Incoming
+from .watch import Watcher
+from .workdir import WorkDir
+
+PROTOCOL = 1
+
+
+def main(program: Dict[str, Dict[str, str]]) -> None:
+    """Talk to the client on the standard streams until it goes."""
+    # A client that goes away is noticed where we read; writing must not kill us before.
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    # Not to be ended by the terminal, or the sshd session, that the client came through.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    agent = Agent(program, silence=float(sys.argv[3]) if len(sys.argv) > 3 else 30.0)
+    agent.serve()
+    # Threads may be blocked on what is gone; warm workers finish their calls by themselves.
+    os._exit(0)
+
+
+class Agent:
+    """One client's presence on the cluster.
+
+    Args:
+        program: The far side's sources, for the workers.
+        silence: Seconds without a word from the client after which it counts as gone.
+    """
+
+    def __init__(self, program: Dict[str, Dict[str, str]], silence: float) -> None:
+        self._program = program
+        self._work_dir: Optional[WorkDir] = None
+        self._journal: Optional[Journal] = None
+        self._prologue = ""
+        self._link = Link(
+            read=lambda size: os.read(0, size),
+            write=lambda data: write_all(1, data),
+            on_message=self._on_message,
+            on_end=lambda reason: None,
+            ping={"event": "ping"},
+            silence=silence,
+            open_sink=self._open_sink,
+        )
+        hold = self._link.wait_until_sendable
+        self._pool = Pool(self._link.send, hold)
+        self._status = commands.StatusPoller(self._link.send, self._has_jobs)
+        self._watcher = Watcher(self._link.send, hold, self._status.wake)
+        # Answered in the order of arrival, on the reading thread: quick, or order matters.
+        self._in_order: Dict[str, Callable[[Message, Any], Any]] = {
+            "ack": self._ack,
+            "attach": self._attach,
+            "cancel": self._cancel,
+            "have": self._have,
+            "ping": self._ping,
+            "poll_status": self._poll_status,
+            "put": self._put,
+            "run": self._run,
+            "submitted": self._submitted,
+        }
+        # These take their time, each on a thread of its own.
+        self._aside: Dict[str, Callable[[Message, Any], Any]] = {
+            "close_run": self._close_run,
+            "command": self._command,
+            "configure": self._configure,
+            "diagnose": self._diagnose,
+            "find_python": self._find_python,
+            "look": self._look,
+            "open_run": self._open_run,
+            "submit": self._submit,
+        }
+
+    def serve(self) -> None:
+        """Greet the client and answer it until it goes."""
+        self._link.start()
+        self._link.send(
+            {
+                "event": "hello",
+                "protocol": PROTOCOL,
+                "python": list(sys.version_info[:3]),
+                "executable": sys.executable,
+                "host": HOST,
+                "user": _user(),
+                "uid": os.getuid(),
+                "home": os.path.expanduser("~"),
+                "pid": os.getpid(),
+                "time": time.time(),
+                "cpus": len(os.sched_getaffinity(0)),
+            }
+        )
+        self._link.wait_ended()
+        self._pool.close()
+
+    # --- requests and replies -------------------------------------------------------------
+
+    def _on_message(self, message: Message, body: Any) -> None:
+        op = message.get("op")
+        if op in self._in_order:
+            self._answer(self._in_order[op], message, body)
+        elif op in self._aside:
+            threading.Thread(
+                target=self._answer,
+                args=(self._aside[op], message, body),
+                name="clustrix-" + op,
+                daemon=True,
+            ).start()
+        else:
+            self._reply(message, error=Failure("ValueError", "no such operation: {}".format(op)))
+
+    def _answer(self, act: Callable[[Message, Any], Any], message: Message, body: Any) -> None:
+        try:
+            answer = act(message, body)
+        except Exception as error:  # whatever it is, the client must hear of it
+            self._reply(message, error=error)
+        else:
+            self._reply(message, ok=answer or {})
+
+    def _reply(self, message: Message, ok: Any = None, error: Optional[Exception] = None) -> None:
+        if "id" not in message:
+            if error is not None:
+                self._link.send(
+                    {"event": "refused", "op": message.get("op"), "error": describe(error)}
+                )
+            return
+        reply: Message = {"re": message["id"]}
+        if error is not None:
+            reply["error"] = describe(error)
+        else:
+            reply["ok"] = ok
+        self._link.send(reply)
+
+    @property
+    def _dir(self) -> WorkDir:
+        if self._work_dir is None:
+            raise Failure("NotConfigured", "`configure` comes first")
+        return self._work_dir
+
+    @property
+    def _runs(self) -> Journal:
+        if self._journal is None:
+            raise Failure("NotConfigured", "`configure` comes first")
+        return self._journal
+
+    def _has_jobs(self) -> bool:
+        return self._watcher.is_waiting_for_jobs()
+
+    # --- the host -------------------------------------------------------------------------
+
+    def _ping(self, message: Message, body: Any) -> Message:
+        return {"time": time.time()}
+
+    def _configure(self, message: Message, body: Any) -> Message:
+        work_dir = WorkDir(message.get("work_dir"))
+        self._pool.program = work_dir.install(self._program)
+        self._prologue = "\n".join(message.get("prologue") or ())
+        self._work_dir = work_dir
+        self._journal = Journal(work_dir)
+        return {
+            "work_dir": work_dir.path,
+            "free_bytes": work_dir.free_bytes(),
+            "far_side": self._pool.program,
+        }
+
+    def _find_python(self, message: Message, body: Any) -> Message:
+        prologue = "\n".join(message.get("prologue") or ())
+        return pythons.find(message.get("python"), message["prefer"], prologue)
+
+    def _command(self, message: Message, body: Any) -> Message:
+        return commands.run(message["argv"], message.get("timeout"), prologue=self._prologue)
+
+    def _poll_status(self, message: Message, body: Any) -> None:
+        wanted = message.get("command")
+        self._status.configure(dict(message, prologue=self._prologue) if wanted else None)
+
+    # --- blobs ----------------------------------------------------------------------------
+
+    def _have(self, message: Message, body: Any) -> Message:
+        return {"missing": self._dir.store.missing(message["blobs"])}
+
+    def _open_sink(self, message: Message) -> Optional[Incoming]:
+        """A large blob goes to the store while it arrives."""
+        if message.get("op") == "put" and self._work_dir is not None:
+            return self._work_dir.store.incoming(message["sha"])
+        return None
+
+    def _put(self, message: Message, body: Any) -> None:
+        if "stream" in message:
+            failure = body
+        else:
+            incoming = self._dir.store.incoming(message["sha"])
+            incoming.write(body)
+            failure = incoming.finish()
+        if failure is not None:
+            raise failure
+
+    # --- calls ----------------------------------------------------------------------------
+
+    def _open_run(self, message: Message, body: Any) -> Message:
+        return {"known": self._runs.open(message["run"])}
+
+    def _run(self, message: Message, body: Any) -> None:
+        batch = self._runs.direct(message["run"])
+        self._pool.run(batch, message["pool"], self._runs.calls_of(message, body))
+
+    def _submit(self, message: Message, body: Any) -> Message:
+        run = message["run"]
+        calls = self._runs.calls_of(message, body)
+        batch = self._runs.create(run, message["batch"], message["script"], calls)
+        argv = [batch.script if part == "{script}" else part for part in message["command"]]
+        outcome = commands.run(argv, cwd=batch.path, prologue=self._prologue)
+        outcome["directory"] = batch.path
+        if outcome["returncode"] == 0:
+            self._watcher.add(run, batch, [call["id"] for call in calls])
+            self._status.wake()
+        else:
+            self._runs.discard(run, message["batch"])
+        return outcome
+
+    def _submitted(self, message: Message, body: Any) -> None:
+        self._runs.note_job(message["run"], message["batch"], message["job"])
+
+    def _attach(self, message: Message, body: Any) -> None:
+        run = message["run"]
+        for batch, direct, ids in self._runs.group(run, message["calls"]):
+            self._watcher.add(run, batch, ids, direct)
+        self._status.wake()
+
+    def _look(self, message: Message, body: Any) -> Message:
+        return {"present": self._runs.look(message["run"], message["calls"])}
+
+    def _diagnose(self, message: Message, body: Any) -> Message:
+        worker = self._pool.find(message["call"])
+        found = self._runs.diagnose(message["run"], message["call"])
+        if worker is not None:
+            found["stderr_tail"] = worker.stderr_tail()
+        return found
+
+    def _cancel(self, message: Message, body: Any) -> None:
+        self._pool.cancel(message["calls"])
+
+    def _ack(self, message: Message, body: Any) -> None:
+        self._watcher.forget(message["run"], message["calls"])
+        self._runs.acknowledge(message["run"], message["calls"], bool(message.get("keep")))
+
+    def _close_run(self, message: Message, body: Any) -> None:
+        self._pool.cancel_run(self._runs.direct(message["run"], make=False))
+        self._watcher.forget_run(message["run"])
+        self._runs.close(message["run"], bool(message.get("keep")))
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except KeyError:  # a uid without a name, as in some containers
+        return str(os.getuid())

@@ -1,0 +1,128 @@
+"""The directory of a batch: where its calls, their traces and their results lie.
+
+    calls.jsonl   the calls, one a line
+    script.sh     the job script
+    job           the scheduler's id of the job
+    events/ID     what call ID did: when it started, then what it logged
+    results/ID    what call ID came to: a header line, then the body
+    logs/         standard output and error of the jobs or warm workers
+
+The calls of warm workers share one such directory per run, `DIRECT`, without manifest.
+"""
+
+import json
+import os
+from typing import Any, Dict, List, Optional, Tuple
+
+from .files import append, write_private, write_whole
+from .frames import INLINE_LIMIT, FileBody
+from .outcome import HOST
+
+DIRECT = "direct"
+PARTS = ("events", "results", "logs")
+
+
+def process_start(pid: int) -> Optional[int]:
+    """When a process of this host started, in the kernel's ticks; None if there is none such.
+
+    With the pid it names a process: pids are used again.
+    """
+    try:
+        with open("/proc/{}/stat".format(pid), "rb") as file:
+            # The second field is the command in brackets and may contain anything.
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+class BatchDirectory:
+    """One batch's directory: `<work dir>/runs/<run>/<batch>`."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.manifest = os.path.join(path, "calls.jsonl")
+        self.script = os.path.join(path, "script.sh")
+        self.job = os.path.join(path, "job")
+        self.events = os.path.join(path, "events")
+        self.results = os.path.join(path, "results")
+        self.logs = os.path.join(path, "logs")
+
+    @property
+    def store(self) -> str:
+        """The blob store of the work directory that this batch lies in."""
+        return os.path.normpath(os.path.join(self.path, "..", "..", "..", "store"))
+
+    def event_file(self, id: str) -> str:
+        return os.path.join(self.events, id)
+
+    def result_file(self, id: str) -> str:
+        return os.path.join(self.results, id)
+
+    # --- written by the worker ------------------------------------------------------------
+
+    def write_started(self, trace: Dict[str, Any], id: str) -> None:
+        """Leave the trace that a call has started."""
+        line = json.dumps(trace).encode("ascii") + b"\n"
+        write_private(self.event_file(id), line)
+
+    def append_line(self, id: str, line: List[Any]) -> None:
+        """Add a logged line to a call's trace."""
+        append(self.event_file(id), json.dumps(line).encode("ascii") + b"\n")
+
+    def write_result(self, header: Dict[str, Any], body: bytes) -> None:
+        """Put a call's result in place, all at once."""
+        line = json.dumps(header).encode("ascii") + b"\n"
+        write_whole(self.result_file(header["call"]), line, body)
+
+
+def start_trace(started: float, job: Optional[str]) -> Dict[str, Any]:
+    """The first line of a call's trace: when, where and in which process it started."""
+    pid = os.getpid()
+    return {
+        "started": started,
+        "host": HOST,
+        "pid": pid,
+        "job": job,
+        "process": process_start(pid),
+    }
+
+
+def started_event(id: str, trace: Dict[str, Any]) -> Dict[str, Any]:
+    """What the client is told when a call has started."""
+    return {
+        "event": "started",
+        "call": id,
+        "host": trace["host"],
+        "pid": trace["pid"],
+        "time": trace["started"],
+        "job": trace["job"],
+    }
+
+
+def read_trace(path: str, offset: int = 0) -> Tuple[List[Any], int]:
+    """The complete lines of a trace after an offset, and where they end."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(offset)
+            data = file.read()
+    except FileNotFoundError:
+        return [], offset
+    complete = data[: data.rfind(b"\n") + 1]
+    return [json.loads(line.decode("ascii")) for line in complete.splitlines()], offset + len(
+        complete
+    )
+
+
+def read_result(path: str) -> Tuple[Dict[str, Any], Any]:
+    """The header of a result file, and its body: bytes, or a file to be sent if it is large.
+
+    Raises:
+        OSError: It is not there.
+        ValueError: It is not a result.
+    """
+    with open(path, "rb") as file:
+        line = file.readline(INLINE_LIMIT)
+        header = json.loads(line.decode("ascii"))
+        if header["size"] <= INLINE_LIMIT:
+            return header, file.read(INLINE_LIMIT)
+    return header, FileBody(path, len(line))

@@ -1,0 +1,193 @@
+"""Runs one call: verify, unpack, call, pack."""
+
+import collections
+import io
+import os
+import pickle
+import sys
+import time
+import types
+from base64 import b64decode
+from typing import Any, Callable, Dict, Optional
+
+from . import outcome, standin
+from .capture import Capture, LogLine
+from .outcome import Outcome
+from .signing import call_is_signed, sha256
+
+# Frames of this module that lead to the user's function.
+_OUR_FRAMES = 2
+_CACHE_BYTES = 64 * 1024 * 1024
+
+
+class Refused(Exception):
+    """A call that must not, or cannot, be run here.
+
+    Args:
+        kind: The type of what stands in the way.
+        text: What that is.
+    """
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(kind, text)
+        self.kind = kind
+        self.text = text
+
+
+class BlobCache:
+    """Verified blobs of a store, the latest kept in memory.
+
+    A warm worker reads and verifies the code that its calls share once.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._kept: collections.OrderedDict[str, bytes] = collections.OrderedDict()
+        self._size = 0
+
+    def get(self, sha: str) -> bytes:
+        """A blob's bytes.
+
+        Raises:
+            Refused: They are not there, or are not what their name says.
+        """
+        data = self._kept.get(sha)
+        if data is not None:
+            return data
+        try:
+            with open(os.path.join(self._directory, sha), "rb") as file:
+                data = file.read()
+        except OSError as error:
+            raise Refused(type(error).__name__, str(error)) from None
+        if sha256(data) != sha:
+            raise Refused("Tampered", "the blob {} is not what its name says".format(sha))
+        if len(data) <= _CACHE_BYTES:
+            self._kept[sha] = data
+            self._size += len(data)
+            while self._size > _CACHE_BYTES:
+                self._size -= len(self._kept.popitem(last=False)[1])
+        return data
+
+
+class _ForeignUnpickler(pickle.Unpickler):
+    """Reads a pickle made by another minor version, without its bytecode."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = super().find_class(module, name)
+        # Bytecode of another version does not fail, it crashes the interpreter.
+        if found is types.CodeType or name == "_builtin_type":
+            raise Refused("ForeignBytecode", "it contains bytecode of another Python version")
+        return found
+
+
+def _unpickle(data: bytes, python: Any, what: str) -> Any:
+    try:
+        if not python or list(python[:2]) == list(sys.version_info[:2]):
+            return pickle.loads(data)
+        return _ForeignUnpickler(io.BytesIO(data)).load()
+    except Refused:
+        raise
+    except Exception as error:  # unpickling runs any constructor, and imports any module
+        text = "{} cannot be opened here: {}".format(what, error)
+        raise Refused(type(error).__name__, text) from error
+
+
+def run(
+    call: Dict[str, Any],
+    blobs: BlobCache,
+    log: Callable[[LogLine], None],
+    job: Optional[str] = None,
+    started: Optional[float] = None,
+) -> Any:
+    """Run a call.
+
+    Args:
+        call: The call, as the client sent it.
+        blobs: Where its code and arguments are.
+        log: Takes the lines that it logs.
+        job: The scheduler's id of this job.
+        started: When the worker took it up.
+
+    Returns:
+        The header of its result and the body.
+    """
+    started = started or time.time()
+    _reset_peak_memory()
+    try:
+        result = _run(call, blobs, log)
+    except Refused as error:
+        result = outcome.refused(error.kind, error.text)
+    header = outcome.make_header(call, result, started, time.time(), job, _peak_memory())
+    return header, result.body
+
+
+def _run(call: Dict[str, Any], blobs: BlobCache, log: Callable[[LogLine], None]) -> Outcome:
+    if not call_is_signed(call):
+        raise Refused("Tampered", "the signature of the call does not fit")
+    context = call.get("context") or {}
+    if call.get("inline") is not None:
+        payload = b64decode(call["inline"])
+        if sha256(payload) != call["payload_sha256"]:
+            raise Refused("Tampered", "the arguments are not those that were signed")
+    else:
+        payload = blobs.get(call["payload_sha256"])
+    bundle = blobs.get(call["bundle"])
+    standin.set_context(context)
+    with Capture(context, log):
+        try:
+            value = _unpack_and_call(bundle, payload, context.get("python"))
+        except Refused:
+            raise
+        except BaseException as error:
+            # KeyboardInterrupt and SystemExit too: they end the call, not the worker.
+            return outcome.raised(error, skip_frames=_OUR_FRAMES)
+        return outcome.returned(value)
+
+
+def _unpack_and_call(bundle: bytes, payload: bytes, python: Any) -> Any:
+    # Unpickled afresh for each call: no call sees what another did to the function's globals.
+    function = _unpickle(bundle, python, "the function")
+    args, kwargs = _unpickle(payload, python, "the arguments")
+    value = function(*args, **kwargs)
+    if isinstance(value, types.CoroutineType):
+        return _run_coroutine(value)
+    return value
+
+
+def _run_coroutine(coroutine: Any) -> Any:
+    import asyncio
+
+    if sys.version_info >= (3, 7):
+        return asyncio.run(coroutine)
+    loop = asyncio.new_event_loop()
+    try:
+        asyncio.set_event_loop(loop)
+        return loop.run_until_complete(coroutine)
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+def _reset_peak_memory() -> None:
+    try:
+        descriptor = os.open("/proc/self/clear_refs", os.O_WRONLY)
+        try:
+            os.write(descriptor, b"5")
+        finally:
+            os.close(descriptor)
+    except OSError:
+        pass  # then the peak covers the process's earlier calls too
+
+
+def _peak_memory() -> int:
+    """The largest resident size since the reset, in bytes."""
+    try:
+        with open("/proc/self/status", "rb") as file:
+            for line in file:
+                if line.startswith(b"VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

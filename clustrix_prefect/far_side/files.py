@@ -1,0 +1,73 @@
+"""Files that nobody but the user can read, and that are either complete or not there."""
+
+import os
+from typing import Any
+
+_CREATE = os.O_WRONLY | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+
+
+def make_dir(path: str) -> str:
+    """Make a directory (and its parents) for the user alone; it may exist already."""
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    return path
+
+
+def write_private(path: str, *parts: Any, **options: Any) -> None:
+    """Write a new file with these bytes; `mode=0o700` for a script."""
+    descriptor = os.open(path, _CREATE | os.O_TRUNC, options.get("mode", 0o600))
+    try:
+        for part in parts:
+            write_all(descriptor, part)
+    finally:
+        # NFS sends the data, and reports a full disk, no later than here.
+        os.close(descriptor)
+
+
+def write_whole(path: str, *parts: Any) -> None:
+    """Write a file so that whoever sees it sees all of it."""
+    temporary = "{}.{}.tmp".format(path, os.getpid())
+    try:
+        write_private(temporary, *parts)
+        os.rename(temporary, path)
+    except OSError:
+        remove(temporary)
+        raise
+
+
+def append(path: str, data: bytes) -> None:
+    """Append to a file, visible elsewhere at once.
+
+    It is opened and closed each time: closing is what makes NFS send the data.
+    """
+    descriptor = os.open(path, _CREATE | os.O_APPEND, 0o600)
+    try:
+        write_all(descriptor, data)
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, data: Any) -> None:
+    """Write all of the bytes to a descriptor."""
+    written = os.write(descriptor, data)
+    while written < len(data):
+        data = memoryview(data)[written:]
+        written = os.write(descriptor, data)
+
+
+def remove(path: str) -> None:
+    """Remove a file that may be gone already."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def tail(path: str, start: int = 0, size: int = 8192) -> str:
+    """The last bytes of a file after `start`, as text; "" if there is none."""
+    try:
+        with open(path, "rb") as file:
+            end = file.seek(0, 2)
+            file.seek(max(start, end - size))
+            return file.read(size).decode("utf-8", "replace")
+    except OSError:
+        return ""

@@ -1,0 +1,199 @@
+"""The frames that travel between client and agent, and between agent and warm worker.
+
+A frame starts with one byte and two unsigned numbers, `kind, a, b`:
+
+* MESSAGE: `a` bytes of JSON, then `b` bytes of attachment;
+* CHUNK: `b` bytes of stream `a`;
+* END: stream `a` is complete.
+
+A body too large to be an attachment travels as a stream, which its message announces with
+`"stream"` and `"size"`. Messages that wait are sent before further chunks, so that a large
+body never holds up a small message. Nothing here reads or writes: `Inbox` and `Outbox` turn
+bytes into messages and back.
+"""
+
+import collections
+import json
+import struct
+from typing import Any, Callable, Deque, Dict, List, Optional, Tuple, Union
+
+HEADER = struct.Struct("!BII")
+MESSAGE, CHUNK, END = 0, 1, 2
+INLINE_LIMIT = 256 * 1024
+CHUNK_SIZE = 64 * 1024
+# No honest message is larger; a header that claims so is not one of ours.
+JSON_LIMIT = 256 * 1024 * 1024
+
+Message = Dict[str, Any]
+Buffer = Union[bytes, bytearray, memoryview]
+
+
+class FrameError(Exception):
+    """The bytes that arrived are not frames of ours."""
+
+
+def encode(message: Message, body: Buffer = b"") -> bytes:
+    """One message with its attachment, as bytes."""
+    text = json.dumps(message, separators=(",", ":")).encode("ascii")
+    return b"".join((HEADER.pack(MESSAGE, len(text), len(body)), text, body))
+
+
+class MemorySink:
+    """Collects a stream in memory; `finish` gives its bytes."""
+
+    def __init__(self) -> None:
+        self._chunks: List[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self._chunks.append(data)
+
+    def finish(self) -> Any:
+        return b"".join(self._chunks)
+
+
+class Inbox:
+    """Turns arriving bytes into messages, streams assembled first.
+
+    Args:
+        open_sink: Where a stream that the message announces goes: an object with `write`
+            and `finish`, or None for memory. What `finish` returns is the message's body.
+    """
+
+    def __init__(self, open_sink: Optional[Callable[[Message], Any]] = None) -> None:
+        self._open_sink = open_sink
+        self._buffer = bytearray()
+        self._streams: Dict[int, Tuple[Message, Any]] = {}
+
+    def feed(self, data: bytes) -> List[Tuple[Message, Any]]:
+        """The messages that these bytes complete, each with its body."""
+        messages: List[Tuple[Message, Any]] = []
+        buffer = self._buffer
+        buffer += data
+        start, available = 0, len(buffer)
+        while available - start >= HEADER.size:
+            kind, a, b = HEADER.unpack_from(buffer, start)
+            body_at = start + HEADER.size + (a if kind == MESSAGE else 0)
+            if kind > END or (kind == MESSAGE and a > JSON_LIMIT):
+                raise FrameError("not a frame: {!r}".format(bytes(buffer[start : start + 80])))
+            if available < body_at + b:
+                break
+            body = bytes(buffer[body_at : body_at + b])
+            if kind == MESSAGE:
+                text = buffer[start + HEADER.size : body_at].decode("utf-8")
+                self._take_message(json.loads(text), body, messages)
+            elif a not in self._streams:
+                raise FrameError("stream {} was not announced".format(a))
+            elif kind == CHUNK:
+                self._streams[a][1].write(body)
+            else:
+                message, sink = self._streams.pop(a)
+                messages.append((message, sink.finish()))
+            start = body_at + b
+        del buffer[:start]
+        return messages
+
+    def _take_message(
+        self, message: Message, body: bytes, messages: List[Tuple[Message, Any]]
+    ) -> None:
+        if "stream" not in message:
+            messages.append((message, body))
+            return
+        sink = self._open_sink(message) if self._open_sink else None
+        self._streams[message["stream"]] = (message, sink or MemorySink())
+
+
+class FileBody:
+    """A body that is read from a file while it is sent.
+
+    Args:
+        path: The file.
+        offset: Where the body starts in it; it goes on to the file's end.
+    """
+
+    def __init__(self, path: str, offset: int = 0) -> None:
+        self._file = open(path, "rb")  # noqa: SIM115 (closed when it has been read)
+        self._size = self._file.seek(0, 2) - offset
+        self._file.seek(offset)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        if len(data) < size:
+            self._file.close()
+        return data
+
+
+class MemoryBody:
+    """A body that is in memory already."""
+
+    def __init__(self, data: Buffer) -> None:
+        self._rest = memoryview(data).cast("B")
+
+    def read(self, size: int) -> Buffer:
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return data
+
+
+class OutgoingStream:
+    """One stream on its way out."""
+
+    def __init__(self, number: int, body: Any) -> None:
+        self._number = number
+        self._body = body
+        self.finished = False
+
+    def next_frame(self) -> bytes:
+        """The next chunk, or the end."""
+        data = self._body.read(CHUNK_SIZE)
+        if data:
+            return b"".join((HEADER.pack(CHUNK, self._number, len(data)), data))
+        self.finished = True
+        return HEADER.pack(END, self._number, 0)
+
+
+class Outbox:
+    """What waits to be sent: messages in order, before the chunks of all streams in turn."""
+
+    def __init__(self) -> None:
+        self.waiting_bytes = 0
+        self._messages: Deque[bytes] = collections.deque()
+        self._streams: Deque[OutgoingStream] = collections.deque()
+        self._last_stream = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._messages or self._streams)
+
+    def put(self, message: Message, body: Any = b"") -> None:
+        """Queue a message; a large body, or one in a file, becomes a stream."""
+        if len(body) > INLINE_LIMIT or isinstance(body, FileBody):
+            self._last_stream += 1
+            message = dict(message, stream=self._last_stream, size=len(body))
+            source = body if isinstance(body, FileBody) else MemoryBody(body)
+            self._streams.append(OutgoingStream(self._last_stream, source))
+            body = b""
+        frame = encode(message, body)
+        self._messages.append(frame)
+        self.waiting_bytes += len(frame)
+
+    def take(self) -> Union[bytes, OutgoingStream]:
+        """What to send next: frames, or a stream to be asked for its next frame.
+
+        A stream is given out, so that it can be read without holding a lock, and must come
+        back through `put_back` unless it has finished.
+        """
+        if not self._messages:
+            return self._streams.popleft()
+        # Small messages go out together: one write costs as much as what it carries.
+        frames = [self._messages.popleft()]
+        size = len(frames[0])
+        while self._messages and size + len(self._messages[0]) <= CHUNK_SIZE:
+            frames.append(self._messages.popleft())
+            size += len(frames[-1])
+        self.waiting_bytes -= size
+        return b"".join(frames) if len(frames) > 1 else frames[0]
+
+    def put_back(self, stream: OutgoingStream) -> None:
+        """Return a stream that is not finished, behind the others."""
+        self._streams.append(stream)

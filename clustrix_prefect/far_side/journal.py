@@ -1,0 +1,254 @@
+"""What each flow run has on the cluster: its batches, and which of their calls are done with.
+
+Everything is in the directories, so that an agent that comes later finds it again. What is
+remembered here only saves looking.
+"""
+
+import json
+import os
+import shutil
+from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
+
+from .batch import DIRECT, PARTS, BatchDirectory, read_trace
+from .failures import Failure
+from .files import append, make_dir, remove, tail, write_private, write_whole
+from .watch import finished, is_dead, manifest_ids, present, read_optional, refresh_listing
+from .workdir import WorkDir, plain_name
+
+_DONE = "acknowledged"
+
+
+class _Batch:
+    """A batch as it is remembered: the calls that the client has not acknowledged."""
+
+    def __init__(self, directory: BatchDirectory, left: Iterable[str]) -> None:
+        self.directory = directory
+        self.left = set(left)
+        self.keep = False
+
+    @property
+    def is_direct(self) -> bool:
+        return os.path.basename(self.directory.path) == DIRECT
+
+
+class Journal:
+    """The flow runs in a work directory.
+
+    Args:
+        work_dir: The work directory.
+    """
+
+    def __init__(self, work_dir: WorkDir) -> None:
+        self._work_dir = work_dir
+        self._runs: Dict[str, Dict[str, _Batch]] = {}
+
+    # --- calls come in --------------------------------------------------------------------
+
+    @staticmethod
+    def calls_of(message: Dict[str, Any], body: Any) -> List[Dict[str, Any]]:
+        """The calls in a message or its attachment, with names that are safe in paths."""
+        calls = json.loads(bytes(body).decode("utf-8")) if message.get("calls_attached") else None
+        calls = message["calls"] if calls is None else calls
+        for call in calls:
+            plain_name(call["id"])
+        return calls  # type: ignore[no-any-return]
+
+    def direct(self, run: str, make: bool = True) -> BatchDirectory:
+        """The batch of a run's direct calls."""
+        batches = self._runs.setdefault(run, {})
+        if DIRECT not in batches:
+            directory = self._work_dir.batch(run, DIRECT)
+            if not make:
+                return directory
+            self._make(directory)
+            batches[DIRECT] = _Batch(directory, ())
+        return batches[DIRECT].directory
+
+    def create(
+        self, run: str, name: str, script: str, calls: List[Dict[str, Any]]
+    ) -> BatchDirectory:
+        """Write a new batch, ready to be submitted."""
+        directory = self._work_dir.batch(run, name)
+        try:
+            self._make(directory)
+            lines = [json.dumps(call).encode("ascii") + b"\n" for call in calls]
+            write_private(directory.manifest, b"".join(lines))
+            write_private(directory.script, script.encode("utf-8"), mode=0o700)
+        except OSError:
+            shutil.rmtree(directory.path, ignore_errors=True)
+            raise
+        ids = [call["id"] for call in calls]
+        self._runs.setdefault(run, {})[name] = _Batch(directory, ids)
+        return directory
+
+    def note_job(self, run: str, name: str, job: str) -> None:
+        """Write down the scheduler's id of a batch."""
+        write_whole(self._work_dir.batch(run, name).job, str(job).encode("utf-8"))
+
+    def discard(self, run: str, name: str) -> None:
+        """Remove a batch that could not be submitted."""
+        batch = self._runs.get(run, {}).pop(name, None)
+        if batch is not None:
+            shutil.rmtree(batch.directory.path, ignore_errors=True)
+
+    @staticmethod
+    def _make(directory: BatchDirectory) -> None:
+        for part in PARTS:
+            make_dir(os.path.join(directory.path, part))
+
+    # --- an earlier client's calls --------------------------------------------------------
+
+    def open(self, run: str) -> Dict[str, Dict[str, Any]]:
+        """Prepare a run; the calls that an earlier client left, and how they stand."""
+        make_dir(self._work_dir.run(run))
+        known: Dict[str, Dict[str, Any]] = {}
+        batches = self._runs.setdefault(run, {})
+        for directory in self._work_dir.batches(run):
+            name = os.path.basename(directory.path)
+            states = self._states(directory, name == DIRECT)
+            batches[name] = _Batch(directory, states)
+            job = read_optional(directory.job)
+            for id, state in states.items():
+                known[id] = {"batch": name, "state": state, "job": job}
+        return known
+
+    def _states(self, batch: BatchDirectory, direct: bool) -> Dict[str, str]:
+        for directory in (batch.results, batch.events):
+            refresh_listing(directory)
+        if direct:
+            ids = set(_names(batch.events)) | set(_names(batch.results))
+        else:
+            done = (read_optional(os.path.join(batch.path, _DONE)) or "").split()
+            ids = set(manifest_ids(batch)) - set(done)
+        results, events = present(batch.results, ids), present(batch.events, ids)
+        states = {}
+        for id in ids:
+            if id in results:
+                states[id] = "finished"
+            elif id not in events:
+                states[id] = "submitted"
+            elif direct and self._is_orphan(batch, id):
+                states[id] = "lost"
+            else:
+                states[id] = "started"
+        return states
+
+    @staticmethod
+    def _is_orphan(batch: BatchDirectory, id: str) -> bool:
+        lines, _ = read_trace(batch.event_file(id))
+        # A worker writes its result before it dies, perhaps while we were looking.
+        return not lines or (is_dead(lines[0]) and not finished(batch, id))
+
+    def group(self, run: str, ids: Iterable[str]) -> List[Tuple[BatchDirectory, bool, List[str]]]:
+        """Calls by the batch that they are in: its directory, whether direct, the ids."""
+        wanted = set(ids)
+        groups = []
+        for batch in self._runs.get(run, {}).values():
+            mine = sorted(wanted & batch.left)
+            if mine:
+                groups.append((batch.directory, batch.is_direct, mine))
+        return groups
+
+    # --- questions ------------------------------------------------------------------------
+
+    def look(self, run: str, ids: List[str]) -> Dict[str, str]:
+        """How far calls have come, by a fresh look at the directories."""
+        wanted = set(ids)
+        results: Set[str] = set()
+        events: Set[str] = set()
+        for directory in self._work_dir.batches(run):
+            for path in (directory.results, directory.events):
+                refresh_listing(path)
+            results |= present(directory.results, wanted)
+            events |= present(directory.events, wanted)
+        return {
+            id: "finished" if id in results else "started" if id in events else "absent"
+            for id in ids
+        }
+
+    def diagnose(self, run: str, id: str) -> Dict[str, Any]:
+        """What there is to see of a call: the ends of its output, and the job's script."""
+        directory = self._directory_of(run, id)
+        if directory is None:
+            raise Failure("NotFound", "there is nothing of call {} in run {}".format(id, run))
+        lines, _ = read_trace(directory.event_file(id))
+        outputs = _outputs(directory, id, lines[0] if lines else {})
+        return {
+            "stderr_tail": tail(outputs[".err"]),
+            "stdout_tail": tail(outputs[".out"]),
+            "script": read_optional(directory.script) or "",
+            "directory": directory.path,
+        }
+
+    def _directory_of(self, run: str, id: str) -> Optional[BatchDirectory]:
+        plain_name(id)
+        for batch in self._runs.get(run, {}).values():
+            traced = os.path.exists(batch.directory.event_file(id))
+            if id in batch.left or traced or id in manifest_ids(batch.directory):
+                return batch.directory
+        return None
+
+    # --- calls are done with --------------------------------------------------------------
+
+    def acknowledge(self, run: str, ids: Iterable[str], keep: bool) -> None:
+        """Remove what is left of calls whose result has arrived."""
+        for name, batch in list(self._runs.get(run, {}).items()):
+            if batch.is_direct:
+                for id in ids:
+                    _remove_call(batch.directory, id)
+                continue
+            mine = batch.left.intersection(ids)
+            if not mine:
+                continue
+            batch.left -= mine
+            batch.keep = batch.keep or keep
+            if batch.left:
+                done = "".join(id + "\n" for id in sorted(mine))
+                append(os.path.join(batch.directory.path, _DONE), done.encode("ascii"))
+                for id in mine:
+                    _remove_call(batch.directory, id)
+            elif batch.keep:
+                # Script and logs stay for people to read; the calls' keys do not.
+                remove(batch.directory.manifest)
+                for id in mine:
+                    _remove_call(batch.directory, id)
+            else:
+                shutil.rmtree(batch.directory.path, ignore_errors=True)
+                del self._runs[run][name]
+
+    def close(self, run: str, keep: bool) -> None:
+        """Remove what a finished run has left, unless calls are unacknowledged."""
+        batches = self._runs.pop(run, {})
+        for name, batch in batches.items():
+            left = _names(batch.directory.results) if batch.is_direct else batch.left
+            if not left and not keep and not batch.keep:
+                shutil.rmtree(self._work_dir.batch(run, name).path, ignore_errors=True)
+        try:
+            os.rmdir(self._work_dir.run(run))
+        except OSError:  # something is still in it, or it was never made
+            pass
+
+
+def _names(directory: str) -> List[str]:
+    try:
+        return [name for name in os.listdir(directory) if not name.endswith(".tmp")]
+    except OSError:
+        return []
+
+
+def _remove_call(directory: BatchDirectory, id: str) -> None:
+    remove(directory.result_file(plain_name(id)))
+    remove(directory.event_file(id))
+
+
+def _outputs(directory: BatchDirectory, id: str, trace: Dict[str, Any]) -> Dict[str, str]:
+    """The files that a call's job, or warm worker, wrote its output to."""
+    names = sorted(_names(directory.logs))
+    job = trace.get("job")
+    clue = str(job) if job else "worker-{}.".format(trace.get("pid"))
+    outputs = {}
+    for ending in (".err", ".out"):
+        fitting = [name for name in names if name.endswith(ending)]
+        named = [name for name in fitting if clue in name]
+        outputs[ending] = os.path.join(directory.logs, (named or fitting or ["none"])[-1])
+    return outputs

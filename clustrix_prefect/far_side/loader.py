@@ -1,0 +1,57 @@
+"""Installs the far side's modules from memory, and starts the agent.
+
+The client's first bytes are a program, `{"modules": {name: source}, "vendor": {path: source}}`;
+whoever received it runs this file's source with `PROGRAM` set to it. Nothing is written to
+disk until the agent knows where it may write.
+"""
+
+import importlib.abc
+import importlib.util
+import linecache
+import sys
+from typing import Any, Dict, Optional
+
+PACKAGE = "clustrix_far_side"
+
+
+class MemoryImporter(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
+    """Imports the modules of one package from their sources."""
+
+    def __init__(self, sources: Dict[str, str]) -> None:
+        self._sources = {
+            PACKAGE if name == "__init__" else PACKAGE + "." + name: source
+            for name, source in sources.items()
+        }
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Optional[Any]:
+        if name not in self._sources:
+            return None
+        return importlib.util.spec_from_loader(name, self, origin=self._filename(name))
+
+    def is_package(self, name: str) -> bool:
+        return name == PACKAGE
+
+    def get_source(self, name: str) -> str:
+        return self._sources[name]
+
+    def exec_module(self, module: Any) -> None:
+        name = module.__name__
+        source, filename = self._sources[name], self._filename(name)
+        # A traceback of the agent shows its source lines.
+        linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+        exec(compile(source, filename, "exec", dont_inherit=True), module.__dict__)  # noqa: S102
+
+    @staticmethod
+    def _filename(name: str) -> str:
+        return "<{}>".format(name)
+
+
+def run_agent(program: Dict[str, Dict[str, str]]) -> None:
+    """Install the program's modules and run its agent until the client goes."""
+    sys.meta_path.insert(0, MemoryImporter(program["modules"]))
+    agent = importlib.import_module(PACKAGE + ".agent")
+    agent.main(program)
+
+
+if "PROGRAM" in globals():
+    run_agent(globals()["PROGRAM"])

@@ -1,0 +1,149 @@
+"""What a call comes to, as a result: a signed header and a body.
+
+A value is pickled. An exception is taken apart and each part pickled by itself, so that one
+part that cannot travel loses only itself. A value that cannot be pickled is named.
+"""
+
+import json
+import os
+import pickle
+import socket
+import sys
+import traceback
+from typing import Any, Dict, Optional
+
+from .signing import sha256, sign_result
+
+# The newest protocol that Python 3.6 reads too.
+PROTOCOL = 4
+# A chain of causes longer than this is cut.
+MAX_CAUSES = 10
+HOST = socket.gethostname()
+PYTHON = list(sys.version_info[:3])
+
+
+class Outcome:
+    """How a call ended: a status and the bytes that go with it."""
+
+    def __init__(self, status: str, body: bytes) -> None:
+        self.status = status
+        self.body = body
+
+
+def returned(value: Any) -> Outcome:
+    """The outcome of a call that returned."""
+    try:
+        return Outcome("ok", dumps(value))
+    except Exception as error:  # pickling runs the user's own __reduce__ and __getstate__
+        return _fault("not_portable", type(value).__name__, "{}".format(error))
+
+
+def raised(error: BaseException, skip_frames: int = 0) -> Outcome:
+    """The outcome of a call that raised.
+
+    Args:
+        error: What it raised.
+        skip_frames: Leading frames of the traceback that are ours.
+    """
+    return Outcome("raised", pickle.dumps(_take_apart(error, skip_frames, MAX_CAUSES), PROTOCOL))
+
+
+def refused(type_name: str, text: str) -> Outcome:
+    """The outcome of a call that was not run."""
+    return _fault("refused", type_name, text)
+
+
+def _fault(status: str, type_name: str, text: str) -> Outcome:
+    return Outcome(status, json.dumps({"type_name": type_name, "text": text}).encode("ascii"))
+
+
+def dumps(value: Any) -> bytes:
+    """A pickle of the value; cloudpickle is asked only for what pickle cannot do."""
+    try:
+        return pickle.dumps(value, PROTOCOL)
+    except Exception:
+        try:
+            import cloudpickle
+        except ImportError:
+            cloudpickle = None
+        if cloudpickle is None:
+            raise
+        return cloudpickle.dumps(value, PROTOCOL)  # type: ignore[no-any-return]
+
+
+def _dumps_or_none(value: Any) -> Optional[bytes]:
+    try:
+        return dumps(value)
+    except Exception:
+        return None
+
+
+def _text_of(value: Any, render: Any) -> str:
+    """`repr` or `str` of a user's object, whose methods may fail."""
+    try:
+        return str(render(value))
+    except Exception as error:
+        return "<{} whose text could not be had: {}>".format(
+            type(value).__name__, type(error).__name__
+        )
+
+
+def _take_apart(error: BaseException, skip_frames: int, causes: int) -> Dict[str, Any]:
+    kind = type(error)
+    frames = error.__traceback__
+    for _ in range(skip_frames):
+        frames = frames.tb_next if frames is not None and frames.tb_next else frames
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    state = {
+        name: _dumps_or_none(value)
+        for name, value in getattr(error, "__dict__", {}).items()
+        if name != "__notes__"
+    }
+    notes = getattr(error, "__notes__", None)
+    return {
+        "type": _dumps_or_none(kind),
+        "type_name": "{}.{}".format(kind.__module__, kind.__qualname__).replace("builtins.", "", 1),
+        "args": [(_dumps_or_none(arg), _text_of(arg, repr)) for arg in error.args],
+        "state": {name: pickled for name, pickled in state.items() if pickled is not None},
+        "text": _text_of(error, str),
+        "traceback": _render(error, frames),
+        "cause": _take_apart(cause, 0, causes - 1) if cause is not None and causes else None,
+        "notes": [str(note) for note in notes] if isinstance(notes, (list, tuple)) else [],
+    }
+
+
+def _render(error: BaseException, frames: Any) -> str:
+    try:
+        return "".join(traceback.format_exception(type(error), error, frames))
+    except Exception:  # the exception's own __str__ fails
+        return "".join(traceback.format_tb(frames)) + type(error).__name__
+
+
+def make_header(
+    call: Dict[str, Any],
+    outcome: Outcome,
+    started: float,
+    ended: float,
+    job: Optional[str],
+    peak_memory: int,
+) -> Dict[str, Any]:
+    """The signed header of a call's result."""
+    digest = sha256(outcome.body)
+    return {
+        "protocol": 1,
+        "call": call["id"],
+        "attempt": call["attempt"],
+        "kind": "result",
+        "status": outcome.status,
+        "sha256": digest,
+        "size": len(outcome.body),
+        "mac": sign_result(call, outcome.status, digest),
+        "host": HOST,
+        "pid": os.getpid(),
+        "job": job,
+        "started": started,
+        "ended": ended,
+        "python": PYTHON,
+        "peak_memory": peak_memory,
+        "exit_code": 0,
+    }

@@ -1,0 +1,66 @@
+"""Finds the interpreter that calls should run under."""
+
+import glob
+import json
+import os
+import shutil
+import subprocess
+import sys
+from typing import Any, Dict, Iterator, List, Optional
+
+from .login import login_environment
+
+_PROBE = "import json, sys; print(json.dumps([sys.executable, list(sys.version_info[:3])]))"
+_PROBE_TIMEOUT = 20.0
+OLDEST = [3, 6]
+
+
+def find(python: Optional[str], prefer: List[int], prologue: str) -> Dict[str, Any]:
+    """The interpreters found, and the one to use.
+
+    Args:
+        python: The one asked for by name or path; then no other will do.
+        prefer: The minor version that is wanted, as `[3, 11]`.
+        prologue: Lines that go before every worker, and may bring an interpreter with them.
+
+    Returns:
+        `found`, a list of `{"path", "version"}`, and `chosen`, one of them or None. The search
+        ends at the first of the preferred version.
+    """
+    environment = login_environment(prologue) if prologue else dict(os.environ)
+    found: List[Dict[str, Any]] = []
+    for candidate in [python] if python else _candidates(prefer[:2]):
+        path = shutil.which(os.path.expanduser(candidate), path=environment.get("PATH"))
+        interpreter = path and _probe(path, environment)
+        if not interpreter or interpreter["version"] < OLDEST or interpreter in found:
+            continue
+        found.append(interpreter)
+        if interpreter["version"][:2] == prefer[:2]:
+            return {"found": found, "chosen": interpreter}
+    return {"found": found, "chosen": found[0] if found else None}
+
+
+def _candidates(version: List[int]) -> Iterator[str]:
+    name = "python{}.{}".format(*version)
+    yield name
+    yield from ("/usr/bin/" + name, "/usr/local/bin/" + name)
+    pattern = "~/.pyenv/versions/{}.{}.*/bin/{}".format(version[0], version[1], name)
+    yield from sorted(glob.glob(os.path.expanduser(pattern)), reverse=True)
+    yield sys.executable
+    yield "python3"
+
+
+def _probe(path: str, environment: Dict[str, str]) -> Optional[Dict[str, Any]]:
+    """What an interpreter says of itself; None if it is none."""
+    try:
+        output = subprocess.check_output(
+            [path, "-c", _PROBE],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_PROBE_TIMEOUT,
+            env=environment,
+        )
+        executable, version = json.loads(output.decode("utf-8").strip().splitlines()[-1])
+    except (OSError, ValueError, IndexError, subprocess.SubprocessError):
+        return None
+    return {"path": executable, "version": version}

@@ -1,0 +1,231 @@
+"""Stands in for `prefect` and `clustrix_prefect` inside a call.
+
+A call runs where Prefect is not, or is another version without a connection to its API. What
+makes sense there works: `get_run_logger`, `prefect.runtime`, a task called as the function it
+wraps. Every other name can be imported, and says what to do when it is used.
+"""
+
+import contextlib
+import importlib.abc
+import importlib.machinery
+import logging
+import sys
+import types
+from typing import Any, Callable, Dict, Iterator, List, Optional
+
+TASK_LOGGER = "prefect.task_runs"
+_NAMES = ("prefect", "clustrix_prefect")
+
+
+class NotAvailableFarAway(RuntimeError):
+    """Something of Prefect that only works in the flow's process was used."""
+
+
+def _refusal(name: str) -> str:
+    return (
+        "{} is not available inside a task that runs on a cluster; "
+        "use it in the flow, or in a task that runs with the flow."
+    ).format(name)
+
+
+class StandInModule(types.ModuleType):
+    """A module with a few names of the real one; any other is refused by name."""
+
+    __path__: List[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        # AttributeError is what `hasattr`, pickle and `from ... import` expect.
+        raise AttributeError(_refusal("{}.{}".format(self.__name__, name)))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        # `from prefect.artifacts import create_link_artifact` imports such a module.
+        raise NotAvailableFarAway(_refusal(self.__name__))
+
+
+class RuntimeModule(StandInModule):
+    """`prefect.runtime.task_run` and its like: what the client said about this run."""
+
+    def __init__(self, name: str, facts: Dict[str, Any]) -> None:
+        super().__init__(name)
+        self.__dict__["_facts"] = facts
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self.__dict__["_facts"].get(name)
+
+
+class _Callable:
+    """A task or flow: the function it wraps, and nothing more."""
+
+    def __init__(self, fn: Callable[..., Any], **options: Any) -> None:
+        self.fn = fn
+        self.name = options.get("name") or getattr(fn, "__name__", "")
+        self.__doc__ = fn.__doc__
+        self.__wrapped__ = fn
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.fn(*args, **kwargs)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else types.MethodType(self, instance)
+
+    def with_options(self, **options: Any) -> Any:
+        return type(self)(self.fn, **options)
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotAvailableFarAway(
+            "{}.submit, .map and .delay are not available inside a task that runs on a cluster; "
+            "call {} directly, or submit it from the flow.".format(self.name, self.name)
+        )
+
+    submit = map = delay = serve = deploy = apply_async = _refuse
+
+
+class Task(_Callable):
+    """`prefect.Task`, far away."""
+
+
+class Flow(_Callable):
+    """`prefect.Flow`, far away."""
+
+
+def _decorator(kind: Any) -> Callable[..., Any]:
+    def decorate(fn: Optional[Callable[..., Any]] = None, **options: Any) -> Any:
+        if fn is None:
+            return lambda wrapped: kind(wrapped, **options)
+        return kind(fn, **options)
+
+    return decorate
+
+
+@contextlib.contextmanager
+def _no_tags(*tags: str) -> Iterator[List[str]]:
+    yield list(tags)
+
+
+class _PassThrough:
+    """`clustrix_prefect.resources(...)`: a decorator or a context manager without effect."""
+
+    def __init__(self, **fields: Any) -> None:
+        self.fields = fields
+
+    def __call__(self, fn: Any) -> Any:
+        return fn
+
+    def __enter__(self) -> "_PassThrough":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        return None
+
+
+class _Annotation:
+    """`unmapped`, `allow_failure`, `quote`: a wrapper around a value."""
+
+    def __init__(self, value: Any = None) -> None:
+        self.value = value
+
+    def unwrap(self) -> Any:
+        return self.value
+
+
+def get_run_logger(context: Any = None, **extra: Any) -> Any:
+    """The logger whose lines appear under the task run."""
+    return logging.LoggerAdapter(logging.getLogger(TASK_LOGGER), extra)
+
+
+def get_logger(name: Optional[str] = None) -> logging.Logger:
+    """A logger below `prefect`."""
+    if name and name != "prefect" and not name.startswith("prefect."):
+        name = "prefect." + name
+    return logging.getLogger(name or "prefect")
+
+
+@contextlib.contextmanager
+def _disable_run_logger() -> Iterator[None]:
+    logger = logging.getLogger(TASK_LOGGER)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+_flow_run: Dict[str, Any] = {}
+_task_run: Dict[str, Any] = {}
+_deployment: Dict[str, Any] = {}
+
+
+def set_context(context: Dict[str, Any]) -> None:
+    """Say which task run the next call is."""
+    for facts, key in (
+        (_flow_run, "flow_run"),
+        (_task_run, "task_run"),
+        (_deployment, "deployment"),
+    ):
+        facts.clear()
+        facts.update({"parameters": {}})
+        if key != "deployment":
+            facts.update({"tags": [], "run_count": 0})
+        facts.update(context.get(key) or {})
+
+
+_task, _flow = _decorator(Task), _decorator(Flow)
+_annotations = {"unmapped": _Annotation, "allow_failure": _Annotation, "quote": _Annotation}
+_logging = {
+    "get_run_logger": get_run_logger,
+    "get_logger": get_logger,
+    "disable_run_logger": _disable_run_logger,
+}
+# What the stand-ins offer, by module.
+_OFFERED: Dict[str, Dict[str, Any]] = {
+    "prefect": dict(
+        _annotations,
+        task=_task,
+        flow=_flow,
+        Task=Task,
+        Flow=Flow,
+        tags=_no_tags,
+        get_run_logger=get_run_logger,
+    ),
+    "prefect.context": {"tags": _no_tags},
+    "prefect.flows": {"flow": _flow, "Flow": Flow},
+    "prefect.logging": _logging,
+    "prefect.logging.loggers": _logging,
+    "prefect.tasks": {"task": _task, "Task": Task},
+    "prefect.utilities.annotations": _annotations,
+    "clustrix_prefect": {"resources": _PassThrough},
+    "clustrix_prefect.resources": {"resources": _PassThrough},
+}
+_RUNTIME = {"flow_run": _flow_run, "task_run": _task_run, "deployment": _deployment}
+
+
+class StandInImporter(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds the stand-ins before any installed package of the same name."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if name.partition(".")[0] not in _NAMES:
+            return None
+        return importlib.machinery.ModuleSpec(name, self, is_package=True)
+
+    def create_module(self, spec: Any) -> Any:
+        parent, _, leaf = spec.name.rpartition(".")
+        if parent == "prefect.runtime" and leaf in _RUNTIME:
+            return RuntimeModule(spec.name, _RUNTIME[leaf])
+        module = StandInModule(spec.name)
+        module.__dict__.update(_OFFERED.get(spec.name, {}))
+        return module
+
+    def exec_module(self, module: Any) -> None:
+        # `prefect.runtime.task_run` works after a plain `import prefect`.
+        if module.__name__ == "prefect":
+            importlib.import_module("prefect.runtime")
+        elif module.__name__ == "prefect.runtime":
+            for leaf in _RUNTIME:
+                importlib.import_module("prefect.runtime." + leaf)
+
+
+def install() -> None:
+    """Put the stand-ins in place of `prefect` and `clustrix_prefect` for this process."""
+    sys.meta_path.insert(0, StandInImporter())
