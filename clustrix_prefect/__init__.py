@@ -1,1 +1,52 @@
-"""Prefect flows whose tasks run on the clusters you already have."""
+"""Prefect flows whose tasks run on the clusters you already have.
+
+`ClusterTaskRunner` goes on a flow, a cluster block says where its tasks run, and
+`resources` says what each of them gets.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clustrix_prefect.clusters import (
+        LocalCluster,
+        SlurmCluster,
+        SSHCluster,
+        SSHCredentials,
+        load_cluster,
+    )
+    from clustrix_prefect.resources import Resources, resources
+    from clustrix_prefect.runner import ClusterTaskRunner
+
+__version__ = version("clustrix-prefect")
+
+__all__ = [
+    "ClusterTaskRunner",
+    "LocalCluster",
+    "Resources",
+    "SSHCluster",
+    "SSHCredentials",
+    "SlurmCluster",
+    "load_cluster",
+    "resources",
+]
+
+# Loaded where first used: the command line and Prefect's own start-up stay quick.
+_HOMES = {
+    "ClusterTaskRunner": "clustrix_prefect.runner",
+    "Resources": "clustrix_prefect.resources",
+    "resources": "clustrix_prefect.resources",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES.get(name, "clustrix_prefect.clusters")), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -27,6 +27,8 @@ from clustrix_prefect.errors import NotPortable
 
 # Python 3.6 and 3.7 read protocol 4 only.
 _OLDEST_WITH_PROTOCOL_5 = (3, 8)
+# cloudpickle would turn an open file into its content, without a word.
+_STAY_HERE = (ContextModel, PrefectFuture, io.IOBase)
 _DUNDER = re.compile(r"^__\w+__$")
 
 
@@ -93,10 +95,10 @@ class _CallPickler(CloudPickler):
         elif isinstance(obj, Task):
             # Far away a task called inside a task is the function that it wraps.
             return operator.itemgetter(0), ((obj.fn,),)
-        elif isinstance(obj, (ContextModel, PrefectFuture)):
+        elif isinstance(obj, _STAY_HERE) and not isinstance(obj, (io.BytesIO, io.StringIO)):
             raise NotPortable(
                 f"A {kind.__name__} cannot be sent to the cluster.",
-                "Use what it holds: pass a future as a parameter of its own, a value by itself.",
+                "Send what it holds: a future as a parameter of its own, a file by its path.",
             )
         return super().reducer_override(obj)
 
