@@ -15,7 +15,6 @@ from clustrix_prefect.errors import AgentError, ConnectionLost, LoginInterrupted
 from clustrix_prefect.far_side.link import Link
 
 PROTOCOL = 1
-_SLICE = 32 * 1024
 
 
 class _Reply:
@@ -100,10 +99,10 @@ class AgentClient:
         try:
             early = bootstrap.await_loader(channel, marker, where, self._start_timeout)
             self._program_bytes = len(program)
-            _write(channel, program)
+            channel.write(program)
             self._link = Link(
                 read=_after(early, channel.read),
-                write=lambda data: _write(channel, data),
+                write=channel.write,
                 on_message=self._on_message,
                 on_end=self._on_end,
                 ping={"op": "ping"},
@@ -242,13 +241,6 @@ class AgentClient:
             if not reply.arrived.is_set():
                 reply.failure = self._lost
                 reply.arrived.set()
-
-
-def _write(channel: Channel, data: Any) -> None:
-    # paramiko copies what is left after every packet: a large buffer would cost its square.
-    view = memoryview(data)
-    for start in range(0, len(view), _SLICE):
-        channel.write(view[start : start + _SLICE])
 
 
 def _after(early: bytes, read: Callable[[int], bytes]) -> Callable[[int], bytes]:

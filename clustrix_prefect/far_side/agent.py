@@ -229,6 +229,7 @@ class Agent:
         outcome = commands.run(argv, cwd=batch.path, prologue=self._prologue)
         outcome["directory"] = batch.path
         if outcome["returncode"] == 0:
+            self._runs.note_submission(batch, outcome["stdout"])
             self._watcher.add(run, batch, [call["id"] for call in calls])
             self._status.wake()
         else:

@@ -5,6 +5,7 @@
     job           the scheduler's id of the job
     events/ID     what call ID did: when it started, then what it logged
     results/ID    what call ID came to: a header line, then the body
+    submitted     what the scheduler's submit command said
     logs/         standard output and error of the jobs or warm workers
 
 The calls of warm workers share one such directory per run, `DIRECT`, without manifest.
@@ -12,9 +13,10 @@ The calls of warm workers share one such directory per run, `DIRECT`, without ma
 
 import json
 import os
+import time
 from typing import Any, Dict, List, Optional, Tuple
 
-from .files import append, write_private, write_whole
+from .files import append, remove, write_private, write_whole
 from .frames import INLINE_LIMIT, FileBody
 from .outcome import HOST
 
@@ -43,6 +45,7 @@ class BatchDirectory:
         self.manifest = os.path.join(path, "calls.jsonl")
         self.script = os.path.join(path, "script.sh")
         self.job = os.path.join(path, "job")
+        self.submitted = os.path.join(path, "submitted")
         self.events = os.path.join(path, "events")
         self.results = os.path.join(path, "results")
         self.logs = os.path.join(path, "logs")
@@ -57,6 +60,11 @@ class BatchDirectory:
 
     def result_file(self, id: str) -> str:
         return os.path.join(self.results, id)
+
+    def remove_call(self, id: str) -> None:
+        """Remove what a call has left."""
+        remove(self.result_file(id))
+        remove(self.event_file(id))
 
     # --- written by the worker ------------------------------------------------------------
 
@@ -75,16 +83,29 @@ class BatchDirectory:
         write_whole(self.result_file(header["call"]), line, body)
 
 
-def start_trace(started: float, job: Optional[str]) -> Dict[str, Any]:
-    """The first line of a call's trace: when, where and in which process it started."""
-    pid = os.getpid()
-    return {
-        "started": started,
-        "host": HOST,
-        "pid": pid,
-        "job": job,
-        "process": process_start(pid),
-    }
+class Process:
+    """What this process leaves in the traces of the calls that it runs."""
+
+    def __init__(self, job: Optional[str]) -> None:
+        self.job = job
+        self._pid = os.getpid()
+        self._start = process_start(self._pid)
+
+    def trace(self) -> Dict[str, Any]:
+        """The first line of a trace: when, where and in which process a call starts."""
+        return {
+            "started": time.time(),
+            "host": HOST,
+            "pid": self._pid,
+            "job": self.job,
+            "process": self._start,
+            "output": output_sizes(),
+        }
+
+
+def output_sizes() -> List[int]:
+    """How much was written to standard output and error so far: whose output is whose."""
+    return [os.fstat(descriptor).st_size for descriptor in (1, 2)]
 
 
 def started_event(id: str, trace: Dict[str, Any]) -> Dict[str, Any]:
@@ -126,3 +147,12 @@ def read_result(path: str) -> Tuple[Dict[str, Any], Any]:
         if header["size"] <= INLINE_LIMIT:
             return header, file.read(INLINE_LIMIT)
     return header, FileBody(path, len(line))
+
+
+def read_manifest(directory: BatchDirectory) -> List[Dict[str, Any]]:
+    """A batch's calls, in the order of its array; none for direct calls."""
+    try:
+        with open(directory.manifest, "rb") as file:
+            return [json.loads(line.decode("ascii")) for line in file]
+    except OSError:
+        return []

@@ -4,11 +4,11 @@ import collections
 import io
 import os
 import pickle
+import resource
 import sys
-import time
 import types
 from base64 import b64decode
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict
 
 from . import outcome, standin
 from .capture import Capture, LogLine
@@ -96,8 +96,7 @@ def run(
     call: Dict[str, Any],
     blobs: BlobCache,
     log: Callable[[LogLine], None],
-    job: Optional[str] = None,
-    started: Optional[float] = None,
+    trace: Dict[str, Any],
 ) -> Any:
     """Run a call.
 
@@ -105,20 +104,17 @@ def run(
         call: The call, as the client sent it.
         blobs: Where its code and arguments are.
         log: Takes the lines that it logs.
-        job: The scheduler's id of this job.
-        started: When the worker took it up.
+        trace: When and in which job it started.
 
     Returns:
         The header of its result and the body.
     """
-    started = started or time.time()
     _reset_peak_memory()
     try:
         result = _run(call, blobs, log)
     except Refused as error:
         result = outcome.refused(error.kind, error.text)
-    header = outcome.make_header(call, result, started, time.time(), job, _peak_memory())
-    return header, result.body
+    return outcome.make_header(call, result, trace, _peak_memory()), result.body
 
 
 def _run(call: Dict[str, Any], blobs: BlobCache, log: Callable[[LogLine], None]) -> Outcome:
@@ -182,12 +178,12 @@ def _reset_peak_memory() -> None:
 def _peak_memory() -> int:
     """The largest resident size since the reset, in bytes."""
     try:
-        with open("/proc/self/status", "rb") as file:
-            for line in file:
-                if line.startswith(b"VmHWM:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        descriptor = os.open("/proc/self/status", os.O_RDONLY)
+        try:
+            status = os.read(descriptor, 4096)
+        finally:
+            os.close(descriptor)
+        return int(status.partition(b"VmHWM:")[2].split(None, 1)[0]) * 1024
+    except (OSError, ValueError, IndexError):
+        # Less exact: it includes the process that this one was forked from.
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -35,6 +35,31 @@ class LineHandler(logging.Handler):
             self.handleError(record)
 
 
+def open_output() -> None:
+    """Make standard output and error take any text, and pass it on line by line.
+
+    Without a locale, as in a batch job, Python 3.6 takes ASCII only; and what is buffered is
+    lost when the process is killed.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not None:
+            stream.flush()
+            text = io.TextIOWrapper(
+                stream.detach(), encoding="utf-8", errors="backslashreplace", line_buffering=True
+            )
+            setattr(sys, name, text)
+
+
+def flush_output() -> None:
+    """Pass on what is still buffered."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):  # the call closed or replaced it
+            pass
+
+
 def _printer(original: Callable[..., None], stdout: Any) -> Callable[..., None]:
     """A `print` whose output is logged, as Prefect's `log_prints` does."""
 
@@ -87,12 +112,15 @@ class Surroundings:
 
     def __init__(self) -> None:
         self._environment = dict(os.environ)
+        # `os.environ` decodes every value to compare it; what it keeps compares at once.
+        self._raw = getattr(os.environ, "_data", None)
+        self._raw_before = dict(self._raw) if self._raw is not None else None
         self._directory = os.getcwd()
         self._path = list(sys.path)
 
     def restore(self) -> None:
         """Put back what a call changed."""
-        if os.environ != self._environment:
+        if self._raw is None or self._raw != self._raw_before:
             for name in set(os.environ) - set(self._environment):
                 del os.environ[name]
             os.environ.update(self._environment)

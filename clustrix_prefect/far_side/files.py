@@ -1,7 +1,7 @@
 """Files that nobody but the user can read, and that are either complete or not there."""
 
 import os
-from typing import Any
+from typing import Any, Optional
 
 _CREATE = os.O_WRONLY | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
 
@@ -62,12 +62,21 @@ def remove(path: str) -> None:
         pass
 
 
-def tail(path: str, start: int = 0, size: int = 8192) -> str:
-    """The last bytes of a file after `start`, as text; "" if there is none."""
+def tail(path: str, start: int = 0, end: Optional[int] = None, size: int = 8192) -> str:
+    """The last bytes of a part of a file, as text; "" if there is none."""
     try:
         with open(path, "rb") as file:
-            end = file.seek(0, 2)
-            file.seek(max(start, end - size))
-            return file.read(size).decode("utf-8", "replace")
+            end = file.seek(0, 2) if end is None else end
+            start = file.seek(max(start, end - size))
+            return file.read(max(0, end - start)).decode("utf-8", "replace")
     except OSError:
         return ""
+
+
+def read_optional(path: str) -> Optional[str]:
+    """A small text file's content, or None if it is not there."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError:
+        return None

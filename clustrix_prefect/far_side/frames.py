@@ -24,6 +24,9 @@ CHUNK_SIZE = 64 * 1024
 # No honest message is larger; a header that claims so is not one of ours.
 JSON_LIMIT = 256 * 1024 * 1024
 
+# Made once: `json.dumps` with separators makes a new encoder each time.
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
+
 Message = Dict[str, Any]
 Buffer = Union[bytes, bytearray, memoryview]
 
@@ -34,7 +37,7 @@ class FrameError(Exception):
 
 def encode(message: Message, body: Buffer = b"") -> bytes:
     """One message with its attachment, as bytes."""
-    text = json.dumps(message, separators=(",", ":")).encode("ascii")
+    text = _to_json(message).encode("ascii")
     return b"".join((HEADER.pack(MESSAGE, len(text), len(body)), text, body))
 
 

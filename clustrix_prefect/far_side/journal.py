@@ -9,10 +9,10 @@ import os
 import shutil
 from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
 
-from .batch import DIRECT, PARTS, BatchDirectory, read_trace
+from .batch import DIRECT, PARTS, BatchDirectory, read_manifest, read_result, read_trace
 from .failures import Failure
-from .files import append, make_dir, remove, tail, write_private, write_whole
-from .watch import finished, is_dead, manifest_ids, present, read_optional, refresh_listing
+from .files import append, make_dir, read_optional, remove, tail, write_private, write_whole
+from .watch import finished, is_dead, present, refresh_listing
 from .workdir import WorkDir, plain_name
 
 _DONE = "acknowledged"
@@ -85,6 +85,11 @@ class Journal:
         """Write down the scheduler's id of a batch."""
         write_whole(self._work_dir.batch(run, name).job, str(job).encode("utf-8"))
 
+    @staticmethod
+    def note_submission(batch: BatchDirectory, output: str) -> None:
+        """Write down what the scheduler said, should the client never name the job."""
+        write_whole(batch.submitted, output.encode("utf-8"))
+
     def discard(self, run: str, name: str) -> None:
         """Remove a batch that could not be submitted."""
         batch = self._runs.get(run, {}).pop(name, None)
@@ -105,21 +110,32 @@ class Journal:
         batches = self._runs.setdefault(run, {})
         for directory in self._work_dir.batches(run):
             name = os.path.basename(directory.path)
-            states = self._states(directory, name == DIRECT)
+            direct = name == DIRECT
+            # The client wrote each call's array index into its context.
+            calls = {} if direct else {call["id"]: call for call in read_manifest(directory)}
+            indices = {id: (call.get("context") or {}).get("index") for id, call in calls.items()}
+            facts = {
+                "batch": name,
+                "job": read_optional(directory.job),
+                "submit_output": read_optional(directory.submitted),
+                "elements": 1 + max([0] + [index or 0 for index in indices.values()]),
+            }
+            states = self._states(directory, direct, calls)
             batches[name] = _Batch(directory, states)
-            job = read_optional(directory.job)
             for id, state in states.items():
-                known[id] = {"batch": name, "state": state, "job": job}
+                known[id] = dict(facts, state=state, index=indices.get(id))
         return known
 
-    def _states(self, batch: BatchDirectory, direct: bool) -> Dict[str, str]:
+    def _states(
+        self, batch: BatchDirectory, direct: bool, submitted: Iterable[str]
+    ) -> Dict[str, str]:
         for directory in (batch.results, batch.events):
             refresh_listing(directory)
         if direct:
             ids = set(_names(batch.events)) | set(_names(batch.results))
         else:
             done = (read_optional(os.path.join(batch.path, _DONE)) or "").split()
-            ids = set(manifest_ids(batch)) - set(done)
+            ids = set(submitted) - set(done)
         results, events = present(batch.results, ids), present(batch.events, ids)
         states = {}
         for id in ids:
@@ -171,11 +187,10 @@ class Journal:
         directory = self._directory_of(run, id)
         if directory is None:
             raise Failure("NotFound", "there is nothing of call {} in run {}".format(id, run))
-        lines, _ = read_trace(directory.event_file(id))
-        outputs = _outputs(directory, id, lines[0] if lines else {})
+        out, err = _output_of(directory, id)
         return {
-            "stderr_tail": tail(outputs[".err"]),
-            "stdout_tail": tail(outputs[".out"]),
+            "stderr_tail": err,
+            "stdout_tail": out,
             "script": read_optional(directory.script) or "",
             "directory": directory.path,
         }
@@ -184,7 +199,7 @@ class Journal:
         plain_name(id)
         for batch in self._runs.get(run, {}).values():
             traced = os.path.exists(batch.directory.event_file(id))
-            if id in batch.left or traced or id in manifest_ids(batch.directory):
+            if id in batch.left or traced:
                 return batch.directory
         return None
 
@@ -192,35 +207,37 @@ class Journal:
 
     def acknowledge(self, run: str, ids: Iterable[str], keep: bool) -> None:
         """Remove what is left of calls whose result has arrived."""
-        for name, batch in list(self._runs.get(run, {}).items()):
-            if batch.is_direct:
-                for id in ids:
-                    _remove_call(batch.directory, id)
-                continue
-            mine = batch.left.intersection(ids)
+        names = [plain_name(id) for id in ids]
+        for key, batch in list(self._runs.get(run, {}).items()):
+            mine = names if batch.is_direct else sorted(batch.left.intersection(names))
             if not mine:
                 continue
-            batch.left -= mine
+            batch.left.difference_update(mine)
             batch.keep = batch.keep or keep
-            if batch.left:
-                done = "".join(id + "\n" for id in sorted(mine))
-                append(os.path.join(batch.directory.path, _DONE), done.encode("ascii"))
+            if batch.is_direct or batch.left or batch.keep:
                 for id in mine:
-                    _remove_call(batch.directory, id)
+                    batch.directory.remove_call(id)
+            if batch.is_direct:
+                continue
+            if batch.left:
+                done = "".join(id + "\n" for id in mine)
+                append(os.path.join(batch.directory.path, _DONE), done.encode("ascii"))
             elif batch.keep:
                 # Script and logs stay for people to read; the calls' keys do not.
                 remove(batch.directory.manifest)
-                for id in mine:
-                    _remove_call(batch.directory, id)
             else:
                 shutil.rmtree(batch.directory.path, ignore_errors=True)
-                del self._runs[run][name]
+                del self._runs[run][key]
 
     def close(self, run: str, keep: bool) -> None:
         """Remove what a finished run has left, unless calls are unacknowledged."""
         batches = self._runs.pop(run, {})
         for name, batch in batches.items():
-            left = _names(batch.directory.results) if batch.is_direct else batch.left
+            left = (
+                _names(batch.directory.results) + _names(batch.directory.events)
+                if batch.is_direct
+                else batch.left
+            )
             if not left and not keep and not batch.keep:
                 shutil.rmtree(self._work_dir.batch(run, name).path, ignore_errors=True)
         try:
@@ -236,19 +253,27 @@ def _names(directory: str) -> List[str]:
         return []
 
 
-def _remove_call(directory: BatchDirectory, id: str) -> None:
-    remove(directory.result_file(plain_name(id)))
-    remove(directory.event_file(id))
+def _output_of(directory: BatchDirectory, id: str) -> List[str]:
+    """The last of a call's standard output and error."""
+    lines, _ = read_trace(directory.event_file(id))
+    trace = lines[0] if lines else {}
+    try:
+        header, _ = read_result(directory.result_file(id))
+    except (OSError, ValueError):
+        header = {}
+    name = _log_name(directory, id, trace)
+    starts, ends = trace.get("output", [0, 0]), header.get("output_end", [None, None])
+    return [
+        tail(os.path.join(directory.logs, name + ending), start, end)
+        for ending, start, end in ((".out", starts[0], ends[0]), (".err", starts[1], ends[1]))
+    ]
 
 
-def _outputs(directory: BatchDirectory, id: str, trace: Dict[str, Any]) -> Dict[str, str]:
-    """The files that a call's job, or warm worker, wrote its output to."""
-    names = sorted(_names(directory.logs))
-    job = trace.get("job")
-    clue = str(job) if job else "worker-{}.".format(trace.get("pid"))
-    outputs = {}
-    for ending in (".err", ".out"):
-        fitting = [name for name in names if name.endswith(ending)]
-        named = [name for name in fitting if clue in name]
-        outputs[ending] = os.path.join(directory.logs, (named or fitting or ["none"])[-1])
-    return outputs
+def _log_name(directory: BatchDirectory, id: str, trace: Dict[str, Any]) -> str:
+    """The name of the files that a call's output went to, without their ending."""
+    if os.path.basename(directory.path) == DIRECT:
+        return "worker-{}".format(trace.get("pid"))
+    for call in read_manifest(directory):
+        if call["id"] == id:
+            return str((call.get("context") or {}).get("index") or 0)
+    return "0"

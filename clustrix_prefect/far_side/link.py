@@ -8,7 +8,7 @@ or a network that swallows everything, shows as silence.
 import threading
 from typing import Any, Callable, Optional
 
-from .frames import Buffer, FrameError, Inbox, Message, Outbox, OutgoingStream
+from .frames import FrameError, Inbox, Message, Outbox, OutgoingStream
 
 READ_SIZE = 256 * 1024
 PING_AFTER = 5.0
@@ -33,7 +33,7 @@ class Link:
     def __init__(
         self,
         read: Callable[[int], bytes],
-        write: Callable[[Buffer], Any],
+        write: Callable[[bytes], Any],
         on_message: Callable[[Message, Any], None],
         on_end: Callable[[BaseException], None],
         ping: Message,

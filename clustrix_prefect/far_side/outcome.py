@@ -5,10 +5,10 @@ part that cannot travel loses only itself. A value that cannot be pickled is nam
 """
 
 import json
-import os
 import pickle
 import socket
 import sys
+import time
 import traceback
 from typing import Any, Dict, Optional
 
@@ -120,12 +120,7 @@ def _render(error: BaseException, frames: Any) -> str:
 
 
 def make_header(
-    call: Dict[str, Any],
-    outcome: Outcome,
-    started: float,
-    ended: float,
-    job: Optional[str],
-    peak_memory: int,
+    call: Dict[str, Any], outcome: Outcome, trace: Dict[str, Any], peak_memory: int
 ) -> Dict[str, Any]:
     """The signed header of a call's result."""
     digest = sha256(outcome.body)
@@ -139,10 +134,10 @@ def make_header(
         "size": len(outcome.body),
         "mac": sign_result(call, outcome.status, digest),
         "host": HOST,
-        "pid": os.getpid(),
-        "job": job,
-        "started": started,
-        "ended": ended,
+        "pid": trace["pid"],
+        "job": trace["job"],
+        "started": trace["started"],
+        "ended": time.time(),
         "python": PYTHON,
         "peak_memory": peak_memory,
         "exit_code": 0,

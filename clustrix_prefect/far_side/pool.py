@@ -152,6 +152,7 @@ class Pool:
         self._send = send
         self._hold = hold
         self._lock = threading.RLock()
+        self._ended = threading.Condition(self._lock)
         self._queue: Deque[DirectCall] = collections.deque()
         self._workers: List[WarmWorker] = []
         self._limit = 1
@@ -182,15 +183,18 @@ class Pool:
                     self._end(worker)
 
     def cancel_run(self, batch: BatchDirectory) -> None:
-        """Cancel whatever is left of a run."""
+        """Cancel whatever is left of a run, and wait until it has ended."""
         with self._lock:
             left = [direct.id for direct in self._queue if direct.batch.path == batch.path]
-            left += [
-                worker.current.id
-                for worker in self._workers
-                if worker.current is not None and worker.current.batch.path == batch.path
-            ]
-            self.cancel(left)
+            self.cancel(left + self._running(batch))
+            self._ended.wait_for(lambda: not self._running(batch), 2 * GRACE_SECONDS)
+
+    def _running(self, batch: BatchDirectory) -> List[str]:
+        return [
+            worker.current.id
+            for worker in self._workers + list(self._dying)
+            if worker.current is not None and worker.current.batch.path == batch.path
+        ]
 
     def find(self, id: str) -> Optional[WarmWorker]:
         """The worker that runs a call now."""
@@ -277,6 +281,7 @@ class Pool:
             if direct is not None:
                 self._report_end(worker, direct, returncode)
             self._hand_out()
+            self._ended.notify_all()
 
     def _dismiss_if_idle(self, worker: WarmWorker) -> None:
         with self._lock:
@@ -287,11 +292,13 @@ class Pool:
 
     def _pass_on(self, worker: WarmWorker, message: Message, body: bytes) -> None:
         direct = worker.current
-        if message["event"] == "started" and direct is not None:
-            direct.started = True
-        if message["event"] != "result" or direct is None:
+        if direct is None or message["event"] != "result":
+            if direct is not None:
+                direct.started = True
             self._send(message, body)
             return
+        if direct.cancelled:
+            return  # the worker is on its way out: what it still brought about is not wanted
         if message.pop("in_file", False):
             message["header"], body = read_result(direct.batch.result_file(direct.id))
         # The next call first: the worker can be busy while the result travels.
@@ -303,15 +310,16 @@ class Pool:
 
     def _report_end(self, worker: WarmWorker, direct: DirectCall, returncode: int) -> None:
         """Say what became of the call that a worker died under."""
+        if direct.cancelled:
+            direct.batch.remove_call(direct.id)
+            self._send({"event": "cancelled", "call": direct.id})
+            return
         try:
             header, body = read_result(direct.batch.result_file(direct.id))
         except (OSError, ValueError):
-            if direct.cancelled:
-                self._send({"event": "cancelled", "call": direct.id})
-            else:
-                self._report_death(direct, returncode, worker.stderr_tail())
-            return
-        self._send({"event": "result", "call": direct.id, "header": header}, body)
+            self._report_death(direct, returncode, worker.stderr_tail())
+        else:
+            self._send({"event": "result", "call": direct.id, "header": header}, body)
 
     def _report_death(self, direct: DirectCall, returncode: int, stderr: str) -> None:
         self._send(

@@ -105,7 +105,7 @@ def _no_tags(*tags: str) -> Iterator[List[str]]:
 
 
 class _PassThrough:
-    """`clustrix_prefect.resources(...)`: a decorator or a context manager without effect."""
+    """`clustrix_prefect.task_resources(...)`: a decorator or a context manager without effect."""
 
     def __init__(self, **fields: Any) -> None:
         self.fields = fields
@@ -196,7 +196,7 @@ _OFFERED: Dict[str, Dict[str, Any]] = {
     "prefect.tasks": {"task": _task, "Task": Task},
     "prefect.utilities.annotations": _annotations,
     "clustrix_prefect": {"resources": _PassThrough},
-    "clustrix_prefect.resources": {"resources": _PassThrough},
+    "clustrix_prefect.task_resources": {"resources": _PassThrough},
 }
 _RUNTIME = {"flow_run": _flow_run, "task_run": _task_run, "deployment": _deployment}
 

@@ -4,11 +4,10 @@ Looked at often while things happen and ever less often while nothing does. One 
 listing and a read per running call, and looking never takes more than a tenth of the time.
 """
 
-import json
 import os
 import threading
 import time
-from typing import Any, Callable, Dict, Iterable, List, Optional, Set
+from typing import Any, Callable, Dict, Iterable, Set
 
 from .batch import BatchDirectory, process_start, read_result, read_trace, started_event
 from .outcome import HOST
@@ -200,21 +199,3 @@ def present(directory: str, ids: Set[str]) -> Set[str]:
         return ids.intersection(os.listdir(directory))
     except OSError:
         return set()
-
-
-def manifest_ids(batch: BatchDirectory) -> List[str]:
-    """The ids of a batch's calls, in the order of its array."""
-    try:
-        with open(batch.manifest, "rb") as file:
-            return [json.loads(line.decode("ascii"))["id"] for line in file]
-    except OSError:
-        return []
-
-
-def read_optional(path: str) -> Optional[str]:
-    """A small text file's content, or None if it is not there."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except OSError:
-        return None

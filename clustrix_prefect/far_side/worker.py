@@ -4,13 +4,12 @@ import json
 import os
 import sys
 import threading
-import time
 from typing import Any, Dict, List, Optional
 
 from . import call as calls
 from . import standin
-from .batch import BatchDirectory, start_trace, started_event
-from .capture import LogLine, Surroundings
+from .batch import BatchDirectory, Process, output_sizes, started_event
+from .capture import LogLine, Surroundings, flush_output, open_output
 from .files import write_all
 from .frames import INLINE_LIMIT, Inbox, Message, encode
 
@@ -19,6 +18,7 @@ _USAGE = "usage: worker.py --batch DIR [--index-variable NAME] [--calls-per-job 
 
 def main(arguments: List[str]) -> None:
     """Run as the arguments say."""
+    open_output()
     if arguments[:1] == ["--batch"]:
         options = dict(zip(arguments[::2], arguments[1::2]))  # noqa: B905 (3.10)
         run_batch(
@@ -54,9 +54,9 @@ def run_batch(path: str, index_variable: Optional[str], calls_per_job: int) -> N
     standin.install()
     blobs = calls.BlobCache(batch.store)
     surroundings = Surroundings()
-    job = job_id()
+    process = Process(job_id())
     for call in _read_calls(batch.manifest, first, calls_per_job):
-        _run_in_batch(batch, call, blobs, job)
+        _run_in_batch(batch, call, blobs, process)
         surroundings.restore()
 
 
@@ -72,13 +72,21 @@ def _read_calls(manifest: str, first: int, count: int) -> List[Dict[str, Any]]:
 
 
 def _run_in_batch(
-    batch: BatchDirectory, call: Dict[str, Any], blobs: calls.BlobCache, job: Optional[str]
+    batch: BatchDirectory, call: Dict[str, Any], blobs: calls.BlobCache, process: Process
 ) -> None:
-    id = call["id"]
-    started = time.time()
-    batch.write_started(start_trace(started, job), id)
-    header, body = calls.run(call, blobs, lambda line: batch.append_line(id, line), job, started)
+    id, trace = call["id"], process.trace()
+    batch.write_started(trace, id)
+    header, body = calls.run(call, blobs, lambda line: batch.append_line(id, line), trace)
+    _leave_child(trace)
+    header["output_end"] = output_sizes()
     batch.write_result(header, body)
+
+
+def _leave_child(trace: Dict[str, Any]) -> None:
+    """End a child that the call forked and that came back here: the result is its parent's."""
+    flush_output()
+    if os.getpid() != trace["pid"]:
+        os._exit(1)
 
 
 # --- a warm worker ------------------------------------------------------------------------
@@ -111,12 +119,12 @@ class _Server:
         self._sending = threading.Lock()
         self._surroundings = Surroundings()
         self._blobs: Dict[str, calls.BlobCache] = {}
-        self._trace = start_trace(0.0, None)
+        self._process = Process(job=None)
 
     def run(self, call: Dict[str, Any], directory: str) -> None:
         """Run one call of the run whose direct calls lie in this directory."""
         id, batch = call["id"], BatchDirectory(directory)
-        trace = dict(self._trace, started=time.time())
+        trace = self._process.trace()
         blobs = self._blobs.setdefault(batch.store, calls.BlobCache(batch.store))
         batch.write_started(trace, id)
         self._send(started_event(id, trace))
@@ -125,11 +133,9 @@ class _Server:
             if not self._send({"event": "log", "call": id, "lines": [line]}):
                 batch.append_line(id, line)
 
-        header, body = calls.run(call, blobs, log, None, trace["started"])
-        if os.getpid() != trace["pid"]:
-            # The call forked, and its child came back here: the result is its parent's.
-            os._exit(1)
-        sys.stdout.flush()
+        header, body = calls.run(call, blobs, log, trace)
+        _leave_child(trace)
+        header["output_end"] = output_sizes()
         batch.write_result(header, body)
         self._surroundings.restore()
         event: Message = {"event": "result", "call": id, "header": header}
