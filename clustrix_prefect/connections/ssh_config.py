@@ -1,6 +1,7 @@
 """What `~/.ssh/config` says about a host.
 
-paramiko reads the format but not `Include`, so files are put together here first.
+paramiko reads the format except for `Include` and, safely, `Match exec`: those are resolved
+here before it sees the text.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import paramiko
 
+from clustrix_prefect.connections.match_exec import without_exec
 from clustrix_prefect.errors import ConfigurationError
 
 _SYSTEM_FILE = Path("/etc/ssh/ssh_config")
@@ -52,12 +54,12 @@ def host_settings(host: str, files: Sequence[Path] | None = None) -> HostSetting
     if files is None:
         files = (Path.home() / ".ssh" / "config", _SYSTEM_FILE)
     lines: list[str] = []
-    for file in files:
-        lines += ["Host *", *_lines_for(file, host, file.parent, depth=0)]
     try:
-        found = paramiko.SSHConfig.from_text("\n".join(lines)).lookup(host)
-        return _settings(host, found)
-    except (paramiko.SSHException, ValueError, KeyError, ImportError) as error:
+        for file in files:
+            lines.append("Host *")
+            _append_file(file, host, file.parent, lines, depth=0)
+        return _settings(host, paramiko.SSHConfig.from_text("\n".join(lines)).lookup(host))
+    except (paramiko.SSHException, ValueError, KeyError) as error:
         names = " or ".join(str(file) for file in files)
         raise ConfigurationError(
             f"The SSH configuration for {host} cannot be understood: {error}.",
@@ -65,32 +67,39 @@ def host_settings(host: str, files: Sequence[Path] | None = None) -> HostSetting
         ) from error
 
 
-def _lines_for(file: Path, host: str, base: Path, depth: int) -> Iterator[str]:
-    """A file's lines with included files in place, as far as they can concern the host."""
+def _append_file(file: Path, host: str, base: Path, lines: list[str], depth: int) -> None:
+    """Append a file's lines, with what it includes in place, as far as it concerns the host."""
+    block = "Host *"
+    for line in _read(file, depth).splitlines():
+        match = _KEYWORD.match(line)
+        keyword, argument = (match[1].lower(), match[2]) if match else ("", "")
+        if keyword == "match":
+            block = without_exec(line.strip(), lines, host)
+            lines.append(block)
+        elif keyword == "host":
+            block = line
+            lines.append(block)
+        elif keyword != "include":
+            lines.append(line)
+        elif _concerns(block, host):
+            for included in _included(argument, base):
+                _append_file(included, host, base, lines, depth + 1)
+                lines.append(block)  # the file may have opened other blocks
+
+
+def _read(file: Path, depth: int) -> str:
     if depth > _DEEPEST_INCLUDE:
         raise ConfigurationError(
             f"{file} is included too deeply.", "Look for SSH configuration that includes itself."
         )
     try:
-        text = file.read_text(errors="replace")
+        return file.read_text(errors="replace")
     except (FileNotFoundError, NotADirectoryError):
-        return
+        return ""
     except OSError as error:
         raise ConfigurationError(
             f"{file} cannot be read: {error.strerror}.", "Correct its permissions or remove it."
         ) from error
-    block = "Host *"
-    for line in text.splitlines():
-        match = _KEYWORD.match(line)
-        keyword, argument = (match[1].lower(), match[2]) if match else ("", "")
-        if keyword in ("host", "match"):
-            block = line
-        if keyword != "include":
-            yield line
-        elif _concerns(block, host):
-            for included in _included(argument, base):
-                yield from _lines_for(included, host, base, depth + 1)
-                yield block  # the file may have opened other blocks
 
 
 def _concerns(block: str, host: str) -> bool:
