@@ -62,6 +62,6 @@ def logs(task_run_id: UUID, until: str) -> list[Log]:
 
     def read(client: SyncPrefectClient) -> list[Log]:
         of_task_run = LogFilter(task_run_id=LogFilterTaskRunId(any_=[task_run_id]))
-        return client.read_logs(of_task_run, sort=LogSort.TIMESTAMP_ASC)
+        return client.read_logs(of_task_run, limit=200, offset=0, sort=LogSort.TIMESTAMP_ASC)
 
     return eventually(read, lambda lines: any(until in line.message for line in lines))

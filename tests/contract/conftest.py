@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,10 +18,18 @@ from prefect.settings import (
 )
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+from clustrix_prefect import (
+    ClusterTaskRunner,
+    LocalCluster,
+    SlurmCluster,
+    SSHCluster,
+    SSHCredentials,
+)
+from clustrix_prefect.clusters.cluster import ClusterBlock
 from tests.live.prefect_server import PrefectServer
+from tests.live.pythons import FarPythons
 from tests.live.rundir import RunDirectory
-
-NAMES = ["threadpool", "local", "ssh", "slurm"]
+from tests.live.ssh_host import SSHHost
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "cluster" not in metafunc.fixturenames:
         return
-    names = NAMES
+    names = list(_CLUSTERS)
     if metafunc.definition.get_closest_marker("cluster_only"):
         names = [name for name in names if name != "threadpool"]
     if marker := metafunc.definition.get_closest_marker("only_on"):
@@ -81,35 +90,61 @@ def _threadpool(_: pytest.FixtureRequest) -> Cluster:
 
 
 def _local(request: pytest.FixtureRequest) -> Cluster:
-    from clustrix_prefect import ClusterTaskRunner, LocalCluster
-
-    work = str(request.getfixturevalue("tmp_path_factory").mktemp("local"))
-    return Cluster(
-        name="local",
-        runner=lambda: ClusterTaskRunner(
-            LocalCluster(remote_work_dir=work, max_parallel_calls=4)
+    return _cluster(
+        "local",
+        LocalCluster(
+            remote_work_dir=str(request.getfixturevalue("tmp_path_factory").mktemp("work")),
+            max_parallel_calls=4,
         ),
-        one_by_one=lambda: ClusterTaskRunner(
-            LocalCluster(remote_work_dir=work, max_parallel_calls=1)
-        ),
-        elsewhere=lambda: ClusterTaskRunner(LocalCluster(remote_work_dir=f"{work}-2")),
+        one_by_one={"max_parallel_calls": 1},
     )
 
 
-def _not_yet(_: pytest.FixtureRequest) -> Cluster:
-    pytest.skip("no such service yet")
+def _ssh(request: pytest.FixtureRequest) -> Cluster:
+    cluster = SSHCluster(**_account(request), max_parallel_calls=4)
+    return _cluster("ssh", cluster, one_by_one={"max_parallel_calls": 1})
 
 
-_CLUSTERS = {"threadpool": _threadpool, "local": _local, "ssh": _not_yet, "slurm": _not_yet}
+def _slurm(request: pytest.FixtureRequest) -> Cluster:
+    request.getfixturevalue("slurm")
+    cluster = SlurmCluster(
+        **_account(request), default_resources={"cores": 1, "memory": "256MB", "time": "00:05:00"}
+    )
+    return _cluster("slurm", cluster, one_by_one={"max_submitted_jobs": 1})
+
+
+def _account(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """How to reach the account that the SSH and SLURM tests use, as a cluster's fields."""
+    host: SSHHost = request.getfixturevalue("ssh_host")
+    pythons: FarPythons = request.getfixturevalue("far_pythons")
+    return {
+        "host": host.host,
+        "port": host.port,
+        "credentials": SSHCredentials(username=host.username, key_file=str(host.key_file)),
+        "known_hosts": str(host.known_hosts),
+        "remote_work_dir": str(host.home / "contract"),
+        "python": pythons[".".join(map(str, sys.version_info[:2]))],
+    }
+
+
+def _cluster(name: str, cluster: ClusterBlock, one_by_one: dict[str, Any]) -> Cluster:
+    narrow = cluster.model_copy(update=one_by_one)
+    other = cluster.model_copy(update={"environment": {"ELSEWHERE": "1"}})
+    return Cluster(
+        name=name,
+        runner=lambda: ClusterTaskRunner(cluster),
+        one_by_one=lambda: ClusterTaskRunner(narrow),
+        elsewhere=lambda: ClusterTaskRunner(other),
+    )
+
+
+_CLUSTERS = {"threadpool": _threadpool, "local": _local, "ssh": _ssh, "slurm": _slurm}
 
 
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest, quick_prefect: None) -> Iterator[Cluster]:
     """One kind of cluster, with its connection held open for all tests."""
-    try:
-        found = _CLUSTERS[request.param](request)
-    except ImportError as error:
-        pytest.skip(f"not built yet: {error}")
+    found = _CLUSTERS[request.param](request)
     with found.runner():
         yield found
 
