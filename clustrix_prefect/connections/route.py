@@ -105,37 +105,35 @@ def open_ssh(destination: Destination) -> SSHConnection:
 
 
 def _hops(destination: Destination) -> list[_Hop]:
-    settings = host_settings(destination.host)
-    target = _hop(destination, settings, destination.port, destination.login)
+    login = destination.login
+    settings = host_settings(destination.host, port=destination.port, user=login.username)
     jumps = destination.proxy_jump or settings.proxy_jump or "none"
+    target = _hop(destination, settings, login)
     if jumps.lower() == "none":
         return [target]
-    return [*(_jump(text.strip(), destination, target) for text in jumps.split(",")), target]
+    return [*(_jump(text.strip(), destination) for text in jumps.split(",")), target]
 
 
-def _jump(text: str, destination: Destination, target: _Hop) -> _Hop:
+def _jump(text: str, destination: Destination) -> _Hop:
     match = _HOP.match(text)
     if not match:
         raise ConfigurationError(
             f"The jump host {text!r} is not of the form user@host:port.",
             'Write for example proxy_jump="alice@gate.example.org:22".',
         )
-    settings = host_settings(match["host"].strip("[]"))
-    login = destination.login.for_jump()
-    user = match["user"] or settings.user or login.username
     port = int(match["port"]) if match["port"] else None
-    login = Login(user, login.key_file, login.private_key, login.passphrase)
-    return _hop(destination, settings, port, login)
+    settings = host_settings(match["host"].strip("[]"), port=port, user=match["user"])
+    return _hop(destination, settings, destination.login.for_jump())
 
 
-def _hop(destination: Destination, settings: HostSettings, port: int | None, login: Login) -> _Hop:
+def _hop(destination: Destination, settings: HostSettings, login: Login) -> _Hop:
     if destination.known_hosts is not None:
         files: Sequence[Path] = [destination.known_hosts.expanduser()]
     else:
         files = settings.known_hosts or [Path.home() / ".ssh" / "known_hosts"]
     return _Hop(
-        user=login.username or settings.user or getpass.getuser(),
-        port=port or settings.port or 22,
+        user=settings.user or login.username or getpass.getuser(),
+        port=settings.port or 22,
         settings=settings,
         known_hosts=KnownHosts([*files, SYSTEM_FILE]),
         login=login,
@@ -200,7 +198,8 @@ def _transport(stream: socket.socket | paramiko.Channel, hop: _Hop) -> paramiko.
     known = _algorithms(hop.known_hosts.key_types(_address(hop)))
     options.key_types = sorted(options.key_types, key=lambda name: name not in known)
     try:
-        transport.start_client(timeout=hop.timeout)
+        transport.start_client(timeout=2 * hop.timeout)
+        transport.get_remote_server_key()  # raises if the time ran out, which the above does not
     except (paramiko.SSHException, EOFError, OSError) as error:
         transport.close()
         raise ConnectionFailed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,7 +60,11 @@ class SSHChannel:
     def close(self) -> None:
         # The goodbye goes over the network, where a frozen peer could hold it up; readers
         # and writers are released before that.
-        threading.Thread(target=self._channel.close, name="clustrix-close", daemon=True).start()
+        threading.Thread(target=self._say_goodbye, name="clustrix-close", daemon=True).start()
+
+    def _say_goodbye(self) -> None:
+        with contextlib.suppress(EOFError, OSError, paramiko.SSHException):  # it has gone first
+            self._channel.close()
 
 
 class SSHConnection:

@@ -40,11 +40,19 @@ class HostSettings:
     connect_timeout: float | None = None
 
 
-def host_settings(host: str, files: Sequence[Path] | None = None) -> HostSettings:
+def host_settings(
+    host: str,
+    *,
+    port: int | None = None,
+    user: str | None = None,
+    files: Sequence[Path] | None = None,
+) -> HostSettings:
     """Look a host up as `ssh` would.
 
     Args:
         host: The name as the user writes it.
+        port: What the user says otherwise, as with `ssh -p`; it wins over the files.
+        user: Likewise, as with `ssh -l`.
         files: Read these, the first file's settings winning; by default the user's and
             the system's.
 
@@ -53,7 +61,8 @@ def host_settings(host: str, files: Sequence[Path] | None = None) -> HostSetting
     """
     if files is None:
         files = (Path.home() / ".ssh" / "config", _SYSTEM_FILE)
-    lines: list[str] = []
+    lines = [f"Port {port}"] if port else []
+    lines += [f"User {user}"] if user else []
     try:
         for file in files:
             lines.append("Host *")

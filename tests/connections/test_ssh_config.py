@@ -17,11 +17,11 @@ def config(tmp_path: Path) -> Path:
 
 def look_up(config: Path, host: str, text: str) -> HostSettings:
     config.write_text(text)
-    return host_settings(host, [config])
+    return host_settings(host, files=[config])
 
 
 def test_no_file_says_nothing(config: Path) -> None:
-    assert host_settings("ndoli", [config]) == HostSettings("ndoli")
+    assert host_settings("ndoli", files=[config]) == HostSettings("ndoli")
 
 
 def test_everything_we_act_on(config: Path) -> None:
@@ -65,8 +65,15 @@ def test_the_first_value_wins_also_across_files(config: Path, tmp_path: Path) ->
     system = tmp_path / "system"
     system.write_text("User site\nPort 7\n")
     config.write_text("Host n*\n  User first\nHost *\n  User second\n")
-    found = host_settings("ndoli", [config, system])
+    found = host_settings("ndoli", files=[config, system])
     assert (found.user, found.port) == ("first", 7)
+
+
+def test_what_the_user_says_otherwise_wins_and_is_filled_in(config: Path) -> None:
+    config.write_text("Host *\n  Port 7\n  User bob\n  ProxyCommand nc %h %p %r\n")
+    found = host_settings("ndoli", port=2222, user="alice", files=[config])
+    assert (found.port, found.user) == (2222, "alice")
+    assert found.proxy_command == "nc ndoli 2222 alice"
 
 
 class TestInclude:
