@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         SSHCredentials,
         load_cluster,
     )
-    from clustrix_prefect.resources import Resources, resources
+    from clustrix_prefect.task_resources import Resources, resources
     from clustrix_prefect.runner import ClusterTaskRunner
 
 __version__ = version("clustrix-prefect")
@@ -37,8 +37,8 @@ __all__ = [
 # Loaded where first used: the command line and Prefect's own start-up stay quick.
 _HOMES = {
     "ClusterTaskRunner": "clustrix_prefect.runner",
-    "Resources": "clustrix_prefect.resources",
-    "resources": "clustrix_prefect.resources",
+    "Resources": "clustrix_prefect.task_resources",
+    "resources": "clustrix_prefect.task_resources",
 }
 
 

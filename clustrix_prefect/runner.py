@@ -19,7 +19,7 @@ from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.dispatch.runtime import Runtime
 from clustrix_prefect.engine import new_task_run_id
 from clustrix_prefect.errors import ConfigurationError, TaskNotSupported
-from clustrix_prefect.resources import current_resources
+from clustrix_prefect.task_resources import current_resources
 
 
 class ClusterFuture(PrefectConcurrentFuture[State[Any]]):

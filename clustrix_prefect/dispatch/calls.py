@@ -16,7 +16,7 @@ from typing import Any
 from clustrix_prefect.engine import CallFinished, CallRaised, CallStarted, Event
 from clustrix_prefect.packaging import signing
 from clustrix_prefect.packaging.identity import digest
-from clustrix_prefect.resources import Resources
+from clustrix_prefect.task_resources import Resources
 
 # Payloads up to this many bytes travel inside the call itself, not as blobs of the store.
 INLINE_BYTES = 16 * 1024

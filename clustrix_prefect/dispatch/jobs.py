@@ -19,7 +19,7 @@ from clustrix_prefect.dispatch.calls import Call, CallState
 from clustrix_prefect.dispatch.failures import job_failure
 from clustrix_prefect.engine import CallQueued
 from clustrix_prefect.errors import ClusterError, ConnectionFailed
-from clustrix_prefect.resources import Resources
+from clustrix_prefect.task_resources import Resources
 from clustrix_prefect.schedulers.scheduler import (
     JobSpec,
     JobState,

@@ -29,7 +29,7 @@ from clustrix_prefect.dispatch.timers import Timers
 from clustrix_prefect.engine import SharedClient, count_task_runs, flush_events
 from clustrix_prefect.errors import ConfigurationError
 from clustrix_prefect.packaging import signing
-from clustrix_prefect.resources import Resources
+from clustrix_prefect.task_resources import Resources
 
 logger = logging.getLogger("prefect.clustrix")
 

@@ -123,7 +123,7 @@ class FileBody:
 
     def read(self, size: int) -> bytes:
         data = self._file.read(size)
-        if len(data) < size:
+        if not data:
             self._file.close()
         return data
 

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from clustrix_prefect.resources import Resources
+from clustrix_prefect.task_resources import Resources
 from clustrix_prefect.schedulers.array_indices import format_indices, parse_indices
 from clustrix_prefect.schedulers.scheduler import (
     WORKER_NOT_STARTED,
