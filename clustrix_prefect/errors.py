@@ -185,6 +185,10 @@ class TamperedResult(InfrastructureError):
     """A result's signature does not fit, so it was not opened."""
 
 
+class CallNotPortable(InfrastructureError):
+    """The function or its arguments arrived, but cannot be opened on the far side."""
+
+
 class ResultNotPortable(InfrastructureError):
     """The task ran, but what it returned cannot travel back."""
 

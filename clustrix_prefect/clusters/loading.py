@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.clusters.local import LocalCluster
@@ -55,6 +55,6 @@ def _existing() -> str:
 def _documents(client: SyncPrefectClient, slug: str) -> list[str]:
     try:
         documents = client.read_block_documents_by_type(slug, include_secrets=False)
-    except ObjectNotFound:  # no block of this type was ever saved
+    except (ObjectNotFound, PrefectHTTPStatusError):  # no block of this type was ever saved
         return []
     return [document.name for document in documents if document.name and not document.is_anonymous]

@@ -36,6 +36,7 @@ from clustrix_prefect.packaging.identity import (
     sha256,
 )
 from clustrix_prefect.packaging.results import open_result
+from clustrix_prefect.packaging.shown import shown_parameters
 
 if TYPE_CHECKING:
     from clustrix_prefect.dispatch.driver import TaskRunDriver
@@ -221,6 +222,7 @@ class Dispatcher:
                 "task_name": driver.task.name,
                 "tags": sorted(run.tags),
                 "run_count": run.run_count + 1,
+                "parameters": shown_parameters(driver.engine.parameters or {}),
             },
             "log_prints": request.log_prints,
             "log_level": driver.log_level,

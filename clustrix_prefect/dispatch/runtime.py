@@ -29,6 +29,7 @@ from clustrix_prefect.dispatch.timers import Timers
 from clustrix_prefect.engine import SharedClient, count_task_runs, flush_events
 from clustrix_prefect.errors import ConfigurationError
 from clustrix_prefect.packaging import signing
+from clustrix_prefect.packaging.shown import shown_parameters
 from clustrix_prefect.task_resources import Resources
 
 logger = logging.getLogger("prefect.clustrix")
@@ -204,7 +205,7 @@ class FlowRunOnCluster:
                 "name": self.flow_run.name,
                 "flow_name": context.flow.name if context.flow else None,
                 "tags": sorted(self.flow_run.tags),
-                "parameters": _plain(context.parameters or {}),
+                "parameters": shown_parameters(context.parameters or {}),
                 "run_count": self.flow_run.run_count,
             }
             dispatcher.report = self.report
@@ -264,17 +265,3 @@ def _secret(block_name: str | None) -> bytes:
             "Make one in the Prefect UI, or leave signing_secret out.",
         ) from error
     return str(secret).encode()
-
-
-def _plain(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Parameters as `prefect.runtime` shows them far away: what JSON can say, else its repr."""
-    import json
-
-    shown = {}
-    for name, value in parameters.items():
-        try:
-            json.dumps(value)
-            shown[name] = value
-        except (TypeError, ValueError):
-            shown[name] = repr(value)[:200]
-    return shown

@@ -7,9 +7,20 @@ _CREATE = os.O_WRONLY | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
 
 
 def make_dir(path: str) -> str:
-    """Make a directory (and its parents) for the user alone; it may exist already."""
-    os.makedirs(path, mode=0o700, exist_ok=True)
+    """Make a directory and its parents, for the user alone; they may exist already."""
+    if not os.path.isdir(path):
+        make_dir(os.path.dirname(path))
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            if not os.path.isdir(path):
+                raise
     return path
+
+
+def open_log(path: str) -> int:
+    """A descriptor for a program's output, appended to a file."""
+    return os.open(path, _CREATE | os.O_APPEND, 0o600)
 
 
 def write_private(path: str, *parts: Any, **options: Any) -> None:
@@ -39,7 +50,7 @@ def append(path: str, data: bytes) -> None:
 
     It is opened and closed each time: closing is what makes NFS send the data.
     """
-    descriptor = os.open(path, _CREATE | os.O_APPEND, 0o600)
+    descriptor = open_log(path)
     try:
         write_all(descriptor, data)
     finally:

@@ -103,13 +103,24 @@ def _take_apart(error: BaseException, skip_frames: int, causes: int) -> Dict[str
     return {
         "type": _dumps_or_none(kind),
         "type_name": "{}.{}".format(kind.__module__, kind.__qualname__).replace("builtins.", "", 1),
-        "args": [(_dumps_or_none(arg), _text_of(arg, repr)) for arg in error.args],
+        "args": [(_dumps_or_none(arg), _text_of(arg, repr)) for arg in _arguments(error)],
         "state": {name: pickled for name, pickled in state.items() if pickled is not None},
         "text": _text_of(error, str),
         "traceback": _render(error, frames),
         "cause": _take_apart(cause, 0, causes - 1) if cause is not None and causes else None,
         "notes": [str(note) for note in notes] if isinstance(notes, (list, tuple)) else [],
     }
+
+
+def _arguments(error: BaseException) -> Any:
+    """What the exception was made of, which for an `OSError` is more than its `args`."""
+    try:
+        reduced = error.__reduce__()
+        if reduced[0] is type(error):
+            return reduced[1]
+    except Exception:
+        pass  # a user's own __reduce__
+    return error.args
 
 
 def _render(error: BaseException, frames: Any) -> str:

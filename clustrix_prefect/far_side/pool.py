@@ -16,7 +16,7 @@ import time
 from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Set
 
 from .batch import BatchDirectory, read_result
-from .files import make_dir, tail, write_all
+from .files import make_dir, open_log, tail, write_all
 from .frames import Inbox, Message, encode
 from .login import after_prologue
 
@@ -25,6 +25,8 @@ READ_SIZE = 256 * 1024
 IDLE_SECONDS = 60.0
 GRACE_SECONDS = 5.0
 MAX_LOG_BYTES = 16 * 1024 * 1024
+
+_ENDINGS = (".out", ".err")
 
 Send = Callable[..., None]
 
@@ -63,34 +65,34 @@ class WarmWorker:
         )
         logs = make_dir(first.batch.logs)
         draft = os.path.join(logs, "starting-{}-{}".format(os.getpid(), self.read_end))
+        outputs = [open_log(draft + ending) for ending in _ENDINGS]
         try:
-            with open(draft + ".out", "ab") as out, open(draft + ".err", "ab") as err:
-                self._process = subprocess.Popen(
-                    argv,
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=err,
-                    cwd=settings.get("cwd") or os.path.expanduser("~"),
-                    env=environment,
-                    pass_fds=(their_read, their_write),
-                    start_new_session=True,
-                )
+            self._process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=outputs[0],
+                stderr=outputs[1],
+                cwd=settings.get("cwd") or os.path.expanduser("~"),
+                env=environment,
+                pass_fds=(their_read, their_write),
+                start_new_session=True,
+            )
         except BaseException:
             os.close(self._write_end)
             os.close(self.read_end)
             raise
         finally:
-            os.close(their_read)
-            os.close(their_write)
+            for descriptor in [their_read, their_write] + outputs:
+                os.close(descriptor)
         self.pid = self._process.pid
         self.log = os.path.join(logs, "worker-{}".format(self.pid))
-        for ending in (".out", ".err"):
+        for ending in _ENDINGS:
             os.rename(draft + ending, self.log + ending)
 
     def hand(self, direct: DirectCall) -> None:
         """Give the worker its next call."""
         self.current = direct
-        for ending in (".out", ".err"):
+        for ending in _ENDINGS:
             # Both are open for appending, so what is written next starts the file again.
             if _size(self.log + ending) > MAX_LOG_BYTES:
                 os.truncate(self.log + ending, 0)

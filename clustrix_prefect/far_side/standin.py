@@ -6,6 +6,7 @@ wraps. Every other name can be imported, and says what to do when it is used.
 """
 
 import contextlib
+import functools
 import importlib.abc
 import importlib.machinery
 import logging
@@ -105,7 +106,7 @@ def _no_tags(*tags: str) -> Iterator[List[str]]:
 
 
 class _PassThrough:
-    """`clustrix_prefect.task_resources(...)`: a decorator or a context manager without effect."""
+    """`clustrix_prefect.resources(...)`: a decorator or a context manager without effect."""
 
     def __init__(self, **fields: Any) -> None:
         self.fields = fields
@@ -128,6 +129,26 @@ class _Annotation:
 
     def unwrap(self) -> Any:
         return self.value
+
+
+class State:
+    """A state that a task returns; where it is opened again it is Prefect's own."""
+
+    def __init__(self, constructor: Callable[..., Any], fields: Dict[str, Any]) -> None:
+        self._constructor = constructor
+        self.fields = fields
+
+    def __reduce__(self) -> Any:
+        return functools.partial(self._constructor, **self.fields), ()
+
+
+def _state_constructor(name: str) -> Callable[..., Any]:
+    def construct(**fields: Any) -> State:
+        return State(construct, fields)
+
+    # So that it is pickled as the name of the real one.
+    construct.__module__, construct.__qualname__ = "prefect.states", name
+    return construct
 
 
 def get_run_logger(context: Any = None, **extra: Any) -> Any:
@@ -178,6 +199,10 @@ _logging = {
     "get_logger": get_logger,
     "disable_run_logger": _disable_run_logger,
 }
+_states = {
+    name: _state_constructor(name)
+    for name in ("Cancelled", "Completed", "Crashed", "Failed", "Paused", "Pending", "Running")
+}
 # What the stand-ins offer, by module.
 _OFFERED: Dict[str, Dict[str, Any]] = {
     "prefect": dict(
@@ -193,6 +218,7 @@ _OFFERED: Dict[str, Dict[str, Any]] = {
     "prefect.flows": {"flow": _flow, "Flow": Flow},
     "prefect.logging": _logging,
     "prefect.logging.loggers": _logging,
+    "prefect.states": dict(_states, State=State),
     "prefect.tasks": {"task": _task, "Task": Task},
     "prefect.utilities.annotations": _annotations,
     "clustrix_prefect": {"resources": _PassThrough},

@@ -7,7 +7,6 @@ value, a Prefect task as the plain function it wraps.
 from __future__ import annotations
 
 import io
-import operator
 import pickle
 import re
 import site
@@ -21,7 +20,7 @@ from cloudpickle import CloudPickler
 from cloudpickle.cloudpickle import _dynamic_class_reduce, dynamic_subimport
 from prefect.context import ContextModel
 from prefect.futures import PrefectFuture
-from prefect.tasks import Task
+from prefect.tasks import Task, task
 
 from clustrix_prefect.errors import NotPortable
 
@@ -93,8 +92,8 @@ class _CallPickler(CloudPickler):
             if is_user_module(obj.__name__):
                 return dynamic_subimport, (obj.__name__, _module_contents(obj))
         elif isinstance(obj, Task):
-            # Far away a task called inside a task is the function that it wraps.
-            return operator.itemgetter(0), ((obj.fn,),)
+            # Far away `prefect.task` is a stand-in that calls the function it wraps.
+            return task, (obj.fn,)
         elif isinstance(obj, _STAY_HERE) and not isinstance(obj, (io.BytesIO, io.StringIO)):
             raise NotPortable(
                 f"A {kind.__name__} cannot be sent to the cluster.",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from clustrix_prefect.errors import RemoteTaskError, ResultNotPortable, TamperedResult
+from clustrix_prefect.errors import CallNotPortable, RemoteTaskError, ResultNotPortable, TamperedResult
 from clustrix_prefect.packaging import signing
 from clustrix_prefect.packaging.identity import sha256
 from clustrix_prefect.packaging.pickling import restore
@@ -57,6 +57,13 @@ def open_result(key: bytes, call_id: str, attempt: int, header: dict[str, Any], 
             "Return plain data, or write the rest to a file.",
             **where,
         )
+    if header["status"] == "refused":
+        fault = json.loads(body)
+        raise CallNotPortable(
+            f"The far side would not run the call: {fault['type_name']}: {fault['text']}.",
+            "Install there what is missing, or do without it.",
+            **where,
+        )
     if header["status"] == "raised":
         raise _rebuild_exception(restore(body))
     try:
@@ -77,10 +84,10 @@ def _rebuild_exception(parts: dict[str, Any], with_traceback: bool = True) -> Ba
     """
     try:
         kind = restore(parts["type"])
-        error: BaseException = kind.__new__(kind)
-        error.args = tuple(
-            _open_or(pickled, fallback) for pickled, fallback in parts.get("args", ())
-        )
+        args = [_open_or(pickled, fallback) for pickled, fallback in parts.get("args", ())]
+        # The built-in ones put their arguments into fields when they are made.
+        builtin = kind.__module__ == "builtins"
+        error: BaseException = kind(*args) if builtin else kind.__new__(kind, *args)
         vars(error).update(
             {name: restore(pickled) for name, pickled in parts.get("state", {}).items()}
         )

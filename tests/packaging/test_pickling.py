@@ -21,6 +21,8 @@ class Refusing(pickle.Unpickler):
     """Opens pickles as a host does that lacks this module and Prefect."""
 
     def find_class(self, module, name):
+        if (module, name) == ("prefect.tasks", "task"):
+            return lambda function: function  # as the far side's stand-in has it
         assert not module.startswith(("tests", "prefect", "test_")), f"{module}.{name}"
         return super().find_class(module, name)
 

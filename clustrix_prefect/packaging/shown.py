@@ -1,0 +1,27 @@
+"""Parameters as `prefect.runtime` shows them far away."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+# They travel with every call, beside its arguments: enough to be recognised by.
+_LONGEST = 1024
+
+
+def shown_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Each value as it is if JSON can say it shortly, else the name of its type."""
+    return {name: _shown(value) for name, value in parameters.items()}
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, (bool, int, float, type(None))):
+        return value
+    if isinstance(value, (str, list, tuple, dict)) and len(value) <= _LONGEST:
+        try:
+            if len(json.dumps(value)) <= _LONGEST:
+                return value
+        except (TypeError, ValueError, RecursionError):
+            pass  # something in it is beyond JSON
+    return f"<{type(value).__qualname__}>"
