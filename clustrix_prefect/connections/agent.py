@@ -15,6 +15,7 @@ from clustrix_prefect.errors import AgentError, ConnectionLost, LoginInterrupted
 from clustrix_prefect.far_side.link import Link
 
 PROTOCOL = 1
+_ANSWER_SECONDS = 10.0
 
 
 class _Reply:
@@ -149,7 +150,7 @@ class AgentClient:
 
         Args:
             op: What to do.
-            timeout: Seconds to wait, or None.
+            timeout: Seconds to wait, or None; for a `command`, seconds that it may take.
             attachment: Bytes that go with it.
             **fields: What else the operation needs.
 
@@ -161,6 +162,10 @@ class AgentClient:
         if op == "configure":
             # The agent looks for commands in the environment that these lines make.
             fields.setdefault("prologue", self._prologue)
+        elif op == "command":
+            # The agent ends the command in time, and says so.
+            fields["timeout"] = timeout
+            timeout = timeout + _ANSWER_SECONDS if timeout else None
         with self._lock:
             if self._lost is not None:
                 raise self._lost

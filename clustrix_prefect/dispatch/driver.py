@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import RunInput
 from prefect.futures import PrefectFuture
 from prefect.states import Cancelled, State
 from prefect.tasks import Task
-from prefect.utilities.annotations import quote
+from prefect.utilities.annotations import opaque, quote
 from prefect.utilities.collections import StopVisiting, visit_collection
 
 from clustrix_prefect.engine import (
@@ -200,7 +200,7 @@ def _futures_in(*expressions: Any) -> list[PrefectFuture[Any]]:
     found: dict[int, PrefectFuture[Any]] = {}
 
     def collect(expression: Any, context: dict[str, Any]) -> Any:
-        if isinstance(context.get("annotation"), quote):
+        if isinstance(context.get("annotation"), (opaque, quote)):
             raise StopVisiting()
         if isinstance(expression, PrefectFuture):
             found[id(expression)] = expression

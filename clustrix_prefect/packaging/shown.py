@@ -18,7 +18,8 @@ def shown_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
 def _shown(value: Any) -> Any:
     if isinstance(value, (bool, int, float, type(None))):
         return value
-    if isinstance(value, (str, list, tuple, dict)) and len(value) <= _LONGEST:
+    # Exactly these: a subclass may not want to be looked into.
+    if type(value) in (str, list, tuple, dict) and len(value) <= _LONGEST:
         try:
             if len(json.dumps(value)) <= _LONGEST:
                 return value
