@@ -13,8 +13,8 @@ from pydantic import Field, field_validator
 
 from clustrix_prefect.clusters.fields import one_line, unset_if_empty
 from clustrix_prefect.connections.connection import Connection
-from clustrix_prefect.task_resources import Resources
 from clustrix_prefect.schedulers.scheduler import Scheduler
+from clustrix_prefect.task_resources import Resources
 
 _VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 _MODULE = re.compile(r"^[A-Za-z0-9_.+/:@=~-]+$")

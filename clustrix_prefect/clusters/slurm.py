@@ -12,9 +12,9 @@ from clustrix_prefect.clusters.host import SSHHost
 from clustrix_prefect.connections.connection import Connection
 from clustrix_prefect.connections.local import LocalConnection
 from clustrix_prefect.errors import InvalidResources
-from clustrix_prefect.task_resources import Resources
 from clustrix_prefect.schedulers.scheduler import JobSpec
 from clustrix_prefect.schedulers.slurm import SlurmScheduler
+from clustrix_prefect.task_resources import Resources
 
 
 class SlurmCluster(ClusterBlock, SSHHost):

@@ -15,15 +15,16 @@ def parse_indices(text: str) -> list[range]:
     An expression that was cut short ("1,4,7,...") may go on without end: so does the last of
     its ranges.
     """
+    text = text.partition("%")[0]
+    whole = text.removesuffix("...")
     ranges: list[range] = []
-    for piece in text.partition("%")[0].split(","):
+    for piece in whole.split(","):
         if match := _PIECE.match(piece):
             first, last, step = (int(group) if group else None for group in match.groups())
             assert first is not None
             ranges.append(range(first, (first if last is None else last) + 1, step or 1))
-        elif piece.endswith("..."):
-            beyond = ranges[-1].stop if ranges else 0
-            ranges.append(range(beyond, sys.maxsize))
+    if whole != text and ranges:
+        ranges.append(range(ranges[-1].stop, sys.maxsize))
     return ranges
 
 

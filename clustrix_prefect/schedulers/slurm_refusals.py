@@ -15,7 +15,6 @@ _FOR_NOW = re.compile(
     r"|job queue full"
     r"|Unable to create job record, try again"
     r"|Resource temporarily unavailable"
-    r"|Job submit limit"
     r"|Unable to contact slurm controller"
     r"|Slurm backup controller in standby mode"
     r"|controller not responding",

@@ -1,0 +1,442 @@
+"""SLURM's texts: what we write, and what version 22.05 was heard to answer."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from clustrix_prefect.errors import SubmissionRefused
+from clustrix_prefect.schedulers.scheduler import (
+    WORKER_NOT_STARTED,
+    JobSpec,
+    JobState,
+    JobStatus,
+    Limits,
+    SubmissionUnclear,
+    TryLater,
+)
+from clustrix_prefect.schedulers.slurm import SlurmScheduler
+from clustrix_prefect.task_resources import Resources
+
+SLURM = SlurmScheduler()
+
+
+def spec(**changes: object) -> JobSpec:
+    values: dict[str, object] = {
+        "name": "fit-1a2b3c",
+        "resources": Resources(),
+        "array_size": None,
+        "directory": "/scratch/alice/runs/r/b",
+        "command": ["/usr/bin/python3", "/scratch/alice/worker.py", "--batch", "x y"],
+    }
+    return JobSpec(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def directives(scheduler: SlurmScheduler = SLURM, **changes: object) -> list[str]:
+    lines = scheduler.job_script(spec(**changes)).splitlines()
+    return [line.removeprefix("#SBATCH ") for line in lines if line.startswith("#SBATCH ")]
+
+
+class TestScript:
+    def test_a_plain_one_in_full(self) -> None:
+        assert SLURM.job_script(spec()) == (
+            "#!/bin/sh\n"
+            "#SBATCH --job-name=fit-1a2b3c\n"
+            "#SBATCH --output=/scratch/alice/runs/r/b/logs/0.out\n"
+            "#SBATCH --error=/scratch/alice/runs/r/b/logs/0.err\n"
+            "#SBATCH --no-requeue\n"
+            "\n"
+            "command -v /usr/bin/python3 > /dev/null || {\n"
+            f'  echo "{WORKER_NOT_STARTED}: $(hostname) has no" /usr/bin/python3 >&2\n'
+            "  exit 127\n"
+            "}\n"
+            "exec /usr/bin/python3 /scratch/alice/worker.py --batch 'x y'\n"
+        )
+
+    @pytest.mark.parametrize(
+        ("resources", "expected"),
+        [
+            ({"cores": 4}, "--cpus-per-task=4"),
+            ({"memory": "8GB"}, "--mem=8192M"),
+            ({"memory": 1024**2 + 1}, "--mem=2M"),
+            ({"time": "00:30:00"}, "--time=00:30:00"),
+            ({"time": 61}, "--time=00:02:00"),
+            ({"time": "2-03:00:00"}, "--time=2-03:00:00"),
+            ({"gpus": 2}, "--gres=gpu:2"),
+            ({"gpus": "a100:2"}, "--gres=gpu:a100:2"),
+            ({"nodes": 2}, "--nodes=2"),
+            ({"tasks_per_node": 8}, "--ntasks-per-node=8"),
+            ({"partition": "short"}, "--partition=short"),
+            ({"account": "lab42"}, "--account=lab42"),
+            ({"qos": "high"}, "--qos=high"),
+            ({"constraint": "skylake&ib"}, "--constraint='skylake&ib'"),
+            ({"signal_before_end": 90}, "--signal=B:USR1@90"),
+        ],
+    )
+    def test_resources(self, resources: dict[str, object], expected: str) -> None:
+        assert expected in directives(resources=Resources.of(**resources))
+
+    def test_no_gpus_is_no_directive(self) -> None:
+        assert not any("gres" in line for line in directives(resources=Resources.of(gpus=0)))
+
+    def test_an_array_and_its_throttle(self) -> None:
+        lines = directives(array_size=200, resources=Resources.of(max_parallel_jobs=50))
+        assert "--array=0-199%50" in lines
+        assert "--output=/scratch/alice/runs/r/b/logs/%a.out" in lines
+
+    def test_a_percent_sign_in_the_directory_is_not_a_placeholder(self) -> None:
+        assert "--error='/a %%j/logs/%a.err'" in directives(array_size=2, directory="/a %j")
+
+    def test_the_cluster_fills_in_what_the_call_leaves_out(self) -> None:
+        cluster = SlurmScheduler(partition="long", account="lab", qos="low")
+        lines = directives(cluster, resources=Resources.of(partition="short"))
+        assert {"--partition=short", "--account=lab", "--qos=low"} <= set(lines)
+
+    def test_extra_directives_replace_ours(self) -> None:
+        cluster = SlurmScheduler(extra_directives=["--exclusive", "#SBATCH --mem 0"])
+        lines = directives(cluster, resources=Resources.of(memory="1GB"))
+        assert lines[-2:] == ["--exclusive", "--mem 0"]
+        assert not any(line.startswith("--mem=") for line in lines)
+
+    def test_skipped_directives_are_left_out(self) -> None:
+        cluster = SlurmScheduler(skip_directives=["--mem", "--no-requeue"])
+        lines = directives(cluster, resources=Resources.of(memory="1GB", cores=2))
+        assert not any(line.startswith(("--mem", "--no-requeue")) for line in lines)
+        assert "--cpus-per-task=2" in lines
+
+    def test_with_a_prologue_it_is_a_login_shell_that_knows_module(self) -> None:
+        lines = SLURM.job_script(spec(prologue=["module load python/3.11"])).splitlines()
+        assert lines[0] == "#!/bin/bash -l"
+        assert "module load python/3.11" in lines
+
+    def test_it_runs(self, tmp_path: Path) -> None:
+        script = SLURM.job_script(
+            spec(
+                environment={"GREETING": 'it\'s $HOME; "`x`"\nand more'},
+                prologue=["export EXTRA=set"],
+                command=["python3", "-c", "import os; print(os.environ['GREETING'])"],
+            )
+        )
+        done = subprocess.run(["bash"], input=script, capture_output=True, text=True, check=True)
+        assert done.stdout == 'it\'s $HOME; "`x`"\nand more\n'
+
+    def test_without_python_it_says_so(self) -> None:
+        script = SLURM.job_script(spec(command=["/no such/python", "worker.py"]))
+        done = subprocess.run(["sh"], input=script, capture_output=True, text=True)
+        assert done.returncode == 127
+        assert WORKER_NOT_STARTED in done.stderr
+        assert "/no such/python" in done.stderr
+
+
+class TestSubmitting:
+    def test_command(self) -> None:
+        command = SLURM.submit_command("/a/script.sh", spec())
+        assert command[-3:] == ["sbatch", "--parsable", "/a/script.sh"]
+
+    @pytest.mark.parametrize(
+        "stdout", ["123\n", "123;cluster\n", "Welcome to the site's plug-in\n123\n"]
+    )
+    def test_accepted(self, stdout: str) -> None:
+        assert SLURM.parse_submit(0, stdout, "sbatch: a word of warning\n") == "123"
+
+    @pytest.mark.parametrize(
+        ("stderr", "remedy"),
+        [
+            (
+                "sbatch: error: invalid partition specified: nope\n"
+                "sbatch: error: Batch job submission failed: Invalid partition name specified\n",
+                "sinfo",
+            ),
+            (
+                "sbatch: error: Memory specification can not be satisfied\n"
+                "sbatch: error: Batch job submission failed: Requested node configuration is not "
+                "available\n",
+                'skip_directives=["--mem"]',
+            ),
+            (
+                "sbatch: error: Batch job submission failed: Invalid job array specification\n",
+                "max_array_size",
+            ),
+            ("sbatch: error: Invalid generic resource (gres) specification\n", "sinfo -o %G"),
+            (
+                "sbatch: error: Batch job submission failed: Invalid feature specification\n",
+                "constraint",
+            ),
+            (
+                "sbatch: error: Batch job submission failed: Requested time limit is invalid "
+                "(missing or exceeds some limit)\n",
+                "resources(time=...)",
+            ),
+            (
+                "sbatch: error: Batch job submission failed: More processors requested than "
+                "permitted\n",
+                "fewer cores",
+            ),
+            (
+                "sbatch: error: Batch job submission failed: Node count specification invalid\n",
+                "fewer nodes",
+            ),
+            (
+                "sbatch: error: Batch job submission failed: Required partition not available "
+                "(inactive or drain)\n",
+                "another partition",
+            ),
+            (
+                "sbatch: error: Batch job submission failed: User's group not permitted to use "
+                "this partition\n",
+                "open to you",
+            ),
+            (
+                "sbatch: unrecognized option '--foo'\nTry \"sbatch --help\" for more information\n",
+                "extra_directives",
+            ),
+            (
+                "sbatch: error: Batch job submission failed: Invalid account or account/partition "
+                "combination specified\n",
+                "sacctmgr show assoc",
+            ),
+            ("sbatch: error: Batch job submission failed: Invalid qos specification\n", "qos"),
+            (
+                "sbatch: error: QOSMaxCpuPerJobLimit\nsbatch: error: Batch job submission failed: "
+                "Job violates accounting/QOS policy (job submit limit, user's size and/or time "
+                "limits)\n",
+                "Ask for less",
+            ),
+            ("sbatch: error: the site's own rule\n", "job_script()"),
+        ],
+    )
+    def test_refused_for_good(self, stderr: str, remedy: str) -> None:
+        with pytest.raises(SubmissionRefused) as caught:
+            SLURM.parse_submit(1, "", stderr)
+        last = stderr.splitlines()[-1].rpartition(": ")[2]
+        assert last.strip().rstrip(".")[:40] in caught.value.what
+        assert "sbatch: error" not in caught.value.what
+        assert remedy in caught.value.remedy
+
+    @pytest.mark.parametrize(
+        ("returncode", "stderr"),
+        [
+            (
+                1,
+                "sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission "
+                "failed: Job violates accounting/QOS policy (job submit limit, user's size and/or "
+                "time limits)\n",
+            ),
+            (1, "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission ..."),
+            (1, "sbatch: error: AssocGrpSubmitJobsLimit\nsbatch: error: Batch job submission ..."),
+            (
+                1,
+                "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy "
+                "(job submit limit, user's size and/or time limits)\n",
+            ),
+            (
+                124,
+                "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying\n",
+            ),
+            (
+                1,
+                "sbatch: error: Batch job submission failed: Unable to contact slurm controller "
+                "(connect failure)\n",
+            ),
+        ],
+    )
+    def test_refused_for_now(self, returncode: int, stderr: str) -> None:
+        with pytest.raises(TryLater) as caught:
+            SLURM.parse_submit(returncode, "", stderr)
+        assert type(caught.value) is TryLater
+
+    @pytest.mark.parametrize(
+        ("returncode", "stderr"),
+        [
+            (
+                1,
+                "sbatch: error: Batch job submission failed: Socket timed out on send/recv "
+                "operation\n",
+            ),
+            (124, ""),
+        ],
+    )
+    def test_not_answered(self, returncode: int, stderr: str) -> None:
+        with pytest.raises(SubmissionUnclear):
+            SLURM.parse_submit(returncode, "", stderr)
+
+
+class TestStatus:
+    LISTING = (
+        "5|CANCELLED||PartitionConfig|wrap\n"
+        "38|CANCELLED||JobHeldUser|wrap\n"
+        "1|COMPLETED|vm|None|wrap\n"
+        "4|FAILED||BadConstraints|wrap\n"
+        "33|FAILED|vm|JobLaunchFailure|wrap\n"
+        "45_0|NODE_FAIL|vm|NodeDown|fit-1\n"
+        "48|PREEMPTED|vm|None|big\n"
+        "51|TIMEOUT|vm|TimeLimit|slow\n"
+        "10_[2-9%2]|PENDING||JobArrayTaskLimit|wrap\n"
+        "10_0|RUNNING|n[1-2]|None|wrap\n"
+        "10_1|COMPLETING|vm|None|wrap\n"
+        "42_1|SUSPENDED|vm|None|wrap\n"
+        "50_[0,2,4,6,8%3]|PENDING||JobHeldUser|odd|name x\n"
+        "30_[0-994:7]|PENDING||Priority|wrap\n"
+        "40_[0-2,5-9]|CANCELLED||JobHeldUser|wrap\n"
+    )
+
+    @pytest.mark.parametrize(
+        ("element", "state", "reason", "node"),
+        [
+            ("1", JobState.COMPLETED, "", "vm"),
+            ("4", JobState.FAILED, "BadConstraints", None),
+            ("33", JobState.FAILED, "JobLaunchFailure", "vm"),
+            ("45_0", JobState.NODE_FAILURE, "NodeDown", "vm"),
+            ("48", JobState.PREEMPTED, "", "vm"),
+            ("51", JobState.TIME_LIMIT, "TimeLimit", "vm"),
+            ("10_0", JobState.RUNNING, "", "n[1-2]"),
+            ("10_1", JobState.RUNNING, "", "vm"),
+            ("10_2", JobState.QUEUED, "JobArrayTaskLimit", None),
+            ("10_9", JobState.QUEUED, "JobArrayTaskLimit", None),
+            ("42_1", JobState.RUNNING, "", "vm"),
+            ("50_8", JobState.QUEUED, "JobHeldUser", None),
+            ("30_994", JobState.QUEUED, "Priority", None),
+            ("40_1", JobState.CANCELLED, "JobHeldUser", None),
+            ("38_7", JobState.CANCELLED, "JobHeldUser", None),
+        ],
+    )
+    def test_every_form(self, element: str, state: JobState, reason: str, node: str | None) -> None:
+        found = SLURM.parse_status(self.LISTING)[element]
+        assert (found.state, found.reason, found.node) == (state, reason, node)
+
+    @pytest.mark.parametrize("element", ["10_10", "50_3", "40_3", "30_8", "1_0", "99", "4_", ""])
+    def test_what_is_not_listed_is_not_known(self, element: str) -> None:
+        statuses = SLURM.parse_status(self.LISTING)
+        assert element not in statuses or element == "1_0"
+        assert statuses.get("99") is None
+
+    def test_a_name_may_hold_the_separator(self) -> None:
+        assert SLURM.parse_status(self.LISTING)["50_0"].name == "odd|name x"
+
+    def test_all_of_them_can_be_gone_through(self) -> None:
+        statuses = SLURM.parse_status("10_[2-4]|PENDING||None|a\n10_0|RUNNING|vm|None|a\n")
+        assert sorted(statuses) == ["10_0", "10_2", "10_3", "10_4"]
+        assert len(statuses) == 4
+
+    def test_lines_that_are_not_ours_do_no_harm(self) -> None:
+        assert not SLURM.parse_status("squeue: warning\n\n")
+
+    @pytest.mark.parametrize(
+        ("word", "state"),
+        [
+            ("CONFIGURING", JobState.QUEUED),
+            ("REQUEUED", JobState.QUEUED),
+            ("REQUEUE_HOLD", JobState.QUEUED),
+            ("SPECIAL_EXIT", JobState.QUEUED),
+            ("STOPPED", JobState.RUNNING),
+            ("STAGE_OUT", JobState.RUNNING),
+            ("BOOT_FAIL", JobState.NODE_FAILURE),
+            ("DEADLINE", JobState.TIME_LIMIT),
+            ("OUT_OF_MEMORY", JobState.OUT_OF_MEMORY),
+            ("REVOKED", JobState.CANCELLED),
+        ],
+    )
+    def test_states(self, word: str, state: JobState) -> None:
+        assert SLURM.parse_status(f"7|{word}|vm|None|x\n")["7"].state is state
+
+    def test_a_state_from_the_future_ends_no_call(self) -> None:
+        status = SLURM.parse_status("7|TELEPORTING|vm|None|x\n")["7"]
+        assert not status.state.is_final
+        assert status.reason == "TELEPORTING"
+
+    def test_the_command_asks_for_one_users_jobs_with_whole_index_lists(self) -> None:
+        command = SLURM.status_command(1001)
+        assert command[:3] == ["env", "SLURM_BITSTR_LEN=0", "squeue"]
+        assert "--user=1001" in command
+        assert "--states=all" in command
+
+    def test_ten_thousand_elements_are_read_quickly(self) -> None:
+        import time
+
+        listing = "".join(f"10_{n}|COMPLETED|vm|None|wrap\n" for n in range(10_000))
+        began = time.perf_counter()
+        statuses = SLURM.parse_status(listing + "11_[0-999999]|PENDING||Priority|wrap\n")
+        assert statuses["11_999999"].state is JobState.QUEUED
+        assert time.perf_counter() - began < 0.5
+
+
+class TestDetails:
+    TIMEOUT = (
+        "JobId=51 JobName=slow\n"
+        "   UserId=alice(1001) GroupId=alice(1001) MCS_label=N/A\n"
+        "   Priority=4294901750 Nice=0 Account=(null) QOS=(null)\n"
+        "   JobState=TIMEOUT Reason=TimeLimit Dependency=(null)\n"
+        "   Requeue=0 Restarts=0 BatchFlag=1 Reboot=0 ExitCode=0:15\n"
+        "   RunTime=00:01:01 TimeLimit=00:01:00 TimeMin=N/A\n"
+        "   ReqNodeList=(null) ExcNodeList=(null)\n"
+        "   NodeList=vm\n"
+        "   BatchHost=vm\n"
+    )
+    PENDING = (
+        "JobId=10 ArrayJobId=10 ArrayTaskId=2-9%2 ArrayTaskThrottle=2 JobName=wrap\n"
+        "   JobState=PENDING Reason=ReqNodeNotAvail,_May_be_reserved Dependency=(null)\n"
+        "   Requeue=1 Restarts=0 BatchFlag=1 Reboot=0 ExitCode=0:0\n"
+        "   ReqNodeList=(null) ExcNodeList=(null)\n"
+        "   NodeList=\n"
+    )
+
+    def test_a_job_that_ran_out_of_time(self) -> None:
+        assert SLURM.parse_details(0, self.TIMEOUT) == JobStatus(
+            JobState.TIME_LIMIT, "TimeLimit", "vm", -15, "slow"
+        )
+
+    def test_a_job_that_failed(self) -> None:
+        text = self.TIMEOUT.replace("TIMEOUT", "FAILED").replace("0:15", "3:0")
+        text = text.replace("TimeLimit ", "NonZeroExitCode ")
+        assert SLURM.parse_details(0, text) == JobStatus(
+            JobState.FAILED, "NonZeroExitCode", "vm", 3, "slow"
+        )
+
+    def test_an_element_that_waits(self) -> None:
+        assert SLURM.parse_details(0, self.PENDING) == JobStatus(
+            JobState.QUEUED, "ReqNodeNotAvail,_May_be_reserved", None, 0, "wrap"
+        )
+
+    @pytest.mark.parametrize(
+        ("returncode", "stdout"), [(1, ""), (1, "Job 50_3 not found\n"), (0, "")]
+    )
+    def test_a_job_that_is_forgotten(self, returncode: int, stdout: str) -> None:
+        assert SLURM.parse_details(returncode, stdout) is None
+
+
+class TestCancelling:
+    def test_elements_are_folded(self) -> None:
+        ids = ["12", "10_0", "10_1", "10_2", "10_7", "11_3"]
+        assert SLURM.cancel_command(ids) == ["scancel", "12", "10_[0-2,7]", "11_[3]"]
+
+    def test_a_large_array_fits_into_a_command_line(self) -> None:
+        ids = [SLURM.element_id("10", index) for index in range(0, 10_000, 2)]
+        assert len(" ".join(SLURM.cancel_command(ids))) < 100_000
+
+
+class TestLimits:
+    CONFIG = (
+        "Configuration data as of 2026-11-23T17:58:19\n"
+        "MaxArraySize            = 1001\n"
+        "MaxDBDMsgs              = 0\n"
+        "MaxJobCount             = 50000\n"
+        "MaxMemPerNode           = UNLIMITED\n"
+        "SLURM_VERSION           = 22.05.8\n"
+        "\nSlurmctld(primary) at vm is UP\n"
+    )
+
+    def test_without_accounting(self) -> None:
+        found = SLURM.parse_limits([(0, self.CONFIG), (1, "")])
+        assert found == Limits(1001, 49_999, "SLURM 22.05.8")
+
+    def test_with_a_limit_of_the_user(self) -> None:
+        found = SLURM.parse_limits([(0, self.CONFIG), (0, "\n500\n800\n")])
+        assert found == Limits(500, 500, "SLURM 22.05.8")
+
+    def test_of_a_site_that_says_nothing(self) -> None:
+        assert SLURM.parse_limits([(1, ""), (127, "")]) == Limits()
+
+    def test_there_is_an_output_for_each_command(self) -> None:
+        assert len(SLURM.limits_commands()) == 2
