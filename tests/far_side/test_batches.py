@@ -1,0 +1,222 @@
+"""Calls that a scheduler runs: submitted, watched, looked into, acknowledged."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sys
+import time
+
+import pytest
+
+from clustrix_prefect.errors import AgentError
+from tests.far_side.calls import Call
+from tests.far_side.far import wait_for
+
+ADD = "def f(a, b=1):\n    return a + b"
+
+
+def test_a_batch_is_submitted_and_its_results_arrive(far):
+    calls = [Call("def f(x):\n    print('x is', x)\n    return x * x", (n,)) for n in range(3)]
+    answer = far.submit(*calls)
+    assert (answer["returncode"], answer["stdout"]) == (0, "42\n")
+    assert answer["directory"] == str(far.work_dir / "runs" / "run" / "b1")
+    for index, call in enumerate(calls):
+        assert far.value(call) == index * index
+        assert far.lines(call) == [[20, "prefect.task_runs", f"x is {index}"]]
+        assert far.wait("started", call)[0]["job"] == f"42_{index}"
+        order = [e["event"] for e, _ in far.events if e["call"] == call.id]
+        assert order == ["started", "log", "result"]
+
+
+def test_one_job_may_run_several_calls(far):
+    calls = [Call(ADD, (n,)) for n in range(5)]
+    script = f"""#!/bin/sh
+for i in 0 1 2; do
+    SLURM_ARRAY_TASK_ID=$i {far.python} {far.facts["far_side"]}/worker.py \\
+        --batch $PWD --index-variable SLURM_ARRAY_TASK_ID --calls-per-job 2
+done
+"""
+    answer = far.submit(*calls, script=script, command=["sh", "{script}"])
+    assert answer["returncode"] == 0, answer
+    assert [far.value(call) for call in calls] == [1, 2, 3, 4, 5]
+
+
+def test_a_single_job_needs_no_index(old_far):
+    call = Call(ADD, (1,))
+    worker = f"{old_far.python} {old_far.facts['far_side']}/worker.py --batch $PWD"
+    answer = old_far.submit(call, script=f"#!/bin/sh\n{worker}\n", command=["{script}"])
+    assert answer["returncode"] == 0, answer
+    assert old_far.value(call) == 2
+    assert old_far.wait("started", call)[0]["job"] is None
+
+
+def test_lines_arrive_while_the_call_runs(far):
+    source = """
+        import logging, time
+        def f():
+            logging.getLogger("mine").warning("first")
+            time.sleep(3)
+    """
+    call = Call(source)
+    began = time.monotonic()
+    far.submit(call)
+    wait_for(lambda: far.lines(call), 2.5)
+    assert time.monotonic() - began < 2.5
+    assert far.lines(call) == [[30, "mine", "first"]]
+    assert not far.of("result", call)
+    far.outcome(call)
+
+
+def test_a_submission_that_fails_leaves_nothing(far):
+    call = Call(ADD, (1,))
+    answer = far.submit(call, command=["sh", "-c", "echo no such partition >&2; exit 3"])
+    assert answer["returncode"] == 3
+    assert answer["stderr"] == "no such partition\n"
+    assert far.files() == set()
+    missing = far.submit(call, command=["no-such-sbatch", "{script}"])
+    assert missing["returncode"] == 127
+    assert "no-such-sbatch: command not found" in missing["stderr"]
+
+
+def test_large_manifests_travel_as_attachment(old_far):
+    calls = [Call(ADD, (b"x" * 10_000, b"")) for _ in range(60)]
+    manifests = json.dumps([call.manifest() for call in calls]).encode()
+    assert len(manifests) > 512 * 1024
+    old_far.send_blobs(calls)
+    old_far.submit(*calls[:1], batch="other")
+    answer = old_far.submit(
+        *calls[:3], calls=[], calls_attached=True, attachment=manifests, command=["true"]
+    )
+    assert answer["returncode"] == 0
+    lines = (old_far.work_dir / "runs" / "run" / "b1" / "calls.jsonl").read_text().splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [call.id for call in calls]
+
+
+def test_what_the_submit_script_and_logs_said_can_be_looked_at(far):
+    source = """
+        import sys, os
+        def f(x):
+            sys.stderr.write("trouble %d\\n" % x)
+            os._exit(9)
+    """
+    calls = [Call(source, (n,), context={"log_prints": False}) for n in range(2)]
+    far.submit(*calls)
+    far.wait("started", calls[1])
+    wait_for(lambda: far.client.request("diagnose", run="run", call=calls[1].id)["stderr_tail"])
+    found = far.client.request("diagnose", run="run", call=calls[1].id)
+    assert found["stderr_tail"] == "trouble 1\n"
+    assert found["script"].startswith("#!/bin/sh")
+    with pytest.raises(AgentError) as caught:
+        far.client.request("diagnose", run="run", call="0" * 64)
+    assert caught.value.type == "NotFound"
+
+
+def test_look_tells_how_far_calls_are(far):
+    slow = Call("import time\ndef f():\n    time.sleep(30)")
+    quick = Call(ADD, (1,))
+    far.submit(quick, slow)
+    far.outcome(quick)
+    far.wait("started", slow)
+    present = far.client.request("look", run="run", calls=[quick.id, slow.id, "f" * 64])["present"]
+    assert present == {quick.id: "finished", slow.id: "started", "f" * 64: "absent"}
+
+
+def test_an_acknowledged_batch_is_removed_and_a_kept_one_loses_its_keys(far):
+    first, second = Call(ADD, (1,)), Call(ADD, (2,))
+    far.submit(first, second)
+    far.outcome(second)
+    far.client.send("ack", run="run", calls=[first.id])
+    far.client.request("ping")
+    assert {"b1/script.sh", "b1/calls.jsonl", f"b1/results/{second.id}"} <= far.files()
+    assert f"b1/results/{first.id}" not in far.files()
+    assert set(far.client.request("open_run", run="run")["known"]) == {second.id}
+    far.client.send("ack", run="run", calls=[second.id])
+    far.client.request("ping")
+    assert far.files() == set()
+    kept = Call(ADD, (1,))
+    far.submit(kept, batch="b2")
+    far.outcome(kept)
+    far.client.send("ack", run="run", calls=[kept.id], keep=True)
+    far.client.request("ping")
+    assert {"b2/script.sh", "b2/logs/0.out", "b2/logs/0.err"} <= far.files()
+    everything = b"".join(path.read_bytes() for path in far.work_dir.rglob("b2/**/*.*"))
+    assert kept.key.hex().encode() not in everything
+    far.client.request("close_run", run="run")
+    assert far.files()
+    assert far.client.request("open_run", run="run")["known"] == {}
+
+
+def test_status_is_asked_for_while_there_are_jobs_and_told_when_it_changes(old_far, tmp_path):
+    asked, said = tmp_path / "asked", tmp_path / "said"
+    said.write_text("PENDING")
+    command = ["sh", "-c", 'echo >> "$1"; cat "$2"', "sh", str(asked), str(said)]
+    old_far.client.send("poll_status", command=command, interval_min=0.1, interval_max=0.3)
+    time.sleep(0.5)
+    assert not asked.exists()  # there is no job to ask about
+    call = Call("import time\ndef f():\n    time.sleep(2)")
+    old_far.submit(call)
+
+    def told():
+        return [e["stdout"] for e, _ in old_far.events if e["event"] == "status"]
+
+    wait_for(lambda: told() == ["PENDING"])
+    said.write_text("RUNNING")
+    wait_for(lambda: told() == ["PENDING", "RUNNING"])
+    old_far.outcome(call)
+    old_far.client.send("ack", run="run", calls=[call.id])
+    time.sleep(0.5)
+    count = len(asked.read_text())
+    assert 4 < count < 25
+    time.sleep(0.5)
+    assert len(asked.read_text()) == count
+    assert told() == ["PENDING", "RUNNING"]
+
+
+def test_commands_run_without_a_shell(far):
+    answer = far.client.request("command", argv=["printf", "%s", "$HOME; it's `x`"])
+    assert answer == {"returncode": 0, "stdout": "$HOME; it's `x`", "stderr": ""}
+    began = time.monotonic()
+    answer = far.client.request("command", argv=["sh", "-c", "sleep 30 & sleep 30"], timeout=0.5)
+    assert answer["returncode"] == 124
+    assert time.monotonic() - began < 5
+    program = "import sys; print(repr(sys.stdin.read()))"
+    answer = far.client.request("command", argv=[sys.executable, "-c", program])
+    assert answer["stdout"] == "''\n"
+
+
+def test_names_that_are_paths_are_refused(old_far):
+    for field in ("run", "batch"):
+        with pytest.raises(AgentError, match="name of a file"):
+            old_far.submit(Call(ADD, (1,)), **{"command": ["true"], field: "../../evil"})
+    evil = {**Call(ADD, (1,)).manifest(), "id": "../x"}
+    with pytest.raises(AgentError, match="name of a file"):
+        old_far.submit(Call(ADD, (1,)), calls=[evil])
+    with pytest.raises(AgentError, match="does not name a blob"):
+        old_far.client.request("put", sha="../x", size=1, attachment=b"x")
+
+
+def test_a_result_that_is_garbage_is_said_to_be(old_far):
+    call = Call("import time\ndef f():\n    time.sleep(30)")
+    old_far.submit(call)
+    old_far.wait("started", call)
+    (old_far.work_dir / "runs" / "run" / "b1" / "results" / call.id).write_bytes(b"\xff\n")
+    event, _ = old_far.wait("result", call)
+    assert event["header"]["status"] == "unreadable"
+
+
+def test_watching_costs_little(old_far):
+    call = Call("import time\ndef f():\n    time.sleep(4)\n    return 1")
+    old_far.submit(call)
+    old_far.wait("started", call)
+    time.sleep(0.5)
+
+    def cpu_seconds() -> float:
+        with open(f"/proc/{old_far.agent_pid()}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / 100
+
+    before = cpu_seconds()
+    time.sleep(2.5)
+    assert cpu_seconds() - before <= 0.1
+    assert pickle.loads(old_far.outcome(call)[1]) == 1
