@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from typing import Any, Literal
 
 from prefect.blocks.core import Block
-from pydantic import Field, field_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator
 
 from clustrix_prefect.clusters.fields import one_line, unset_if_empty
 from clustrix_prefect.connections.connection import Connection
@@ -171,10 +171,17 @@ class ClusterBlock(Block, ABC):
     @property
     def identity(self) -> str:
         """A text that is equal for blocks that can share a connection, without secrets."""
-        # Secrets count, too: another password may mean other rights.
-        settings = self.model_dump(
-            mode="json", exclude=_NOT_SHARED, context={"include_secrets": True}
-        )
-        shared = {name: value for name, value in settings.items() if not name.startswith("_")}
-        digest = hashlib.sha256(json.dumps(shared, sort_keys=True, default=str).encode())
+        settings = {
+            name: _revealed(getattr(self, name))
+            for name in type(self).model_fields
+            if name not in _NOT_SHARED
+        }
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         return f"{self.get_block_type_slug()}:{digest.hexdigest()}"
+
+
+def _revealed(value: Any) -> Any:
+    """A field's value as plain data. Secrets count, too: another password is another login."""
+    if isinstance(value, BaseModel):
+        return {name: _revealed(getattr(value, name)) for name in type(value).model_fields}
+    return value.get_secret_value() if isinstance(value, SecretStr) else value

@@ -27,7 +27,7 @@ class LocalCluster(WorkerCluster):
     _code_example = """
         ```python
         from prefect import flow, task
-        from clustrix_prefect import ClusterTaskRunner, LocalCluster
+        from clustrix_prefect import LocalCluster, ClusterTaskRunner
 
         cluster = LocalCluster.load("BLOCK_NAME")
 

@@ -38,7 +38,7 @@ class SlurmCluster(ClusterBlock, SSHHost):
     _code_example = """
         ```python
         from prefect import flow, task
-        from clustrix_prefect import ClusterTaskRunner, SlurmCluster, resources
+        from clustrix_prefect import SlurmCluster, ClusterTaskRunner, resources
 
         cluster = SlurmCluster.load("BLOCK_NAME")
 

@@ -25,7 +25,7 @@ class SSHCluster(WorkerCluster, SSHHost):
     _code_example = """
         ```python
         from prefect import flow, task
-        from clustrix_prefect import ClusterTaskRunner, SSHCluster
+        from clustrix_prefect import SSHCluster, ClusterTaskRunner
 
         cluster = SSHCluster.load("BLOCK_NAME")
 

@@ -24,7 +24,7 @@ class SSHCredentials(Block):
     _documentation_url = HttpUrl("https://man.openbsd.org/ssh-keygen")
     _code_example = """
         ```python
-        from clustrix_prefect import SSHCluster, SSHCredentials
+        from clustrix_prefect import SSHCredentials, SSHCluster
 
         credentials = SSHCredentials.load("BLOCK_NAME")
         cluster = SSHCluster(host="login.example.org", credentials=credentials)

@@ -1,0 +1,249 @@
+"""Cluster blocks: what they accept, and what the rest of the package reads from them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from prefect.blocks.core import Block
+from prefect.testing.standard_test_suites import BlockStandardTestSuite
+from pydantic import ValidationError
+
+from clustrix_prefect import LocalCluster, SlurmCluster, SSHCluster, SSHCredentials
+from clustrix_prefect.clusters.cluster import ClusterBlock
+from clustrix_prefect.connections.authentication import Login
+from clustrix_prefect.errors import InvalidResources
+from clustrix_prefect.task_resources import Resources
+
+CLUSTERS = {
+    "local-cluster": (LocalCluster, {}),
+    "ssh-cluster": (SSHCluster, {"host": "ndoli"}),
+    "slurm-cluster": (SlurmCluster, {}),
+}
+
+
+@pytest.mark.parametrize("block", [LocalCluster, SSHCluster, SlurmCluster, SSHCredentials])
+class TestStandard(BlockStandardTestSuite):
+    @pytest.fixture
+    def block(self, block: type[Block]) -> type[Block]:
+        return block
+
+
+@pytest.fixture(params=CLUSTERS)
+def make(request: pytest.FixtureRequest) -> Any:
+    """Makes a cluster of each kind."""
+    kind, needed = CLUSTERS[request.param]
+    return lambda **values: kind(**{**needed, **values})
+
+
+def refusal(make: Any, **values: Any) -> str:
+    with pytest.raises(ValidationError) as caught:
+        make(**values)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("slug", [*CLUSTERS, "ssh-credentials"])
+def test_block_type_slugs(slug: str) -> None:
+    kind = CLUSTERS[slug][0] if slug in CLUSTERS else SSHCredentials
+    assert kind.get_block_type_slug() == slug
+
+
+def test_the_form_of_the_ui_asks_for_the_host_first() -> None:
+    for kind in (SSHCluster, SlurmCluster):
+        fields = list(kind.model_json_schema()["properties"])
+        assert fields[0] == "host"
+
+
+class TestFieldsOfAll:
+    def test_defaults(self, make: Any) -> None:
+        cluster: ClusterBlock = make()
+        assert cluster.prologue == []
+        assert cluster.resources == Resources()
+        assert cluster.keep_job_files == "on_failure"
+
+    def test_prologue_is_modules_then_setup(self, make: Any) -> None:
+        cluster = make(modules=["python/3.11", "gcc@12"], setup=["ulimit -s unlimited"])
+        assert cluster.prologue == [
+            "module load python/3.11",
+            "module load gcc@12",
+            "ulimit -s unlimited",
+        ]
+
+    def test_default_resources(self, make: Any) -> None:
+        assert make(default_resources={"memory": "2GB"}).resources.memory == 2 * 1024**3
+
+    @pytest.mark.parametrize(
+        ("values", "says"),
+        [
+            ({"environment": {"A B": "x"}}, "'A B' is not the name of an environment variable"),
+            ({"environment": {"A=B": "x"}}, "not the name of an environment variable"),
+            ({"environment": {"A": "x\0"}}, "null character"),
+            ({"modules": ["gcc; rm -rf /"]}, "'gcc; rm -rf /' is not the name of a module"),
+            ({"modules": ["-x"]}, "not the name of a module"),
+            ({"setup": ["a\0b"]}, "null characters"),
+            ({"remote_work_dir": "relative/path"}, "begin it with /, ~ or $VARIABLE"),
+            ({"remote_work_dir": "/two\nlines"}, "one line"),
+            ({"python": "--version"}, "not the path or name of a program"),
+            ({"default_resources": {"cores": 0}}, "resources(cores=0)"),
+            ({"default_resources": {"ram": "1GB"}}, "no field 'ram'"),
+            ({"keep_job_files": "sometimes"}, "on_failure"),
+        ],
+    )
+    def test_what_is_refused(self, make: Any, values: dict[str, Any], says: str) -> None:
+        assert says in refusal(make, **values)
+
+    @pytest.mark.parametrize("field", ["remote_work_dir", "python"])
+    def test_a_field_cleared_in_the_ui_is_unset(self, make: Any, field: str) -> None:
+        assert getattr(make(**{field: ""}), field) is None
+
+
+class TestIdentity:
+    def test_equal_for_equal_settings(self, make: Any) -> None:
+        assert make(python="python3.11").identity == make(python="python3.11").identity
+
+    def test_different_for_another_connection(self, make: Any) -> None:
+        assert make(python="python3.11").identity != make(python="python3.12").identity
+
+    def test_shared_by_flows_that_want_other_resources(self, make: Any) -> None:
+        other = make(default_resources={"cores": 2}, keep_job_files="always")
+        assert make().identity == other.identity
+
+    def test_without_secrets_but_not_blind_to_them(self) -> None:
+        identities = {
+            SSHCluster(host="a", credentials=SSHCredentials(password=password)).identity
+            for password in ("correct horse", "battery staple")
+        }
+        assert len(identities) == 2
+        assert not any("horse" in identity for identity in identities)
+
+
+class TestHosts:
+    @pytest.mark.parametrize("kind", [SSHCluster, SlurmCluster])
+    @pytest.mark.parametrize(
+        ("values", "says"),
+        [
+            ({"host": "alice@ndoli"}, "SSHCredentials(username='alice')"),
+            ({"host": "-oProxyCommand=x"}, "is not the name or address of a host"),
+            ({"host": "two words"}, "is not the name or address of a host"),
+            ({"host": "a", "port": 0}, "greater than or equal to 1"),
+            ({"host": "a", "port": 70000}, "less than or equal to 65535"),
+            ({"host": "a", "known_hosts": ""}, "one line"),
+            ({"host": "a", "proxy_jump": "a\nb"}, "one line"),
+        ],
+    )
+    def test_what_is_refused(self, kind: Any, values: dict[str, Any], says: str) -> None:
+        assert says in refusal(kind, **values)
+
+    def test_a_bare_ssh_host_needs_a_host(self) -> None:
+        assert "host" in refusal(SSHCluster)
+        assert "host" in refusal(SSHCluster, host="")
+
+    def test_default_values_are_left_to_ssh_config(self) -> None:
+        destination = SSHCluster(host="ndoli").destination
+        assert (destination.port, destination.known_hosts) == (None, None)
+        assert destination.login == Login()
+
+    def test_other_values_are_not(self) -> None:
+        cluster = SSHCluster(host="ndoli", port=2222, known_hosts="~/hosts", proxy_jump="gate")
+        destination = cluster.destination
+        assert (destination.port, str(destination.known_hosts)) == (2222, "~/hosts")
+        assert destination.proxy_jump == "gate"
+
+    def test_descriptions(self) -> None:
+        credentials = SSHCredentials(username="alice")
+        assert LocalCluster().description == "this machine"
+        assert SSHCluster(host="ndoli").description == "ndoli"
+        cluster = SSHCluster(host="ndoli", port=2222, credentials=credentials)
+        assert cluster.description == "alice@ndoli:2222"
+        assert SlurmCluster().description == "SLURM on this machine"
+        assert SlurmCluster(host="n", credentials=credentials).description == "SLURM at alice@n"
+
+
+class TestCredentials:
+    def test_login_reveals_the_secrets_and_their_text_does_not(self) -> None:
+        credentials = SSHCredentials(
+            username="alice", key_file="~/key", private_key="KEY", passphrase="P", password="W"
+        )
+        login = credentials.login
+        assert (login.private_key, login.passphrase, login.password) == ("KEY", "P", "W")
+        for text in (repr(login), repr(credentials), credentials.model_dump_json()):
+            assert "KEY" not in text
+
+    def test_fields_cleared_in_the_ui_are_unset(self) -> None:
+        credentials = SSHCredentials(
+            username="", key_file="", private_key="", passphrase="", password=""
+        )
+        assert credentials.login == Login()
+
+    def test_a_public_key_file_is_refused_by_name(self) -> None:
+        assert "name the private one" in refusal(SSHCredentials, key_file="~/.ssh/id_ed25519.pub")
+
+    def test_a_user_name_that_is_none(self) -> None:
+        assert "is not a user name" in refusal(SSHCredentials, username="-l root")
+
+
+class TestParallelCalls:
+    @pytest.mark.parametrize("kind", ["local-cluster", "ssh-cluster"])
+    def test_at_least_one(self, kind: str) -> None:
+        block, needed = CLUSTERS[kind]
+        assert block(**needed).max_parallel_calls is None
+        assert block(**needed, max_parallel_calls=3).max_parallel_calls == 3
+        assert "greater than or equal to 1" in refusal(block, **needed, max_parallel_calls=0)
+
+
+class TestSlurm:
+    @pytest.mark.parametrize(
+        ("values", "says"),
+        [
+            ({"extra_directives": ["--a\n#SBATCH --b"]}, "one line"),
+            ({"extra_directives": ["exclusive"]}, "is not an option of sbatch"),
+            ({"skip_directives": ["mem"]}, "is not the name of an option"),
+            ({"skip_directives": ["--mem=4G"]}, "is not the name of an option"),
+            ({"partition": "a\nb"}, "one line"),
+            ({"max_array_size": 0}, "greater than or equal to 1"),
+            ({"max_submitted_jobs": 0}, "greater than or equal to 1"),
+        ],
+    )
+    def test_what_is_refused(self, values: dict[str, Any], says: str) -> None:
+        assert says in refusal(SlurmCluster, **values)
+
+    def test_the_script_can_be_read_before_anything_runs(self) -> None:
+        cluster = SlurmCluster(
+            host="ndoli",
+            partition="short",
+            extra_directives=["--exclusive"],
+            skip_directives=["--mem"],
+            modules=["python/3.11"],
+            environment={"OMP_NUM_THREADS": "1"},
+            default_resources={"cores": 2, "memory": "2GB"},
+        )
+        script = cluster.job_script({"gpus": 1, "cores": 4})
+        for line in (
+            "#SBATCH --partition=short",
+            "#SBATCH --cpus-per-task=4",
+            "#SBATCH --gres=gpu:1",
+            "#SBATCH --exclusive",
+            "#SBATCH --no-requeue",
+            "export OMP_NUM_THREADS=1",
+            "module load python/3.11",
+        ):
+            assert line in script.splitlines()
+        assert "--mem" not in script
+        assert cluster.job_script(Resources(gpus=1, cores=4)) == script
+
+    def test_what_is_wrong_with_the_resources_is_said_at_once(self) -> None:
+        with pytest.raises(InvalidResources, match="no field"):
+            SlurmCluster().job_script({"ram": 1})
+
+    @pytest.mark.parametrize("time", [None, "00:00:30"])
+    def test_a_signal_before_the_end_needs_an_end(self, time: str | None) -> None:
+        with pytest.raises(InvalidResources, match="signal_before_end"):
+            SlurmCluster().check_resources(Resources.of(signal_before_end=60, time=time))
+
+
+def test_a_block_survives_its_document(make: Any) -> None:
+    cluster = make(default_resources={"cores": 2}, environment={"A": "b"})
+    document = json.loads(cluster.model_dump_json())
+    document.pop("block_type_slug")
+    assert type(cluster)(**document) == cluster

@@ -1,0 +1,72 @@
+"""Clusters saved on a Prefect server, found again by name."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from clustrix_prefect import (
+    LocalCluster,
+    SlurmCluster,
+    SSHCluster,
+    SSHCredentials,
+    load_cluster,
+)
+from clustrix_prefect.clusters.cluster import ClusterBlock
+from clustrix_prefect.errors import ConfigurationError
+from tests.live.prefect_server import PrefectServer
+
+
+@pytest.fixture
+def saved(prefect_server: PrefectServer) -> Iterator[dict[str, ClusterBlock]]:
+    credentials = SSHCredentials(username="alice", password="correct horse")
+    clusters: dict[str, ClusterBlock] = {
+        "local-cluster/here": LocalCluster(max_parallel_calls=2),
+        "ssh-cluster/big": SSHCluster(host="big", port=2222, credentials=credentials),
+        "slurm-cluster/ndoli": SlurmCluster(
+            host="ndoli", credentials=credentials, default_resources={"memory": "2GB"}
+        ),
+    }
+    for name, cluster in clusters.items():
+        cluster.save(name.partition("/")[2], overwrite=True, _sync=True)
+    yield clusters
+    for name, cluster in clusters.items():
+        type(cluster).delete(name.partition("/")[2], _sync=True)
+
+
+def test_every_kind(saved: dict[str, ClusterBlock]) -> None:
+    for name, cluster in saved.items():
+        loaded = load_cluster(name)
+        assert type(loaded) is type(cluster)
+        assert loaded.identity == cluster.identity
+        assert loaded.resources == cluster.resources
+
+
+def test_with_its_secrets(saved: dict[str, ClusterBlock]) -> None:
+    cluster = load_cluster("slurm-cluster/ndoli")
+    assert isinstance(cluster, SlurmCluster)
+    assert cluster.destination.login.password == "correct horse"
+
+
+def test_inside_a_running_event_loop(saved: dict[str, ClusterBlock]) -> None:
+    async def load() -> ClusterBlock:
+        return load_cluster("local-cluster/here")
+
+    assert isinstance(asyncio.run(load()), LocalCluster)
+
+
+@pytest.mark.parametrize("name", ["slurm-cluster/nowhere", "ndoli", "dask-cluster/x", "", "/"])
+def test_an_unknown_name_is_answered_with_those_that_exist(
+    saved: dict[str, ClusterBlock], name: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_cluster(name)
+    for existing in saved:
+        assert existing in str(caught.value)
+
+
+def test_where_none_is_saved_it_says_how_to(prefect_server: PrefectServer) -> None:
+    with pytest.raises(ConfigurationError, match="No cluster block is saved yet"):
+        load_cluster("slurm-cluster/ndoli")
