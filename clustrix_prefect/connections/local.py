@@ -6,6 +6,7 @@ import contextlib
 import socket
 import subprocess
 import threading
+from collections.abc import Iterator
 
 from clustrix_prefect.connections.connection import Channel
 from clustrix_prefect.connections.tail import Tail
@@ -31,6 +32,9 @@ class LocalChannel:
                 start_new_session=True,
                 bufsize=0,
             )
+        self._lock = threading.Lock()
+        self._in_use = 0
+        self._closed = False
         self._tail = Tail()
         threading.Thread(target=self._drain_stderr, name="clustrix-stderr", daemon=True).start()
 
@@ -43,14 +47,34 @@ class LocalChannel:
                 self._tail.append(data)
         self._process.wait()
 
+    @contextlib.contextmanager
+    def _using_socket(self) -> Iterator[None]:
+        """Keep the socket's number from being given to another one under a blocked thread."""
+        with self._lock:
+            if self._closed:
+                raise OSError("the channel was closed")
+            self._in_use += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._in_use -= 1
+                self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        if self._closed and not self._in_use:
+            self._socket.close()
+
     def read(self, size: int) -> bytes:
         try:
-            return self._socket.recv(size)
+            with self._using_socket():
+                return self._socket.recv(size)
         except OSError:  # closed here, or reset by a program that left input unread
             return b""
 
     def write(self, data: bytes | memoryview) -> None:
-        self._socket.sendall(data)
+        with self._using_socket():
+            self._socket.sendall(data)
 
     def stderr_tail(self) -> str:
         return self._tail.text()
@@ -59,9 +83,13 @@ class LocalChannel:
         return self._process.poll()
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):  # the program has gone already
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            with contextlib.suppress(OSError):  # the program has gone already
+                self._socket.shutdown(socket.SHUT_RDWR)
+            self._close_if_unused()
 
 
 class LocalConnection:

@@ -25,14 +25,15 @@ PARTS = ("events", "results", "logs")
 
 
 def process_start(pid: int) -> Optional[int]:
-    """When a process of this host started, in the kernel's ticks; None if there is none such.
+    """When a process of this host started, in the kernel's ticks; None if it is not there.
 
     With the pid it names a process: pids are used again.
     """
     try:
         with open("/proc/{}/stat".format(pid), "rb") as file:
             # The second field is the command in brackets and may contain anything.
-            return int(file.read().rpartition(b")")[2].split()[19])
+            fields = file.read().rpartition(b")")[2].split()
+        return None if fields[0] in (b"Z", b"X") else int(fields[19])
     except (OSError, ValueError, IndexError):
         return None
 

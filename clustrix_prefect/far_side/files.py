@@ -27,11 +27,15 @@ def write_private(path: str, *parts: Any, **options: Any) -> None:
     """Write a new file with these bytes; `mode=0o700` for a script."""
     descriptor = os.open(path, _CREATE | os.O_TRUNC, options.get("mode", 0o600))
     try:
-        for part in parts:
-            write_all(descriptor, part)
-    finally:
-        # NFS sends the data, and reports a full disk, no later than here.
-        os.close(descriptor)
+        try:
+            for part in parts:
+                write_all(descriptor, part)
+        finally:
+            # NFS sends the data, and reports a full disk, no later than here.
+            os.close(descriptor)
+    except OSError as error:
+        error.filename = path  # a failing `write` does not know what it writes to
+        raise
 
 
 def write_whole(path: str, *parts: Any) -> None:

@@ -115,12 +115,10 @@ def _take_apart(error: BaseException, skip_frames: int, causes: int) -> Dict[str
 def _arguments(error: BaseException) -> Any:
     """What the exception was made of, which for an `OSError` is more than its `args`."""
     try:
-        reduced = error.__reduce__()
-        if reduced[0] is type(error):
-            return reduced[1]
-    except Exception:
-        pass  # a user's own __reduce__
-    return error.args
+        kind, arguments = error.__reduce__()[:2]
+    except Exception:  # a user's own __reduce__
+        return error.args
+    return arguments if kind is type(error) else error.args
 
 
 def _render(error: BaseException, frames: Any) -> str:

@@ -86,6 +86,8 @@ class Incoming:
                 os.rename(self._draft, self._path)
         except OSError as error:
             self._error = error
+        if isinstance(self._error, OSError):
+            self._error.filename = self._path
         if self._error is not None:
             remove(self._draft)
         return self._error

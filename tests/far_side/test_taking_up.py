@@ -1,0 +1,160 @@
+"""A later client finds what an earlier one left on the cluster."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from tests.far_side.calls import Call
+from tests.far_side.far import Far, is_alive, wait_for
+
+ADD = "def f(a, b=1):\n    return a + b"
+SLEEP = """
+    import time, os
+    def f(seconds, file):
+        print("before")
+        with open(file, "a") as out:
+            out.write("ran\\n")
+        time.sleep(seconds)
+        print("after")
+        return os.getpid()
+"""
+
+
+@pytest.fixture
+def starts(python, tmp_path):
+    """Starts far sides that share a work directory."""
+    started = []
+
+    def start() -> Far:
+        started.append(Far(python, tmp_path / "work"))
+        return started[-1]
+
+    yield start
+    for far in started:
+        far.close()
+
+
+def test_direct_calls_outlive_the_agent(starts, tmp_path):
+    log = tmp_path / "log"
+    first = starts()
+    done, running, waiting = Call(ADD, (1,)), Call(SLEEP, (2, str(log))), Call(ADD, (5,))
+    first.run(done, running, waiting, max_workers=1)
+    first.value(done)
+    wait_for(lambda: first.lines(running))
+    first.kill_agent()
+    second = starts()
+    known = second.client.request("open_run", run="run")["known"]
+    # What waited in the agent went with it; it was never started, so it can be sent again.
+    assert {id: facts["state"] for id, facts in known.items()} == {
+        done.id: "finished",
+        running.id: "started",
+    }
+    second.client.send("attach", run="run", calls=list(known))
+    assert second.value(done) == 2
+    assert second.value(running) == first.of("started", running)[0][0]["pid"]
+    assert second.lines(running) == [[20, "prefect.task_runs", "after"]]
+    assert log.read_text() == "ran\n"
+    pid = second.value(running)
+    wait_for(lambda: not is_alive(pid), 5)
+    second.client.send("ack", run="run", calls=[done.id, running.id])
+    second.client.request("close_run", run="run")
+    assert not (second.work_dir / "runs" / "run").exists()
+
+
+def test_a_direct_call_whose_worker_is_gone_is_lost(starts, tmp_path):
+    first = starts()
+    calls = [Call(SLEEP, (60, str(tmp_path / f"log{n}"))) for n in range(2)]
+    first.run(*calls)
+    pids = [first.wait("started", call)[0]["pid"] for call in calls]
+    first.kill_agent()
+    os.kill(pids[0], 9)
+    second = starts()
+    known = second.client.request("open_run", run="run")["known"]
+    assert [known[call.id]["state"] for call in calls] == ["lost", "started"]
+    second.client.send("attach", run="run", calls=[calls[1].id])
+    second.wait("started", calls[1])
+    os.kill(pids[1], 9)
+    event, _ = second.wait("worker_died", calls[1], 5)
+    assert event["returncode"] is None
+
+
+def test_jobs_outlive_agent_and_client(starts, tmp_path):
+    first = starts()
+    done, running, submitted = Call(ADD, (1,)), Call(SLEEP, (2, str(tmp_path / "log"))), Call(ADD)
+    first.submit(done, running, submitted)
+    first.client.send("submitted", run="run", batch="b1", job="42")
+    first.wait("started", running)
+    first.close()
+    second = starts()
+    known = second.client.request("open_run", run="run")["known"]
+    assert {id: (f["state"], f["index"]) for id, f in known.items()} == {
+        done.id: ("finished", 0),
+        running.id: ("started", 1),
+        submitted.id: ("submitted", 2),
+    }
+    for facts in known.values():
+        assert facts["batch"] == "b1"
+        assert (facts["job"], facts["elements"], facts["submit_output"]) == ("42", 3, "42\n")
+    second.client.send("attach", run="run", calls=list(known))
+    assert second.value(done) == 2
+    second.outcome(running)
+    second.outcome(submitted)
+    assert second.lines(running) == [
+        [20, "prefect.task_runs", "before"],
+        [20, "prefect.task_runs", "after"],
+    ]
+    assert (tmp_path / "log").read_text() == "ran\n"
+
+
+def test_a_job_whose_id_was_never_told_still_has_its_submission(starts):
+    first = starts()
+    first.submit(Call(ADD, (1,)))
+    first.kill_agent()
+    facts = next(iter(starts().client.request("open_run", run="run")["known"].values()))
+    assert (facts["job"], facts["submit_output"]) == (None, "42\n")
+
+
+def test_another_run_is_not_seen(starts):
+    far = starts()
+    call = Call(ADD, (1,))
+    far.run(call, run="one")
+    far.outcome(call)
+    assert far.client.request("open_run", run="two")["known"] == {}
+    assert set(far.client.request("open_run", run="one")["known"]) == {call.id}
+
+
+def test_a_blob_that_is_there_is_not_sent_again(starts):
+    first = starts()
+    call = Call("def f(x):\n    return len(x)", (b"x" * 2_000_000,))
+    first.run(call)
+    assert first.value(call) == 2_000_000
+    first.close()
+    second = starts()
+    before = second.client.bytes_sent
+    second.run(call)
+    assert second.value(call) == 2_000_000
+    assert second.client.bytes_sent - before < 4096
+
+
+def test_a_blob_that_was_changed_on_the_way_is_refused(starts):
+    far = starts()
+    for size in (10, 1_000_000):
+        with pytest.raises(Exception, match="another content") as caught:
+            far.client.put_blob("0" * 64, b"x" * size)
+        assert caught.value.type == "DigestMismatch"
+    assert list((far.work_dir / "store").iterdir()) == []
+
+
+def test_much_at_once_in_both_directions(starts):
+    far = starts()
+    calls = [Call("def f(x):\n    return x", (os.urandom(6_000_000),)) for _ in range(4)]
+    far.send_blobs(calls[:2])
+    began = time.monotonic()
+    far.run(*calls[:2])
+    far.run(*calls[2:])
+    for call in calls:
+        assert far.value(call) == call.args[0]
+    assert time.monotonic() - began < 15
