@@ -24,8 +24,10 @@ def run(
     shell: sites add their scheduler's commands there. One that is nowhere, or takes too long,
     ends as a shell would say: 127 or 124.
     """
+    # In `env NAME=value program ...` it is the program that may be missing.
+    program = next((word for word in argv if word != "env" and "=" not in word), argv[0])
     environment = dict(os.environ)
-    if shutil.which(argv[0]) is None:
+    if shutil.which(program) is None:
         environment = login_environment(prologue)
     command = shutil.which(argv[0], path=environment.get("PATH"))
     if command is None:

@@ -52,8 +52,6 @@ _STATES = {
     "PREEMPTED": JobState.PREEMPTED,
 }
 
-# sbatch itself waits for two minutes when the controller takes no more jobs.
-_SUBMIT_SECONDS = "60"
 # The name goes last: it alone may hold the separator.
 _STATUS_FORMAT = "%i|%T|%N|%r|%j"
 _JOB_ID = re.compile(r"^(\d+)(?:;\S+)?$")
@@ -142,7 +140,7 @@ class SlurmScheduler:
         yield "--signal", f"B:USR1@{wanted.signal_before_end}" if wanted.signal_before_end else None
 
     def submit_command(self, script: str, spec: JobSpec) -> list[str]:
-        return ["timeout", _SUBMIT_SECONDS, "sbatch", "--parsable", script]
+        return ["sbatch", "--parsable", script]
 
     def parse_submit(self, returncode: int, stdout: str, stderr: str) -> str:
         if returncode == 0:

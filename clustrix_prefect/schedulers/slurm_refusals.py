@@ -27,7 +27,9 @@ _NO_ANSWER = re.compile(
     r"|Connection reset|Unexpected message received|Message receive failure",
     re.IGNORECASE,
 )
-_CUT_SHORT = 124  # what `timeout` returns
+# The agent's way to say that a command took too long: sbatch itself waits for two minutes when
+# the controller takes no more jobs.
+_CUT_SHORT = 124
 
 _REMEDIES = {
     "Invalid partition": "Name a partition that `sinfo` lists (the block's `partition`).",
