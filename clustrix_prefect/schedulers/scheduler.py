@@ -124,6 +124,10 @@ class Scheduler(Protocol):
         """
         ...
 
+    def trial_command(self, spec: JobSpec) -> list[str] | None:
+        """A command that fails as a submission would, but submits nothing; None: there is none."""
+        ...
+
     def element_id(self, job_id: str, index: int | None) -> str:
         """The id of one array element, as `parse_status` names it."""
         ...

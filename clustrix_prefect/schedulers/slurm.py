@@ -142,6 +142,10 @@ class SlurmScheduler:
     def submit_command(self, script: str, spec: JobSpec) -> list[str]:
         return ["sbatch", "--parsable", script]
 
+    def trial_command(self, spec: JobSpec) -> list[str]:
+        options = [word for line in self._directives(spec) for word in shlex.split(line)]
+        return ["sbatch", "--test-only", *options, "--wrap=true"]
+
     def parse_submit(self, returncode: int, stdout: str, stderr: str) -> str:
         if returncode == 0:
             for line in reversed(stdout.splitlines()):  # site plug-ins may print before it

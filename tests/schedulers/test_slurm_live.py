@@ -187,6 +187,15 @@ def test_refusals_carry_a_remedy(site: Site, resources: dict[str, object], remed
     assert remedy in caught.value.remedy
 
 
+@pytest.mark.parametrize(("partition", "succeeds"), [(PARTITION, True), ("nope", False)])
+def test_a_trial_submits_nothing(site: Site, slurm: Slurm, partition: str, succeeds: bool) -> None:
+    resources = Resources.of(partition=partition, memory="50M", constraint=None)
+    spec = JobSpec("trial", resources, None, site.directory, ["python3"])
+    returncode, _, stderr = site.run(site.scheduler.trial_command(spec))
+    assert (returncode == 0) is succeeds, stderr
+    assert slurm.queue() == []
+
+
 def test_an_array_beyond_the_limit_is_refused_and_the_limit_is_known(site: Site) -> None:
     outputs = [site.run(command)[:2] for command in site.scheduler.limits_commands()]
     limits = site.scheduler.parse_limits(outputs)
