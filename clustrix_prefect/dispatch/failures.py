@@ -35,17 +35,23 @@ _START_FAILED = re.compile(
 
 
 def job_failure(
-    status: JobStatus | None, stderr_tail: str, *, job_id: str | None, node: str | None
+    status: JobStatus | None,
+    stderr_tail: str,
+    *,
+    started: bool,
+    job_id: str | None,
+    node: str | None,
 ) -> InfrastructureError:
     """What became of a job that ended, or vanished, without a result.
 
     Args:
         status: The last that the scheduler said, or None if it no longer knows the job.
         stderr_tail: The last that the job wrote to its standard error.
+        started: Whether the worker in it said that it began the call.
         job_id: The scheduler's id.
         node: Where it ran, if the worker said so.
     """
-    kind, what, remedy = _name(status, stderr_tail)
+    kind, what, remedy = _name(status, stderr_tail, started)
     return kind(
         what,
         remedy,
@@ -84,7 +90,8 @@ def _name(status: JobStatus | None, stderr_tail: str) -> tuple[type[Infrastructu
             "The job was preempted by one of higher priority.",
             "Use a partition or QoS that is not preempted, or allow more requeues.",
         )
-    if _START_FAILED.search(stderr_tail):
+    failed_early = state is JobState.FAILED and not started
+    if failed_early or _START_FAILED.search(stderr_tail):
         return (
             WorkerNotStarted,
             "The job ran, but the worker in it could not be started.",

@@ -194,10 +194,9 @@ class JobLane:
                 f"{session.far_side}/worker.py",
                 "--batch",
                 directory,
-                "--index-variable",
-                scheduler.index_variable,
                 "--calls-per-job",
                 str(per_job),
+                *(["--index-variable", scheduler.index_variable] if elements > 1 else []),
             ],
             prologue=cluster.prologue,
             environment=cluster.environment,
@@ -310,7 +309,11 @@ class JobLane:
             call.exit_code = status.exit_code
             call.node = call.node or status.node
         error = job_failure(
-            status, found.get("stderr_tail", ""), job_id=call.job_id, node=call.node
+            status,
+            found.get("stderr_tail", ""),
+            started=present.get(call_id) == "started" or call.state is CallState.RUNNING,
+            job_id=call.job_id,
+            node=call.node,
         )
         self._dispatcher.fail(call, error)
 

@@ -4,7 +4,6 @@ import collections
 import io
 import os
 import pickle
-import resource
 import sys
 import types
 from base64 import b64decode
@@ -185,5 +184,7 @@ def _peak_memory() -> int:
             os.close(descriptor)
         return int(status.partition(b"VmHWM:")[2].split(None, 1)[0]) * 1024
     except (OSError, ValueError, IndexError):
+        import resource
+
         # Less exact: it includes the process that this one was forked from.
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -5,16 +5,16 @@ whoever received it runs this file's source with `PROGRAM` set to it. Nothing is
 disk until the agent knows where it may write.
 """
 
-import importlib.abc
-import importlib.util
+import importlib
 import linecache
 import sys
+from importlib.machinery import ModuleSpec
 from typing import Any, Dict, Optional
 
 PACKAGE = "clustrix_far_side"
 
 
-class MemoryImporter(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
+class MemoryImporter:
     """Imports the modules of one package from their sources."""
 
     def __init__(self, sources: Dict[str, str]) -> None:
@@ -26,10 +26,11 @@ class MemoryImporter(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Optional[Any]:
         if name not in self._sources:
             return None
-        return importlib.util.spec_from_loader(name, self, origin=self._filename(name))
+        origin = self._filename(name)
+        return ModuleSpec(name, self, origin=origin, is_package=name == PACKAGE)
 
-    def is_package(self, name: str) -> bool:
-        return name == PACKAGE
+    def create_module(self, spec: Any) -> None:
+        return None  # an ordinary one
 
     def get_source(self, name: str) -> str:
         return self._sources[name]
@@ -48,7 +49,8 @@ class MemoryImporter(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
 
 def run_agent(program: Dict[str, Dict[str, str]]) -> None:
     """Install the program's modules and run its agent until the client goes."""
-    sys.meta_path.insert(0, MemoryImporter(program["modules"]))
+    importer: Any = MemoryImporter(program["modules"])
+    sys.meta_path.insert(0, importer)
     agent = importlib.import_module(PACKAGE + ".agent")
     agent.main(program)
 

@@ -5,8 +5,8 @@ part that cannot travel loses only itself. A value that cannot be pickled is nam
 """
 
 import json
+import os
 import pickle
-import socket
 import sys
 import time
 import traceback
@@ -18,7 +18,7 @@ from .signing import sha256, sign_result
 PROTOCOL = 4
 # A chain of causes longer than this is cut.
 MAX_CAUSES = 10
-HOST = socket.gethostname()
+HOST = os.uname().nodename
 PYTHON = list(sys.version_info[:3])
 
 
@@ -115,10 +115,11 @@ def _take_apart(error: BaseException, skip_frames: int, causes: int) -> Dict[str
 def _arguments(error: BaseException) -> Any:
     """What the exception was made of, which for an `OSError` is more than its `args`."""
     try:
-        kind, arguments = error.__reduce__()[:2]
-    except Exception:  # a user's own __reduce__
+        reduced = error.__reduce__()
+    except Exception:  # a user's own
         return error.args
-    return arguments if kind is type(error) else error.args
+    made_by_class = isinstance(reduced, tuple) and reduced[0] is type(error)
+    return reduced[1] if made_by_class else error.args
 
 
 def _render(error: BaseException, frames: Any) -> str:

@@ -7,11 +7,11 @@ wraps. Every other name can be imported, and says what to do when it is used.
 
 import contextlib
 import functools
-import importlib.abc
-import importlib.machinery
+import importlib
 import logging
 import sys
 import types
+from importlib.machinery import ModuleSpec
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
 TASK_LOGGER = "prefect.task_runs"
@@ -227,13 +227,17 @@ _OFFERED: Dict[str, Dict[str, Any]] = {
 _RUNTIME = {"flow_run": _flow_run, "task_run": _task_run, "deployment": _deployment}
 
 
-class StandInImporter(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds the stand-ins before any installed package of the same name."""
+class StandInImporter:
+    """Finds the stand-ins before any installed package of the same name.
+
+    A finder and loader without their abstract parents: `importlib.abc` takes longer to import
+    than everything else that a worker needs.
+    """
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         if name.partition(".")[0] not in _NAMES:
             return None
-        return importlib.machinery.ModuleSpec(name, self, is_package=True)
+        return ModuleSpec(name, self, is_package=True)
 
     def create_module(self, spec: Any) -> Any:
         parent, _, leaf = spec.name.rpartition(".")
@@ -254,4 +258,5 @@ class StandInImporter(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 def install() -> None:
     """Put the stand-ins in place of `prefect` and `clustrix_prefect` for this process."""
-    sys.meta_path.insert(0, StandInImporter())
+    importer: Any = StandInImporter()
+    sys.meta_path.insert(0, importer)

@@ -132,6 +132,10 @@ class Scheduler(Protocol):
         """The id of one array element, as `parse_status` names it."""
         ...
 
+    def job_of(self, element_id: str) -> str:
+        """The id of the job that an element belongs to; of a single job, its own."""
+        ...
+
     def status_command(self, user_id: int) -> list[str]:
         """One command for the state of all of a user's jobs, arrays unfolded or not."""
         ...

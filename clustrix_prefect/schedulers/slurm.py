@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from clustrix_prefect.task_resources import Resources
 from clustrix_prefect.schedulers.array_indices import format_indices, parse_indices
 from clustrix_prefect.schedulers.scheduler import (
     WORKER_NOT_STARTED,
@@ -22,6 +21,7 @@ from clustrix_prefect.schedulers.scheduler import (
     Limits,
 )
 from clustrix_prefect.schedulers.slurm_refusals import refusal
+from clustrix_prefect.task_resources import Resources
 
 _STATES = {
     "PENDING": JobState.QUEUED,
@@ -155,6 +155,9 @@ class SlurmScheduler:
 
     def element_id(self, job_id: str, index: int | None) -> str:
         return job_id if index is None else f"{job_id}_{index}"
+
+    def job_of(self, element_id: str) -> str:
+        return element_id.partition("_")[0]
 
     # --- looking after jobs -----------------------------------------------------------------
 
