@@ -18,8 +18,8 @@ if TYPE_CHECKING:
         SSHCredentials,
         load_cluster,
     )
-    from clustrix_prefect.task_resources import Resources, resources
     from clustrix_prefect.runner import ClusterTaskRunner
+    from clustrix_prefect.task_resources import Resources, resources
 
 __version__ = version("clustrix-prefect")
 

@@ -11,6 +11,7 @@ nobody else.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import Context
@@ -22,14 +23,14 @@ from uuid import UUID
 from prefect._flow_run_suspension import raise_if_flow_run_suspension_requested
 from prefect._internal.uuid7 import uuid7
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.objects import TERMINAL_STATES, RunInput
+from prefect.client.schemas.objects import TERMINAL_STATES, RunInput, State
 from prefect.context import SyncClientContext
 from prefect.events.worker import EventsWorker
-from prefect.states import Cancelled, Pending, Retrying, Running, State
+from prefect.states import Cancelled, Pending, Retrying, Running
 from prefect.task_engine import SyncTaskRunEngine, TaskRunTimeoutError, _create_task_run_locally
 from prefect.tasks import Task
 from prefect.transactions import Transaction
-from prefect.types._datetime import now
+from prefect.types._datetime import create_datetime_instance, now
 from prefect.utilities.callables import parameters_to_args_kwargs
 from prefect.utilities.engine import emit_task_run_state_change_event, should_log_prints
 
@@ -149,7 +150,7 @@ class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
         )
         # The run is seen as pending from now on, not only when its turn comes.
         self._last_event = emit_task_run_state_change_event(
-            task_run=self.task_run, initial_state=None, validated_state=self.task_run.state
+            task_run=self.task_run, initial_state=None, validated_state=self.state
         )
         if has_upstream and isinstance(cancel := (yield UpstreamRequest()), Cancel):
             self.set_state(Cancelled(message=cancel.message), force=True)
@@ -171,7 +172,7 @@ class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
 
     def _retry_delay(self) -> Generator[Request, Event, None]:
         if scheduled := self.state.state_details.scheduled_time:
-            seconds = max(0.0, (scheduled - now("UTC")).total_seconds())
+            seconds = max(0.0, scheduled.timestamp() - time.time())
             if isinstance(event := (yield DelayRequest(seconds)), Cancel):
                 raise _GivenUp(event.message)
 
@@ -215,9 +216,11 @@ class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
         self._worker_runs = True
         state: State[Any] = Retrying() if self.retries else Running()
         # The worker's own start, unless its clock puts that before what is already recorded.
-        state.timestamp = max(at, self.state.timestamp + timedelta(microseconds=1))
+        state.timestamp = create_datetime_instance(
+            max(at, self.state.timestamp + timedelta(microseconds=1))
+        )
         if self.task_run.start_time is None:
-            self.task_run.start_time = state.timestamp
+            self.task_run.start_time = state.timestamp  # type: ignore[assignment]
         self.set_state(state)
         self.call_hooks(state)
 
@@ -258,7 +261,7 @@ class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
         return super().handle_retry(exc_or_state)
 
     @contextmanager
-    def run_context(self) -> Iterator[RemoteTaskRunEngine]:  # type: ignore[override]
+    def run_context(self) -> Iterator[RemoteTaskRunEngine]:
         """As Prefect's, without its timeout: that one counts from here, ours from the worker."""
         with self.setup_run_context():
             try:

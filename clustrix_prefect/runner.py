@@ -7,10 +7,9 @@ from collections.abc import Iterable
 from contextvars import copy_context
 from typing import Any
 
-from prefect.client.schemas.objects import RunInput
+from prefect.client.schemas.objects import RunInput, State
 from prefect.context import FlowRunContext
 from prefect.futures import PrefectConcurrentFuture, PrefectFuture
-from prefect.states import State
 from prefect.task_runners import TaskRunner
 from prefect.tasks import Task
 
@@ -26,7 +25,7 @@ class ClusterFuture(PrefectConcurrentFuture[State[Any]]):
     """The future of a task that runs on a cluster."""
 
 
-class ClusterTaskRunner(TaskRunner[ClusterFuture]):  # type: ignore[type-var]
+class ClusterTaskRunner(TaskRunner[ClusterFuture]):
     """Runs the tasks of a flow on a cluster, one call each.
 
     The task-run engine (states, retries, caching, hooks, results) stays in the flow's
@@ -67,7 +66,7 @@ class ClusterTaskRunner(TaskRunner[ClusterFuture]):  # type: ignore[type-var]
         requeues: int = 2,
         signing_secret: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         if not isinstance(cluster, (ClusterBlock, str)):
             raise ConfigurationError(
                 f"ClusterTaskRunner needs a cluster, not {type(cluster).__name__}.",
@@ -173,7 +172,7 @@ class ClusterTaskRunner(TaskRunner[ClusterFuture]):  # type: ignore[type-var]
             copy_context(),
             FlowRunContext.get(),
         )
-        return ClusterFuture(task_run_id=task_run_id, wrapped_future=driver.finished)  # type: ignore[arg-type]
+        return ClusterFuture(task_run_id=task_run_id, wrapped_future=driver.finished)
 
     def cancel_all(self) -> None:
         """Cancel everything that is not finished. Prefect calls this when a flow run ends early."""

@@ -152,7 +152,7 @@ class KnownHosts:
     ) -> HostKeyRefused:
         what = (
             f"The host key of {address.filed_as} is not known: it offered {key_type} "
-            f"{fingerprint(key)}, and {self._searched()} has no such key for it."
+            f"{fingerprint(key)}, and there is no such key for it in {self._searched()}."
         )
         for known in about:
             if known.marker == "@cert-authority":

@@ -12,6 +12,7 @@ from clustrix_prefect.dispatch.failures import worker_failure
 from clustrix_prefect.errors import JobLost, TimeLimitExceeded
 
 if TYPE_CHECKING:
+    from clustrix_prefect.clusters.workers import WorkerCluster
     from clustrix_prefect.dispatch.dispatcher import Dispatcher
 
 # Calls in one message; far below what a frame holds.
@@ -21,10 +22,9 @@ _CALLS_PER_MESSAGE = 100
 class DirectLane:
     """Sends calls to the agent, which hands them to its workers in turn."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
+    def __init__(self, dispatcher: Dispatcher, cluster: WorkerCluster) -> None:
         self._dispatcher = dispatcher
         self._session = dispatcher.session
-        cluster = dispatcher.cluster
         self._pool = {
             "python": self._session.python,
             "prologue": cluster.prologue,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from prefect.tasks import Task
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
+from clustrix_prefect.clusters.workers import WorkerCluster
 from clustrix_prefect.dispatch.calls import INLINE_BYTES, Call, CallState, Package
 from clustrix_prefect.dispatch.session import Session
 from clustrix_prefect.dispatch.timers import Timers
@@ -119,9 +120,12 @@ class Dispatcher:
         self._gone: ClusterError | None = None
         self.report: Report | None = None
         self._known = session.open_run(self)
-        self._lane: Lane = (
-            DirectLane(self) if session.scheduler is None else JobLane(self, session.scheduler)
-        )
+        self._lane: Lane
+        if isinstance(cluster, WorkerCluster):
+            self._lane = DirectLane(self, cluster)
+        else:
+            assert session.scheduler is not None
+            self._lane = JobLane(self, session.scheduler)
 
     # --- towards the cluster ---------------------------------------------------------------
 

@@ -11,9 +11,9 @@ from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from prefect.client.schemas.objects import RunInput
+from prefect.client.schemas.objects import RunInput, State
 from prefect.futures import PrefectFuture
-from prefect.states import Cancelled, State
+from prefect.states import Cancelled
 from prefect.tasks import Task
 from prefect.utilities.annotations import opaque, quote
 from prefect.utilities.collections import StopVisiting, visit_collection

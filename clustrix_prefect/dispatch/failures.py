@@ -62,7 +62,9 @@ def job_failure(
     )
 
 
-def _name(status: JobStatus | None, stderr_tail: str) -> tuple[type[InfrastructureError], str, str]:
+def _name(
+    status: JobStatus | None, stderr_tail: str, started: bool
+) -> tuple[type[InfrastructureError], str, str]:
     state = status.state if status else None
     if state is JobState.TIME_LIMIT:
         return (

@@ -10,7 +10,7 @@ import secrets
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,6 @@ from clustrix_prefect.dispatch.calls import Call, CallState
 from clustrix_prefect.dispatch.failures import job_failure
 from clustrix_prefect.engine import CallQueued
 from clustrix_prefect.errors import ClusterError, ConnectionFailed
-from clustrix_prefect.task_resources import Resources
 from clustrix_prefect.schedulers.scheduler import (
     JobSpec,
     JobState,
@@ -27,6 +26,7 @@ from clustrix_prefect.schedulers.scheduler import (
     Scheduler,
     TryLater,
 )
+from clustrix_prefect.task_resources import Resources
 
 if TYPE_CHECKING:
     from clustrix_prefect.dispatch.dispatcher import Dispatcher
@@ -78,7 +78,7 @@ class JobLane:
         self._scheduler = scheduler
         self._gatherings: dict[tuple[str, str], _Gathering] = {}
         self._lock = threading.Lock()
-        self._statuses: dict[str, JobStatus] | None = None
+        self._statuses: Mapping[str, JobStatus] | None = None
         self._statuses_at = 0.0
         self._settling: set[str] = set()
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -246,10 +246,10 @@ class JobLane:
             self._work.put(partial(self._read_statuses, event["stdout"]))
 
     def _read_statuses(self, stdout: str) -> None:
-        self._statuses = self._scheduler.parse_status(stdout)
+        self._statuses = statuses = self._scheduler.parse_status(stdout)
         self._statuses_at = time.monotonic()
         for call in self._dispatcher.unfinished():
-            status = self._statuses.get(call.job_id or "")
+            status = statuses.get(call.job_id or "")
             if status is None:
                 continue
             call.missing_since = None

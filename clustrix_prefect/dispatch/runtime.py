@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Iterable
 from contextvars import Context
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from prefect.blocks.system import Secret
@@ -229,7 +229,8 @@ class FlowRunOnCluster:
 
     def _watch(self) -> None:
         """Report progress, and notice when somebody cancels the flow run."""
-        assert self.flow_run is not None and self.report is not None
+        assert self.flow_run is not None
+        assert self.report is not None
         began = last_report = time.monotonic()
         shown = ""
         while not self._closed.wait(_LOOK_AT_FLOW_RUN_SECONDS):
@@ -258,7 +259,9 @@ def _secret(block_name: str | None) -> bytes:
     if block_name is None:
         return signing.client_secret()
     try:
-        secret = Secret.load(block_name.removeprefix("secret/"), _sync=True).get()
+        name = block_name.removeprefix("secret/")
+        # _sync: without it, a coroutine comes back wherever a loop is running.
+        secret = cast("Secret[str]", Secret.load(name, _sync=True)).get()  # type: ignore[call-arg]
     except ValueError as error:
         raise ConfigurationError(
             f"There is no Secret block {block_name!r} to sign results with.",

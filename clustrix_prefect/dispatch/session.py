@@ -124,8 +124,7 @@ class Session:
             prologue=self.cluster.prologue,
         )
         chosen = answer.get("chosen")
-        version = tuple(chosen["version"][:2]) if chosen else ()
-        if version != _CLIENT_PYTHON:
+        if chosen is None or tuple(chosen["version"][:2]) != _CLIENT_PYTHON:
             found = ", ".join(
                 f"{'.'.join(map(str, python['version']))} ({python['path']})"
                 for python in answer.get("found", ())

@@ -41,7 +41,7 @@ class BlobCache:
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
-        self._kept: collections.OrderedDict[str, bytes] = collections.OrderedDict()
+        self._kept: Any = collections.OrderedDict()  # bytes by name, the oldest first
         self._size = 0
 
     def get(self, sha: str) -> bytes:
@@ -152,8 +152,10 @@ def _unpack_and_call(bundle: bytes, payload: bytes, python: Any) -> Any:
 def _run_coroutine(coroutine: Any) -> Any:
     import asyncio
 
-    if sys.version_info >= (3, 7):
-        return asyncio.run(coroutine)
+    run = getattr(asyncio, "run", None)
+    if run is not None:
+        return run(coroutine)
+    # Python 3.6
     loop = asyncio.new_event_loop()
     try:
         asyncio.set_event_loop(loop)

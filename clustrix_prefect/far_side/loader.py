@@ -27,7 +27,7 @@ class MemoryImporter:
         if name not in self._sources:
             return None
         origin = self._filename(name)
-        return ModuleSpec(name, self, origin=origin, is_package=name == PACKAGE)
+        return ModuleSpec(name, self, origin=origin, is_package=name == PACKAGE)  # type: ignore[arg-type]
 
     def create_module(self, spec: Any) -> None:
         return None  # an ordinary one

@@ -12,7 +12,7 @@ import io
 import pickle
 import types
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from prefect.tasks import Task
 
@@ -118,13 +118,13 @@ def _describe_value(value: Any) -> str:
         return type(value).__qualname__
 
 
-class _OrderedPickler(pickle._Pickler):  # type: ignore[name-defined,misc]
+class _OrderedPickler(pickle._Pickler):
     """Pickles sets in the order of their elements' pickles. For hashing, never for loading."""
 
-    dispatch = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict[type, Any]] = dict(pickle._Pickler.dispatch)
 
     def _save_ordered(self, obj: set[Any] | frozenset[Any]) -> None:
-        self.save(
+        self.save(  # type: ignore[attr-defined]
             (type(obj).__name__, sorted(pickle.dumps(item, protocol=4) for item in obj)),
         )
 

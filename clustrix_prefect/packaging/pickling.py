@@ -79,7 +79,7 @@ def _installed_prefixes() -> tuple[str, ...]:
     return tuple({*installed, *site.getsitepackages(), site.getusersitepackages()})
 
 
-class _CallPickler(CloudPickler):
+class _CallPickler(CloudPickler):  # type: ignore[misc]
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
         if kind is types.FunctionType:

@@ -10,7 +10,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from clustrix_prefect.errors import CallNotPortable, RemoteTaskError, ResultNotPortable, TamperedResult
+from clustrix_prefect.errors import (
+    CallNotPortable,
+    RemoteTaskError,
+    ResultNotPortable,
+    TamperedResult,
+)
 from clustrix_prefect.packaging import signing
 from clustrix_prefect.packaging.identity import sha256
 from clustrix_prefect.packaging.pickling import restore

@@ -81,5 +81,6 @@ def refusal(returncode: int, stderr: str) -> TryLater | SubmissionRefused:
 
 def _plain(stderr: str) -> str:
     """The messages without their prefixes, on one line."""
-    lines = [re.sub(r"^\s*sbatch: (?:error: |fatal: )?", "", line) for line in stderr.splitlines()]
+    prefix = re.compile(r"^\s*(?:sbatch: |error: |fatal: |allocation failure: )+")
+    lines = [prefix.sub("", line) for line in stderr.splitlines()]
     return "; ".join(line.strip().rstrip(".") for line in lines if line.strip())

@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+
 from clustrix_prefect.dispatch import pacing
 from clustrix_prefect.dispatch.pacing import Pacer
 from clustrix_prefect.dispatch.pool import StepPool

@@ -7,6 +7,7 @@ import sys
 import textwrap
 
 import pytest
+
 from clustrix_prefect.packaging.identity import digest
 
 PROGRAM = textwrap.dedent(

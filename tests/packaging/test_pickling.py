@@ -9,10 +9,11 @@ import sys
 import threading
 
 import pytest
-from clustrix_prefect.errors import NotPortable
-from clustrix_prefect.packaging.pickling import dumps, is_user_module, restore
 from prefect import task
 from prefect.context import TagsContext
+
+from clustrix_prefect.errors import NotPortable
+from clustrix_prefect.packaging.pickling import dumps, is_user_module, restore
 
 HERE = sys.version_info[:2]
 

@@ -7,6 +7,7 @@ import stat
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
 from clustrix_prefect.errors import ConfigurationError
 from clustrix_prefect.packaging import signing
 
