@@ -1,0 +1,155 @@
+"""The command line: `clustrix-prefect check` and `clustrix-prefect jobs`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from clustrix_prefect.errors import ClusterError
+
+if TYPE_CHECKING:
+    from clustrix_prefect.inspection import Finding
+    from clustrix_prefect.job_listing import OurJob
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the process's exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+    except ClusterError as error:
+        print(f"clustrix-prefect: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="clustrix-prefect", description="Look at clusters, and at our jobs on them."
+    )
+    parser.add_argument("--version", action="version", version=version("clustrix-prefect"))
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    cluster = argparse.ArgumentParser(add_help=False)
+    cluster.add_argument("block", help="type and name of the cluster's block: slurm-cluster/ndoli")
+    as_json = argparse.ArgumentParser(add_help=False)
+    as_json.add_argument("--json", action="store_true", help="print JSON")
+
+    check = commands.add_parser(
+        "check", parents=[cluster, as_json], help="connect to a cluster and say what is there"
+    )
+    check.set_defaults(run=_check)
+
+    jobs = commands.add_parser("jobs", help="list or cancel our jobs on a cluster")
+    actions = jobs.add_subparsers(required=True, metavar="ACTION")
+    listing = actions.add_parser("list", parents=[cluster, as_json], help="list our jobs")
+    listing.set_defaults(run=_list_jobs)
+    cancel = actions.add_parser("cancel", parents=[cluster], help="cancel our jobs")
+    cancel.add_argument("jobs", nargs="*", metavar="JOB", help="only these; by default all")
+    cancel.add_argument("--yes", action="store_true", help="do not ask")
+    cancel.set_defaults(run=_cancel_jobs)
+    return parser
+
+
+# Prefect takes a second to import: `--help` does without.
+
+
+def _check(options: argparse.Namespace) -> int:
+    from clustrix_prefect.clusters import load_cluster
+    from clustrix_prefect.inspection import inspect_cluster
+
+    cluster = load_cluster(options.block)
+    findings: list[Finding] = []
+    if not options.json:
+        print(f"{options.block}: {cluster.description}\n")
+    for finding in inspect_cluster(cluster):
+        findings.append(finding)
+        if not options.json:
+            _print_finding(finding)
+    problems = sum(not finding.is_ok for finding in findings)
+    if options.json:
+        report = {
+            "cluster": options.block,
+            "description": cluster.description,
+            "ok": problems == 0,
+            "findings": [finding.as_dict() for finding in findings],
+        }
+        print(json.dumps(report, indent=2))
+    else:
+        print(f"\n{problems or 'No'} problem{'' if problems == 1 else 's'}.")
+    return 1 if problems else 0
+
+
+def _print_finding(finding: Finding) -> None:
+    mark = "ok  " if finding.is_ok else "FAIL"
+    indent = " " * 22
+    texts = [text for text in (finding.value, finding.problem, finding.remedy) if text]
+    print(f"{mark}  {finding.name:<14}  {texts[0] if texts else ''}".rstrip(), flush=True)
+    for text in texts[1:]:
+        print(f"{indent}{text}")
+
+
+def _list_jobs(options: argparse.Namespace) -> int:
+    from clustrix_prefect.clusters import load_cluster
+    from clustrix_prefect.job_listing import cluster_jobs
+
+    with cluster_jobs(load_cluster(options.block)) as jobs:
+        found = jobs.find()
+    if options.json:
+        print(json.dumps([job.as_dict() for job in found], indent=2))
+    elif not found:
+        print("No jobs of ours.")
+    else:
+        _print_jobs(found)
+    return 0
+
+
+def _cancel_jobs(options: argparse.Namespace) -> int:
+    from clustrix_prefect.clusters import load_cluster
+    from clustrix_prefect.job_listing import cluster_jobs
+
+    with cluster_jobs(load_cluster(options.block)) as jobs:
+        alive = [job for job in jobs.find() if job.queued or job.running]
+        chosen = [job for job in alive if not options.jobs or job.id in options.jobs]
+        unknown = set(options.jobs) - {job.id for job in chosen}
+        if unknown:
+            names = ", ".join(sorted(unknown))
+            print(f"Not jobs of ours that are queued or running: {names}", file=sys.stderr)
+            return 1
+        if not chosen:
+            print("No jobs of ours are queued or running.")
+            return 0
+        _print_jobs(chosen)
+        if not options.yes and not _confirmed(len(chosen)):
+            print("Nothing was cancelled.")
+            return 1
+        jobs.cancel(chosen)
+        print(f"Cancelled {len(chosen)}.")
+    return 0
+
+
+def _print_jobs(jobs: Sequence[OurJob]) -> None:
+    header = ("JOB", "NAME", "QUEUED", "RUNNING", "ENDED", "RUN", "REASON")
+    rows = [
+        (job.id, job.name, *map(str, (job.queued, job.running, job.ended)), job.run, job.reason)
+        for job in jobs
+    ]
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for row in (header, *rows):
+        cells = (text.ljust(width) for text, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
+
+
+def _confirmed(number: int) -> bool:
+    try:
+        answer = input(f"Cancel {'this job' if number == 1 else f'these {number} jobs'}? [y/N] ")
+    except EOFError:  # nobody is there to answer
+        print()
+        return False
+    return answer.strip().lower() in ("y", "yes")

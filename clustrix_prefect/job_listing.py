@@ -1,0 +1,135 @@
+"""The jobs on a cluster that are ours: those that our run directories there name."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from clustrix_prefect.clusters.cluster import ClusterBlock
+from clustrix_prefect.connections.agent import AgentClient
+from clustrix_prefect.errors import AgentError, ConfigurationError
+from clustrix_prefect.schedulers.scheduler import JobState, Scheduler
+
+# Prints RUN/BATCH/job and the id in that file, for each batch that was submitted.
+_FIND_JOBS = """
+cd "$1" 2> /dev/null || exit 0
+for file in */*/job; do
+  if [ -f "$file" ]; then printf '%s %s\\n' "$file" "$(cat "$file")"; fi
+done
+"""
+
+
+@dataclass
+class OurJob:
+    """A job, array or not, that belongs to a flow run.
+
+    Attributes:
+        id: The scheduler's id.
+        run: The flow run's directory.
+        name: The job's name.
+        elements: How many of its elements are in which state.
+        reason: Why the first of those that wait does so.
+    """
+
+    id: str
+    run: str
+    name: str = ""
+    elements: Counter[JobState] = field(default_factory=Counter)
+    reason: str = ""
+
+    @property
+    def queued(self) -> int:
+        return self.elements[JobState.QUEUED]
+
+    @property
+    def running(self) -> int:
+        return self.elements[JobState.RUNNING]
+
+    @property
+    def ended(self) -> int:
+        return self.elements.total() - self.queued - self.running
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "job": self.id,
+            "name": self.name,
+            "run": self.run,
+            "queued": self.queued,
+            "running": self.running,
+            "ended": self.ended,
+            "reason": self.reason,
+        }
+
+
+class ClusterJobs:
+    """Our jobs on one cluster, over an open connection."""
+
+    def __init__(self, agent: AgentClient, scheduler: Scheduler, runs: str, user_id: int) -> None:
+        self._agent = agent
+        self._scheduler = scheduler
+        self._runs = runs
+        self._user_id = user_id
+
+    def find(self) -> list[OurJob]:
+        """Those of our jobs that the scheduler still knows."""
+        jobs = {job.id: job for job in self._submitted()}
+        statuses = self._scheduler.parse_status(
+            self._run(self._scheduler.status_command(self._user_id))
+        )
+        for element, status in statuses.items():
+            job = jobs.get(self._scheduler.job_of(element))
+            if job is not None:
+                job.name = job.name or status.name
+                job.elements[status.state] += 1
+                if status.state is JobState.QUEUED:
+                    job.reason = job.reason or status.reason
+        return [job for job in jobs.values() if job.elements]
+
+    def cancel(self, jobs: Sequence[OurJob]) -> None:
+        """End these jobs, whatever state they are in."""
+        self._run(self._scheduler.cancel_command([job.id for job in jobs]))
+
+    def _submitted(self) -> Iterator[OurJob]:
+        for line in self._run(["sh", "-c", _FIND_JOBS, "sh", self._runs]).splitlines():
+            file, _, job_id = line.partition(" ")
+            yield OurJob(job_id.strip(), run=file.partition("/")[0])
+
+    def _run(self, argv: Sequence[str]) -> str:
+        done = self._agent.request("command", argv=list(argv))
+        if done["returncode"]:
+            raise AgentError(
+                f"`{argv[0]}` failed on the cluster: {done['stderr'].strip()}",
+                "Try again; `clustrix-prefect check` looks at the cluster.",
+            )
+        return str(done["stdout"])
+
+
+@contextmanager
+def cluster_jobs(cluster: ClusterBlock) -> Iterator[ClusterJobs]:
+    """Connect to a cluster and look after its jobs.
+
+    Raises:
+        ConfigurationError: The cluster has no scheduler.
+        ConnectionFailed: It cannot be reached.
+    """
+    scheduler = cluster.scheduler()
+    if scheduler is None:
+        raise ConfigurationError(
+            f"{cluster.description} has no scheduler, so there are no jobs.",
+            "Its calls end with the flow that started them.",
+        )
+    with closing(cluster.connect()) as connection:
+        agent = AgentClient(
+            connection,
+            python=cluster.python,
+            prologue=cluster.prologue,
+            on_event=lambda event, body: None,
+            on_lost=lambda reason: None,
+        )
+        hello = agent.start()
+        with closing(agent):
+            work_dir = agent.request("configure", work_dir=cluster.remote_work_dir)["work_dir"]
+            yield ClusterJobs(agent, scheduler, f"{work_dir}/runs", hello["uid"])
