@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
@@ -25,8 +26,19 @@ def load_cluster(name: str) -> ClusterBlock:
         name: The block's type and name: "slurm-cluster/ndoli".
 
     Raises:
-        ConfigurationError: There is no such block; the message lists those that there are.
+        ConfigurationError: There is no such block; the message lists those that there are. Or
+            the Prefect API cannot be asked.
     """
+    try:
+        return _load(name)
+    except httpx.HTTPError as error:
+        raise ConfigurationError(
+            f"The Prefect API at {PREFECT_API_URL.value()} cannot be asked for {name!r}: {error}.",
+            "Start the server, or correct PREFECT_API_URL (`prefect config view` shows it).",
+        ) from error
+
+
+def _load(name: str) -> ClusterBlock:
     slug, _, document = name.partition("/")
     kind = _KINDS.get(slug)
     if kind is None or not document:

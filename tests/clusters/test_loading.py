@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from clustrix_prefect import (
     LocalCluster,
@@ -69,4 +70,12 @@ def test_an_unknown_name_is_answered_with_those_that_exist(
 
 def test_where_none_is_saved_it_says_how_to(prefect_server: PrefectServer) -> None:
     with pytest.raises(ConfigurationError, match="No cluster block is saved yet"):
+        load_cluster("slurm-cluster/ndoli")
+
+
+def test_where_the_api_cannot_be_reached_it_says_so() -> None:
+    with (
+        temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}),
+        pytest.raises(ConfigurationError, match="http://127.0.0.1:1/api cannot be asked"),
+    ):
         load_cluster("slurm-cluster/ndoli")
