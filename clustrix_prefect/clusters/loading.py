@@ -7,6 +7,7 @@ from typing import cast
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.settings import PREFECT_API_URL
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.clusters.local import LocalCluster

@@ -76,6 +76,6 @@ def test_where_none_is_saved_it_says_how_to(prefect_server: PrefectServer) -> No
 def test_where_the_api_cannot_be_reached_it_says_so() -> None:
     with (
         temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}),
-        pytest.raises(ConfigurationError, match="http://127.0.0.1:1/api cannot be asked"),
+        pytest.raises(ConfigurationError, match="cannot be asked"),
     ):
         load_cluster("slurm-cluster/ndoli")
