@@ -65,7 +65,7 @@ def authenticate(
         return "no authentication"
     except paramiko.BadAuthenticationType as error:
         accepted: list[str] = error.allowed_types
-    except paramiko.SSHException as error:
+    except (paramiko.SSHException, EOFError, OSError) as error:
         raise AuthenticationFailed(
             f"{where} ended the login of {user}: {error}.", "Ask its administrators why."
         ) from error
