@@ -16,10 +16,7 @@ from clustrix_prefect.errors import (
     WorkerFailed,
     WorkerNotStarted,
 )
-from clustrix_prefect.schedulers.scheduler import JobState, JobStatus
-
-# What a job script prints when the worker in it cannot be started.
-WORKER_NOT_STARTED = "clustrix-prefect: the worker could not be started"
+from clustrix_prefect.schedulers.scheduler import WORKER_NOT_STARTED, JobState, JobStatus
 
 # How kernels and SLURM's daemons word it when they end a job for its memory; with some set-ups
 # (jobacct_gather's OverMemoryKill) the state says only that the job failed.

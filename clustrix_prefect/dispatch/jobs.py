@@ -24,6 +24,7 @@ from clustrix_prefect.schedulers.scheduler import (
     JobState,
     JobStatus,
     Scheduler,
+    SubmissionUnclear,
     TryLater,
 )
 from clustrix_prefect.task_resources import Resources
@@ -214,7 +215,11 @@ class JobLane:
             attachment=_attached(calls),
             timeout=300,
         )
-        job = scheduler.parse_submit(answer["returncode"], answer["stdout"], answer["stderr"])
+        try:
+            job = scheduler.parse_submit(answer["returncode"], answer["stdout"], answer["stderr"])
+        except SubmissionUnclear:
+            self._cancel_named(spec.name)
+            raise
         session.send("submitted", run=run, batch=batch, job=job)
         for index, call in enumerate(calls):
             call.job = job
@@ -230,6 +235,19 @@ class JobLane:
             job,
         )
         self._poll()
+
+    def _cancel_named(self, name: str) -> None:
+        """A submission without an answer may have made a job: its calls are to be sent again."""
+        command = self._scheduler.status_command(self._session.user_id)
+        listed = self._session.request("command", argv=command)
+        found = [
+            job_id
+            for job_id, status in self._scheduler.parse_status(listed["stdout"]).items()
+            if status.name == name and not status.state.is_final
+        ]
+        if found:
+            jobs = sorted({self._scheduler.job_of(job_id) for job_id in found})
+            self._session.request("command", argv=self._scheduler.cancel_command(jobs))
 
     def _poll(self) -> None:
         self._session.send(
