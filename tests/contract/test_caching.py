@@ -12,13 +12,11 @@ from uuid import uuid4
 
 import pytest
 from prefect import flow, task
-from prefect.cache_policies import INPUTS, NO_CACHE, TASK_SOURCE, CachePolicy
-from prefect.client.schemas.objects import State
+from prefect.cache_policies import INPUTS, NO_CACHE, TASK_SOURCE
 from prefect.context import TaskRunContext
 from prefect.filesystems import LocalFileSystem
 from prefect.futures import PrefectFuture
 from prefect.results import ResultRecord
-from prefect.serializers import JSONSerializer, PickleSerializer
 from prefect.task_runners import TaskRunner
 from prefect.tasks import Task
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 from uuid import uuid4
 
@@ -32,7 +33,7 @@ def one_at_a_time() -> Iterator[str]:
 
 def overlaps(spans: list[tuple[float, float]]) -> bool:
     ordered = sorted(spans)
-    return any(start < end for (_, end), (start, _) in zip(ordered, ordered[1:], strict=False))
+    return any(start < end for (_, end), (start, _) in pairwise(ordered))
 
 
 def test_a_tags_limit_holds(runner: TaskRunner[Any], one_at_a_time: str) -> None:

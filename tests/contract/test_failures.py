@@ -92,7 +92,7 @@ def failures_of(runner: TaskRunner[Any], *tasks: Any) -> list[tuple[BaseExceptio
     def failing() -> list[tuple[BaseException, State[Any]]]:
         found = []
         for future in [each.submit() for each in tasks]:
-            with pytest.raises(Exception) as caught:  # noqa: PT011
+            with pytest.raises(Exception) as caught:
                 future.result()
             assert future.result(raise_on_failure=False) is caught.value
             found.append((caught.value, future.state))

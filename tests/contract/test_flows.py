@@ -69,9 +69,9 @@ class Model:
     def halve(x: int) -> float:
         return x / 2
 
-    @classmethod
     @task
-    def name(cls, x: int) -> str:
+    @classmethod
+    def label(cls, x: int) -> str:
         return f"{cls.__name__} {x}"
 
 
@@ -186,10 +186,15 @@ def test_methods_as_tasks(runner: TaskRunner[Any]) -> None:
     @flow(task_runner=runner)
     def modelling() -> list[Any]:
         model = Model(3)
-        futures = [model.scale.submit(2), Model.halve.submit(3), *model.scale.map([4, 5])]
+        futures = [
+            model.scale.submit(2),
+            *model.scale.map([4, 5]),
+            Model.halve.submit(3),
+            Model.label.submit(6),
+        ]
         return [future.result() for future in futures]
 
-    assert modelling() == [6, 1.5, 12, 15]
+    assert modelling() == [6, 12, 15, 1.5, "Model 6"]
 
 
 def test_a_task_calls_another(runner: TaskRunner[Any]) -> None:
@@ -222,9 +227,7 @@ def test_with_options_of_a_flow(runner: TaskRunner[Any]) -> None:
 
 
 @pytest.mark.cluster_only("Prefect's threads drop what has not begun")
-def test_calls_that_nobody_waited_for_are_awaited(
-    runner: TaskRunner[Any], far_dir: str
-) -> None:
+def test_calls_that_nobody_waited_for_are_awaited(runner: TaskRunner[Any], far_dir: str) -> None:
     @flow(task_runner=runner)
     def careless() -> list[UUID]:
         futures = mark.map([far_dir] * 3)
@@ -247,8 +250,8 @@ def test_a_flow_that_raises_cancels_its_calls(runner: TaskRunner[Any], far_dir: 
     @flow(task_runner=runner)
     def unlucky() -> None:
         running = tick.submit(str(ticks))
-        waiting = mark.submit(far_dir, wait_for=[running])
-        ids.extend([running.task_run_id, waiting.task_run_id])
+        waiting = [mark.submit(far_dir, wait_for=[running]) for _ in range(8)]
+        ids.extend(future.task_run_id for future in (running, *waiting))
         deadline = time.monotonic() + 20
         while not ticks.exists():
             assert time.monotonic() < deadline, "the call never started"

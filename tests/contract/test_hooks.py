@@ -12,7 +12,6 @@ from uuid import uuid4
 
 import pytest
 from prefect import flow, task
-from prefect.cache_policies import INPUTS
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.serializers import PickleSerializer
 from prefect.task_runners import TaskRunner
@@ -102,9 +101,13 @@ def test_a_broken_hook_breaks_nothing(runner: TaskRunner[Any]) -> None:
 
     @flow(task_runner=runner)
     def hooked() -> int:
-        return double.with_options(
-            on_running=[broken], on_completion=[broken, calls.hook("completed")]
-        ).submit(4).result()
+        return (
+            double.with_options(
+                on_running=[broken], on_completion=[broken, calls.hook("completed")]
+            )
+            .submit(4)
+            .result()
+        )
 
     assert hooked() == 8
     assert calls.of("double") == [("completed", "Completed")]

@@ -61,8 +61,6 @@ def say_and_wait(gate: str) -> bool:
 
 @task(task_run_name="known-{x}", tags=["static"])
 def ask_runtime(x: int) -> dict[str, Any]:
-    import prefect.runtime.task_run
-
     return {
         "task run": (
             str(runtime.task_run.id),
@@ -148,7 +146,9 @@ def test_lines_arrive_while_the_call_runs(runner: TaskRunner[Any], far_dir: str)
     @flow(task_runner=runner)
     def listening() -> bool:
         future = say_and_wait.submit(gate)
-        logs(future.task_run_id, until="I am running")
+        lines = logs(future.task_run_id, until="I am running")
+        [heard] = [line for line in lines if line.message == "I am running"]
+        assert time.time() - heard.timestamp.timestamp() < 6
         assert not future.state.is_final()
         with open(gate, "w"):
             pass

@@ -97,7 +97,9 @@ def test_retry_delays(runner: TaskRunner[Any], far_dir: str) -> None:
         return future.task_run_id
 
     task_run_id = patient()
-    shown = [state.name for state in history(task_run_id) if state.name not in ("Pending", "Queued")]
+    shown = [
+        state.name for state in history(task_run_id) if state.name not in ("Pending", "Queued")
+    ]
     assert shown == [
         "Running",
         "AwaitingRetry",

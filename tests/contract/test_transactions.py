@@ -14,7 +14,7 @@ from prefect.transactions import Transaction, transaction
 
 from .api import task_run
 
-EVENTS: list[tuple[str, int]] = []
+events: list[tuple[str, int]] = []
 
 
 @task
@@ -27,12 +27,12 @@ def write(path: str) -> str:
 def remove(txn: Transaction) -> None:
     assert txn.get("path")
     os.unlink(txn.get("path"))
-    EVENTS.append(("rolled back", os.getpid()))
+    events.append(("rolled back", os.getpid()))
 
 
 @write.on_commit
 def keep(txn: Transaction) -> None:
-    EVENTS.append(("committed", os.getpid()))
+    events.append(("committed", os.getpid()))
 
 
 @task
@@ -42,7 +42,7 @@ def fail() -> None:
 
 @pytest.fixture(autouse=True)
 def no_events() -> None:
-    EVENTS.clear()
+    events.clear()
 
 
 def test_rollback(runner: TaskRunner[Any], tmp_path: Path, far_dir: str) -> None:
@@ -56,13 +56,13 @@ def test_rollback(runner: TaskRunner[Any], tmp_path: Path, far_dir: str) -> None
             future = write.submit(path)
             assert future.result() == path
             assert os.path.exists(path)
-            assert EVENTS == []
+            assert events == []
             ids.append(future.task_run_id)
             fail.submit().result()
 
     with pytest.raises(ValueError, match="after the write"):
         all_or_nothing()
-    assert EVENTS == [("rolled back", os.getpid())]
+    assert events == [("rolled back", os.getpid())]
     assert not os.path.exists(path)
     task_run(ids[0], "RolledBack")
 
@@ -74,8 +74,8 @@ def test_commit(runner: TaskRunner[Any], far_dir: str) -> None:
     def all_or_nothing() -> None:
         with transaction():
             write.submit(path).result()
-            assert EVENTS == []
-        assert EVENTS == [("committed", os.getpid())]
+            assert events == []
+        assert events == [("committed", os.getpid())]
 
     all_or_nothing()
     assert os.path.exists(path)
@@ -87,4 +87,4 @@ def test_outside_a_transaction_each_call_commits(runner: TaskRunner[Any], far_di
         write.submit(f"{far_dir}/file").result()
 
     single()
-    assert EVENTS == [("committed", os.getpid())]
+    assert events == [("committed", os.getpid())]
