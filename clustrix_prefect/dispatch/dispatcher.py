@@ -30,12 +30,8 @@ from clustrix_prefect.errors import (
     QueueTimeout,
 )
 from clustrix_prefect.packaging import pickling, signing
-from clustrix_prefect.packaging.identity import (
-    arguments_identity,
-    digest,
-    function_identity,
-    sha256,
-)
+from clustrix_prefect.packaging.arguments import pack_arguments
+from clustrix_prefect.packaging.identity import digest, function_identity, sha256
 from clustrix_prefect.packaging.results import open_result
 from clustrix_prefect.packaging.shown import shown_parameters
 
@@ -204,15 +200,14 @@ class Dispatcher:
             with self._lock:
                 self._bundles[id(task.fn)] = known
         _, bundle, bundle_sha256, identity = known
-        arguments = (request.args, request.kwargs)
-        payload = pickling.dumps(arguments, python, f"an argument of {task.name!r}")
+        arguments = pack_arguments(request.args, request.kwargs, python, task.name)
         return Package(
             bundle=bundle,
             bundle_sha256=bundle_sha256,
             function_identity=identity,
-            payload=payload,
-            payload_sha256=sha256(payload),
-            arguments_identity=arguments_identity(payload, arguments),
+            payload=arguments.payload,
+            payload_sha256=arguments.payload_sha256,
+            arguments_identity=arguments.identity,
         )
 
     def _call_context(self, driver: TaskRunDriver, request: CallRequest) -> dict[str, Any]:
