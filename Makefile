@@ -1,6 +1,7 @@
 # make demo    a real flow on this machine, with nothing configured
 # make test    lint, and every test on real services
-# make bench   what the runner costs, measured against floors and other tools
+# make bench   what the runner costs, measured against floors and other tools;
+#              PARTS="rates" for a part of it
 # make lint    ruff, mypy, and the far side against Python 3.6
 # make clean   everything that these made
 
@@ -28,7 +29,7 @@ test: lint packages
 	@$(BIN)/python -m pytest $(TESTS)
 
 bench: $(VENV)/.bench packages
-	@$(BIN)/python -m bench
+	@$(BIN)/python -m tests.bench $(PARTS)
 
 lint: $(VENV)/.test
 	@$(BIN)/ruff check --quiet .

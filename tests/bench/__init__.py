@@ -1,0 +1,1 @@
+"""What the runner costs, beside floors and other tools: `make bench`."""
