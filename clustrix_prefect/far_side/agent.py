@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Any, Callable, Dict, Optional
 
-from . import commands, pythons
+from . import activation, commands, environments, probe, pythons
 from .failures import Failure, describe
 from .files import write_all
 from .frames import Message
@@ -22,7 +22,7 @@ from .outcome import HOST
 from .pool import Pool
 from .store import Incoming
 from .watch import Watcher
-from .workdir import WorkDir
+from .workdir import WorkDir, plain_name
 
 PROTOCOL = 1
 
@@ -79,13 +79,19 @@ class Agent:
         }
         # These take their time, each on a thread of its own.
         self._aside: Dict[str, Callable[[Message, Any], Any]] = {
+            "abandon_build": self._abandon_build,
+            "build_environment": self._build_environment,
             "close_run": self._close_run,
             "command": self._command,
             "configure": self._configure,
             "diagnose": self._diagnose,
+            "environment": self._environment,
+            "find_conda": self._find_conda,
             "find_python": self._find_python,
+            "find_pythons": self._find_pythons,
             "look": self._look,
             "open_run": self._open_run,
+            "probe": self._probe,
             "submit": self._submit,
         }
 
@@ -184,12 +190,41 @@ class Agent:
         prologue = "\n".join(message.get("prologue") or ())
         return pythons.find(message.get("python"), message["prefer"], prologue)
 
+    def _find_pythons(self, message: Message, body: Any) -> Message:
+        return {"found": pythons.find_all("\n".join(message.get("prologue") or ()))}
+
+    def _find_conda(self, message: Message, body: Any) -> Message:
+        return activation.find_conda(message["name"], "\n".join(message.get("prologue") or ()))
+
+    def _probe(self, message: Message, body: Any) -> Message:
+        return probe.ask(self._pool.program, message)
+
     def _command(self, message: Message, body: Any) -> Message:
         return commands.run(message["argv"], message.get("timeout"), prologue=self._prologue)
 
     def _poll_status(self, message: Message, body: Any) -> None:
         wanted = message.get("command")
         self._status.configure(dict(message, prologue=self._prologue) if wanted else None)
+
+    # --- environments ---------------------------------------------------------------------
+
+    def _environment(self, message: Message, body: Any) -> Message:
+        place = self._dir.environment(message["name"])
+        return place.watch(message.get("token"), message["offset"], message["wait"])
+
+    def _build_environment(self, message: Message, body: Any) -> Message:
+        place, recipe = self._dir.environment(message["name"]), message["recipe"]
+        store = self._dir.store.path
+        for name, blob in recipe["wheels"].items():
+            recipe["wheels"][name] = os.path.join(store, plain_name(blob))
+        if recipe["uv"]:
+            recipe["uv"] = os.path.join(store, plain_name(recipe["uv"]))
+        return environments.begin(place, self._pool.program, message)
+
+    def _abandon_build(self, message: Message, body: Any) -> None:
+        place, token = self._dir.environment(message["name"]), message["token"]
+        if place.outcome(token) is None:
+            place.end(token, environments.ended_early(place, token, None))
 
     # --- blobs ----------------------------------------------------------------------------
 

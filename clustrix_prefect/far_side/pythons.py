@@ -13,6 +13,7 @@ from .login import login_environment
 _PROBE = "import json, sys; print(json.dumps([sys.executable, list(sys.version_info[:3])]))"
 _PROBE_TIMEOUT = 20.0
 OLDEST = [3, 6]
+NEWEST = [3, 14]
 
 
 def find(python: Optional[str], prefer: List[int], prologue: str) -> Dict[str, Any]:
@@ -38,6 +39,22 @@ def find(python: Optional[str], prefer: List[int], prologue: str) -> Dict[str, A
         if interpreter["version"][:2] == prefer[:2]:
             return {"found": found, "chosen": interpreter}
     return {"found": found, "chosen": found[0] if found else None}
+
+
+def find_all(prologue: str) -> List[Dict[str, Any]]:
+    """Every interpreter that there seems to be, the newest first."""
+    environment = login_environment(prologue) if prologue else dict(os.environ)
+    paths = environment.get("PATH")
+    # By the file that they lead to: python3 is often a link to python3.11.
+    found: Dict[str, Dict[str, Any]] = {}
+    for minor in range(NEWEST[1], OLDEST[1] - 1, -1):
+        for candidate in _candidates([3, minor]):
+            path = shutil.which(os.path.expanduser(candidate), path=paths)
+            real = os.path.realpath(path) if path else ""
+            interpreter = path and real not in found and _probe(path, environment)
+            if interpreter and interpreter["version"] >= OLDEST:
+                found[real] = interpreter
+    return sorted(found.values(), key=lambda one: one["version"], reverse=True)
 
 
 def _candidates(version: List[int]) -> Iterator[str]:

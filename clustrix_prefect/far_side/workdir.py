@@ -3,6 +3,7 @@
 far_side/HASH   the far side's own program, for the workers
 store/SHA       blobs, named by their digest
 runs/RUN/BATCH  the calls of a flow run
+environments/   virtual environments that were built for calls
 """
 
 import hashlib
@@ -14,6 +15,7 @@ import shutil
 from typing import Any, Dict, List, Optional
 
 from .batch import BatchDirectory
+from .environments import Environment
 from .failures import Failure, describe
 from .files import make_dir, remove, write_private
 from .loader import PACKAGE
@@ -87,6 +89,10 @@ class WorkDir:
     def batch(self, run: Any, batch: Any) -> BatchDirectory:
         """The directory of one batch of a flow run."""
         return BatchDirectory(os.path.join(self.run(run), plain_name(batch)))
+
+    def environment(self, name: Any) -> Environment:
+        """The place of a virtual environment."""
+        return Environment(os.path.join(self.path, "environments", plain_name(name)))
 
     def batches(self, run: Any) -> List[BatchDirectory]:
         """Every batch of a flow run that there still is."""

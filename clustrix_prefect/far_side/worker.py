@@ -6,19 +6,23 @@ import sys
 import threading
 from typing import Any, Dict, List, Optional
 
+from . import activation, standin
 from . import call as calls
-from . import standin
 from .batch import BatchDirectory, Process, output_sizes, started_event
 from .capture import LogLine, Surroundings, flush_output, open_output
 from .files import write_all
 from .frames import INLINE_LIMIT, Inbox, Message, encode
 
-_USAGE = "usage: worker.py --batch DIR [--index-variable NAME] [--calls-per-job N] | --serve R W"
+_USAGE = (
+    "usage: worker.py --batch DIR [--index-variable NAME] [--calls-per-job N] | --serve R W"
+    " | --build DIR TOKEN"
+)
 
 
 def main(arguments: List[str]) -> None:
     """Run as the arguments say."""
     open_output()
+    activation.enter()
     if arguments[:1] == ["--batch"]:
         options = dict(zip(arguments[::2], arguments[1::2]))  # noqa: B905 (3.10)
         run_batch(
@@ -28,6 +32,10 @@ def main(arguments: List[str]) -> None:
         )
     elif arguments[:1] == ["--serve"]:
         serve(int(arguments[1]), int(arguments[2]))
+    elif arguments[:1] == ["--build"]:
+        from . import build
+
+        build.main(arguments[1:])
     else:
         sys.exit(_USAGE)
 
