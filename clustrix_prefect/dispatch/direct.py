@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from clustrix_prefect.dispatch.calls import Call, CallState
 from clustrix_prefect.dispatch.failures import worker_failure
-from clustrix_prefect.errors import JobLost, TimeLimitExceeded
+from clustrix_prefect.errors import TimeLimitExceeded
 
 if TYPE_CHECKING:
     from clustrix_prefect.clusters.workers import WorkerCluster
@@ -69,6 +70,7 @@ class DirectLane:
             error = worker_failure(
                 event["returncode"],
                 event.get("stderr_tail", ""),
+                started=event["started"],
                 node=call.node or self._session.host,
             )
             call.exit_code = event["returncode"]
@@ -99,8 +101,6 @@ class DirectLane:
 
     def _limit(self, call: Call, call_id: str) -> None:
         """Where no scheduler does, hold a call to its `time`, from its start."""
-        import time
-
         limit = call.resources.time
         if call.id != call_id or call.state.is_final or limit is None:
             return
@@ -119,11 +119,5 @@ class DirectLane:
         )
 
     def _fail_lost(self, call: Call) -> None:
-        self._dispatcher.fail(
-            call,
-            JobLost(
-                "The worker that ran the call is gone, and there is no result.",
-                "Look whether the host was restarted.",
-                node=call.node or self._session.host,
-            ),
-        )
+        node = call.node or self._session.host
+        self._dispatcher.fail(call, worker_failure(None, "", started=True, node=node))

@@ -28,6 +28,7 @@ from clustrix_prefect.errors import (
     ClusterError,
     InfrastructureError,
     QueueTimeout,
+    TamperedResult,
 )
 from clustrix_prefect.packaging import pickling, signing
 from clustrix_prefect.packaging.arguments import pack_arguments
@@ -279,7 +280,7 @@ class Dispatcher:
             self.timers.after(limit, partial(self._timed_out, call, limit))
 
     def _result(self, call: Call, header: dict[str, Any], body: bytes) -> None:
-        if call.state is CallState.QUEUED:
+        if call.state is CallState.QUEUED and "started" in header:
             # The start was not seen: the call was shorter than a look at its files.
             self._started(
                 call,
@@ -310,11 +311,22 @@ class Dispatcher:
         try:
             return open_result(call.key, call.id, attempt, header, body)
         except BaseException as error:
-            call.failure = error
-            self._report_failure(call)
+            if isinstance(error, InfrastructureError):
+                error.job_id, error.node = call.job_id, call.node
+            if isinstance(error, TamperedResult):
+                self._lane.cancel([call])  # the one who should have written it may still run
+            self._note_failure(call, error)
             raise
         finally:
             self._acknowledge([call])
+
+    def _note_failure(self, call: Call, error: BaseException) -> None:
+        call.failure = error
+        with self._lock:
+            self.counts[call.state] -= 1
+            call.state = CallState.FAILED
+            self.counts[call.state] += 1
+        self._report_failure(call)
 
     def _report_failure(self, call: Call) -> None:
         """Tell what is to be seen of a failed call, before its files go."""
@@ -342,8 +354,7 @@ class Dispatcher:
         """The call will not be submitted again."""
 
         def open_failure() -> Any:
-            call.failure = error
-            self._report_failure(call)
+            self._note_failure(call, error)
             self._acknowledge([call])
             raise error
 

@@ -110,14 +110,24 @@ def _name(
     )
 
 
-def worker_failure(returncode: int, stderr_tail: str, *, node: str | None) -> InfrastructureError:
+def worker_failure(
+    returncode: int | None, stderr_tail: str, *, started: bool, node: str | None
+) -> InfrastructureError:
     """What became of a warm worker that ended under a call.
 
     Args:
-        returncode: Its exit status, or minus the signal that ended it.
+        returncode: Its exit status, or minus the signal that ended it; None if nobody saw it,
+            because it was the worker of an earlier agent.
         stderr_tail: The last that it wrote to its standard error.
+        started: Whether it said that it began the call.
         node: Its host.
     """
+    if returncode is None:
+        return JobLost(
+            "The worker that ran the call is gone, and there is no result.",
+            "Look whether the host was restarted.",
+            node=node,
+        )
     if returncode == -signal.SIGKILL:
         return OutOfMemory(
             "The worker was killed (SIGKILL), which is what the kernel does to the process that"
@@ -127,7 +137,7 @@ def worker_failure(returncode: int, stderr_tail: str, *, node: str | None) -> In
             exit_code=returncode,
             stderr_tail=stderr_tail,
         )
-    if _START_FAILED.search(stderr_tail):
+    if not started:
         kind: type[InfrastructureError] = WorkerNotStarted
         what = "The worker could not be started."
         remedy = "Look at the end of its standard error; check the block's `python` and `setup`."

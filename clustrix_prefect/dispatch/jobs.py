@@ -46,13 +46,6 @@ _PATIENCE_EXPLAINED = 2.0
 _PATIENCE_UNEXPLAINED = 10.0
 _HOLD_FIRST = 2.0
 _HOLD_LONGEST = 60.0
-_EXPLAINED = {
-    JobState.TIME_LIMIT,
-    JobState.OUT_OF_MEMORY,
-    JobState.CANCELLED,
-    JobState.NODE_FAILURE,
-    JobState.PREEMPTED,
-}
 
 
 @dataclass
@@ -300,11 +293,9 @@ class JobLane:
         if call.id in self._settling:
             return
         self._settling.add(call.id)
-        patience = (
-            _PATIENCE_EXPLAINED
-            if status is None or status.state in _EXPLAINED
-            else _PATIENCE_UNEXPLAINED
-        )
+        # Only a job that ended well should have left a result.
+        completed = status is not None and status.state is JobState.COMPLETED
+        patience = _PATIENCE_UNEXPLAINED if completed else _PATIENCE_EXPLAINED
         self._dispatcher.timers.after(
             patience, partial(self._work.put, partial(self._settle, call, call.id, status))
         )
@@ -318,10 +309,11 @@ class JobLane:
         present = self._session.request("look", run=run, calls=[call_id])["present"]
         if present.get(call_id) == "finished":
             return  # its event is on the way
-        if status is None or status.state not in _EXPLAINED:
-            status = self._details(call) or status
-            if status is not None and not status.state.is_final:
-                return
+        status = self._details(call) or status
+        if status is None and self._was_taken_out(call):
+            status = JobStatus(JobState.CANCELLED)
+        if status is not None and not status.state.is_final:
+            return
         found = self._session.request("diagnose", run=run, call=call_id)
         if status is not None:
             call.exit_code = status.exit_code
@@ -334,6 +326,16 @@ class JobLane:
             node=call.node,
         )
         self._dispatcher.fail(call, error)
+
+    def _was_taken_out(self, call: Call) -> bool:
+        """Whether an element that waited is gone while the rest of its array is still listed.
+
+        SLURM forgets at once the elements that somebody cancels while they wait.
+        """
+        job_of = self._scheduler.job_of
+        return call.state is CallState.QUEUED and any(
+            job_of(listed) == call.job for listed in self._statuses or ()
+        )
 
     def _details(self, call: Call) -> JobStatus | None:
         command = self._scheduler.details_command(call.job_id or "")

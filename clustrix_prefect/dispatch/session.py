@@ -242,10 +242,15 @@ class Session:
     def _on_event(self, event: dict[str, Any], body: bytes) -> None:
         call = event.get("call")
         if call is None:
-            for listener in tuple(self._listeners.values()):
+            listeners = tuple(self._listeners.values())
+        else:
+            listener_of_call = self._calls.get(call)
+            listeners = (listener_of_call,) if listener_of_call is not None else ()
+        for listener in listeners:
+            try:
                 listener.on_event(event, body)
-        elif (listener_of_call := self._calls.get(call)) is not None:
-            listener_of_call.on_event(event, body)
+            except Exception:  # whatever the far side wrote, the next event must be read
+                logger.exception("An event of %s could not be taken in", self.host)
 
     def _on_lost(self, error: BaseException) -> None:
         if self._closed:

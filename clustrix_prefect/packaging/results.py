@@ -48,26 +48,22 @@ def open_result(key: bytes, call_id: str, attempt: int, header: dict[str, Any], 
         str(header.get("status")),
         sha256(body),
     )
-    where: dict[str, Any] = {"job_id": header.get("job"), "node": header.get("host")}
     if not signing.verify(key, str(header.get("mac", "")), *signed):
         raise TamperedResult(
             "The signature of a result does not fit, so it was not opened.",
             "Find out who else can write to the cluster's work directory, then run again.",
-            **where,
         )
     if header["status"] == "not_portable":
         fault = json.loads(body)
         raise ResultNotPortable(
             f"The task ran, but its {fault['type_name']} cannot be sent back: {fault['text']}.",
             "Return plain data, or write the rest to a file.",
-            **where,
         )
     if header["status"] == "refused":
         fault = json.loads(body)
         raise CallNotPortable(
             f"The far side would not run the call: {fault['type_name']}: {fault['text']}.",
             "Install there what is missing, or do without it.",
-            **where,
         )
     if header["status"] == "raised":
         raise _rebuild_exception(restore(body))
@@ -77,7 +73,6 @@ def open_result(key: bytes, call_id: str, attempt: int, header: dict[str, Any], 
         raise ResultNotPortable(
             f"The task ran, but what it returned cannot be opened here: {error}.",
             "Install the packages that it needs here too, or return plain data.",
-            **where,
         ) from error
 
 

@@ -139,6 +139,14 @@ class Slurm:
             self.command("scontrol", "update", f"nodename={self.node}", "state=resume")
             self._wait_for_node()
 
+    def forget_everything(self) -> None:
+        """Let the controller lose its state, and with it every job."""
+        self.controller.stop()
+        shutil.rmtree(self._directory / "state")
+        (self._directory / "state").mkdir()
+        self.controller.start()
+        self._wait_for_node()
+
     @contextlib.contextmanager
     def configured(self, **settings: str) -> Iterator[None]:
         """Change lines of slurm.conf for a while, for instance `MinJobAge="2"`."""

@@ -1,0 +1,1 @@
+"""What the dispatcher makes of trouble: on real clusters, with a real Prefect server."""

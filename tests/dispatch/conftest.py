@@ -1,0 +1,70 @@
+"""Clusters in trouble, and what is to be seen of it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prefect.settings import (
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_LOGGING_TO_API_BATCH_INTERVAL,
+    PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW,
+    temporary_settings,
+)
+
+from clustrix_prefect import LocalCluster, SlurmCluster, SSHCluster
+from tests.live import clusters
+from tests.live.prefect_server import PrefectServer
+from tests.live.pythons import FarPythons
+from tests.live.rundir import RunDirectory
+from tests.live.slurm import Slurm
+from tests.live.ssh_host import SSHHost
+
+
+@pytest.fixture(scope="session")
+def quick_prefect(prefect_server: PrefectServer) -> Iterator[None]:
+    """Prefect without its waits: each flow run otherwise ends with a second's pause."""
+    with temporary_settings(
+        {
+            PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+            PREFECT_LOGGING_TO_API_BATCH_INTERVAL: 0.1,
+            PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore",
+        }
+    ):
+        yield
+
+
+@pytest.fixture
+def local(quick_prefect: None, tmp_path: Path) -> LocalCluster:
+    """This machine."""
+    return clusters.local_cluster(tmp_path / "work")
+
+
+@pytest.fixture
+def over_ssh(
+    quick_prefect: None, ssh_host: SSHHost, far_pythons: FarPythons, remote_work_dir: Path
+) -> SSHCluster:
+    """A host without a scheduler."""
+    return clusters.ssh_cluster(ssh_host, far_pythons, remote_work_dir)
+
+
+@pytest.fixture
+def on_slurm(
+    quick_prefect: None,
+    slurm: Slurm,
+    ssh_host: SSHHost,
+    far_pythons: FarPythons,
+    remote_work_dir: Path,
+) -> SlurmCluster:
+    """A SLURM cluster behind a login node."""
+    return clusters.slurm_cluster(ssh_host, far_pythons, remote_work_dir)
+
+
+@pytest.fixture
+def far_dir(run_directory: RunDirectory) -> Path:
+    """A directory in which the test and its far calls, of whatever account, can write."""
+    path = Path(tempfile.mkdtemp(dir=run_directory.child("dispatch")))
+    path.chmod(0o777)
+    return path

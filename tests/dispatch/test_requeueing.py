@@ -1,0 +1,154 @@
+"""What the cluster took away is submitted again; the task's own retries are not asked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import flow, task
+from prefect.futures import PrefectFuture
+
+from clustrix_prefect import ClusterTaskRunner, SlurmCluster, resources
+from clustrix_prefect.errors import JobCancelled, NodeFailure
+from tests.contract.api import history, logs, task_run
+from tests.dispatch.marks import left_by, mark, marks, wait_for_marks
+from tests.live.slurm import URGENT_PARTITION, Slurm
+
+pytestmark = pytest.mark.usefixtures("quick_prefect")
+
+
+@task
+def survive(directory: str, name: str) -> int:
+    """Hangs the first time; then returns how often it began."""
+    began = mark(directory, name)
+    time.sleep(120 if began == 1 else 0.5)
+    return began
+
+
+@task
+def hang(directory: str, name: str) -> None:
+    mark(directory, name)
+    time.sleep(120)
+
+
+def lose_and_regain(
+    cluster: SlurmCluster, directory: Path, lose: Callable[[], None]
+) -> PrefectFuture[Any]:
+    """Run a call, lose it once when it runs, and see that it came back the second time."""
+    kept = []
+
+    @flow(task_runner=ClusterTaskRunner(cluster))
+    def unlucky() -> int:
+        future = survive.submit(str(directory), "body")
+        kept.append(future)
+        wait_for_marks(directory, 1)
+        lose()
+        return future.result()
+
+    assert unlucky() == 2
+    return kept[0]
+
+
+def assert_requeued_unseen(future: PrefectFuture[Any], why: str) -> None:
+    """The API shows one run that was queued twice."""
+    found = task_run(future.task_run_id)
+    assert found.run_count == 1, "the second submission was counted as a run"
+    names = [state.name for state in history(future.task_run_id)]
+    assert names[-3:] == ["Queued", "Running", "Completed"], names
+    assert names.count("Running") == 2
+    assert "Retrying" not in names
+    assert "AwaitingRetry" not in names
+    assert any(
+        f"{why}" in line.message and "Submitting the call again (1 of 2)" in line.message
+        for line in logs(future.task_run_id, "Submitting the call again")
+    )
+
+
+def test_node_failure(on_slurm: SlurmCluster, slurm: Slurm, far_dir: Path) -> None:
+    def fail_the_node() -> None:
+        with slurm.node_down():
+            time.sleep(1)
+
+    future = lose_and_regain(on_slurm, far_dir, fail_the_node)
+    assert_requeued_unseen(future, "The node failed under the job.")
+
+
+def test_preemption(on_slurm: SlurmCluster, slurm: Slurm, far_dir: Path) -> None:
+    def preempt() -> None:
+        urgent = ["--ntasks=16", f"--partition={URGENT_PARTITION}", "--output=/dev/null"]
+        assert slurm.command("sbatch", *urgent, "--wrap=sleep 4").returncode == 0
+
+    future = lose_and_regain(on_slurm, far_dir, preempt)
+    assert_requeued_unseen(future, "The job was preempted")
+
+
+def test_loss(on_slurm: SlurmCluster, slurm: Slurm, far_dir: Path) -> None:
+    future = lose_and_regain(on_slurm, far_dir, slurm.forget_everything)
+    assert_requeued_unseen(future, "The scheduler no longer knows the job")
+
+
+def test_requeues_are_counted(on_slurm: SlurmCluster, slurm: Slurm, far_dir: Path) -> None:
+    errors = []
+
+    @flow(task_runner=ClusterTaskRunner(on_slurm, requeues=0))
+    def not_again() -> None:
+        future = hang.submit(str(far_dir), "body")
+        wait_for_marks(far_dir, 1)
+        with slurm.node_down():
+            future.wait()
+        errors.append(future.state.result(raise_on_failure=False))
+        assert task_run(future.task_run_id).run_count == 1
+
+    not_again(return_state=True)
+    error = errors[0]
+    assert type(error) is NodeFailure
+    assert error.job_id == left_by(far_dir, "body")["job"]
+    assert error.node
+    assert marks(far_dir) == {"body": 1}
+
+
+def test_the_tasks_retries_come_after(on_slurm: SlurmCluster, slurm: Slurm, far_dir: Path) -> None:
+    """Lost for good, it is retried as the task says."""
+
+    @flow(task_runner=ClusterTaskRunner(on_slurm, requeues=0))
+    def again() -> int:
+        future = survive.with_options(retries=1).submit(str(far_dir), "body")
+        wait_for_marks(far_dir, 1)
+        with slurm.node_down():
+            time.sleep(1)
+        value = future.result()
+        assert task_run(future.task_run_id).run_count == 2
+        names = [state.name for state in history(future.task_run_id)]
+        assert "Retrying" in names
+        return value
+
+    assert again() == 2
+
+
+def test_an_element_cancelled_while_it_waits_is_not_lost(
+    on_slurm: SlurmCluster, slurm: Slurm, far_dir: Path
+) -> None:
+    """SLURM forgets such an element at once."""
+    errors: dict[str, Any] = {}
+
+    @flow(task_runner=ClusterTaskRunner(on_slurm))
+    def waiting() -> None:
+        with resources(cores=10):
+            futures = hang.map([str(far_dir)] * 3, ["a", "b", "c"])
+        wait_for_marks(far_dir, 1)
+        job, _, index = left_by(far_dir, next(iter(marks(far_dir))))["job"].partition("_")
+        assert index == "0"
+        time.sleep(2)
+        slurm.command("scancel", f"{job}_2")
+        futures[2].wait()
+        errors["waiting"] = futures[2].state.result(raise_on_failure=False)
+        slurm.command("scancel", job)
+        for future in futures:
+            future.wait()
+
+    waiting(return_state=True)
+    assert type(errors["waiting"]) is JobCancelled, repr(errors["waiting"])
+    assert len(marks(far_dir)) == 1

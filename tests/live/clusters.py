@@ -1,0 +1,43 @@
+"""Cluster blocks for the services that the tests started."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from clustrix_prefect import LocalCluster, SlurmCluster, SSHCluster, SSHCredentials
+from tests.live.pythons import FarPythons
+from tests.live.ssh_host import SSHHost
+
+
+def account(host: SSHHost, pythons: FarPythons, work_dir: Path) -> dict[str, Any]:
+    """How to reach the account of an SSH server, as a cluster's fields."""
+    return {
+        "host": host.host,
+        "port": host.port,
+        "credentials": SSHCredentials(username=host.username, key_file=str(host.key_file)),
+        "known_hosts": str(host.known_hosts),
+        "remote_work_dir": str(work_dir),
+        "python": pythons[".".join(map(str, sys.version_info[:2]))],
+    }
+
+
+def local_cluster(work_dir: Path, **fields: Any) -> LocalCluster:
+    """This machine."""
+    return LocalCluster(**{"remote_work_dir": str(work_dir), "max_parallel_calls": 4, **fields})
+
+
+def ssh_cluster(host: SSHHost, pythons: FarPythons, work_dir: Path, **fields: Any) -> SSHCluster:
+    """The SSH server's host."""
+    return SSHCluster(**{**account(host, pythons, work_dir), "max_parallel_calls": 4, **fields})
+
+
+def slurm_cluster(
+    host: SSHHost, pythons: FarPythons, work_dir: Path, **fields: Any
+) -> SlurmCluster:
+    """The SLURM cluster, through the SSH server as its login node."""
+    small = {"cores": 1, "memory": "256MB", "time": "00:05:00"}
+    return SlurmCluster(
+        **{**account(host, pythons, work_dir), "default_resources": small, **fields}
+    )
