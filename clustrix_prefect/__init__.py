@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from clustrix_prefect.clusters import (
         LocalCluster,
+        ManagedEnvironment,
         SlurmCluster,
         SSHCluster,
         SSHCredentials,
@@ -26,6 +27,7 @@ __version__ = version("clustrix-prefect")
 __all__ = [
     "ClusterTaskRunner",
     "LocalCluster",
+    "ManagedEnvironment",
     "Resources",
     "SSHCluster",
     "SSHCredentials",

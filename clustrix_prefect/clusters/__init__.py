@@ -1,9 +1,17 @@
 """Cluster blocks: which clusters there are, how they are reached and what they run."""
 
+from clustrix_prefect.clusters.environment import ManagedEnvironment
 from clustrix_prefect.clusters.loading import load_cluster
 from clustrix_prefect.clusters.local import LocalCluster
 from clustrix_prefect.clusters.slurm import SlurmCluster
 from clustrix_prefect.clusters.ssh import SSHCluster
 from clustrix_prefect.clusters.ssh_credentials import SSHCredentials
 
-__all__ = ["LocalCluster", "SSHCluster", "SSHCredentials", "SlurmCluster", "load_cluster"]
+__all__ = [
+    "LocalCluster",
+    "ManagedEnvironment",
+    "SSHCluster",
+    "SSHCredentials",
+    "SlurmCluster",
+    "load_cluster",
+]

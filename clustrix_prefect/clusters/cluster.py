@@ -9,8 +9,10 @@ from abc import ABC, abstractmethod
 from typing import Any, Literal
 
 from prefect.blocks.core import Block
-from pydantic import BaseModel, Field, SecretStr, field_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
+from typing_extensions import Self
 
+from clustrix_prefect.clusters.environment import ManagedEnvironment
 from clustrix_prefect.clusters.fields import one_line, unset_if_empty
 from clustrix_prefect.connections.connection import Connection
 from clustrix_prefect.schedulers.scheduler import Scheduler
@@ -55,6 +57,30 @@ class ClusterBlock(Block, ABC):
         description="Shell lines to run before the worker starts, after the modules.",
         examples=[["source /opt/site/profile.sh"]],
     )
+    conda_environment: str | None = Field(
+        default=None,
+        title="conda environment",
+        description="Name or path of a conda environment there, whose Python runs the calls.",
+        examples=["torch-2"],
+    )
+    virtual_environment: str | None = Field(
+        default=None,
+        title="Virtual environment",
+        description="Path of a virtual environment there, whose Python runs the calls.",
+        examples=["~/venvs/analysis"],
+    )
+    managed_environment: ManagedEnvironment | None = Field(
+        default=None,
+        title="Managed environment",
+        description="An environment to be built there, with the packages that the calls need.",
+    )
+    package_versions: Literal["compatible", "any"] = Field(
+        default="compatible",
+        title="Package versions",
+        description=(
+            "Whether a package may be there in another major version than where the flow runs."
+        ),
+    )
     environment: dict[str, str] = Field(
         default_factory=dict,
         title="Environment variables",
@@ -76,12 +102,19 @@ class ClusterBlock(Block, ABC):
         description="When job scripts and logs are left on the cluster after a call.",
     )
 
-    @field_validator("remote_work_dir", "python", mode="before")
+    @field_validator(
+        "remote_work_dir", "python", "conda_environment", "virtual_environment", mode="before"
+    )
     @classmethod
     def _unset_if_empty(cls, value: Any) -> Any:
         return unset_if_empty(value)
 
-    @field_validator("remote_work_dir")
+    @field_validator("conda_environment")
+    @classmethod
+    def _conda_name(cls, value: str | None) -> str | None:
+        return None if value is None else one_line(value)
+
+    @field_validator("remote_work_dir", "virtual_environment")
     @classmethod
     def _absolute(cls, value: str | None) -> str | None:
         if value is not None and one_line(value)[0] not in "/~$":
@@ -132,6 +165,25 @@ class ClusterBlock(Block, ABC):
         Resources.of(**value)
         return value
 
+    @model_validator(mode="after")
+    def _one_environment(self) -> Self:
+        given = [
+            name
+            for name in ("python", "conda_environment", "virtual_environment")
+            if getattr(self, name) is not None
+        ]
+        if self.managed_environment is not None and given != ["python"]:
+            given.append("managed_environment")
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} each name an environment; give one of them")
+        if (
+            self.managed_environment is not None
+            and self.managed_environment.build_in_job
+            and self.scheduler() is None
+        ):
+            raise ValueError("build_in_job needs a cluster with a scheduler")
+        return self
+
     # --- what the rest of the package asks of a cluster -----------------------------------
 
     @property
@@ -162,6 +214,13 @@ class ClusterBlock(Block, ABC):
         Raises:
             InvalidResources: With the field and an example.
         """
+
+    @property
+    def interpreter(self) -> str | None:
+        """The interpreter that the block names: by itself, or by its virtual environment."""
+        if self.virtual_environment is not None:
+            return f"{self.virtual_environment.rstrip('/')}/bin/python"
+        return self.python
 
     @property
     def prologue(self) -> list[str]:

@@ -1,0 +1,198 @@
+"""Which modules a piece of source, or a function, imports.
+
+What an import statement names is needed wherever the code runs, unless the code itself is
+prepared to do without: inside `try` with an `except ImportError`, or behind a look at the
+version or the platform. What only type checkers read counts for nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import dis
+import inspect
+import sys
+import textwrap
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from prefect.tasks import Task
+
+from clustrix_prefect.packaging.pickling import is_user_module
+
+# Always there far away, whatever is installed: see the far side's stand-ins.
+_BROUGHT_ALONG = {"prefect", "clustrix_prefect", "cloudpickle", "__future__", "__main__"}
+_FORGIVING = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
+_CONDITIONS = {"version_info", "platform", "name", "system", "hexversion", "implementation"}
+
+
+@dataclass(frozen=True)
+class Imports:
+    """Modules by their dotted names, as far as the statements tell them.
+
+    Attributes:
+        required: Those that the code cannot do without.
+        optional: Those that it uses if they are there.
+    """
+
+    required: frozenset[str] = frozenset()
+    optional: frozenset[str] = frozenset()
+
+    def __or__(self, other: Imports) -> Imports:
+        required = self.required | other.required
+        return Imports(required, (self.optional | other.optional) - required)
+
+
+def top_level(module: str) -> str:
+    """The package that a module belongs to."""
+    return module.partition(".")[0]
+
+
+def of_source(source: str) -> Imports:
+    """What a source text imports from outside of the user's own code; `{}` if it is no Python."""
+    visitor = _ImportVisitor()
+    visitor.visit(ast.parse(source))
+    return _foreign(visitor.required, visitor.optional)
+
+
+def of_function(function: Callable[..., Any]) -> Imports:
+    """What a function needs, with the user's functions that it names."""
+    required: set[str] = set()
+    optional: set[str] = set()
+    for part in _functions(function, set()):
+        found = _inner_imports(part)
+        required |= found.required
+        optional |= found.optional
+        for value in _named_values(part):
+            if isinstance(value, types.ModuleType):
+                required.add(value.__name__)
+            elif isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType)):
+                required.add(f"{value.__module__}.{value.__name__}")
+    return _foreign(required, optional)
+
+
+def _foreign(required: set[str], optional: set[str]) -> Imports:
+    def keep(modules: set[str]) -> frozenset[str]:
+        return frozenset(
+            module
+            for module in modules
+            if top_level(module) not in _BROUGHT_ALONG and _is_foreign(top_level(module))
+        )
+
+    return Imports(keep(required), keep(optional - required))
+
+
+def _is_foreign(package: str) -> bool:
+    if package in sys.builtin_module_names or package in sys.stdlib_module_names:
+        return True
+    # A module that is not loaded cannot be told from one that is not there: it counts.
+    return package not in sys.modules or not is_user_module(package)
+
+
+class _ImportVisitor(ast.NodeVisitor):
+    def __init__(self) -> None:
+        self.required: set[str] = set()
+        self.optional: set[str] = set()
+        self._found = self.required
+
+    def visit_Import(self, node: ast.Import) -> None:
+        self._found.update(alias.name for alias in node.names)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        if node.module and not node.level:
+            # The name may be a module, too: `from google.cloud import storage`.
+            self._found.update(f"{node.module}.{alias.name}" for alias in node.names)
+
+    def visit_If(self, node: ast.If) -> None:
+        names = _names(node.test)
+        if "TYPE_CHECKING" in names:
+            self._visit_all(node.orelse)
+        elif names & _CONDITIONS and names & {"sys", "os", "platform"}:
+            self._visit_optional([*node.body, *node.orelse])
+        else:
+            self.generic_visit(node)
+
+    def visit_Try(self, node: ast.Try) -> None:
+        caught = set().union(
+            *(_names(handler.type) if handler.type else {"Exception"} for handler in node.handlers)
+        )
+        if not caught & _FORGIVING:
+            self.generic_visit(node)
+            return
+        self._visit_optional([*node.body, *node.handlers])
+        self._visit_all([*node.orelse, *node.finalbody])
+
+    def _visit_optional(self, nodes: list[ast.AST]) -> None:
+        before, self._found = self._found, self.optional
+        self._visit_all(nodes)
+        self._found = before
+
+    def _visit_all(self, nodes: Any) -> None:
+        for node in nodes:
+            self.visit(node)
+
+
+def _names(expression: ast.expr) -> set[str]:
+    nodes = list(ast.walk(expression))
+    attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    return attributes | {node.id for node in nodes if isinstance(node, ast.Name)}
+
+
+# --- functions as they are in memory --------------------------------------------------------
+
+
+def _functions(function: Any, seen: set[int]) -> Iterator[types.FunctionType]:
+    """The function, and the user's functions that it names, as far as they lead."""
+    while not isinstance(function, types.FunctionType):
+        inner = function.fn if isinstance(function, Task) else None
+        inner = inner or getattr(function, "__func__", None) or getattr(function, "func", None)
+        if inner is None:
+            return
+        function = inner
+    if id(function) in seen or not is_user_module(function.__module__):
+        return
+    seen.add(id(function))
+    yield function
+    for value in _named_values(function):
+        if isinstance(value, (types.FunctionType, Task)):
+            yield from _functions(value, seen)
+    if wrapped := getattr(function, "__wrapped__", None):
+        yield from _functions(wrapped, seen)
+
+
+def _named_values(function: types.FunctionType) -> Iterator[Any]:
+    for name in _global_names(function.__code__):
+        if name in function.__globals__:
+            yield function.__globals__[name]
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:  # still empty: a recursive inner function
+            continue
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _codes(constant)
+
+
+def _global_names(code: types.CodeType) -> set[str]:
+    return {name for part in _codes(code) for name in part.co_names}
+
+
+def _inner_imports(function: types.FunctionType) -> Imports:
+    """The import statements inside a function's body."""
+    try:
+        return of_source(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError, SyntaxError):
+        # No source, or a lambda amid an expression: the bytecode tells what, not whether.
+        names = {
+            instruction.argval
+            for code in _codes(function.__code__)
+            for instruction in dis.get_instructions(code)
+            if instruction.opname == "IMPORT_NAME"
+        }
+        return _foreign({name for name in names if name}, set())
