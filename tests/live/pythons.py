@@ -71,7 +71,7 @@ class FarPythons:
                 prefix / name,
                 symlinks=True,
                 copy_function=_link_or_copy,
-                ignore=shutil.ignore_patterns("site-packages", "test", "idlelib", "__pycache__"),
+                ignore=shutil.ignore_patterns("site-packages", "test", "idlelib"),
             )
 
 
