@@ -24,7 +24,38 @@ class _Reply:
     def __init__(self) -> None:
         self.arrived = threading.Event()
         self.message: Mapping[str, Any] = {}
+        self.body: bytes = b""
         self.failure: BaseException | None = None
+
+
+class PendingAnswer:
+    """A request that was sent, and whose answer is awaited later."""
+
+    def __init__(self, client: AgentClient, number: int, reply: _Reply, op: str) -> None:
+        self._client = client
+        self._number = number
+        self._reply = reply
+        self._op = op
+
+    def wait(self, timeout: float | None = None) -> tuple[dict[str, Any], bytes]:
+        """The answer and what came with it.
+
+        Raises:
+            AgentError: It could not be done, or took longer; `type` says why.
+            ConnectionLost: The agent is gone.
+        """
+        reply = self._reply
+        try:
+            if not reply.arrived.wait(timeout):
+                raise self._client.silent(self._op, timeout)
+        finally:
+            self._client.forget(self._number)
+        if reply.failure is not None:
+            raise reply.failure
+        if "error" in reply.message:
+            error = reply.message["error"]
+            raise AgentError(error["message"], type=error["type"])
+        return dict(reply.message["ok"]), reply.body
 
 
 class AgentClient:
@@ -158,7 +189,6 @@ class AgentClient:
             AgentError: It could not be done; `type` says why.
             ConnectionLost: The agent is gone.
         """
-        reply, number = _Reply(), next(self._ids)
         if op == "configure":
             # The agent looks for commands in the environment that these lines make.
             fields.setdefault("prologue", self._prologue)
@@ -166,26 +196,37 @@ class AgentClient:
             # The agent ends the command in time, and says so.
             fields["timeout"] = timeout
             timeout = timeout + _ANSWER_SECONDS if timeout else None
+        answer, _ = self.begin(op, attachment, **fields).wait(timeout)
+        return answer
+
+    def begin(self, op: str, attachment: Any = b"", **fields: Any) -> PendingAnswer:
+        """Send a request without waiting for its answer.
+
+        Raises:
+            ConnectionLost: The agent is gone.
+        """
+        reply, number = _Reply(), next(self._ids)
         with self._lock:
             if self._lost is not None:
                 raise self._lost
             self._replies[number] = reply
         try:
             self.send(op, attachment, id=number, **fields)
-            self.round_trips += 1
-            if not reply.arrived.wait(timeout):
-                where = self._connection.description
-                what = f"{where} did not answer `{op}` within {timeout:g} s."
-                raise AgentError(what, type="Timeout")
-        finally:
-            with self._lock:
-                self._replies.pop(number, None)
-        if reply.failure is not None:
-            raise reply.failure
-        if "error" in reply.message:
-            error = reply.message["error"]
-            raise AgentError(error["message"], type=error["type"])
-        return dict(reply.message["ok"])
+        except BaseException:
+            self.forget(number)
+            raise
+        self.round_trips += 1
+        return PendingAnswer(self, number, reply, op)
+
+    def forget(self, number: int) -> None:
+        """Nobody waits for this answer any more."""
+        with self._lock:
+            self._replies.pop(number, None)
+
+    def silent(self, op: str, timeout: float | None) -> AgentError:
+        """What is said of an answer that does not come."""
+        what = f"{self._connection.description} did not answer `{op}` within {timeout:g} s."
+        return AgentError(what, type="Timeout")
 
     def send(self, op: str, attachment: Any = b"", **fields: Any) -> None:
         """Tell the agent something without waiting for anything.
@@ -215,6 +256,7 @@ class AgentClient:
             reply = self._replies.get(message["re"])
             if reply is not None:
                 reply.message = message
+                reply.body = body
                 reply.arrived.set()
         elif message.get("event") == "hello":
             self._hello.message = message

@@ -13,6 +13,7 @@ import time
 from typing import Any, Callable, Dict, Optional
 
 from . import activation, commands, environments, probe, pythons
+from .exchange import Exchange
 from .failures import Failure, describe
 from .files import write_all
 from .frames import Message
@@ -20,7 +21,6 @@ from .journal import Journal
 from .link import Link
 from .outcome import HOST
 from .pool import Pool
-from .store import Incoming
 from .watch import Watcher
 from .workdir import WorkDir, plain_name
 
@@ -61,24 +61,25 @@ class Agent:
             silence=silence,
             open_sink=self._open_sink,
         )
+        self._exchange = Exchange(lambda: self._dir)
         hold = self._link.wait_until_sendable
         self._pool = Pool(self._link.send, hold)
         self._status = commands.StatusPoller(self._link.send, self._has_jobs)
         self._watcher = Watcher(self._link.send, hold, self._status.wake)
         # Answered in the order of arrival, on the reading thread: quick, or order matters.
         self._in_order: Dict[str, Callable[[Message, Any], Any]] = {
+            **self._exchange.in_order,
             "ack": self._ack,
             "attach": self._attach,
             "cancel": self._cancel,
-            "have": self._have,
             "ping": self._ping,
             "poll_status": self._poll_status,
-            "put": self._put,
             "run": self._run,
             "submitted": self._submitted,
         }
         # These take their time, each on a thread of its own.
         self._aside: Dict[str, Callable[[Message, Any], Any]] = {
+            **self._exchange.aside,
             "abandon_build": self._abandon_build,
             "build_environment": self._build_environment,
             "close_run": self._close_run,
@@ -122,6 +123,9 @@ class Agent:
         op = message.get("op")
         if op in self._in_order:
             self._answer(self._in_order[op], message, body)
+        elif op in self._exchange.in_turn:
+            act = self._exchange.in_turn[op]
+            self._exchange.take_turn(lambda: self._answer(act, message, body))
         elif op in self._aside:
             threading.Thread(
                 target=self._answer,
@@ -138,9 +142,16 @@ class Agent:
         except Exception as error:  # whatever it is, the client must hear of it
             self._reply(message, error=error)
         else:
-            self._reply(message, ok=answer or {})
+            answer, attachment = answer if isinstance(answer, tuple) else (answer, b"")
+            self._reply(message, ok=answer or {}, body=attachment)
 
-    def _reply(self, message: Message, ok: Any = None, error: Optional[Exception] = None) -> None:
+    def _reply(
+        self,
+        message: Message,
+        ok: Any = None,
+        error: Optional[Exception] = None,
+        body: bytes = b"",
+    ) -> None:
         if "id" not in message:
             if error is not None:
                 self._link.send(
@@ -152,7 +163,7 @@ class Agent:
             reply["error"] = describe(error)
         else:
             reply["ok"] = ok
-        self._link.send(reply)
+        self._link.send(reply, body)
 
     @property
     def _dir(self) -> WorkDir:
@@ -184,6 +195,7 @@ class Agent:
             "work_dir": work_dir.path,
             "free_bytes": work_dir.free_bytes(),
             "far_side": self._pool.program,
+            **self._exchange.facts(),
         }
 
     def _find_python(self, message: Message, body: Any) -> Message:
@@ -226,26 +238,9 @@ class Agent:
         if place.outcome(token) is None:
             place.end(token, environments.ended_early(place, token, None))
 
-    # --- blobs ----------------------------------------------------------------------------
-
-    def _have(self, message: Message, body: Any) -> Message:
-        return {"missing": self._dir.store.missing(message["blobs"])}
-
-    def _open_sink(self, message: Message) -> Optional[Incoming]:
-        """A large blob goes to the store while it arrives."""
-        if message.get("op") == "put" and self._work_dir is not None:
-            return self._work_dir.store.incoming(message["sha"])
-        return None
-
-    def _put(self, message: Message, body: Any) -> None:
-        if "stream" in message:
-            failure = body
-        else:
-            incoming = self._dir.store.incoming(message["sha"])
-            incoming.write(body)
-            failure = incoming.finish()
-        if failure is not None:
-            raise failure
+    def _open_sink(self, message: Message) -> Any:
+        """A content that arrives in one large piece goes to the store at once."""
+        return self._exchange.open_sink(message) if self._work_dir is not None else None
 
     # --- calls ----------------------------------------------------------------------------
 
@@ -301,6 +296,7 @@ class Agent:
         self._pool.cancel_run(self._runs.direct(message["run"], make=False))
         self._watcher.forget_run(message["run"])
         self._runs.close(message["run"], bool(message.get("keep")))
+        self._exchange.close_run(message["run"])
 
 
 def _user() -> str:

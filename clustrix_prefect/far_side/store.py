@@ -1,60 +1,192 @@
-"""Blobs on the cluster, each in a file named by the SHA-256 of its content."""
+"""Contents on the cluster, each in a file named by what it is (see `contents`).
+
+    NAME            a content; only one that was verified gets its name
+    NAME.chunks     the chunk list of a long one
+    TOKEN.partial   a long one that is still arriving, or whose connection broke
+    views/          contents under the names that tasks see them by (see `views`)
+
+A verified content is sealed: it can no longer be written to, and its time of modification is
+a fixed one, so that any change shows without reading it again. Its access time says when it
+was used last.
+"""
 
 import hashlib
 import os
 import re
+import time
 from typing import Any, Iterable, List
 
+from .contents import ChunkList, of_file
 from .failures import Failure
-from .files import make_dir, remove
+from .files import make_dir, remove, write_all, write_whole
 
-_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+CHUNKS, PARTIAL, DRAFT = ".chunks", ".partial", ".tmp"
+VIEWS = "views"
+# When every verified content was last modified, by its file.
+_SEAL = 1000000000 * 10**9
+_READ_ONLY, _READ_AND_RUN = 0o400, 0o500
+_NAME = re.compile(r"[0-9a-f]{64}\Z")
+
+
+def checked_name(name: Any) -> str:
+    """A content's name that came from somewhere else and will be part of a path."""
+    if not isinstance(name, str) or not _NAME.match(name):
+        raise Failure("ValueError", "{!r} does not name a blob".format(name))
+    return name
 
 
 class Store:
-    """A directory of blobs.
-
-    A blob gets its name only when its digest was verified, so one that is there is whole.
-    """
+    """A directory of contents."""
 
     def __init__(self, path: str) -> None:
         self.path = make_dir(path)
 
+    def file(self, name: str) -> str:
+        """Where a content is, if it is here."""
+        return os.path.join(self.path, checked_name(name))
+
     def missing(self, names: Iterable[str]) -> List[str]:
-        """Which of these blobs are not here; what is here counts as used now."""
-        return [name for name in names if not self._touch(self._file(name))]
+        """Which of these contents are not here; what is here counts as used now."""
+        return [name for name in names if not touch(self.file(name))]
 
     def incoming(self, name: str) -> "Incoming":
-        """A place for a blob that is about to arrive."""
-        return Incoming(self._file(name), name)
+        """A place for a content that is about to arrive in one piece."""
+        return Incoming(self.file(name), name)
 
-    def _file(self, name: str) -> str:
-        if not _SHA256.match(name):
-            raise Failure("ValueError", "{!r} does not name a blob".format(name))
-        return os.path.join(self.path, name)
+    def chunks(self, name: str) -> ChunkList:
+        """The chunk list of a content.
 
-    @staticmethod
-    def _touch(path: str) -> bool:
+        Raises:
+            Failure: It is not here.
+        """
+        path = self.file(name)
         try:
-            os.utime(path, None)
-        except OSError:
-            return False
-        return True
+            with open(path + CHUNKS, "rb") as file:
+                return ChunkList.parse(file.read(), name)
+        except FileNotFoundError:
+            pass
+        try:
+            return ChunkList(os.stat(path).st_size, [name])
+        except FileNotFoundError:
+            raise missing_content(name) from None
+
+    def place(self, draft: str, chunks: ChunkList, executable: bool = False) -> str:
+        """Give a verified content its name.
+
+        Args:
+            draft: The file that holds it; it is renamed.
+            chunks: What it was verified to be.
+            executable: Whether programs may be run from it.
+        """
+        path = self.file(chunks.name)
+        if chunks.is_long:
+            write_whole(path + CHUNKS, chunks.text())
+        seal(draft, executable)
+        try:
+            os.rename(draft, path)
+        except FileNotFoundError:
+            # Another agent received the same content into the same draft, and was faster.
+            if not os.path.exists(path):
+                raise
+        return path
+
+    def add(self, source: str) -> ChunkList:
+        """Copy a file of this host into the store."""
+        draft = draft_beside(os.path.join(self.path, "added"))
+        executable = os.access(source, os.X_OK)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            try:
+                chunks = of_file(source, lambda data: write_all(descriptor, data))
+            finally:
+                os.close(descriptor)
+            if is_intact(self.file(chunks.name), chunks.size):
+                touch(self.file(chunks.name))
+                if executable:
+                    allow_running(self.file(chunks.name))
+            else:
+                self.place(draft, chunks, executable)
+        finally:
+            remove(draft)
+        return chunks
+
+    def verify(self, name: str, size: int) -> str:
+        """Where a content is, once it is certain that it is what its name says.
+
+        Raises:
+            Failure: It is not here, or was changed.
+        """
+        path = self.file(name)
+        if is_intact(path, size):
+            return path
+        try:
+            wanted = self.chunks(name)
+            found = of_file(path)
+        except FileNotFoundError:
+            raise missing_content(name) from None
+        if found.name != name or wanted.size != size:
+            raise Failure("Tampered", "the content {} is not what its name says".format(name))
+        seal(path, os.access(path, os.X_OK))
+        return path
+
+
+def missing_content(name: str) -> Failure:
+    """What is said of a content that is not in the store."""
+    return Failure("NotInStore", "the content {} is no longer in the store".format(name))
+
+
+def seal(path: str, executable: bool = False) -> None:
+    """Close a content's file to changes, and make any that happens visible."""
+    os.chmod(path, _READ_AND_RUN if executable else _READ_ONLY)
+    os.utime(path, ns=(_now_ns(), _SEAL))
+
+
+def allow_running(path: str) -> None:
+    """Let programs be run from a content's file."""
+    os.chmod(path, _READ_AND_RUN)
+
+
+def is_intact(path: str, size: int) -> bool:
+    """Whether a sealed content is as it was when it was sealed, as far as its file tells."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return False
+    return status.st_size == size and status.st_mtime_ns == _SEAL
+
+
+def touch(path: str) -> bool:
+    """Note that a content is used now; whether it is there."""
+    try:
+        os.utime(path, ns=(_now_ns(), os.stat(path).st_mtime_ns))
+    except OSError:
+        return False
+    return True
+
+
+def _now_ns() -> int:
+    return int(time.time() * 10**9)
+
+
+def draft_beside(path: str) -> str:
+    """A new name for a file that is being written, unlike any other process's."""
+    Incoming.count += 1
+    host = os.uname().nodename
+    return "{}.{}.{}.{}{}".format(path, host, os.getpid(), Incoming.count, DRAFT)
 
 
 class Incoming:
-    """A blob while it arrives: hashed as it is written, named when it is complete.
+    """A content while it arrives: hashed as it is written, named when it is complete.
 
     A failure on the way is kept until `finish`, so that the rest of the stream can pass.
     """
 
-    _count = 0
+    count = 0
 
     def __init__(self, path: str, name: str) -> None:
-        Incoming._count += 1
         self._path = path
         self._name = name
-        self._draft = "{}.{}.{}.tmp".format(path, os.getpid(), Incoming._count)
+        self._draft = draft_beside(path)
         self._digest = hashlib.sha256()
         self._error: Any = None
         try:
@@ -74,7 +206,7 @@ class Incoming:
             self._error = error
 
     def finish(self) -> Any:
-        """Verify the blob and put it in place; the failure that prevented it, or None."""
+        """Verify the content and put it in place; the failure that prevented it, or None."""
         try:
             if self._file is not None:
                 self._file.close()
@@ -83,6 +215,7 @@ class Incoming:
                     "DigestMismatch", "blob {} arrived with another content".format(self._name)
                 )
             if self._error is None:
+                seal(self._draft)
                 os.rename(self._draft, self._path)
         except OSError as error:
             self._error = error

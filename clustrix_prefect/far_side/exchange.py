@@ -1,0 +1,175 @@
+"""The agent's operations on contents: what is there, what arrives, what is fetched."""
+
+import os
+import queue
+import threading
+from typing import Any, Callable, Dict, Optional, Tuple
+
+from .contents import CHUNK_BYTES, ChunkList, of_file, read_fully
+from .failures import Failure
+from .frames import Message
+from .outputs import store_id
+from .retention import Retention, end_run, note_needed
+from .store import Incoming, Store, checked_name
+from .uploads import Uploads
+from .workdir import WorkDir, expand, plain_name
+
+Act = Callable[[Message, Any], Any]
+# Names of items in a reply about usage: the largest of each kind.
+_MOST_ITEMS = 1000
+
+
+class Exchange:
+    """Contents on their way into the store, and out of it.
+
+    Args:
+        work_dir: Gives the work directory, once there is one.
+    """
+
+    def __init__(self, work_dir: Callable[[], WorkDir]) -> None:
+        self._work_dir = work_dir
+        self._uploads = Uploads()
+        # Answered in the order of arrival, on the reading thread.
+        self.in_order: Dict[str, Act] = {"have": self._have, "put": self._put}
+        # One after another, while reading goes on.
+        self.in_turn: Dict[str, Act] = {
+            "upload_chunk": self._chunk,
+            "upload_end": self._end,
+            "upload_finish": self._finish,
+        }
+        self.aside: Dict[str, Act] = {
+            "describe": self._describe,
+            "read": self._read,
+            "store_prune": self._prune,
+            "store_usage": self._usage,
+            "upload_begin": self._begin,
+            "upload_offer": self._offer,
+        }
+        self._turns: "queue.Queue[Callable[[], None]]" = queue.Queue()
+        self._taking_turns: Optional[threading.Thread] = None
+
+    @property
+    def _store(self) -> Store:
+        return self._work_dir().store
+
+    def facts(self) -> Dict[str, Any]:
+        """What the client is told of the store."""
+        return {"store": store_id(self._store)}
+
+    def take_turn(self, step: Callable[[], None]) -> None:
+        """Run a step after those that came before it."""
+        if self._taking_turns is None:
+            self._taking_turns = threading.Thread(
+                target=self._take_turns, name="clustrix-store", daemon=True
+            )
+            self._taking_turns.start()
+        self._turns.put(step)
+
+    def _take_turns(self) -> None:
+        while True:
+            self._turns.get()()
+
+    def open_sink(self, message: Message) -> Optional[Incoming]:
+        """A content that comes in one large piece goes to the store while it arrives."""
+        return self._store.incoming(message["sha"]) if message.get("op") == "put" else None
+
+    def close_run(self, run: str) -> None:
+        """A run has ended."""
+        end_run(self._work_dir(), run)
+
+    # --- what is here, and what is needed ---------------------------------------------------
+
+    def _have(self, message: Message, body: Any) -> Message:
+        names = message["blobs"]
+        if message.get("run") is not None:
+            note_needed(self._work_dir().run(message["run"]), map(checked_name, names))
+        return {"missing": self._store.missing(names)}
+
+    def _usage(self, message: Message, body: Any) -> Message:
+        items = Retention(self._work_dir()).usage()
+        kinds: Dict[str, Dict[str, Any]] = {}
+        for item in items:
+            kind = kinds.setdefault(
+                item.kind, {"count": 0, "size": 0, "oldest": item.used, "needed": 0}
+            )
+            kind["count"] += 1
+            kind["size"] += item.size
+            kind["oldest"] = min(kind["oldest"], item.used)
+            kind["needed"] += item.needed
+        items.sort(key=lambda item: -item.size)
+        return {
+            "kinds": kinds,
+            "items": [item.facts() for item in items[:_MOST_ITEMS]],
+            "free_bytes": self._work_dir().free_bytes(),
+        }
+
+    def _prune(self, message: Message, body: Any) -> Message:
+        gone = Retention(self._work_dir()).prune(float(message["seconds"]))
+        return {
+            "count": len(gone),
+            "size": sum(item.size for item in gone),
+            "items": [item.facts() for item in gone[:_MOST_ITEMS]],
+        }
+
+    # --- towards the store ------------------------------------------------------------------
+
+    def _put(self, message: Message, body: Any) -> None:
+        if "stream" in message:
+            failure = body
+        else:
+            incoming = self._store.incoming(message["sha"])
+            incoming.write(body)
+            failure = incoming.finish()
+        if failure is not None:
+            raise failure
+
+    def _begin(self, message: Message, body: Any) -> Message:
+        left = self._uploads.begin(self._store, message["token"], int(message["size"]))
+        return {"left": left}
+
+    def _offer(self, message: Message, body: Any) -> Message:
+        upload = self._uploads.get(message["token"])
+        return {"missing": upload.offer(message["first"], message["digests"])}
+
+    def _chunk(self, message: Message, body: Any) -> None:
+        upload = self._uploads.get(message["token"])
+        upload.write(message["index"], message["digest"], body, bool(message.get("compressed")))
+
+    def _finish(self, message: Message, body: Any) -> None:
+        self._uploads.finish(message["token"], message["name"], bool(message["executable"]))
+
+    def _end(self, message: Message, body: Any) -> None:
+        self._uploads.end(message["token"], bool(message["keep"]))
+
+    # --- from here --------------------------------------------------------------------------
+
+    def _describe(self, message: Message, body: Any) -> Tuple[Message, bytes]:
+        """The chunk list of a content, or of a file anywhere on this host."""
+        if "content" in message:
+            chunks = self._store.chunks(message["content"])
+        else:
+            chunks = of_file(expand(message["path"]))
+        return {"size": chunks.size, "name": chunks.name}, _text(chunks)
+
+    def _read(self, message: Message, body: Any) -> Tuple[Message, bytes]:
+        """A piece of a content, of a result, or of a file anywhere on this host."""
+        if "content" in message:
+            path = self._store.file(message["content"])
+        elif "call" in message:
+            path = self._result_file(message["run"], message["call"])
+        else:
+            path = expand(message["path"])
+        size = min(int(message["size"]), CHUNK_BYTES)
+        with open(path, "rb", buffering=0) as file:
+            return {}, read_fully(file.fileno(), size, int(message["offset"]))
+
+    def _result_file(self, run: str, call: str) -> str:
+        for batch in self._work_dir().batches(run):
+            path = batch.result_file(plain_name(call))
+            if os.path.exists(path):
+                return path
+        raise Failure("NotFound", "there is no result of call {} any more".format(call))
+
+
+def _text(chunks: ChunkList) -> bytes:
+    return "\n".join(chunks.digests).encode("ascii")

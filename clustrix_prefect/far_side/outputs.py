@@ -1,0 +1,144 @@
+"""`File` and `Folder` as a task returns them: what they name stays on the cluster.
+
+When the value that a task returns is pickled, the content of each `File` and `Folder` in it
+is copied into the store, where later calls of the same code cannot overwrite it; what travels
+is its name. `File.remote(path)` is left where it is.
+"""
+
+import os
+from typing import Any, Dict, List, Optional
+
+from . import trees
+from .contents import ChunkList
+from .failures import Failure
+from .files import write_whole
+from .store import Store, draft_beside
+
+_in_use: List[Store] = []
+_ID_FILE = "id"
+
+
+def use(store: Store) -> None:
+    """Say where the contents of files that are returned go."""
+    _in_use[:] = [store]
+
+
+def store_id(store: Store) -> str:
+    """A name for this store that no other store has."""
+    path = os.path.join(store.path, _ID_FILE)
+    for _ in range(2):
+        try:
+            with open(path, encoding="ascii") as file:
+                return file.read().strip()
+        except FileNotFoundError:
+            draft = draft_beside(path)
+            write_whole(draft, os.urandom(16).hex().encode("ascii"))
+            try:
+                os.link(draft, path)
+            except FileExistsError:
+                pass  # another agent was faster
+            except OSError:  # no hard links here
+                os.rename(draft, path)
+                continue
+            os.unlink(draft)
+    raise Failure("ValueError", "{} cannot be made".format(path))
+
+
+class _Output:
+    """A path whose content a task returns."""
+
+    kind = ""
+
+    def __init__(self, path: Any) -> None:
+        # The task's working directory counts, not the one at the time of pickling.
+        self.path: str = os.path.abspath(os.path.expanduser(os.fspath(path)))
+        self._in_place = False
+
+    @classmethod
+    def remote(cls, path: Any) -> "_Output":
+        """What lies at a path of the cluster, without a copy."""
+        output = cls(path)
+        output._in_place = True
+        return output
+
+    def __fspath__(self) -> str:
+        return self.path
+
+    def __repr__(self) -> str:
+        return "{}({!r})".format(type(self).__name__, self.path)
+
+    def __reduce__(self) -> Any:
+        if not _in_use:
+            return type(self), (self.path,)
+        store = _in_use[0]
+        facts = {
+            "kind": self.kind,
+            "name": os.path.basename(self.path),
+            "store": store_id(store),
+            "path": self.path if self._in_place else None,
+        }
+        if self._in_place:
+            facts["size"] = os.stat(self.path).st_size if self.kind == "file" else 0
+        else:
+            facts.update(self._keep(store))
+        return arrived, (facts,)
+
+    def _keep(self, store: Store) -> Dict[str, Any]:
+        raise NotImplementedError
+
+
+class File(_Output):
+    """A file that a task returns."""
+
+    kind = "file"
+
+    def _keep(self, store: Store) -> Dict[str, Any]:
+        chunks = store.add(self.path)
+        return {
+            "content": chunks.name,
+            "size": chunks.size,
+            "executable": os.access(self.path, os.X_OK),
+        }
+
+
+class Folder(_Output):
+    """A folder that a task returns."""
+
+    kind = "folder"
+
+    def _keep(self, store: Store) -> Dict[str, Any]:
+        chunks, total = keep_folder(store, self.path)
+        return {"content": chunks.name, "size": chunks.size, "total": total}
+
+
+def keep_folder(store: Store, path: str) -> Any:
+    """Copy a folder into the store: the chunk list of its description, and its size in all."""
+    entries: List[trees.Entry] = []
+    total = 0
+    for kind, inside, source in trees.scan(path):
+        if kind == trees.FILE:
+            found = store.add(source)
+            total += found.size
+            executable = os.access(source, os.X_OK)
+            entries.append([kind, inside, found.size, found.name, executable])
+        else:
+            entries.append([kind, inside] + ([source] if kind == trees.LINK else []))
+    return _add_bytes(store, trees.describe(entries)), total
+
+
+def _add_bytes(store: Store, data: bytes) -> ChunkList:
+    draft = draft_beside(os.path.join(store.path, "added"))
+    write_whole(draft, data)
+    try:
+        return store.add(draft)
+    finally:
+        os.unlink(draft)
+
+
+def arrived(facts: Dict[str, Any]) -> Optional[Any]:
+    """Named in the pickle; where that is opened it makes a `RemoteFile` or `RemoteFolder`."""
+    raise TypeError("a returned file cannot be opened where it was returned")
+
+
+# So that it is pickled as the name of the client's function.
+arrived.__module__, arrived.__qualname__ = "clustrix_prefect.data", "arrived"
