@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -116,6 +117,12 @@ class Peer:
 def sockets():
     pair = socket.socketpair()
     yield pair
+    for end in pair:
+        # A thread that stays blocked on a closed socket may wake up on a later one, which has
+        # been given the same number.
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+    time.sleep(0.05)
     for end in pair:
         end.close()
 
