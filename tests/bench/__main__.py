@@ -18,12 +18,12 @@ _REPORTS = Path(".bench")
 
 def _parts() -> dict[str, Callable[[Lab], Part]]:
     # Imported after the lab has set up Prefect's environment.
-    from tests.bench import rates
+    from tests.bench import jobs, rates
 
-    return {"rates": rates.measure}
+    return {"rates": rates.measure, "jobs": jobs.measure}
 
 
-PARTS = ("rates",)
+PARTS = ("rates", "jobs")
 
 
 def main(arguments: Sequence[str]) -> int:
