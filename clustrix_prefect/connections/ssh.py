@@ -14,7 +14,8 @@ from clustrix_prefect.connections.tail import Tail
 from clustrix_prefect.errors import ConnectionLost
 
 # Channel.sendall copies what is left of its buffer once per packet: quadratic, if it is large.
-_SLICE = 32 * 1024
+# This is what fits into one packet: a byte more would cost a second one.
+_SLICE = 32 * 1024 - 64
 _OPEN_TIMEOUT = 30.0
 
 

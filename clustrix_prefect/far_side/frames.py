@@ -20,7 +20,8 @@ from typing import Any, Callable, Deque, Dict, List, Optional, Tuple, Union
 HEADER = struct.Struct("!BII")
 MESSAGE, CHUNK, END = 0, 1, 2
 INLINE_LIMIT = 256 * 1024
-CHUNK_SIZE = 64 * 1024
+# With its header, a chunk fills two packets of SSH.
+CHUNK_SIZE = 2 * (32 * 1024 - 64) - HEADER.size
 # No honest message is larger; a header that claims so is not one of ours.
 JSON_LIMIT = 256 * 1024 * 1024
 
@@ -45,13 +46,14 @@ class MemorySink:
     """Collects a stream in memory; `finish` gives its bytes."""
 
     def __init__(self) -> None:
-        self._chunks: List[bytes] = []
+        # Grown as bytes arrive: what a message announces is not believed.
+        self._data = bytearray()
 
-    def write(self, data: bytes) -> None:
-        self._chunks.append(data)
+    def write(self, data: Buffer) -> None:
+        self._data += data
 
     def finish(self) -> Any:
-        return b"".join(self._chunks)
+        return self._data
 
 
 class Inbox:
@@ -64,36 +66,64 @@ class Inbox:
 
     def __init__(self, open_sink: Optional[Callable[[Message], Any]] = None) -> None:
         self._open_sink = open_sink
-        self._buffer = bytearray()
         self._streams: Dict[int, Tuple[Message, Any]] = {}
+        # The beginning of a frame whose rest has not arrived.
+        self._begun = bytearray()
+        # What is left of the chunk that arrives now: it goes to its sink piece by piece.
+        self._sink: Any = None
+        self._chunk_left = 0
 
     def feed(self, data: bytes) -> List[Tuple[Message, Any]]:
         """The messages that these bytes complete, each with its body."""
         messages: List[Tuple[Message, Any]] = []
-        buffer = self._buffer
-        buffer += data
-        start, available = 0, len(buffer)
-        while available - start >= HEADER.size:
-            kind, a, b = HEADER.unpack_from(buffer, start)
-            body_at = start + HEADER.size + (a if kind == MESSAGE else 0)
-            if kind > END or (kind == MESSAGE and a > JSON_LIMIT):
-                raise FrameError("not a frame: {!r}".format(bytes(buffer[start : start + 80])))
-            if available < body_at + b:
-                break
-            body = bytes(buffer[body_at : body_at + b])
-            if kind == MESSAGE:
-                text = buffer[start + HEADER.size : body_at].decode("utf-8")
-                self._take_message(json.loads(text), body, messages)
-            elif a not in self._streams:
-                raise FrameError("stream {} was not announced".format(a))
-            elif kind == CHUNK:
-                self._streams[a][1].write(body)
+        rest = memoryview(data)
+        while len(rest):
+            if self._chunk_left:
+                part = rest[: self._chunk_left]
+                self._sink.write(part)
+                self._chunk_left -= len(part)
+                rest = rest[len(part) :]
+            elif self._begun:
+                needed = self._length(self._begun) - len(self._begun)
+                self._begun += rest[:needed]
+                rest = rest[needed:]
+                if self._length(self._begun) == len(self._begun):
+                    frame, self._begun = self._begun, bytearray()
+                    self._take(memoryview(frame), messages)
             else:
-                message, sink = self._streams.pop(a)
-                messages.append((message, sink.finish()))
-            start = body_at + b
-        del buffer[:start]
+                length = self._length(rest)
+                if length > len(rest):
+                    self._begun += rest
+                    break
+                self._take(rest[:length], messages)
+                rest = rest[length:]
         return messages
+
+    @staticmethod
+    def _length(frame: Union[bytearray, memoryview]) -> int:
+        """How long a frame is, without a chunk's bytes, as far as its beginning tells."""
+        if len(frame) < HEADER.size:
+            return HEADER.size
+        kind, a, b = HEADER.unpack_from(frame)
+        if kind > END or (kind == MESSAGE and a > JSON_LIMIT):
+            raise FrameError("not a frame: {!r}".format(bytes(frame[:80])))
+        return HEADER.size + a + b if kind == MESSAGE else HEADER.size
+
+    def _take(self, frame: memoryview, messages: List[Tuple[Message, Any]]) -> None:
+        """Take a whole message, or the header of a chunk or an end."""
+        kind, a, b = HEADER.unpack_from(frame)
+        if kind == MESSAGE:
+            body_at = HEADER.size + a
+            text = bytes(frame[HEADER.size : body_at]).decode("utf-8")
+            self._take_message(json.loads(text), bytes(frame[body_at:]), messages)
+        elif a not in self._streams:
+            raise FrameError("stream {} was not announced".format(a))
+        elif kind == CHUNK:
+            self._sink, self._chunk_left = self._streams[a][1], b
+        else:
+            message, sink = self._streams.pop(a)
+            self._sink = None
+            messages.append((message, sink.finish()))
 
     def _take_message(
         self, message: Message, body: bytes, messages: List[Tuple[Message, Any]]

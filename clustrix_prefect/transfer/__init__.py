@@ -1,0 +1,1 @@
+"""Moving contents to a cluster's store and back: chunked, verified, resumed."""

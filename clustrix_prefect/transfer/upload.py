@@ -1,0 +1,221 @@
+"""Sends contents to a cluster's store."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from clustrix_prefect.connections.agent import PendingAnswer
+from clustrix_prefect.errors import AgentError, NotPortable
+from clustrix_prefect.far_side.contents import ChunkList, digest, spans
+from clustrix_prefect.packaging.identity import sha256
+from clustrix_prefect.transfer.compression import Compressor
+from clustrix_prefect.transfer.sources import Source
+
+# Chunks that were sent and not yet confirmed: enough to keep the line busy.
+_WINDOW = 4
+# Chunks whose digests are offered at once.
+_OFFERED = 8
+
+
+class Agent(Protocol):
+    """What is needed of an `AgentClient`."""
+
+    def begin(self, op: str, attachment: Any = b"", **fields: Any) -> PendingAnswer: ...
+
+    def request(self, op: str, timeout: float | None = 60, **fields: Any) -> dict[str, Any]: ...
+
+
+@dataclass
+class Sent:
+    """What became of an upload.
+
+    Attributes:
+        chunks: The content's chunk list.
+        sent_bytes: How many of its bytes were sent, before compression.
+        wire_bytes: How many after it.
+        seconds: How long it took.
+    """
+
+    chunks: ChunkList
+    sent_bytes: int = 0
+    wire_bytes: int = 0
+    seconds: float = 0.0
+
+
+def send_content(
+    agent: Agent,
+    source: Source,
+    token: str,
+    *,
+    known: ChunkList | None = None,
+    unhurried: bool = False,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> Sent:
+    """Bring a content into the store; what is there already does not travel.
+
+    Hashing, compressing, sending and the far side's writing go on at the same time.
+
+    Args:
+        agent: The far side.
+        source: The content.
+        token: Names what arrived, should the connection break: a later call with the same
+            token goes on from there.
+        known: The chunk list, if it has been made before.
+        unhurried: See `Compressor`.
+        on_progress: Told how many bytes are settled.
+
+    Raises:
+        NotPortable: The content changed on the way.
+        AgentError: The far side could not take it (a full disk).
+        ConnectionLost: The connection broke.
+    """
+    began = time.monotonic()
+    agent.request("upload_begin", timeout=600, token=token, size=source.size)
+    upload = _Upload(agent, source, token, known, Compressor(unhurried), on_progress)
+    try:
+        chunks = upload.run()
+        agent.request(
+            "upload_finish",
+            timeout=600,
+            token=token,
+            name=chunks.name,
+            executable=source.executable,
+        )
+    except AgentError as error:
+        if error.type == "DigestMismatch":
+            raise NotPortable(
+                "Data changed while it was being sent.",
+                "Send it once nothing writes to it any more.",
+            ) from error
+        raise
+    upload.sent.chunks = chunks
+    upload.sent.seconds = time.monotonic() - began
+    return upload.sent
+
+
+class _Upload:
+    def __init__(
+        self,
+        agent: Agent,
+        source: Source,
+        token: str,
+        known: ChunkList | None,
+        compressor: Compressor,
+        on_progress: Callable[[int], None],
+    ) -> None:
+        self._agent = agent
+        self._source = source
+        self._token = token
+        self._known = known
+        self._compressor = compressor
+        self._on_progress = on_progress
+        self._done = 0
+        self._digests: list[str] = []
+        self._under_way: deque[tuple[PendingAnswer, int, int, float]] = deque()
+        self.sent = Sent(ChunkList(source.size, self._digests))
+
+    def run(self) -> ChunkList:
+        """Settle every chunk; the content's list."""
+        offered: deque[tuple[PendingAnswer, list[tuple[int, int, int]]]] = deque()
+        batch: list[tuple[int, int, int]] = []
+        for span in spans(self._source.size):
+            index, offset, length = span
+            if self._known is not None:
+                self._digests.append(self._known.digests[index])
+            else:
+                self._digests.append(digest(self._source.read(offset, length)))
+            batch.append(span)
+            if len(batch) == _OFFERED:
+                offered.append((self._offer(batch), batch))
+                batch = []
+                # One offer ahead: its answer is here by the time that it is needed.
+                if len(offered) > 1:
+                    self._send_missing(*offered.popleft())
+        if batch:
+            offered.append((self._offer(batch), batch))
+        while offered:
+            self._send_missing(*offered.popleft())
+        while self._under_way:
+            self._confirm_one()
+        return ChunkList(self._source.size, self._digests)
+
+    def _offer(self, batch: list[tuple[int, int, int]]) -> PendingAnswer:
+        first = batch[0][0]
+        digests = self._digests[first : first + len(batch)]
+        return self._agent.begin("upload_offer", token=self._token, first=first, digests=digests)
+
+    def _send_missing(self, answer: PendingAnswer, batch: list[tuple[int, int, int]]) -> None:
+        missing = set(answer.wait(600)[0]["missing"])
+        for index, offset, length in batch:
+            if index in missing:
+                self._send(index, offset, length)
+            else:
+                self._settled(length)
+
+    def _send(self, index: int, offset: int, length: int) -> None:
+        data = self._source.read(offset, length)
+        packed = self._compressor.compress(data)
+        while len(self._under_way) >= _WINDOW:
+            self._confirm_one()
+        body = data if packed is None else packed
+        answer = self._agent.begin(
+            "upload_chunk",
+            body,
+            token=self._token,
+            index=index,
+            digest=self._digests[index],
+            compressed=packed is not None,
+        )
+        self._under_way.append((answer, length, len(body), time.monotonic()))
+        self.sent.sent_bytes += length
+        self.sent.wire_bytes += len(body)
+
+    def _confirm_one(self) -> None:
+        answer, length, wire_bytes, at = self._under_way.popleft()
+        answer.wait()
+        # So many chunks share the line.
+        seconds = (time.monotonic() - at) / (len(self._under_way) + 1)
+        self._compressor.sent(wire_bytes, seconds)
+        self._settled(length)
+
+    def _settled(self, length: int) -> None:
+        self._done += length
+        self._on_progress(self._done)
+
+
+def send_small(agent: Agent, contents: Iterable[tuple[str, Callable[[], bytes]]]) -> int:
+    """Bring contents of a chunk or less into the store, many at a time.
+
+    Args:
+        agent: The far side.
+        contents: Each one's name, and how to read it.
+
+    Returns:
+        How many bytes were sent.
+
+    Raises:
+        NotPortable: One of them is no longer what its name says.
+    """
+    under_way: deque[PendingAnswer] = deque()
+    waiting_bytes: deque[int] = deque()
+    total = 0
+    for name, read in contents:
+        data = read()
+        if sha256(data) != name:
+            raise NotPortable(
+                "Data changed while it was being sent.",
+                "Send it once nothing writes to it any more.",
+            )
+        under_way.append(agent.begin("put", data, sha=name, size=len(data)))
+        waiting_bytes.append(len(data))
+        total += len(data)
+        while sum(waiting_bytes) > 16 * 1024 * 1024 or len(under_way) > 64:
+            under_way.popleft().wait()
+            waiting_bytes.popleft()
+    for answer in under_way:
+        answer.wait()
+    return total
