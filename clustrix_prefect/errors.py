@@ -13,6 +13,7 @@ be rebuilt here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -54,6 +55,32 @@ class NotPortable(ConfigurationError):
 
 class PythonVersionMismatch(NotPortable):
     """The far side has no Python that can run this call."""
+
+
+class EnvironmentMismatch(NotPortable):
+    """The interpreter on the cluster lacks what the code needs.
+
+    Attributes:
+        lacks: Each thing that stands in the way: a module that is missing, a package in another
+            version, a line that does not compile there.
+        requirements: The requirement lines that would bring what is missing.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        remedy: str = "",
+        *,
+        lacks: Sequence[str] = (),
+        requirements: Sequence[str] = (),
+    ) -> None:
+        super().__init__(what, remedy)
+        self.lacks = tuple(lacks)
+        self.requirements = tuple(requirements)
+
+
+class EnvironmentNotBuilt(ConfigurationError):
+    """The managed environment of a cluster could not be built."""
 
 
 # --- reaching the cluster -----------------------------------------------------------------

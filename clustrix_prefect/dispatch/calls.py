@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
+from clustrix_prefect.dispatch.interpreters import FarPython
+from clustrix_prefect.dispatch.preflight import Code
 from clustrix_prefect.engine import CallFinished, CallRaised, CallStarted, Event
 from clustrix_prefect.packaging import signing
 from clustrix_prefect.packaging.identity import digest
@@ -38,7 +40,10 @@ class CallState(enum.Enum):
 
 @dataclass(frozen=True)
 class Package:
-    """What travels: the function, its arguments, and hashes that name both in any process."""
+    """What travels: the function, its arguments, and hashes that name both in any process.
+
+    `code` says what the function needs of the interpreter there, `python` which one that is.
+    """
 
     bundle: bytes
     bundle_sha256: str
@@ -46,6 +51,8 @@ class Package:
     payload: bytes
     payload_sha256: str
     arguments_identity: str
+    code: Code
+    python: FarPython
 
 
 @dataclass(eq=False)

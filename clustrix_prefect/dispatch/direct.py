@@ -27,8 +27,7 @@ class DirectLane:
         self._dispatcher = dispatcher
         self._session = dispatcher.session
         self._pool = {
-            "python": self._session.python,
-            "prologue": cluster.prologue,
+            "prologue": self._session.prologue,
             "environment": cluster.environment,
             "max_workers": cluster.max_parallel_calls,
             "cwd": cluster.working_directory,
@@ -92,12 +91,16 @@ class DirectLane:
         for call in calls:
             if call.resources.time is not None:
                 self._dispatcher.timers.after(0, partial(self._limit, call, call.id))
-        self._session.send(
-            "run",
-            run=self._dispatcher.run_key,
-            pool=self._pool,
-            calls=[call.manifest() for call in calls],
-        )
+        by_python: dict[str, list[Call]] = {}
+        for call in calls:
+            by_python.setdefault(call.package.python.path, []).append(call)
+        for python, of_python in by_python.items():
+            self._session.send(
+                "run",
+                run=self._dispatcher.run_key,
+                pool={**self._pool, "python": python},
+                calls=[call.manifest() for call in of_python],
+            )
 
     def _limit(self, call: Call, call_id: str) -> None:
         """Where no scheduler does, hold a call to its `time`, from its start."""

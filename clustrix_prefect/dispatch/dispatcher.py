@@ -12,7 +12,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from contextvars import Context
+from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,6 +23,7 @@ from prefect.tasks import Task
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.clusters.workers import WorkerCluster
 from clustrix_prefect.dispatch.calls import INLINE_BYTES, Call, CallState, Package
+from clustrix_prefect.dispatch.preflight import Code
 from clustrix_prefect.dispatch.session import Session
 from clustrix_prefect.dispatch.timers import Timers
 from clustrix_prefect.engine import CallQueued, CallRequest, timed_out
@@ -30,7 +33,7 @@ from clustrix_prefect.errors import (
     QueueTimeout,
     TamperedResult,
 )
-from clustrix_prefect.packaging import pickling, signing
+from clustrix_prefect.packaging import imports, pickling, signing
 from clustrix_prefect.packaging.arguments import pack_arguments
 from clustrix_prefect.packaging.identity import digest, function_identity, sha256
 from clustrix_prefect.packaging.results import open_result
@@ -111,11 +114,13 @@ class Dispatcher:
         self._key = signing.run_key(secret, run_id)
         self._by_id: dict[str, Call] = {}
         self._ordinals: Counter[str] = Counter()
-        self._bundles: dict[int, tuple[Any, bytes, str, str]] = {}
+        self._bundles: dict[int, tuple[Any, bytes, Code, str]] = {}
+        self._preparations: dict[str, Future[None]] = {}
         self._lock = threading.Lock()
         self._clock_offsets: dict[str, float] = {}
         self._gone: ClusterError | None = None
         self.report: Report | None = None
+        self.flow_logger: logging.Logger | logging.LoggerAdapter[Any] = logger
         self._known = session.open_run(self)
         self._lane: Lane
         if isinstance(cluster, WorkerCluster):
@@ -167,13 +172,58 @@ class Dispatcher:
             if known is not None:
                 call.attempt += later
                 self._expect(call)
+                call.sent_at = time.time()
                 call.logger.info("Found this call again, submitted by an earlier process")
                 self._lane.attach(call, known)
                 return
         self._send(call)
 
     def _send(self, call: Call) -> None:
+        """Send a call, or let it wait until the interpreter for it is ready."""
         self._expect(call)
+        call.sent_at = None
+        ready = self._preparation_of(call.package.code)
+        if ready is None:
+            self._send_on(call)
+            return
+        if not ready.done():
+            call.post(CallQueued("Its environment is being prepared"))
+        ready.add_done_callback(partial(self._prepared, call, call.id))
+
+    def _preparation_of(self, code: Code) -> Future[None] | None:
+        """What calls of this code have to wait for, if anything; begun by the first of them."""
+        with self._lock:
+            ready = self._preparations.get(code.sha256)
+            if ready is None and not self.session.environments.is_ready(code):
+                ready = self._preparations[code.sha256] = Future()
+                threading.Thread(
+                    target=self._prepare, args=(code, ready), name="clustrix-prepare", daemon=True
+                ).start()
+        return ready
+
+    def _prepare(self, code: Code, ready: Future[None]) -> None:
+        try:
+            self.session.environments.prepare(code, self._say)
+        except BaseException as error:
+            ready.set_exception(error)
+        else:
+            ready.set_result(None)
+
+    def _say(self, level: int, line: str) -> None:
+        self.flow_logger.log(level, "%s", line)
+
+    def _prepared(self, call: Call, call_id: str, ready: Future[None]) -> None:
+        if call.id != call_id or call.state.is_final:
+            return
+        try:
+            # A copy each, or the traceback would grow with every call that raises it.
+            if (error := ready.exception()) is not None:
+                raise copy(error)
+            self._send_on(call)
+        except Exception as error:
+            self._settle(call, partial(call.raised, error))
+
+    def _send_on(self, call: Call) -> None:
         package = call.package
         blobs = [package.bundle]
         if len(package.payload) > INLINE_BYTES:
@@ -192,23 +242,27 @@ class Dispatcher:
         self.session.expect(call.id, self)
 
     def _pack(self, task: Task[Any, Any], request: CallRequest) -> Package:
-        python = self.session.python_version
         with self._lock:
             known = self._bundles.get(id(task.fn))
         if known is None:
-            bundle = pickling.dumps(task.fn, python, f"the task {task.name!r}")
-            known = (task.fn, bundle, sha256(bundle), function_identity(task.fn))
+            version = self.session.python_version
+            bundle = pickling.dumps(task.fn, version, f"the task {task.name!r}")
+            code = Code(task.name, sha256(bundle), imports.of_function(task.fn))
+            known = (task.fn, bundle, code, function_identity(task.fn))
             with self._lock:
                 self._bundles[id(task.fn)] = known
-        _, bundle, bundle_sha256, identity = known
-        arguments = pack_arguments(request.args, request.kwargs, python, task.name)
+        _, bundle, code, identity = known
+        python = self.session.environments.interpreter_for(code)
+        arguments = pack_arguments(request.args, request.kwargs, python.version, task.name)
         return Package(
             bundle=bundle,
-            bundle_sha256=bundle_sha256,
+            bundle_sha256=code.sha256,
             function_identity=identity,
             payload=arguments.payload,
             payload_sha256=arguments.payload_sha256,
             arguments_identity=arguments.identity,
+            code=code,
+            python=python,
         )
 
     def _call_context(self, driver: TaskRunDriver, request: CallRequest) -> dict[str, Any]:
@@ -253,7 +307,9 @@ class Dispatcher:
             self._lane.on_event(event)
 
     def on_reconnected(self, known: dict[str, Any]) -> None:
-        self._lane.on_reconnected(self.unfinished(), known)
+        # Calls that still wait for their environment go their own way.
+        sent = [call for call in self.unfinished() if call.sent_at is not None]
+        self._lane.on_reconnected(sent, known)
 
     def on_gone(self, error: ClusterError) -> None:
         self._gone = error

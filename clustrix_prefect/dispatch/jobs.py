@@ -184,7 +184,7 @@ class JobLane:
             array_size=elements if elements > 1 else None,
             directory=directory,
             command=[
-                session.python,
+                calls[0].package.python.path,
                 f"{session.far_side}/worker.py",
                 "--batch",
                 directory,
@@ -192,7 +192,7 @@ class JobLane:
                 str(per_job),
                 *(["--index-variable", scheduler.index_variable] if elements > 1 else []),
             ],
-            prologue=cluster.prologue,
+            prologue=session.prologue,
             environment=cluster.environment,
         )
         for index, call in enumerate(calls):

@@ -209,6 +209,7 @@ class FlowRunOnCluster:
                 "run_count": self.flow_run.run_count,
             }
             dispatcher.report = self.report
+            dispatcher.flow_logger = self._logger
             self._thread = threading.Thread(target=self._watch, name="clustrix-watch", daemon=True)
             self._thread.start()
 

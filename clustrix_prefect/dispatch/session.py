@@ -10,8 +10,10 @@ from typing import Any, Protocol
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.connections.agent import AgentClient
+from clustrix_prefect.dispatch.environments import Environments
 from clustrix_prefect.errors import (
     ClusterError,
+    ConfigurationError,
     ConnectionFailed,
     ConnectionLost,
     PythonVersionMismatch,
@@ -55,6 +57,7 @@ class Session:
         self.cluster = cluster
         self.scheduler: Scheduler | None = cluster.scheduler()
         self.reconnect_seconds = reconnect_seconds
+        self.agent_python = ""
         self.python = ""
         self.python_version: tuple[int, int] = _CLIENT_PYTHON
         self.work_dir = ""
@@ -63,6 +66,8 @@ class Session:
         self.user_id = -1
         self.limits = Limits()
         self.statuses_polled = False
+        self.prologue = cluster.prologue
+        self.environments = Environments(self)
         self._agent: AgentClient | None = None
         self._up = threading.Event()
         self._gone: ClusterError | None = None
@@ -87,6 +92,7 @@ class Session:
             self.cluster.connect(),
             python=self.cluster.python,
             prologue=self.cluster.prologue,
+            work_dir=self.cluster.remote_work_dir,
             on_event=self._on_event,
             on_lost=self._on_lost,
         )
@@ -94,10 +100,11 @@ class Session:
             hello = agent.start()
             self.host = hello["host"]
             self.user_id = hello["uid"]
+            self.agent_python = hello["executable"]
             configured = agent.request("configure", work_dir=self.cluster.remote_work_dir)
             self.work_dir = configured["work_dir"]
             self.far_side = configured["far_side"]
-            self._choose_python(agent)
+            self._choose_python(agent, self._activate(agent) or self.cluster.interpreter)
             if self.scheduler is not None:
                 self._ask_limits(agent, self.scheduler)
         except BaseException:
@@ -116,12 +123,27 @@ class Session:
         if self._agent is not None:
             self._agent.close()
 
-    def _choose_python(self, agent: AgentClient) -> None:
+    def _activate(self, agent: AgentClient) -> str | None:
+        """Have the conda environment that the block names, if any, activated before workers."""
+        self.prologue, name = self.cluster.prologue, self.cluster.conda_environment
+        if name is None:
+            return None
+        found = agent.request("find_conda", name=name, prologue=self.prologue)
+        if found["prefix"] is None:
+            raise ConfigurationError(
+                f"There is no conda environment {name!r} on {self.cluster.description}.",
+                f"There are: {', '.join(found['known']) or 'none that was found'}."
+                " Give its path if it lies elsewhere.",
+            )
+        self.prologue = [*self.prologue, *found["prologue"]]
+        return f"{found['prefix']}/bin/python"
+
+    def _choose_python(self, agent: AgentClient, named: str | None) -> None:
         answer = agent.request(
             "find_python",
-            python=self.cluster.python,
+            python=named,
             prefer=list(_CLIENT_PYTHON),
-            prologue=self.cluster.prologue,
+            prologue=self.prologue,
         )
         chosen = answer.get("chosen")
         if chosen is None or tuple(chosen["version"][:2]) != _CLIENT_PYTHON:

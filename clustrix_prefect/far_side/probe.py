@@ -7,8 +7,8 @@ so that both see the same modules.
 import importlib.util
 import json
 import os
-import platform
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -126,7 +126,7 @@ def answer(question: Dict[str, Any]) -> Dict[str, Any]:
             "version": list(sys.version_info[:3]),
             "platform": sysconfig.get_platform(),
             "libc": _libc(),
-            "implementation": platform.python_implementation(),
+            "uv": _uv(),
         },
     }
 
@@ -167,6 +167,11 @@ def _syntax_error(file: str, source: str) -> Optional[Dict[str, Any]]:
         line = getattr(error, "lineno", None)
         return {"file": file, "line": line, "message": getattr(error, "msg", None) or str(error)}
     return None
+
+
+def _uv() -> Optional[str]:
+    """The uv that builds of environments will find, if any."""
+    return shutil.which("uv") or shutil.which("uv", path=os.path.expanduser("~/.local/bin"))
 
 
 def _libc() -> List[str]:

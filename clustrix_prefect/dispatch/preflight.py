@@ -1,0 +1,160 @@
+"""Before the first call of a task is queued: can the interpreter there run its code?
+
+Everything that stands in the way is told at once, with what to do about it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from clustrix_prefect.dispatch.interpreters import FarPython, ask
+from clustrix_prefect.errors import AgentError, EnvironmentMismatch
+from clustrix_prefect.packaging.distributions import Distribution, pinned, providers
+from clustrix_prefect.packaging.imports import Imports, top_level
+
+if TYPE_CHECKING:
+    from clustrix_prefect.dispatch.session import Session
+
+CLIENT = (sys.version_info.major, sys.version_info.minor)
+
+
+@dataclass(frozen=True)
+class Code:
+    """The code of a task, as far as it decides where it can run.
+
+    Attributes:
+        task_name: Whose it is.
+        sha256: The name of its bundle.
+        imports: What it imports from outside of the user's own code.
+        sources: The source files in it, to be compiled by another minor version.
+    """
+
+    task_name: str
+    sha256: str
+    imports: Imports
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def packages(self) -> list[str]:
+        """The top-level modules that it cannot do without."""
+        return sorted({top_level(module) for module in self.imports.required})
+
+
+def is_needless(code: Code, python: FarPython) -> bool:
+    """Whether the answer is known: nothing but the library of the same Python."""
+    return python.version == CLIENT and sys.stdlib_module_names.issuperset(code.packages)
+
+
+def check(session: Session, code: Code, python: FarPython) -> list[str]:
+    """Ask the interpreter whether it has what the code needs; things to warn of.
+
+    Raises:
+        EnvironmentMismatch: It does not; with all that is missing.
+        AgentError: It does not answer.
+    """
+    installed = {one.name: one for module in code.imports.required for one in providers(module)}
+    question = {
+        "modules": code.packages,
+        "distributions": sorted(installed),
+        "sources": dict(code.sources) if python.version != CLIENT else {},
+    }
+    try:
+        answer = ask(session, python.path, question)
+    except AgentError as error:
+        raise AgentError(
+            f"{python} on {session.cluster.description} does not start: {error.what}",
+            "Check the block's `python`, `modules` and `setup`.",
+            type=error.type,
+        ) from error
+    version: list[int] = answer["python"]["version"]
+    other, warnings = _other_versions(installed, answer["versions"], version)
+    if session.cluster.package_versions == "any":
+        warnings, other = warnings + [text for _, text in other], []
+    missing: list[str] = answer["missing"]
+    lacks = [
+        *(_missing(module, version) for module in missing),
+        *(text for _, text in other),
+        *(_does_not_compile(error, version) for error in answer["errors"]),
+    ]
+    if lacks:
+        wanted = [module for module in code.imports.required if top_level(module) in missing]
+        requirements = sorted(
+            {*pinned(wanted, version), *(one.requirement(version) for one, _ in other)}
+        )
+        raise EnvironmentMismatch(
+            f"The task {code.task_name!r} cannot run under {python} on"
+            f" {session.cluster.description}: {'; '.join(lacks)}.",
+            _remedy(session, requirements, missing, answer["errors"], bool(other)),
+            lacks=lacks,
+            requirements=requirements,
+        )
+    return warnings
+
+
+def _missing(module: str, version: Sequence[int]) -> str:
+    if module in sys.stdlib_module_names:
+        return f"`{module}` is not in the standard library of Python {_text(version)} there"
+    names = " or ".join(one.name for one in providers(module))
+    package = f" (of {names})" if names and names.lower() != module.lower() else ""
+    return f"`{module}`{package} is not installed there"
+
+
+def _other_versions(
+    installed: Mapping[str, Distribution], there: Mapping[str, str], python: Sequence[int]
+) -> tuple[list[tuple[Distribution, str]], list[str]]:
+    """Packages in a version that does not agree with ours; those that cannot are warned of."""
+    other: list[tuple[Distribution, str]] = []
+    warnings: list[str] = []
+    for name, version in sorted(there.items()):
+        here = installed[name]
+        if here.agrees_with(version):
+            continue
+        text = f"{name} is {version} there and {here.version} here"
+        if here.supports(python):
+            other.append((here, text))
+        else:
+            warnings.append(f"{text}, which needs Python {here.requires_python}")
+    return other, warnings
+
+
+def _does_not_compile(error: Mapping[str, Any], version: Sequence[int]) -> str:
+    where = f"line {error['line']} of {error['file']}" if error["line"] else error["file"]
+    return f"{where} is no Python {_text(version)}: {error['message']}"
+
+
+def _remedy(
+    session: Session,
+    requirements: Sequence[str],
+    missing: Sequence[str],
+    errors: Sequence[Any],
+    has_other_versions: bool,
+) -> str:
+    steps = []
+    lines = ", ".join(requirements)
+    environment = session.cluster.managed_environment
+    newer = [module for module in missing if module in sys.stdlib_module_names]
+    if lines and environment is None:
+        steps.append(
+            f"Install {lines} there, name an interpreter that has it (`python`, `modules`,"
+            " `conda_environment`, `virtual_environment`), or let the block's"
+            " `managed_environment=ManagedEnvironment()` bring it."
+        )
+    elif lines:
+        steps.append(f"Add {lines} to the requirements of the block's `managed_environment`.")
+    elif set(missing) - set(newer):
+        steps.append(
+            "Install what is missing there, or name it in the requirements of the block's"
+            " `managed_environment`; it is not installed here either."
+        )
+    if has_other_versions:
+        steps.append('Or accept other versions: the block\'s `package_versions="any"`.')
+    if newer or errors:
+        steps.append("Use a newer Python there: the block's `python`, or a module that brings one.")
+    return " ".join(steps)
+
+
+def _text(version: Sequence[int]) -> str:
+    return ".".join(map(str, version[:2]))
