@@ -8,6 +8,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 TESTS ?= tests
+# The tests mostly wait, for schedulers and for time-outs; each worker has services of its own.
+WORKERS ?= 3
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.10 python3; do \
 	$$python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null \
 	&& echo $$python && break; done)
@@ -26,7 +28,7 @@ demo: $(VENV)/.package
 		PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1 $(BIN)/python flows/demo.py
 
 test: lint packages
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(TESTS)
 
 bench: $(VENV)/.bench packages
 	@$(BIN)/python -m tests.bench $(PARTS)

@@ -46,11 +46,30 @@ class _Service(Protocol):
 def pytest_configure(config: pytest.Config) -> None:
     """Prepare the list of services, and leave in an orderly way when asked to end."""
     config.stash[_SERVICES] = []
+    config.pluginmanager.register(_Workers(config))
 
     def leave(*_: object) -> None:
         pytest.exit("terminated", returncode=143)
 
     signal.signal(signal.SIGTERM, leave)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of pytest-xdist tells the process that prints the summary what it started."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["services"] = session.config.stash[_SERVICES]
+
+
+class _Workers:
+    """What pytest-xdist calls in the process that prints the summary."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        lines = getattr(node, "workeroutput", {}).get("services", [])
+        self._config.stash[_SERVICES].extend(f"[{node.gateway.id}] {line}" for line in lines)
 
 
 def pytest_terminal_summary(
