@@ -68,6 +68,7 @@ def inspect_cluster(cluster: ClusterBlock) -> Iterator[Finding]:
             connection,
             python=cluster.python,
             prologue=cluster.prologue,
+            work_dir=cluster.remote_work_dir,
             on_event=lambda event, body: None,
             on_lost=lambda reason: None,
         )

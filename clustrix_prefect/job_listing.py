@@ -126,6 +126,7 @@ def cluster_jobs(cluster: ClusterBlock) -> Iterator[ClusterJobs]:
             connection,
             python=cluster.python,
             prologue=cluster.prologue,
+            work_dir=cluster.remote_work_dir,
             on_event=lambda event, body: None,
             on_lost=lambda reason: None,
         )

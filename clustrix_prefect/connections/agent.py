@@ -65,6 +65,8 @@ class AgentClient:
         connection: The way to the cluster.
         python: The interpreter the agent should try first.
         prologue: Shell lines after which there is a Python, should there be none before.
+        work_dir: Where `configure` is to work; the program need not be sent a second time to
+            one that has it.
         on_event: Takes each event and its body, on the reading thread: it must be quick.
         on_lost: Called once, with the reason, when the agent is gone without `close`.
         start_timeout: Seconds that the login may take.
@@ -77,6 +79,7 @@ class AgentClient:
         *,
         python: str | None = None,
         prologue: Sequence[str] = (),
+        work_dir: str | None = None,
         on_event: Callable[[dict[str, Any], Any], None],
         on_lost: Callable[[BaseException], None],
         start_timeout: float = 30.0,
@@ -88,6 +91,7 @@ class AgentClient:
         self._connection = connection
         self._python = python
         self._prologue = list(prologue)
+        self._work_dir = work_dir
         self._on_event = on_event
         self._on_lost = on_lost
         self._start_timeout = start_timeout
@@ -124,14 +128,20 @@ class AgentClient:
         marker = bootstrap.new_marker()
         channel = self._connection.start(
             bootstrap.command_line(
-                marker, len(program), self._silence, self._python, self._prologue
+                marker,
+                program,
+                silence=self._silence,
+                python=self._python,
+                prologue=self._prologue,
+                work_dir=self._work_dir,
             )
         )
         self._channel = channel
         try:
-            early = bootstrap.await_loader(channel, marker, where, self._start_timeout)
-            self._program_bytes = len(program)
-            channel.write(program)
+            known, early = bootstrap.await_loader(channel, marker, where, self._start_timeout)
+            if not known:
+                self._program_bytes = len(program)
+                channel.write(program)
             self._link = Link(
                 read=_after(early, channel.read),
                 write=channel.write,
@@ -190,6 +200,7 @@ class AgentClient:
             ConnectionLost: The agent is gone.
         """
         if op == "configure":
+            fields.setdefault("work_dir", self._work_dir)
             # The agent looks for commands in the environment that these lines make.
             fields.setdefault("prologue", self._prologue)
         elif op == "command":

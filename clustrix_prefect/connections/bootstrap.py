@@ -9,6 +9,7 @@ before the marker was the login's own. Only then is the program sent.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import re
 import secrets
@@ -22,6 +23,7 @@ from importlib import resources
 
 from clustrix_prefect.connections.connection import Channel
 from clustrix_prefect.errors import LoginInterrupted
+from clustrix_prefect.far_side.workdir import DEFAULT as DEFAULT_WORK_DIR
 
 CANDIDATES = (
     "python3",
@@ -32,42 +34,55 @@ CANDIDATES = (
 _MAX_NOISE = 1024 * 1024
 _SHOWN_NOISE = 2000
 
-# What the interpreter runs: one line, to be followed by the program on standard input.
+# What the interpreter runs. It prints the marker with "known" if an earlier agent left the very
+# program in the work directory, and else with "ready": then the program follows on its standard
+# input.
 _LOADER = """
-import json, os, sys, zlib
-mark, size = sys.argv[1], int(sys.argv[2])
-os.write(1, ("\\n<%s> ready\\n" % mark).encode())
-data = b""
-while len(data) < size:
-    more = os.read(0, size - len(data))
-    if more == b"": sys.exit("the program did not arrive")
-    data += more
-PROGRAM = json.loads(zlib.decompress(data).decode())
-exec(compile(PROGRAM["modules"]["loader"], "<clustrix_far_side.loader>", "exec"))
+import hashlib, json, os, sys, zlib
+mark, size, name, directory = sys.argv[1], int(sys.argv[2]), sys.argv[4], sys.argv[5]
+directory = os.path.expandvars(os.path.expanduser(bytes.fromhex(directory).decode()))
+try:
+    with open(os.path.join(directory, "far_side", name[:16], "program"), "rb") as file:
+        PACKED = file.read()
+except OSError:
+    PACKED = b""
+known = hashlib.sha256(PACKED).hexdigest() == name
+os.write(1, ("\\n<%s> %s\\n" % (mark, "known" if known else "ready")).encode())
+if not known:
+    PACKED = b""
+while len(PACKED) < size:
+    more = os.read(0, size - len(PACKED))
+    if not more:
+        sys.exit("the program did not arrive")
+    PACKED += more
+MODULES = json.loads(zlib.decompress(PACKED).decode())["modules"]
+exec(compile(MODULES["loader"], "<clustrix_far_side.loader>", "exec"))
 """
 
-# $0 this script, $1 loader, $2 marker, $3 size, $4 silence, $5 python or "", $6 prologue in
-# octal, $7 what a login shell does, $8 "" or "login". `attempt` replaces this process if it
-# can. The first attempts need no login shell, which may take seconds; a Python that only
-# modules or the profile bring needs one.
+# $0 this script, $1 python or "", $2 prologue in octal, $3 what a login shell does, $4 "" or
+# "login", then the loader, the marker and the loader's other arguments. `attempt` replaces this
+# process if it can. The first attempts need no login shell, which may take seconds; a Python
+# that only modules or the profile bring needs one.
 _SCRIPT = """
 attempt() {
-    tried="$tried $1";
-    command -v "$1" >/dev/null 2>&1 || return 0;
-    "$1" -c "import sys; sys.exit(sys.version_info < (3, 6))" </dev/null >/dev/null 2>&1
-        && exec "$1" -u -c "$loader" "$mark" "$size" "$silence";
+    python=$1; shift;
+    tried="$tried $python";
+    command -v "$python" >/dev/null 2>&1 || return 0;
+    "$python" -c "import sys; sys.exit(sys.version_info < (3, 6))" </dev/null >/dev/null 2>&1
+        && exec "$python" -u -c "$@";
     return 0;
 };
-loader=$1 mark=$2 size=$3 silence=$4;
-if [ -n "$5" ]; then attempt "$5"; fi;
-for candidate in CANDIDATES; do attempt "$candidate"; done;
-if [ -z "$8" ] && command -v bash >/dev/null 2>&1; then
-    exec bash -l -c "$7" "$0" "$1" "$2" "$3" "$4" "$5" "$6" "$7" login;
+wanted=$1 prologue=$2 after=$3 login=$4 mark=$6;
+shift 4;
+if [ -n "$wanted" ]; then attempt "$wanted" "$@"; fi;
+for candidate in CANDIDATES; do attempt "$candidate" "$@"; done;
+if [ -z "$login" ] && command -v bash >/dev/null 2>&1; then
+    exec bash -l -c "$after" "$0" "$wanted" "$prologue" "$after" login "$@";
 fi;
 printf "\\n<%s> none%s\\n" "$mark" "$tried";
 exit 127
 """
-_AFTER_LOGIN = 'eval "$(printf %b "$6")" </dev/null; eval "$0"'
+_AFTER_LOGIN = 'eval "$(printf %b "$2")" </dev/null; eval "$0"'
 
 
 def _one_line(script: str) -> str:
@@ -75,21 +90,38 @@ def _one_line(script: str) -> str:
 
 
 def command_line(
-    marker: str, size: int, silence: float, python: str | None, prologue: Sequence[str]
+    marker: str,
+    program: bytes,
+    *,
+    silence: float = 30.0,
+    python: str | None = None,
+    prologue: Sequence[str] = (),
+    work_dir: str | None = None,
 ) -> str:
-    """The command that starts the loader."""
+    """The command that starts the loader.
+
+    Args:
+        marker: What the loader prints first.
+        program: What it will run.
+        silence: Seconds without a word after which the agent ends.
+        python: The interpreter to try first.
+        prologue: Lines for a login shell, should there be no interpreter before.
+        work_dir: Where an earlier agent may have left the program.
+    """
     script = _one_line(_SCRIPT.replace("CANDIDATES", " ".join(CANDIDATES)))
     loader = f"exec({json.dumps(_LOADER.strip())})"
     arguments = (
         script,
-        loader,
-        marker,
-        str(size),
-        f"{silence:g}",
         python or "",
         _octal("\n".join(prologue)),
         _AFTER_LOGIN,
         "",
+        loader,
+        marker,
+        str(len(program)),
+        f"{silence:g}",
+        hashlib.sha256(program).hexdigest(),
+        (work_dir or DEFAULT_WORK_DIR).encode().hex(),
     )
     quoted = " ".join(shlex.quote(argument) for argument in arguments)
     return f"exec sh -c 'eval \"$0\"' {quoted}"
@@ -128,13 +160,16 @@ def new_marker() -> str:
     return secrets.token_hex(12)
 
 
-def await_loader(channel: Channel, marker: str, where: str, timeout: float) -> bytes:
-    """Read until the loader's marker; what came after it already.
+def await_loader(channel: Channel, marker: str, where: str, timeout: float) -> tuple[bool, bytes]:
+    """Read until the loader's marker.
+
+    Returns:
+        Whether the loader has the program, and what came after the marker already.
 
     Raises:
         LoginInterrupted: The login ended, hung or has no Python.
     """
-    found = re.compile(rb"<" + marker.encode() + rb"> (ready|none)([^\n]*)\n")
+    found = re.compile(rb"<" + marker.encode() + rb"> (known|ready|none)([^\n]*)\n")
     noise = b""
     expired = threading.Event()
 
@@ -162,7 +197,7 @@ def await_loader(channel: Channel, marker: str, where: str, timeout: float) -> b
             f"login shell.{_met(noise[: match.start()], channel.stderr_tail())}",
             "Name one in the cluster's `python`, or load one with `modules` or `setup`.",
         )
-    return noise[match.end() :]
+    return match[1] == b"known", noise[match.end() :]
 
 
 def _interrupted(

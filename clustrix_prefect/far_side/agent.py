@@ -19,6 +19,7 @@ from .files import write_all
 from .frames import Message
 from .journal import Journal
 from .link import Link
+from .loader import Program
 from .outcome import HOST
 from .pool import Pool
 from .watch import Watcher
@@ -27,13 +28,13 @@ from .workdir import WorkDir, plain_name
 PROTOCOL = 1
 
 
-def main(program: Dict[str, Dict[str, str]]) -> None:
+def main(program: Program) -> None:
     """Talk to the client on the standard streams until it goes."""
     # A client that goes away is noticed where we read; writing must not kill us before.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     # Not to be ended by the terminal, or the sshd session, that the client came through.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    agent = Agent(program, silence=float(sys.argv[3]) if len(sys.argv) > 3 else 30.0)
+    agent = Agent(program, silence=float(sys.argv[3]))
     agent.serve()
     # Threads may be blocked on what is gone; warm workers finish their calls by themselves.
     os._exit(0)
@@ -47,7 +48,7 @@ class Agent:
         silence: Seconds without a word from the client after which it counts as gone.
     """
 
-    def __init__(self, program: Dict[str, Dict[str, str]], silence: float) -> None:
+    def __init__(self, program: Program, silence: float) -> None:
         self._program = program
         self._work_dir: Optional[WorkDir] = None
         self._journal: Optional[Journal] = None

