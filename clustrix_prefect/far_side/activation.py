@@ -1,9 +1,8 @@
-"""What activating an environment does, without the tools that it was made with."""
+"""What activating a conda environment does, without conda."""
 
 import glob
 import os
 import shlex
-import sys
 from typing import Any, Dict, Iterator, List
 
 from .login import login_environment
@@ -20,17 +19,6 @@ _ROOTS = (
     "/opt/miniconda3",
     "/opt/anaconda3",
 )
-
-
-def enter() -> None:
-    """Let programs of the virtual environment that this interpreter belongs to be found."""
-    if sys.prefix == sys.base_prefix:
-        return
-    programs = os.path.join(sys.prefix, "bin")
-    path = os.environ.get("PATH", os.defpath)
-    os.environ["VIRTUAL_ENV"] = sys.prefix
-    if programs not in path.split(os.pathsep):
-        os.environ["PATH"] = programs + os.pathsep + path
 
 
 def find_conda(name: str, prologue: str) -> Dict[str, Any]:

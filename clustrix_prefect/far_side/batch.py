@@ -11,20 +11,22 @@
 The calls of warm workers share one such directory per run, `DIRECT`, without manifest.
 """
 
-import json
 import os
 import time
-from typing import Any, Dict, List, Optional, Tuple
 
 from .files import append, remove, write_private, write_whole
-from .frames import INLINE_LIMIT, FileBody
+from .light import from_json, to_json
 from .outcome import HOST
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, List, Optional, Tuple
 
 DIRECT = "direct"
 PARTS = ("events", "results", "logs")
 
 
-def process_start(pid: int) -> Optional[int]:
+def process_start(pid: int) -> "Optional[int]":
     """When a process of this host started, in the kernel's ticks; None if it is not there.
 
     With the pid it names a process: pids are used again.
@@ -69,30 +71,30 @@ class BatchDirectory:
 
     # --- written by the worker ------------------------------------------------------------
 
-    def write_started(self, trace: Dict[str, Any], id: str) -> None:
+    def write_started(self, trace: "Dict[str, Any]", id: str) -> None:
         """Leave the trace that a call has started."""
-        line = json.dumps(trace).encode("ascii") + b"\n"
+        line = to_json(trace).encode("ascii") + b"\n"
         write_private(self.event_file(id), line)
 
-    def append_line(self, id: str, line: List[Any]) -> None:
+    def append_line(self, id: str, line: "List[Any]") -> None:
         """Add a logged line to a call's trace."""
-        append(self.event_file(id), json.dumps(line).encode("ascii") + b"\n")
+        append(self.event_file(id), to_json(line).encode("ascii") + b"\n")
 
-    def write_result(self, header: Dict[str, Any], body: bytes) -> None:
+    def write_result(self, header: "Dict[str, Any]", body: bytes) -> None:
         """Put a call's result in place, all at once."""
-        line = json.dumps(header).encode("ascii") + b"\n"
+        line = to_json(header).encode("ascii") + b"\n"
         write_whole(self.result_file(header["call"]), line, body)
 
 
 class Process:
     """What this process leaves in the traces of the calls that it runs."""
 
-    def __init__(self, job: Optional[str]) -> None:
+    def __init__(self, job: "Optional[str]") -> None:
         self.job = job
         self._pid = os.getpid()
         self._start = process_start(self._pid)
 
-    def trace(self) -> Dict[str, Any]:
+    def trace(self) -> "Dict[str, Any]":
         """The first line of a trace: when, where and in which process a call starts."""
         return {
             "started": time.time(),
@@ -104,12 +106,12 @@ class Process:
         }
 
 
-def output_sizes() -> List[int]:
+def output_sizes() -> "List[int]":
     """How much was written to standard output and error so far: whose output is whose."""
     return [os.fstat(descriptor).st_size for descriptor in (1, 2)]
 
 
-def started_event(id: str, trace: Dict[str, Any]) -> Dict[str, Any]:
+def started_event(id: str, trace: "Dict[str, Any]") -> "Dict[str, Any]":
     """What the client is told when a call has started."""
     return {
         "event": "started",
@@ -121,7 +123,7 @@ def started_event(id: str, trace: Dict[str, Any]) -> Dict[str, Any]:
     }
 
 
-def read_trace(path: str, offset: int = 0) -> Tuple[List[Any], int]:
+def read_trace(path: str, offset: int = 0) -> "Tuple[List[Any], int]":
     """The complete lines of a trace after an offset, and where they end."""
     try:
         with open(path, "rb") as file:
@@ -130,30 +132,33 @@ def read_trace(path: str, offset: int = 0) -> Tuple[List[Any], int]:
     except FileNotFoundError:
         return [], offset
     complete = data[: data.rfind(b"\n") + 1]
-    return [json.loads(line.decode("ascii")) for line in complete.splitlines()], offset + len(
+    return [from_json(line.decode("ascii")) for line in complete.splitlines()], offset + len(
         complete
     )
 
 
-def read_result(path: str) -> Tuple[Dict[str, Any], Any]:
+def read_result(path: str) -> "Tuple[Dict[str, Any], Any]":
     """The header of a result file, and its body: bytes, or a file to be sent if it is large.
 
     Raises:
         OSError: It is not there.
         ValueError: It is not a result.
     """
+    # The agent's, and no job's: see `light`.
+    from .frames import INLINE_LIMIT, FileBody
+
     with open(path, "rb") as file:
         line = file.readline(INLINE_LIMIT)
-        header = json.loads(line.decode("ascii"))
+        header = from_json(line.decode("ascii").rstrip("\n"))
         if header["size"] <= INLINE_LIMIT:
             return header, file.read(INLINE_LIMIT)
     return header, FileBody(path, len(line))
 
 
-def read_manifest(directory: BatchDirectory) -> List[Dict[str, Any]]:
+def read_manifest(directory: BatchDirectory) -> "List[Dict[str, Any]]":
     """A batch's calls, in the order of its array; none for direct calls."""
     try:
         with open(directory.manifest, "rb") as file:
-            return [json.loads(line.decode("ascii")) for line in file]
+            return [from_json(line.decode("ascii")) for line in file]
     except OSError:
         return []

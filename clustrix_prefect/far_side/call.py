@@ -1,18 +1,22 @@
 """Runs one call: verify, unpack, call, pack."""
 
-import collections
 import io
 import os
-import pickle
 import sys
 import types
-from base64 import b64decode
-from typing import Any, Callable, Dict
+from binascii import a2b_base64
 
-from . import outcome, standin
-from .capture import Capture, LogLine
+from . import functions, importer, outcome
+from .capture import Capture
+from .light import Unpickler
 from .outcome import Outcome
 from .signing import call_is_signed, sha256
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, Optional
+
+    from .lines import LogLine
 
 # Frames of this module that lead to the user's function.
 _OUR_FRAMES = 2
@@ -41,7 +45,7 @@ class BlobCache:
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
-        self._kept: Any = collections.OrderedDict()  # bytes by name, the oldest first
+        self._kept = {}  # type: Dict[str, bytes]  # by name, the oldest first
         self._size = 0
 
     def get(self, sha: str) -> bytes:
@@ -50,7 +54,7 @@ class BlobCache:
         Raises:
             Refused: They are not there, or are not what their name says.
         """
-        data = self._kept.get(sha)
+        data: "Optional[bytes]" = self._kept.get(sha)
         if data is not None:
             return data
         try:
@@ -64,14 +68,14 @@ class BlobCache:
             self._kept[sha] = data
             self._size += len(data)
             while self._size > _CACHE_BYTES:
-                self._size -= len(self._kept.popitem(last=False)[1])
+                self._size -= len(self._kept.pop(next(iter(self._kept))))
         return data
 
 
-class _ForeignUnpickler(pickle.Unpickler):
+class _ForeignUnpickler(Unpickler):
     """Reads a pickle made by another minor version, without its bytecode."""
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> "Any":
         found = super().find_class(module, name)
         # Bytecode of another version does not fail, it crashes the interpreter.
         if found is types.CodeType or name == "_builtin_type":
@@ -79,10 +83,10 @@ class _ForeignUnpickler(pickle.Unpickler):
         return found
 
 
-def _unpickle(data: bytes, python: Any, what: str) -> Any:
+def _unpickle(data: bytes, python: "Any", what: str) -> "Any":
     try:
         if not python or list(python[:2]) == list(sys.version_info[:2]):
-            return pickle.loads(data)
+            return functions.loads(data)
         return _ForeignUnpickler(io.BytesIO(data)).load()
     except Refused:
         raise
@@ -92,11 +96,11 @@ def _unpickle(data: bytes, python: Any, what: str) -> Any:
 
 
 def run(
-    call: Dict[str, Any],
+    call: "Dict[str, Any]",
     blobs: BlobCache,
-    log: Callable[[LogLine], None],
-    trace: Dict[str, Any],
-) -> Any:
+    log: "Callable[[LogLine], None]",
+    trace: "Dict[str, Any]",
+) -> "Any":
     """Run a call.
 
     Args:
@@ -116,18 +120,18 @@ def run(
     return outcome.make_header(call, result, trace, _peak_memory()), result.body
 
 
-def _run(call: Dict[str, Any], blobs: BlobCache, log: Callable[[LogLine], None]) -> Outcome:
+def _run(call: "Dict[str, Any]", blobs: BlobCache, log: "Callable[[LogLine], None]") -> Outcome:
     if not call_is_signed(call):
         raise Refused("Tampered", "the signature of the call does not fit")
     context = call.get("context") or {}
     if call.get("inline") is not None:
-        payload = b64decode(call["inline"])
+        payload = a2b_base64(call["inline"])
         if sha256(payload) != call["payload_sha256"]:
             raise Refused("Tampered", "the arguments are not those that were signed")
     else:
         payload = blobs.get(call["payload_sha256"])
     bundle = blobs.get(call["bundle"])
-    standin.set_context(context)
+    importer.set_context(context)
     with Capture(context, log):
         try:
             value = _unpack_and_call(bundle, payload, context.get("python"))
@@ -139,7 +143,7 @@ def _run(call: Dict[str, Any], blobs: BlobCache, log: Callable[[LogLine], None])
         return outcome.returned(value)
 
 
-def _unpack_and_call(bundle: bytes, payload: bytes, python: Any) -> Any:
+def _unpack_and_call(bundle: bytes, payload: bytes, python: "Any") -> "Any":
     # Unpickled afresh for each call: no call sees what another did to the function's globals.
     function = _unpickle(bundle, python, "the function")
     args, kwargs = _unpickle(payload, python, "the arguments")
@@ -149,7 +153,7 @@ def _unpack_and_call(bundle: bytes, payload: bytes, python: Any) -> Any:
     return value
 
 
-def _run_coroutine(coroutine: Any) -> Any:
+def _run_coroutine(coroutine: "Any") -> "Any":
     import asyncio
 
     run = getattr(asyncio, "run", None)

@@ -2,37 +2,16 @@
 
 import builtins
 import io
-import logging
 import os
 import sys
-from typing import Any, Callable, Dict, List
 
-from .standin import TASK_LOGGER
+from .importer import TASK_LOGGER
 
-# A longer message is cut: it would hold up everything else on its way.
-MAX_MESSAGE = 256 * 1024
-LogLine = List[Any]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict
 
-
-class LineHandler(logging.Handler):
-    """Hands every record on as a `[time, level, logger, message]` line."""
-
-    def __init__(self, send: Callable[[LogLine], None]) -> None:
-        super().__init__()
-        self._send = send
-        self._owner = os.getpid()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        # The pipe to the agent belongs to this process; a forked child shares its offset.
-        if os.getpid() != self._owner:
-            return
-        try:
-            message = self.format(record)
-            if len(message) > MAX_MESSAGE:
-                message = message[:MAX_MESSAGE] + " ... (cut)"
-            self._send([record.created, record.levelno, record.name, message])
-        except Exception:
-            self.handleError(record)
+    from .lines import LogLine
 
 
 def open_output() -> None:
@@ -60,13 +39,15 @@ def flush_output() -> None:
             pass
 
 
-def _printer(original: Callable[..., None], stdout: Any) -> Callable[..., None]:
+def _printer(original: "Callable[..., None]", stdout: "Any") -> "Callable[..., None]":
     """A `print` whose output is logged, as Prefect's `log_prints` does."""
 
-    def print_as_log(*args: Any, **kwargs: Any) -> None:
+    def print_as_log(*args: "Any", **kwargs: "Any") -> None:
         if kwargs.get("file") not in (None, stdout, sys.stdout):
             original(*args, **kwargs)
             return
+        import logging
+
         text = io.StringIO()
         kwargs.update(file=text, flush=False)
         original(*args, **kwargs)
@@ -78,33 +59,83 @@ def _printer(original: Callable[..., None], stdout: Any) -> Callable[..., None]:
     return print_as_log
 
 
+class _WhenImported:
+    """Acts as soon as a module has been imported, without importing it.
+
+    Args:
+        name: The module's name.
+        action: What to do.
+    """
+
+    def __init__(self, name: str, action: "Callable[[], None]") -> None:
+        self._name = name
+        self._action = action
+
+    def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
+        if name != self._name:
+            return None
+        self.forget()
+        for finder in sys.meta_path:
+            spec = finder.find_spec(name, path, target)
+            if spec is not None:
+                self._wrap(spec.loader)
+                return spec
+        return None
+
+    def _wrap(self, loader: "Any") -> None:
+        execute = loader.exec_module
+
+        def execute_and_act(module: "Any") -> None:
+            execute(module)
+            self._action()
+
+        loader.exec_module = execute_and_act
+
+    def watch(self) -> None:
+        sys.meta_path.insert(0, self)
+
+    def forget(self) -> None:
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+
+
 class Capture:
     """A context in which a call's lines go to `send`.
+
+    Most calls log nothing, and a job starts an interpreter for each: what only logging needs
+    is imported when the call imports `logging`, or prints.
 
     Args:
         context: The call's context: `log_level` and `log_prints`.
         send: Takes each line.
     """
 
-    def __init__(self, context: Dict[str, Any], send: Callable[[LogLine], None]) -> None:
+    def __init__(self, context: "Dict[str, Any]", send: "Callable[[LogLine], None]") -> None:
         self._context = context
-        self._handler = LineHandler(send)
+        self._send = send
+        self._logging = None  # type: Any
+        self._import = _WhenImported("logging", self._capture_logging)
 
     def __enter__(self) -> "Capture":
-        root = logging.getLogger()
-        self._root = (root.level, list(root.handlers))
         self._print = builtins.print
-        root.addHandler(self._handler)
-        root.setLevel(self._context.get("log_level", logging.INFO))
         if self._context.get("log_prints"):
             builtins.print = _printer(self._print, sys.stdout)
+        if "logging" in sys.modules:
+            self._capture_logging()
+        else:
+            self._import.watch()
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        root = logging.getLogger()
+    def _capture_logging(self) -> None:
+        from .lines import CapturedLogging
+
+        self._logging = CapturedLogging(self._context.get("log_level"), self._send)
+
+    def __exit__(self, *error: "Any") -> None:
+        self._import.forget()
         builtins.print = self._print
-        root.setLevel(self._root[0])
-        root.handlers[:] = self._root[1]
+        if self._logging is not None:
+            self._logging.end()
 
 
 class Surroundings:

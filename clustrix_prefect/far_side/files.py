@@ -1,7 +1,10 @@
 """Files that nobody but the user can read, and that are either complete or not there."""
 
 import os
-from typing import Any, Optional
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Optional
 
 _CREATE = os.O_WRONLY | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
 
@@ -23,7 +26,7 @@ def open_log(path: str) -> int:
     return os.open(path, _CREATE | os.O_APPEND, 0o600)
 
 
-def write_private(path: str, *parts: Any, **options: Any) -> None:
+def write_private(path: str, *parts: "Any", **options: "Any") -> None:
     """Write a new file with these bytes; `mode=0o700` for a script."""
     descriptor = os.open(path, _CREATE | os.O_TRUNC, options.get("mode", 0o600))
     try:
@@ -38,7 +41,7 @@ def write_private(path: str, *parts: Any, **options: Any) -> None:
         raise
 
 
-def write_whole(path: str, *parts: Any) -> None:
+def write_whole(path: str, *parts: "Any") -> None:
     """Write a file so that whoever sees it sees all of it."""
     temporary = "{}.{}.tmp".format(path, os.getpid())
     try:
@@ -61,7 +64,7 @@ def append(path: str, data: bytes) -> None:
         os.close(descriptor)
 
 
-def write_all(descriptor: int, data: Any) -> None:
+def write_all(descriptor: int, data: "Any") -> None:
     """Write all of the bytes to a descriptor."""
     written = os.write(descriptor, data)
     while written < len(data):
@@ -77,7 +80,7 @@ def remove(path: str) -> None:
         pass
 
 
-def tail(path: str, start: int = 0, end: Optional[int] = None, size: int = 8192) -> str:
+def tail(path: str, start: int = 0, end: "Optional[int]" = None, size: int = 8192) -> str:
     """The last bytes of a part of a file, as text; "" if there is none."""
     try:
         with open(path, "rb") as file:
@@ -88,7 +91,7 @@ def tail(path: str, start: int = 0, end: Optional[int] = None, size: int = 8192)
         return ""
 
 
-def read_optional(path: str) -> Optional[str]:
+def read_optional(path: str) -> "Optional[str]":
     """A small text file's content, or None if it is not there."""
     try:
         with open(path, encoding="utf-8") as file:

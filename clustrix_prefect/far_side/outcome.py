@@ -4,15 +4,16 @@ A value is pickled. An exception is taken apart and each part pickled by itself,
 part that cannot travel loses only itself. A value that cannot be pickled is named.
 """
 
-import json
 import os
-import pickle
 import sys
 import time
-import traceback
-from typing import Any, Dict, Optional
 
+from . import light
 from .signing import sha256, sign_result
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, Optional
 
 # The newest protocol that Python 3.6 reads too.
 PROTOCOL = 4
@@ -30,7 +31,7 @@ class Outcome:
         self.body = body
 
 
-def returned(value: Any) -> Outcome:
+def returned(value: "Any") -> Outcome:
     """The outcome of a call that returned."""
     try:
         return Outcome("ok", dumps(value))
@@ -45,7 +46,7 @@ def raised(error: BaseException, skip_frames: int = 0) -> Outcome:
         error: What it raised.
         skip_frames: Leading frames of the traceback that are ours.
     """
-    return Outcome("raised", pickle.dumps(_take_apart(error, skip_frames, MAX_CAUSES), PROTOCOL))
+    return Outcome("raised", light.dumps(_take_apart(error, skip_frames, MAX_CAUSES), PROTOCOL))
 
 
 def refused(type_name: str, text: str) -> Outcome:
@@ -54,13 +55,13 @@ def refused(type_name: str, text: str) -> Outcome:
 
 
 def _fault(status: str, type_name: str, text: str) -> Outcome:
-    return Outcome(status, json.dumps({"type_name": type_name, "text": text}).encode("ascii"))
+    return Outcome(status, light.to_json({"type_name": type_name, "text": text}).encode("ascii"))
 
 
-def dumps(value: Any) -> bytes:
+def dumps(value: "Any") -> bytes:
     """A pickle of the value; cloudpickle is asked only for what pickle cannot do."""
     try:
-        return pickle.dumps(value, PROTOCOL)
+        return light.dumps(value, PROTOCOL)
     except Exception:
         try:
             import cloudpickle
@@ -71,14 +72,14 @@ def dumps(value: Any) -> bytes:
         return cloudpickle.dumps(value, PROTOCOL)  # type: ignore[no-any-return]
 
 
-def _dumps_or_none(value: Any) -> Optional[bytes]:
+def _dumps_or_none(value: "Any") -> "Optional[bytes]":
     try:
         return dumps(value)
     except Exception:
         return None
 
 
-def _text_of(value: Any, render: Any) -> str:
+def _text_of(value: "Any", render: "Any") -> str:
     """`repr` or `str` of a user's object, whose methods may fail."""
     try:
         return str(render(value))
@@ -88,7 +89,7 @@ def _text_of(value: Any, render: Any) -> str:
         )
 
 
-def _take_apart(error: BaseException, skip_frames: int, causes: int) -> Dict[str, Any]:
+def _take_apart(error: BaseException, skip_frames: int, causes: int) -> "Dict[str, Any]":
     kind = type(error)
     frames = error.__traceback__
     for _ in range(skip_frames):
@@ -112,7 +113,7 @@ def _take_apart(error: BaseException, skip_frames: int, causes: int) -> Dict[str
     }
 
 
-def _arguments(error: BaseException) -> Any:
+def _arguments(error: BaseException) -> "Any":
     """What the exception was made of, which for an `OSError` is more than its `args`."""
     try:
         reduced = error.__reduce__()
@@ -122,7 +123,9 @@ def _arguments(error: BaseException) -> Any:
     return reduced[1] if made_by_class else error.args
 
 
-def _render(error: BaseException, frames: Any) -> str:
+def _render(error: BaseException, frames: "Any") -> str:
+    import traceback
+
     try:
         return "".join(traceback.format_exception(type(error), error, frames))
     except Exception:  # the exception's own __str__ fails
@@ -130,8 +133,8 @@ def _render(error: BaseException, frames: Any) -> str:
 
 
 def make_header(
-    call: Dict[str, Any], outcome: Outcome, trace: Dict[str, Any], peak_memory: int
-) -> Dict[str, Any]:
+    call: "Dict[str, Any]", outcome: Outcome, trace: "Dict[str, Any]", peak_memory: int
+) -> "Dict[str, Any]":
     """The signed header of a call's result."""
     digest = sha256(outcome.body)
     return {

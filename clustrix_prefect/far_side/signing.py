@@ -1,21 +1,20 @@
 """Signatures of calls and results (HMAC-SHA256 with the key of the call)."""
 
-import hashlib
-import hmac
-from typing import Any, Dict
+from .light import compare_digest, hmac_sha256, sha256
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict
 
-def sha256(data: Any) -> str:
-    """The hexadecimal digest that names these bytes."""
-    return hashlib.sha256(data).hexdigest()
+__all__ = ["call_is_signed", "sha256", "sign", "sign_result"]
 
 
 def sign(key: bytes, *parts: str) -> str:
     """The signature over these parts, in hexadecimal."""
-    return hmac.new(key, "\n".join(parts).encode("ascii"), hashlib.sha256).hexdigest()
+    return hmac_sha256(key, "\n".join(parts).encode("ascii"))
 
 
-def call_is_signed(call: Dict[str, Any]) -> bool:
+def call_is_signed(call: "Dict[str, Any]") -> bool:
     """Whether a call's signature fits what it says it runs."""
     expected = sign(
         bytes.fromhex(call["key"]),
@@ -25,10 +24,10 @@ def call_is_signed(call: Dict[str, Any]) -> bool:
         call["bundle"],
         call["payload_sha256"],
     )
-    return hmac.compare_digest(expected, str(call.get("mac", "")))
+    return compare_digest(expected, str(call.get("mac", "")))
 
 
-def sign_result(call: Dict[str, Any], status: str, body_sha256: str) -> str:
+def sign_result(call: "Dict[str, Any]", status: str, body_sha256: str) -> str:
     """The signature of a call's result."""
     return sign(
         bytes.fromhex(call["key"]),

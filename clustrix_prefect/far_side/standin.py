@@ -7,15 +7,11 @@ wraps. Every other name can be imported, and says what to do when it is used.
 
 import contextlib
 import functools
-import importlib
 import logging
-import sys
 import types
-from importlib.machinery import ModuleSpec
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
-TASK_LOGGER = "prefect.task_runs"
-_NAMES = ("prefect", "clustrix_prefect")
+from .importer import TASK_LOGGER
 
 
 class NotAvailableFarAway(RuntimeError):
@@ -227,36 +223,20 @@ _OFFERED: Dict[str, Dict[str, Any]] = {
 _RUNTIME = {"flow_run": _flow_run, "task_run": _task_run, "deployment": _deployment}
 
 
-class StandInImporter:
-    """Finds the stand-ins before any installed package of the same name.
-
-    A finder and loader without their abstract parents: `importlib.abc` takes longer to import
-    than everything else that a worker needs.
-    """
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        if name.partition(".")[0] not in _NAMES:
-            return None
-        return ModuleSpec(name, self, is_package=True)
-
-    def create_module(self, spec: Any) -> Any:
-        parent, _, leaf = spec.name.rpartition(".")
-        if parent == "prefect.runtime" and leaf in _RUNTIME:
-            return RuntimeModule(spec.name, _RUNTIME[leaf])
-        module = StandInModule(spec.name)
-        module.__dict__.update(_OFFERED.get(spec.name, {}))
-        return module
-
-    def exec_module(self, module: Any) -> None:
-        # `prefect.runtime.task_run` works after a plain `import prefect`.
-        if module.__name__ == "prefect":
-            importlib.import_module("prefect.runtime")
-        elif module.__name__ == "prefect.runtime":
-            for leaf in _RUNTIME:
-                importlib.import_module("prefect.runtime." + leaf)
+def make_module(name: str) -> StandInModule:
+    """The stand-in for a module of this name."""
+    parent, _, leaf = name.rpartition(".")
+    if parent == "prefect.runtime" and leaf in _RUNTIME:
+        return RuntimeModule(name, _RUNTIME[leaf])
+    module = StandInModule(name)
+    module.__dict__.update(_OFFERED.get(name, {}))
+    return module
 
 
-def install() -> None:
-    """Put the stand-ins in place of `prefect` and `clustrix_prefect` for this process."""
-    importer: Any = StandInImporter()
-    sys.meta_path.insert(0, importer)
+def parts_of(name: str) -> List[str]:
+    """The modules that are there as soon as the named one is."""
+    if name == "prefect":
+        return ["prefect.runtime"]
+    if name == "prefect.runtime":
+        return ["prefect.runtime." + leaf for leaf in _RUNTIME]
+    return []
