@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,10 @@ from clustrix_prefect.far_side.link import Link
 
 PROTOCOL = 1
 _ANSWER_SECONDS = 10.0
+# What was said last, such as what to cancel, should still arrive.
+_FINISH_SECONDS = 2.0
+
+logger = logging.getLogger("prefect.clustrix")
 
 
 class _Reply:
@@ -258,6 +263,8 @@ class AgentClient:
     def close(self) -> None:
         """End the conversation; the agent ends too, running calls do not."""
         self._closed = True
+        if self._link is not None and self._lost is None:
+            self._link.finish(_FINISH_SECONDS)
         if self._channel is not None:
             self._channel.close()
         self._fail(ConnectionLost("The connection was closed."))
@@ -273,7 +280,10 @@ class AgentClient:
             self._hello.message = message
             self._hello.arrived.set()
         elif message.get("event") != "ping":
-            self._on_event(message, body)
+            try:
+                self._on_event(message, body)
+            except Exception:  # one event that goes wrong must not stop all others
+                logger.exception("An event of the far side was not handled: %s", message)
 
     def _on_end(self, reason: BaseException) -> None:
         stderr = self._channel.stderr_tail().strip()[-2000:] if self._channel else ""

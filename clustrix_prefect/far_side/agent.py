@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from . import activation, commands, environments, probe, pythons
 from .exchange import Exchange
@@ -26,6 +26,8 @@ from .watch import Watcher
 from .workdir import WorkDir, plain_name
 
 PROTOCOL = 1
+# How long the agent outlives its client to bring a submission to its end.
+FINISH_SECONDS = 90.0
 
 
 def main(program: Program) -> None:
@@ -53,6 +55,7 @@ class Agent:
         self._work_dir: Optional[WorkDir] = None
         self._journal: Optional[Journal] = None
         self._prologue = ""
+        self._to_finish: List[threading.Thread] = []
         self._link = Link(
             read=lambda size: os.read(0, size),
             write=lambda data: write_all(1, data),
@@ -116,6 +119,9 @@ class Agent:
             }
         )
         self._link.wait_ended()
+        for thread in list(self._to_finish):
+            # A job that is being submitted must be written down, whoever waits for it.
+            thread.join(FINISH_SECONDS)
         self._pool.close()
 
     # --- requests and replies -------------------------------------------------------------
@@ -128,12 +134,15 @@ class Agent:
             act = self._exchange.in_turn[op]
             self._exchange.take_turn(lambda: self._answer(act, message, body))
         elif op in self._aside:
-            threading.Thread(
+            thread = threading.Thread(
                 target=self._answer,
                 args=(self._aside[op], message, body),
                 name="clustrix-" + op,
                 daemon=True,
-            ).start()
+            )
+            if op in ("submit", "close_run"):
+                self._to_finish = [t for t in self._to_finish if t.is_alive()] + [thread]
+            thread.start()
         else:
             self._reply(message, error=Failure("ValueError", "no such operation: {}".format(op)))
 

@@ -48,7 +48,10 @@ def run(
         stdout, stderr = process.communicate(timeout=timeout or COMMAND_TIMEOUT)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.wait()  # but not for the end of its output: others may hold that open
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
         text = "{}: no answer within {:g} s".format(argv[0], timeout or COMMAND_TIMEOUT)
         return _failed(124, text)
     return {

@@ -8,7 +8,7 @@ or a network that swallows everything, shows as silence.
 import threading
 from typing import Any, Callable, Optional
 
-from .frames import FrameError, Inbox, Message, Outbox, OutgoingStream
+from .frames import Inbox, Message, Outbox, OutgoingStream
 
 READ_SIZE = 256 * 1024
 PING_AFTER = 5.0
@@ -53,6 +53,7 @@ class Link:
         self._changed = threading.Condition()
         self._ended = threading.Event()
         self._closing = False
+        self._idle = False
 
     def start(self) -> None:
         """Start reading, writing and listening for silence."""
@@ -80,11 +81,14 @@ class Link:
         """Wait until the link has ended; whether it has."""
         return self._ended.wait(timeout)
 
-    def close(self) -> None:
-        """Send what is queued, then nothing more."""
+    def finish(self, timeout: float) -> None:
+        """Send what is queued, as far as that is possible in this time, then nothing more."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
+            self._changed.wait_for(
+                lambda: self._ended.is_set() or (self._idle and not self._outbox), timeout
+            )
 
     def _read_all(self) -> None:
         try:
@@ -95,7 +99,7 @@ class Link:
                 self.bytes_received += len(data)
                 for message, body in self._inbox.feed(data):
                     self._on_message(message, body)
-        except (OSError, EOFError, FrameError, ValueError) as error:
+        except Exception as error:  # a link that nobody reads would look alive for ever
             self._end(error)
 
     def _write_all(self) -> None:
@@ -113,16 +117,19 @@ class Link:
                     data = taken
                 self._write(data)
                 self.bytes_sent += len(data)
-        except (OSError, EOFError, ValueError) as error:
+        except Exception as error:  # as above
             self._end(error)
 
     def _next_to_write(self) -> Any:
         with self._changed:
             while not self._outbox:
+                self._idle = True
                 if self._closing or self._ended.is_set():
+                    self._changed.notify_all()
                     return None
                 if not self._changed.wait(PING_AFTER):
                     self._outbox.put(self._ping)
+            self._idle = False
             was_full = self._outbox.waiting_bytes > FULL
             taken = self._outbox.take()
             if was_full:

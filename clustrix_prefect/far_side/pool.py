@@ -256,23 +256,11 @@ class Pool:
         self._hand_out()
 
     def _listen(self, worker: WarmWorker) -> None:
-        """Pass on what a worker says, until it has ended."""
-        inbox = Inbox()
-        poll = select.poll()
-        poll.register(worker.read_end, select.POLLIN)
-        while True:
-            if not poll.poll(1000):
-                # A process that the call left behind may hold the pipe open.
-                if worker.has_ended():
-                    break
-                self._dismiss_if_idle(worker)
-                continue
-            data = os.read(worker.read_end, READ_SIZE)
-            if not data:
-                break
-            self._hold()
-            for message, body in _merge_logs(inbox.feed(data)):
-                self._pass_on(worker, message, body)
+        """Look after a worker until it has ended."""
+        try:
+            self._pass_on_all(worker)
+        except Exception:  # it does not say what a worker of ours says
+            worker.kill(signal.SIGKILL)
         returncode = worker.wait()
         os.close(worker.read_end)
         with self._lock:
@@ -284,6 +272,25 @@ class Pool:
                 self._report_end(worker, direct, returncode)
             self._hand_out()
             self._ended.notify_all()
+
+    def _pass_on_all(self, worker: WarmWorker) -> None:
+        """Pass on what a worker says, until it says no more."""
+        inbox = Inbox()
+        poll = select.poll()
+        poll.register(worker.read_end, select.POLLIN)
+        while True:
+            if not poll.poll(1000):
+                # A process that the call left behind may hold the pipe open.
+                if worker.has_ended():
+                    return
+                self._dismiss_if_idle(worker)
+                continue
+            data = os.read(worker.read_end, READ_SIZE)
+            if not data:
+                return
+            self._hold()
+            for message, body in _merge_logs(inbox.feed(data)):
+                self._pass_on(worker, message, body)
 
     def _dismiss_if_idle(self, worker: WarmWorker) -> None:
         with self._lock:

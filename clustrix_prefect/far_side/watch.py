@@ -102,7 +102,12 @@ class Watcher:
             began = time.monotonic()
             events = 0
             for watched in batches:
-                events += self._look_at(watched, refresh=interval >= REFRESH_FROM)
+                try:
+                    events += self._look_at(watched, refresh=interval >= REFRESH_FROM)
+                except OSError:
+                    # A file system that hiccups, or a batch that was just removed: the next
+                    # look shows which.
+                    pass
             if events:
                 self._noticed()
                 interval = SHORTEST

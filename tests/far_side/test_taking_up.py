@@ -118,6 +118,39 @@ def test_a_job_whose_id_was_never_told_still_has_its_submission(starts):
     assert (facts["job"], facts["submit_output"]) == (None, "42\n")
 
 
+def test_a_submission_is_written_down_though_the_client_has_gone(starts):
+    first = starts()
+    slow = ["sh", "-c", "sleep 1; echo 43"]
+    fields = {"run": "run", "batch": "b1", "script": "", "command": slow}
+    first.client.send("submit", calls=[Call(ADD, (1,)).manifest()], **fields)
+    first.close()
+    submitted = first.work_dir / "runs" / "run" / "b1" / "submitted"
+    wait_for(submitted.exists, 5)
+    assert submitted.read_text() == "43\n"
+    wait_for(lambda: not is_alive(first.agent_pid()), 5)
+
+
+def test_what_was_said_last_still_arrives(starts):
+    first = starts()
+    call = Call(SLEEP, (60, os.devnull))
+    first.run(call)
+    pid = first.wait("started", call)[0]["pid"]
+    first.client.send("cancel", calls=[call.id])
+    first.close()
+    wait_for(lambda: not is_alive(pid), 7)
+
+
+def test_an_event_that_is_not_understood_stops_nothing(starts, caplog):
+    far = starts()
+    note, far.client._on_event = far.client._on_event, lambda event, body: 1 / 0
+    far.run(Call(ADD, (1,)))
+    wait_for(lambda: "ZeroDivisionError" in caplog.text)
+    far.client._on_event = note
+    call = Call(ADD, (2,))
+    far.run(call)
+    assert far.value(call) == 3
+
+
 def test_another_run_is_not_seen(starts):
     far = starts()
     call = Call(ADD, (1,))
