@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,16 +17,10 @@ from prefect.settings import (
 )
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from clustrix_prefect import (
-    ClusterTaskRunner,
-    LocalCluster,
-    SlurmCluster,
-    SSHCluster,
-    SSHCredentials,
-)
+from clustrix_prefect import ClusterTaskRunner
 from clustrix_prefect.clusters.cluster import ClusterBlock
+from tests.live.clusters import local_cluster, slurm_cluster, ssh_cluster
 from tests.live.prefect_server import PrefectServer
-from tests.live.pythons import FarPythons
 from tests.live.rundir import RunDirectory
 from tests.live.ssh_host import SSHHost
 
@@ -90,41 +83,21 @@ def _threadpool(_: pytest.FixtureRequest) -> Cluster:
 
 
 def _local(request: pytest.FixtureRequest) -> Cluster:
-    return _cluster(
-        "local",
-        LocalCluster(
-            remote_work_dir=str(request.getfixturevalue("tmp_path_factory").mktemp("work")),
-            max_parallel_calls=4,
-        ),
-        one_by_one={"max_parallel_calls": 1},
-    )
+    work_dir = request.getfixturevalue("tmp_path_factory").mktemp("work")
+    return _cluster("local", local_cluster(work_dir), one_by_one={"max_parallel_calls": 1})
 
 
 def _ssh(request: pytest.FixtureRequest) -> Cluster:
-    cluster = SSHCluster(**_account(request), max_parallel_calls=4)
+    host: SSHHost = request.getfixturevalue("ssh_host")
+    cluster = ssh_cluster(host, request.getfixturevalue("far_pythons"), host.home / "contract")
     return _cluster("ssh", cluster, one_by_one={"max_parallel_calls": 1})
 
 
 def _slurm(request: pytest.FixtureRequest) -> Cluster:
     request.getfixturevalue("slurm")
-    cluster = SlurmCluster(
-        **_account(request), default_resources={"cores": 1, "memory": "256MB", "time": "00:05:00"}
-    )
-    return _cluster("slurm", cluster, one_by_one={"max_submitted_jobs": 1})
-
-
-def _account(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """How to reach the account that the SSH and SLURM tests use, as a cluster's fields."""
     host: SSHHost = request.getfixturevalue("ssh_host")
-    pythons: FarPythons = request.getfixturevalue("far_pythons")
-    return {
-        "host": host.host,
-        "port": host.port,
-        "credentials": SSHCredentials(username=host.username, key_file=str(host.key_file)),
-        "known_hosts": str(host.known_hosts),
-        "remote_work_dir": str(host.home / "contract"),
-        "python": pythons[".".join(map(str, sys.version_info[:2]))],
-    }
+    cluster = slurm_cluster(host, request.getfixturevalue("far_pythons"), host.home / "contract")
+    return _cluster("slurm", cluster, one_by_one={"max_submitted_jobs": 1})
 
 
 def _cluster(name: str, cluster: ClusterBlock, one_by_one: dict[str, Any]) -> Cluster:
