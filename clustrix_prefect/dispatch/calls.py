@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextvars import Context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -18,6 +18,7 @@ from clustrix_prefect.dispatch.preflight import Code
 from clustrix_prefect.engine import CallFinished, CallRaised, CallStarted, Event
 from clustrix_prefect.packaging import signing
 from clustrix_prefect.packaging.identity import digest
+from clustrix_prefect.packaging.parts import Part
 from clustrix_prefect.task_resources import Resources
 
 # Payloads up to this many bytes travel inside the call itself, not as blobs of the store.
@@ -51,6 +52,7 @@ class Package:
     payload: bytes
     payload_sha256: str
     arguments_identity: str
+    parts: tuple[Part, ...]
     code: Code
     python: FarPython
 
@@ -70,7 +72,7 @@ class Call:
         timeout_seconds: The task's own limit, from the worker's start.
         post: Tells the task run's engine what happened.
         logger: The task run's logger.
-        log_context: The `contextvars` in which its lines are logged.
+        log_context: The `contextvars` in which its lines are logged while it is under way.
         ordinal: Which one this is among equal calls of the same flow run.
         attempt: Counts submissions, from 0.
     """
@@ -85,7 +87,7 @@ class Call:
     timeout_seconds: float | None
     post: Callable[[Event], None]
     logger: logging.LoggerAdapter[Any]
-    log_context: Context
+    log_context: Context | None
     ordinal: int = 0
     attempt: int = 0
     requeues: int = 0
@@ -136,6 +138,7 @@ class Call:
             "payload": None if inline else package.payload_sha256,
             "payload_sha256": package.payload_sha256,
             "inline": base64.b64encode(package.payload).decode() if inline else None,
+            "parts": len(package.parts),
             "mac": signing.sign(
                 self.key,
                 "clustrix-call/1",
@@ -146,6 +149,15 @@ class Call:
             ),
             "context": self.context,
         }
+
+    @property
+    def needs(self) -> list[Part]:
+        """What the cluster's store has to hold before the call is sent."""
+        package = self.package
+        parts = [Part.whole(package.bundle, package.bundle_sha256, "function"), *package.parts]
+        if len(package.payload) > INLINE_BYTES:
+            parts.append(Part.whole(package.payload, package.payload_sha256, "arguments"))
+        return parts
 
     # --- what happened to it; each returns whether that was news --------------------------
 
@@ -184,4 +196,15 @@ class Call:
             self.ended_at = self.ended_at or time.time()
         if event is not None:
             self.post(event)
+        self._let_go()
         return True
+
+    def _let_go(self) -> None:
+        """Hold on to what the table of calls shows, not to arguments and task runs."""
+        self.package = replace(self.package, payload=b"")
+        self.post = _nobody_listens
+        self.log_context = None
+
+
+def _nobody_listens(_: Event) -> None:
+    """What a call that is over tells its task run."""

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from contextvars import Context
+from contextvars import Context, copy_context
 from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -22,7 +22,7 @@ from prefect.tasks import Task
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.clusters.workers import WorkerCluster
-from clustrix_prefect.dispatch.calls import INLINE_BYTES, Call, CallState, Package
+from clustrix_prefect.dispatch.calls import Call, CallState, Package
 from clustrix_prefect.dispatch.preflight import Code
 from clustrix_prefect.dispatch.session import Session
 from clustrix_prefect.dispatch.timers import Timers
@@ -119,6 +119,7 @@ class Dispatcher:
         self._lock = threading.Lock()
         self._clock_offsets: dict[str, float] = {}
         self._gone: ClusterError | None = None
+        self._context = copy_context()
         self.report: Report | None = None
         self.flow_logger: logging.Logger | logging.LoggerAdapter[Any] = logger
         self._known = session.open_run(self)
@@ -188,7 +189,7 @@ class Dispatcher:
             return
         if not ready.done():
             call.post(CallQueued("Its environment is being prepared"))
-        ready.add_done_callback(partial(self._prepared, call, call.id))
+        ready.add_done_callback(partial(self._after, self._send_on, call, call.id))
 
     def _preparation_of(self, code: Code) -> Future[None] | None:
         """What calls of this code have to wait for, if anything; begun by the first of them."""
@@ -212,23 +213,29 @@ class Dispatcher:
     def _say(self, level: int, line: str) -> None:
         self.flow_logger.log(level, "%s", line)
 
-    def _prepared(self, call: Call, call_id: str, ready: Future[None]) -> None:
+    def _after(
+        self, step: Callable[[Call], None], call: Call, call_id: str, ready: Future[None]
+    ) -> None:
+        """What was waited for is there, or failed: the next step of a call."""
         if call.id != call_id or call.state.is_final:
             return
         try:
             # A copy each, or the traceback would grow with every call that raises it.
             if (error := ready.exception()) is not None:
                 raise copy(error)
-            self._send_on(call)
+            step(call)
         except Exception as error:
             self._settle(call, partial(call.raised, error))
 
     def _send_on(self, call: Call) -> None:
-        package = call.package
-        blobs = [package.bundle]
-        if len(package.payload) > INLINE_BYTES:
-            blobs.append(package.payload)
-        self.session.ensure_blobs(*blobs)
+        """Send a call once the cluster's store has what it needs."""
+        ready = self.session.contents.bring(self.run_key, call.needs, self._say)
+        if ready is None:
+            self._hand_over(call)
+        else:
+            ready.add_done_callback(partial(self._after, self._hand_over, call, call.id))
+
+    def _hand_over(self, call: Call) -> None:
         if call.resources.queue_timeout is not None:
             self.timers.after(
                 call.resources.queue_timeout, partial(self._queue_timed_out, call, call.id)
@@ -253,7 +260,9 @@ class Dispatcher:
                 self._bundles[id(task.fn)] = known
         _, bundle, code, identity = known
         python = self.session.environments.interpreter_for(code)
-        arguments = pack_arguments(request.args, request.kwargs, python.version, task.name)
+        arguments = pack_arguments(
+            request.args, request.kwargs, python.version, task.name, self.session.store
+        )
         return Package(
             bundle=bundle,
             bundle_sha256=code.sha256,
@@ -261,6 +270,7 @@ class Dispatcher:
             payload=arguments.payload,
             payload_sha256=arguments.payload_sha256,
             arguments_identity=arguments.identity,
+            parts=arguments.parts,
             code=code,
             python=python,
         )
@@ -486,7 +496,8 @@ class Dispatcher:
     # --- logs ------------------------------------------------------------------------------
 
     def _log(self, call: Call, lines: list[list[Any]]) -> None:
-        call.log_context.copy().run(self._handle_lines, call, lines)
+        context = call.log_context or self._context
+        context.copy().run(self._handle_lines, call, lines)
 
     def _handle_lines(self, call: Call, lines: list[list[Any]]) -> None:
         target = call.logger.logger

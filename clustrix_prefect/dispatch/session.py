@@ -6,10 +6,12 @@ import logging
 import sys
 import threading
 import time
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.connections.agent import AgentClient
+from clustrix_prefect.dispatch.contents import Contents
 from clustrix_prefect.dispatch.environments import Environments
 from clustrix_prefect.errors import (
     ClusterError,
@@ -22,6 +24,8 @@ from clustrix_prefect.packaging.identity import sha256
 from clustrix_prefect.schedulers.scheduler import Limits, Scheduler
 
 logger = logging.getLogger("prefect.clustrix")
+
+T = TypeVar("T")
 
 _CLIENT_PYTHON = (sys.version_info.major, sys.version_info.minor)
 
@@ -65,9 +69,10 @@ class Session:
         self.host = ""
         self.user_id = -1
         self.limits = Limits()
-        self.statuses_polled = False
         self.prologue = cluster.prologue
         self.environments = Environments(self)
+        self.contents = Contents(self)
+        self.store = ""
         self._agent: AgentClient | None = None
         self._up = threading.Event()
         self._gone: ClusterError | None = None
@@ -76,7 +81,6 @@ class Session:
         self._listeners: dict[str, RunListener] = {}
         self._calls: dict[str, RunListener] = {}
         self._blobs: set[str] = set()
-        self._round_trips = 0
 
     # --- opening and closing ---------------------------------------------------------------
 
@@ -104,6 +108,7 @@ class Session:
             configured = agent.request("configure", work_dir=self.cluster.remote_work_dir)
             self.work_dir = configured["work_dir"]
             self.far_side = configured["far_side"]
+            self.store = configured["store"]
             self._choose_python(agent, self._activate(agent) or self.cluster.interpreter)
             if self.scheduler is not None:
                 self._ask_limits(agent, self.scheduler)
@@ -113,12 +118,13 @@ class Session:
         with self._lock:
             self._agent = agent
             self._blobs.clear()
-            self.statuses_polled = False
+            self.contents.forget()
         self._up.set()
 
     def close(self) -> None:
         """Close the connection; the agent ends, and with it the warm workers."""
         self._closed = True
+        self.contents.close()
         self._up.set()
         if self._agent is not None:
             self._agent.close()
@@ -193,10 +199,19 @@ class Session:
 
     def request(self, op: str, **fields: Any) -> dict[str, Any]:
         """One request, repeated on a new connection if the old one broke under it."""
+        answer: dict[str, Any] = self.with_agent(lambda agent: agent.request(op, **fields))
+        return answer
+
+    def with_agent(self, step: Callable[[AgentClient], T]) -> T:
+        """What a step that talks to the agent gives, begun anew if the connection breaks.
+
+        Raises:
+            ConnectionLost: It cannot be opened again.
+        """
         while True:
             agent = self.agent
             try:
-                return agent.request(op, **fields)
+                return step(agent)
             except ConnectionFailed:
                 if self._closed or (agent is self._agent and not self._broken(agent)):
                     raise
@@ -241,6 +256,7 @@ class Session:
         """End a flow run: its warm workers stop, its files go."""
         with self._lock:
             self._listeners.pop(listener.run_key, None)
+        self.contents.close_run(listener.run_key)
         try:
             self.request("close_run", run=listener.run_key, keep=keep)
         except ClusterError:
