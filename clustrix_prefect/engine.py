@@ -23,9 +23,10 @@ from uuid import UUID
 from prefect._flow_run_suspension import raise_if_flow_run_suspension_requested
 from prefect._internal.uuid7 import uuid7
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.objects import TERMINAL_STATES, RunInput, State
+from prefect.client.schemas.objects import RunInput, State
 from prefect.context import SyncClientContext
 from prefect.events.worker import EventsWorker
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Pending, Retrying, Running
 from prefect.task_engine import SyncTaskRunEngine, TaskRunTimeoutError, _create_task_run_locally
 from prefect.tasks import Task
@@ -123,6 +124,7 @@ class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
     """Prefect's engine for a task whose function runs somewhere else."""
 
     _worker_runs = False
+    _state_sent: Callable[[UUID, datetime], None]
 
     def steps(
         self,
@@ -152,6 +154,7 @@ class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
         self._last_event = emit_task_run_state_change_event(
             task_run=self.task_run, initial_state=None, validated_state=self.state
         )
+        self._state_sent(task_run_id, self.state.timestamp)
         if has_upstream and isinstance(cancel := (yield UpstreamRequest()), Cancel):
             self.set_state(Cancelled(message=cancel.message), force=True)
             return self.state
@@ -215,10 +218,10 @@ class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
             self.task_run.run_count -= 1
         self._worker_runs = True
         state: State[Any] = Retrying() if self.retries else Running()
-        # The worker's own start, unless its clock puts that before what is already recorded.
-        state.timestamp = create_datetime_instance(
-            max(at, self.state.timestamp + timedelta(microseconds=1))
-        )
+        # The worker's own start, unless its clock puts that before what is already recorded, or
+        # after now: the API would take a final state of an earlier time for an old one.
+        earliest = self.state.timestamp + timedelta(microseconds=1)
+        state.timestamp = create_datetime_instance(max(min(at, now("UTC")), earliest))
         if self.task_run.start_time is None:
             self.task_run.start_time = state.timestamp  # type: ignore[assignment]
         self.set_state(state)
@@ -247,7 +250,10 @@ class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
         """Record a state, except a `Running` that no worker has announced."""
         if state.is_running() and not self._worker_runs:
             return state
-        return super().set_state(state, force=force)
+        recorded = super().set_state(state, force=force)
+        assert self.task_run is not None
+        self._state_sent(self.task_run.id, recorded.timestamp)
+        return recorded
 
     def call_hooks(self, state: State[Any] | None = None) -> None:
         """Call the hooks of a state that was recorded."""
@@ -280,10 +286,22 @@ def timed_out(seconds: float) -> TaskRunTimeoutError:
 
 
 def new_engine(
-    task: Task[Any, Any], parameters: dict[str, Any], wait_for: Any
+    task: Task[Any, Any],
+    parameters: dict[str, Any],
+    wait_for: Any,
+    state_sent: Callable[[UUID, datetime], None],
 ) -> RemoteTaskRunEngine:
-    """An engine for one run of a task."""
-    return RemoteTaskRunEngine(task=task, parameters=parameters, wait_for=wait_for)
+    """An engine for one run of a task.
+
+    Args:
+        task: The task.
+        parameters: Its parameters.
+        wait_for: Futures to wait for besides.
+        state_sent: Told the run and the time of each state that went to Prefect's server.
+    """
+    engine = RemoteTaskRunEngine(task=task, parameters=parameters, wait_for=wait_for)
+    engine._state_sent = state_sent
+    return engine
 
 
 class SharedClient:
@@ -315,17 +333,13 @@ def new_task_run_id() -> UUID:
     return uuid7()
 
 
-def count_task_runs(client: SyncPrefectClient, flow_run_ids: list[UUID]) -> tuple[int, int]:
-    """How many task runs of these flow runs the API shows, and how many in a final state."""
-    if not flow_run_ids:
-        raise LookupError("task runs outside a flow cannot be counted")
-    of_runs = {"flow_run_id": {"any_": [str(flow_run_id) for flow_run_id in flow_run_ids]}}
-    final = {"state": {"type": {"any_": [state.value for state in TERMINAL_STATES]}}}
-    counts = [
-        client.request("POST", "/task_runs/count", json={"task_runs": task_runs}).json()
-        for task_runs in (of_runs, {**of_runs, **final})
-    ]
-    return counts[0], counts[1]
+def shown_state_time(client: SyncPrefectClient, task_run_id: UUID) -> datetime | None:
+    """Of when the state is that the API shows of a task run; None if it shows none."""
+    try:
+        state = client.read_task_run(task_run_id).state
+    except ObjectNotFound:
+        return None
+    return state.timestamp if state else None
 
 
 def flush_events(seconds: float = 30.0) -> None:

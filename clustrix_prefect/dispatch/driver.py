@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from contextvars import Context, copy_context
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from prefect.utilities.annotations import opaque, quote
 from prefect.utilities.collections import StopVisiting, visit_collection
 
 from clustrix_prefect.engine import (
+    CallQueued,
     CallRaised,
     CallRequest,
     Cancel,
@@ -55,6 +57,7 @@ class TaskRunDriver:
         timers: For the delays of retries.
         dispatcher: Sends the call.
         flow_run_facts: What `prefect.runtime.flow_run` says far away.
+        state_sent: Told of each state that went to Prefect's server.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class TaskRunDriver:
         timers: Timers,
         dispatcher: Dispatcher,
         flow_run_facts: dict[str, Any],
+        state_sent: Callable[[UUID, datetime], None],
     ) -> None:
         self.task = task
         self.flow_run_facts = flow_run_facts
@@ -79,7 +83,7 @@ class TaskRunDriver:
         self.finished: concurrent.futures.Future[State[Any]] = concurrent.futures.Future()
         # A started future cannot be cancelled behind our back.
         self.finished.set_running_or_notify_cancel()
-        self.engine: RemoteTaskRunEngine = new_engine(task, parameters, wait_for)
+        self.engine: RemoteTaskRunEngine = new_engine(task, parameters, wait_for, state_sent)
         self.call: Call | None = None
         self._task_run_id = task_run_id
         self._dependencies = dependencies
@@ -130,6 +134,8 @@ class TaskRunDriver:
                     self._stepping = False
                     return
                 event = self._mailbox.popleft()
+                if isinstance(event, CallQueued) and self._mailbox:
+                    continue  # why it waited is of no interest any more
             self._context.run(self._advance, event)
 
     def _advance(self, event: Event) -> None:

@@ -1,8 +1,10 @@
 """Not more state events than Prefect's server takes in.
 
-Task runs reach the server as events. Its queue holds 10,000 of them and drops the rest
-without a word, so a large map at full speed leaves task runs that never end in the UI. The
-only sign of how far the server has come is what its API says, so that is what is asked.
+The states of task runs reach the server as events. Its queue holds 10,000 of them and drops
+the rest without a word, so a large map at full speed leaves task runs that never end in the
+UI. The server takes events in the order in which they were sent: once its API shows a state,
+it has taken in everything that was sent before. So every now and then a state is remembered
+as a mark, and the API is asked for it.
 """
 
 from __future__ import annotations
@@ -10,78 +12,70 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from datetime import datetime
+from uuid import UUID
 
 logger = logging.getLogger(__name__)
 
-# Task runs whose events may be on their way at once: three to five events each stay well
-# below the 10,000 that Prefect 3.8's server holds.
-_AHEAD = 1_000
-# What Prefect's server with SQLite was seen to take in for long without losing any.
-_SAFE_RATE = 40.0
-_ASK_EVERY = 0.5
-_PATIENCE = 15.0
-_STEPS_PER_RUN = 2
+# Events that may be on their way at once: half of what Prefect 3.8's server holds, since
+# other flows use it, too.
+_AHEAD = 5_000
+_MARK_EVERY = 200
+_ASK_EVERY = 0.25
+# A mark that does not show for so long was lost, or the API does not answer. Going on after
+# it means 20 events a second, which every server takes in.
+_PATIENCE = 10.0
 
 
 class Pacer:
     """Holds task runs back while the server is behind.
 
     Args:
-        ask: Returns how many task runs of this flow run the API shows, and how many of them
-            in a final state. Called from the thread that is to wait.
+        ask: Returns of when the state is that the API shows of a task run, or None if it shows
+            none. Called from the thread that is to wait.
     """
 
-    def __init__(self, ask: Callable[[], tuple[int, int]]) -> None:
+    def __init__(self, ask: Callable[[UUID], datetime | None]) -> None:
         self._ask = ask
         self._lock = threading.Lock()
         self._asking = threading.Lock()
-        self._begun = 0
-        self._ended = 0
-        self._seen = (0, 0)
-        self._blind = False
+        self._sent = 0
+        self._taken = 0
+        self._marks: deque[tuple[int, UUID, datetime]] = deque()
+        self._waiting_for_mark_since: float | None = None
 
-    def begun(self) -> None:
-        """A task run has been shown to the server for the first time."""
+    def sent(self, task_run_id: UUID, timestamp: datetime) -> None:
+        """A state of this time was sent to the server."""
         with self._lock:
-            self._begun += 1
-
-    def ended(self) -> None:
-        """A task run has reached its final state here."""
-        with self._lock:
-            self._ended += 1
+            self._sent += 1
+            if self._sent % _MARK_EVERY == 0:
+                self._marks.append((self._sent, task_run_id, timestamp))
 
     def wait(self) -> None:
         """Return when the server has caught up."""
-        waiting_since = time.monotonic()
-        while self._behind():
+        while self._sent - self._taken > _AHEAD:
             with self._asking:
-                if not self._behind():
-                    return
-                before = self._seen
-                try:
-                    self._seen = self._ask()
-                except Exception:
-                    logger.debug("The API did not say how far it is", exc_info=True)
-                if self._seen != before:
-                    waiting_since = time.monotonic()
-                elif time.monotonic() - waiting_since > _PATIENCE or self._blind:
-                    self._go_on_blindly()
-                    return
-                if self._behind():
+                while self._sent - self._taken > _AHEAD and not self._catch_up():
                     time.sleep(_ASK_EVERY)
 
-    def _behind(self) -> bool:
-        with self._lock:
-            shown, ended = self._seen
-            return self._begun - shown > _AHEAD or self._ended - ended > _AHEAD
-
-    def _go_on_blindly(self) -> None:
-        """The API does not move: go on at a rate that is known to be safe."""
-        if not self._blind:
-            self._blind = True
-            logger.warning(
-                "Prefect's API shows no progress; going on with %.0f task runs a second.",
-                _SAFE_RATE,
-            )
-        time.sleep(1 / (_SAFE_RATE * _STEPS_PER_RUN))
+    def _catch_up(self) -> bool:
+        """Ask for the oldest mark; whether it is done with."""
+        now = time.monotonic()
+        if self._waiting_for_mark_since is None:
+            self._waiting_for_mark_since = now
+        count, task_run_id, timestamp = self._marks[0]
+        try:
+            shown = self._ask(task_run_id)
+        except Exception:
+            logger.debug("The API did not say how far it is", exc_info=True)
+            shown = None
+        if shown is None or shown < timestamp:
+            if now - self._waiting_for_mark_since < _PATIENCE:
+                return False
+            logger.warning("Prefect's API does not show states that were sent; going on slowly.")
+        self._taken = count
+        self._marks.popleft()
+        self._waiting_for_mark_since = None
+        return True

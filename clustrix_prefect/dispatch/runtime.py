@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Iterable
 from contextvars import Context
+from functools import partial
 from typing import Any, cast
 from uuid import UUID
 
@@ -26,7 +27,7 @@ from clustrix_prefect.dispatch.pool import StepPool
 from clustrix_prefect.dispatch.report import Report, describe
 from clustrix_prefect.dispatch.session import sessions
 from clustrix_prefect.dispatch.timers import Timers
-from clustrix_prefect.engine import SharedClient, count_task_runs, flush_events
+from clustrix_prefect.engine import SharedClient, flush_events, shown_state_time
 from clustrix_prefect.errors import ConfigurationError
 from clustrix_prefect.packaging import signing
 from clustrix_prefect.packaging.shown import shown_parameters
@@ -60,7 +61,7 @@ class Runtime:
         self._runs: dict[str, FlowRunOnCluster] = {}
         self._drivers: set[TaskRunDriver] = set()
         self._changed = threading.Condition()
-        self._pacer = Pacer(self._ask_progress)
+        self._pacer = Pacer(partial(shown_state_time, self._client.client))
         self._beginning = StepPool("clustrix-begin", self._timers, gate=self._pacer.wait)
         self._going_on = StepPool("clustrix-step", self._timers, gate=self._pacer.wait)
         self._outside_id = str(uuid.uuid4())
@@ -92,11 +93,11 @@ class Runtime:
             timers=self._timers,
             dispatcher=run.dispatcher,
             flow_run_facts=run.facts,
+            state_sent=self._pacer.sent,
         )
         with self._changed:
             self._drivers.add(driver)
         driver.finished.add_done_callback(lambda _: self._ended(driver))
-        self._pacer.begun()
         driver.begin()
         return driver
 
@@ -140,7 +141,6 @@ class Runtime:
                 self._changed.wait(0.5)
 
     def _ended(self, driver: TaskRunDriver) -> None:
-        self._pacer.ended()
         with self._changed:
             self._drivers.discard(driver)
             if not self._drivers:
@@ -163,10 +163,6 @@ class Runtime:
                 run = FlowRunOnCluster(self, dispatcher, context, self._client)
                 self._runs[run_id] = run
         return run
-
-    def _ask_progress(self) -> tuple[int, int]:
-        flow_run_ids = [run.flow_run_id for run in self._runs.values() if run.flow_run_id]
-        return count_task_runs(self._client.client, flow_run_ids)
 
 
 class FlowRunOnCluster:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import datetime, timedelta, timezone
+from uuid import uuid4
 
 import pytest
 
@@ -79,31 +81,68 @@ def test_a_pool_survives_a_failing_step(timers):
     pool.close()
 
 
-def test_task_runs_wait_for_a_server_that_is_behind(monkeypatch):
-    monkeypatch.setattr(pacing, "_ASK_EVERY", 0.01)
-    shown = [0]
-    pacer = Pacer(lambda: (shown[0], 0))
-    for _ in range(pacing._AHEAD + 1):
-        pacer.begun()
+class _Server:
+    """Takes in states in the order in which they were sent, when told to."""
+
+    def __init__(self):
+        self.sent = []
+        self.taken = 0
+
+    def shown(self, task_run_id):
+        for run, timestamp in reversed(self.sent[: self.taken]):
+            if run == task_run_id:
+                return timestamp
+        return None
+
+    def send(self, pacer, count):
+        for _ in range(count):
+            run, timestamp = uuid4(), datetime.now(timezone.utc)
+            self.sent.append((run, timestamp))
+            pacer.sent(run, timestamp)
+
+
+def _waits(pacer):
+    """A thread that waits for the pacer, and the event that it sets afterwards."""
     waited = threading.Event()
-    thread = threading.Thread(target=lambda: (pacer.wait(), waited.set()), daemon=True)
-    thread.start()
+    threading.Thread(target=lambda: (pacer.wait(), waited.set()), daemon=True).start()
+    return waited
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    monkeypatch.setattr(pacing, "_ASK_EVERY", 0.01)
+
+
+def test_task_runs_wait_for_a_server_that_is_behind(hasty):
+    server = _Server()
+    pacer = Pacer(server.shown)
+    server.send(pacer, pacing._AHEAD)
+    assert _waits(pacer).wait(5), "nothing to wait for yet"
+    server.send(pacer, 1)
+    waited = _waits(pacer)
     assert not waited.wait(0.2)
-    shown[0] = 1
+    server.taken = pacing._MARK_EVERY - 1
+    assert not waited.wait(0.2)
+    server.taken = pacing._MARK_EVERY
     assert waited.wait(5)
 
 
-def test_a_server_that_says_nothing_does_not_hold_task_runs_for_ever(monkeypatch, caplog):
-    monkeypatch.setattr(pacing, "_ASK_EVERY", 0.01)
+def test_a_later_state_of_the_same_task_run_shows_that_the_mark_was_taken_in(hasty):
+    later = datetime.now(timezone.utc) + timedelta(seconds=1)
+    pacer = Pacer(lambda _: later)
+    _Server().send(pacer, pacing._AHEAD + 1)
+    assert _waits(pacer).wait(5)
+
+
+def test_a_server_that_says_nothing_does_not_hold_task_runs_for_ever(hasty, monkeypatch, caplog):
     monkeypatch.setattr(pacing, "_PATIENCE", 0.1)
 
-    def fail():
+    def fail(_):
         raise OSError
 
     pacer = Pacer(fail)
-    for _ in range(pacing._AHEAD + 1):
-        pacer.begun()
+    _Server().send(pacer, pacing._AHEAD + 1)
     began = time.monotonic()
     pacer.wait()
-    assert time.monotonic() - began < 5
-    assert "no progress" in caplog.text
+    assert 0.1 <= time.monotonic() - began < 5
+    assert "going on slowly" in caplog.text
