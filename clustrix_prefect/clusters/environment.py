@@ -60,6 +60,14 @@ class ManagedEnvironment(BaseModel):
             "a package index."
         ),
     )
+    use_uv: bool = Field(
+        default=True,
+        title="Use uv",
+        description=(
+            "Build with `uv` if the cluster has it, or if it is installed where the flow runs "
+            "and can be sent along; else, and without it, with Python's own venv and pip."
+        ),
+    )
     build_in_job: bool = Field(
         default=False,
         title="Build in a job",

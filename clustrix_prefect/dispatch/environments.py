@@ -171,7 +171,8 @@ class Environments:
     def _brought_by_uv(self, managed: ManagedEnvironment, found: list[dict[str, Any]]) -> Base:
         """No interpreter there will do, but uv can bring one."""
         agents = self._ask(self._session.agent_python)
-        if managed.accepts([*_CLIENT, 0]) and (agents.has_uv or uv.program_for(agents.target)):
+        has_uv = managed.use_uv and (agents.has_uv or uv.program_for(agents.target) is not None)
+        if has_uv and managed.accepts([*_CLIENT, 0]):
             target = Target(_CLIENT, agents.target.platform, agents.target.libc)
             return Base(".".join(map(str, _CLIENT)), target, agents.has_uv)
         names = ", ".join(f"{'.'.join(map(str, one['version']))} ({one['path']})" for one in found)
@@ -277,7 +278,8 @@ class _Build:
                 "requirements": list(lines),
                 "constraints": list(recipe.requirements.constraints),
                 "wheels": self._send_wheels() if self._managed.wheelhouse else {},
-                "uv": self._send_uv(),
+                "use_uv": self._managed.use_uv,
+                "uv": self._send_uv() if self._managed.use_uv else None,
             },
         }
         if self._managed.build_in_job:

@@ -93,10 +93,11 @@ class Build:
         if not self._try([self._python, "-c", "pass"]):
             raise BuildFailed(self._because("its interpreter does not start"))
         self._place.publish(self._token)
+        self._clean_up()
         self._say("Ready: {}".format(self._place.python))
 
     def _clean_up(self) -> None:
-        """Remove what earlier builds left behind."""
+        """Remove what earlier builds left behind, or what could no longer be used."""
         current = os.path.realpath(self._place.link)
         for path in glob.glob(os.path.join(glob.escape(self._place.path), "env.*")):
             if path != current and not os.path.islink(path):
@@ -121,6 +122,8 @@ class Build:
     # --- uv -------------------------------------------------------------------------------
 
     def _find_uv(self) -> Optional[str]:
+        if not self._recipe["use_uv"]:
+            return None
         there = shutil.which("uv") or shutil.which("uv", path=os.path.expanduser("~/.local/bin"))
         if there is None and self._recipe["uv"]:
             there = os.path.join(self._place.path, "uv")
@@ -130,15 +133,19 @@ class Build:
 
     def _build_with_uv(self, uv: str) -> bool:
         self._say("Building with uv for Python {}".format(self._recipe["python"]))
-        made = self._try([uv, "venv", "--python", self._recipe["python"], self._draft])
+        made = self._try([uv, "venv", "--quiet", "--python", self._recipe["python"], self._draft])
         if not made:
             return False
-        command = [uv, "pip", "install", "--python", self._python, "--compile-bytecode"]
-        if self._install(command):
+        command = [uv, "pip", "install", "--python", self._python]
+        # uv's own compiling fails under 3.6; there each first import does it.
+        if self._install(command + (["--compile-bytecode"] if self._is_recent() else [])):
             return True
         self._say("uv did not manage; trying pip")
         shutil.rmtree(self._draft, ignore_errors=True)
         return False
+
+    def _is_recent(self) -> bool:
+        return self._try([self._python, "-c", "import sys; sys.exit(sys.version_info < (3, 7))"])
 
     # --- venv and pip -----------------------------------------------------------------------
 
@@ -185,7 +192,9 @@ class Build:
     def _install(self, command: List[str]) -> bool:
         if not self._recipe["requirements"]:
             return True
-        options = ["-r", self._file("requirements"), "-c", self._file("constraints")]
+        options = ["-r", self._file("requirements")]
+        if self._recipe["constraints"]:
+            options += ["-c", self._file("constraints")]
         return self._try(command + self._sources() + options)
 
     def _sources(self) -> List[str]:
@@ -215,7 +224,8 @@ class Build:
         return returncode == 0
 
     def _say(self, line: str) -> None:
-        if line:
+        # The address of an index may have a user's name in it.
+        if line and not line.startswith("Looking in indexes"):
             self._tail = (self._tail + [line])[-_KEPT_LINES:]
             with open(self._place.log(self._token), "a", encoding="utf-8") as file:
                 file.write(line + "\n")

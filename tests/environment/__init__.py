@@ -1,0 +1,1 @@
+"""Environments: what a cluster has, and what is built there."""

@@ -1,0 +1,152 @@
+"""Before anything is queued: what an interpreter lacks, in one error with the remedy."""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clustrix_prefect.dispatch import preflight
+from clustrix_prefect.dispatch.interpreters import FarPython
+from clustrix_prefect.errors import AgentError, EnvironmentMismatch, NotPortable
+from clustrix_prefect.packaging import distributions
+from tests.environment.conftest import Place, Told, code, opened
+from tests.environment.wheels import write_wheel
+
+HERE = (sys.version_info.major, sys.version_info.minor)
+
+
+def test_all_that_is_missing_is_in_one_error(here: Place, bare_environment: Path) -> None:
+    cluster = here.cluster(virtual_environment=str(bare_environment))
+    with opened(cluster) as session, pytest.raises(EnvironmentMismatch) as caught:
+        session.environments.prepare(
+            code("json", "numpy.linalg.norm", "yaml.safe_load", "nowhere_to_be_found"), Told()
+        )
+    error = caught.value
+    assert isinstance(error, NotPortable)
+    assert len(error.lacks) == 3
+    for part in ("`numpy`", "`yaml` (of PyYAML)", "`nowhere_to_be_found`", "'fit'"):
+        assert part in error.what
+    assert str(bare_environment) in error.what
+    numpy, yaml = (distributions.providers(name)[0] for name in ("numpy", "yaml"))
+    assert set(error.requirements) == {f"numpy=={numpy.version}", f"PyYAML=={yaml.version}"}
+    for part in (*error.requirements, "managed_environment=ManagedEnvironment()", "`python`"):
+        assert part in error.remedy
+
+
+def test_an_interpreter_over_ssh(place: Place) -> None:
+    # The account's interpreters have no packages.
+    with opened(place.cluster()) as session:
+        session.environments.prepare(code("json", "sqlite3.dbapi2"), Told())
+        if place.name == "ssh":
+            with pytest.raises(EnvironmentMismatch, match="`prefect_of_nobody` is not installed"):
+                session.environments.prepare(code("prefect_of_nobody"), Told())
+
+
+def test_what_an_older_standard_library_lacks(here: Place, pythons: dict[str, str]) -> None:
+    old = FarPython(pythons["3.6"], (3, 6))
+    with opened(here.cluster()) as session, pytest.raises(EnvironmentMismatch) as caught:
+        preflight.check(session, code("dataclasses.dataclass", "zoneinfo", "json"), old)
+    assert caught.value.lacks == (
+        "`dataclasses` is not in the standard library of Python 3.6 there",
+        "`zoneinfo` is not in the standard library of Python 3.6 there",
+    )
+    assert "Use a newer Python" in caught.value.remedy
+
+
+def test_syntax_that_an_older_python_does_not_read(here: Place, pythons: dict[str, str]) -> None:
+    old = FarPython(pythons["3.6"], (3, 6))
+    fine = "def f(x: int) -> str:\n    return f'{x}'\n"
+    newer = "def g(x):\n    if (y := x):\n        return y\n"
+    with opened(here.cluster()) as session:
+        assert preflight.check(session, code("json", fine=fine), old) == []
+        with pytest.raises(EnvironmentMismatch, match=r"line 2 of newer\.py is no Python 3\.6"):
+            preflight.check(session, code("json", fine=fine, newer=newer), old)
+
+
+def test_nothing_is_asked_where_the_answer_is_known(here: Place) -> None:
+    with opened(here.cluster()) as session:
+        before = session.agent.round_trips
+        assert session.environments.is_ready(code("json", "os.path"))
+        assert session.agent.round_trips == before
+        assert not session.environments.is_ready(code("numpy"))
+
+
+def test_the_same_code_is_asked_about_once(here: Place) -> None:
+    with opened(here.cluster(python=sys.executable)) as session:
+        session.environments.prepare(code("numpy"), Told())
+        assert session.environments.is_ready(code("numpy"))
+
+
+def test_an_interpreter_that_does_not_answer(here: Place) -> None:
+    gone = FarPython("/nowhere/python", HERE)
+    with opened(here.cluster()) as session, pytest.raises(AgentError, match="does not start"):
+        preflight.check(session, code("numpy"), gone)
+
+
+def test_a_prologue_that_is_noisy_does_not_disturb(here: Place) -> None:
+    noise = ["seq 20000", "echo to the other >&2"]
+    with opened(here.cluster(setup=noise, python=sys.executable)) as session:
+        session.environments.prepare(code("numpy"), Told())
+
+
+class TestVersions:
+    """A package that is 1.0 there and 2.0 here."""
+
+    @pytest.fixture
+    def older(self, here: Place, bare_environment: Path, tmp_path: Path) -> Any:
+        """Makes a cluster that has 1.0."""
+        there = _unpacked(tmp_path / "there", "1.0")
+        fields = {
+            "virtual_environment": str(bare_environment),
+            "environment": {"PYTHONPATH": str(there)},
+        }
+        return lambda **more: here.cluster(**fields, **more)
+
+    @pytest.fixture(autouse=True)
+    def install_here(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    ) -> Iterator[None]:
+        python = getattr(request, "param", "")
+        monkeypatch.syspath_prepend(str(_unpacked(tmp_path / "here", "2.0", python)))
+        _forget_installed()
+        yield
+        _forget_installed()
+
+    def test_another_major_is_refused(self, older: Any) -> None:
+        with opened(older()) as session, pytest.raises(EnvironmentMismatch) as caught:
+            session.environments.prepare(code("tinypkg.VERSION"), Told())
+        assert caught.value.lacks == ("tinypkg is 1.0 there and 2.0 here",)
+        assert caught.value.requirements == ("tinypkg==2.0",)
+        assert 'package_versions="any"' in caught.value.remedy
+
+    def test_unless_any_version_will_do(self, older: Any) -> None:
+        told = Told()
+        with opened(older(package_versions="any")) as session:
+            session.environments.prepare(code("tinypkg"), told)
+        assert told.lines == ["fit: tinypkg is 1.0 there and 2.0 here"]
+
+    @pytest.mark.parametrize("install_here", [">=3.99"], indirect=True)
+    def test_or_there_is_none_for_that_python(self, older: Any) -> None:
+        told = Told()
+        with opened(older()) as session:
+            session.environments.prepare(code("tinypkg"), told)
+        assert told.lines == [
+            "fit: tinypkg is 1.0 there and 2.0 here, which needs Python >=3.99",
+        ]
+
+
+def _unpacked(directory: Path, version: str, python: str = "") -> Path:
+    directory.mkdir()
+    with zipfile.ZipFile(write_wheel(directory, "tinypkg", version, python=python)) as wheel:
+        wheel.extractall(directory)
+    return directory
+
+
+def _forget_installed() -> None:
+    for function in (distributions._packages, distributions._distribution, distributions._files):
+        function.cache_clear()
