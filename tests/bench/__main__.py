@@ -18,12 +18,13 @@ _REPORTS = Path(".bench")
 
 def _parts() -> dict[str, Callable[[Lab], Part]]:
     # Imported after the lab has set up Prefect's environment.
-    from tests.bench import jobs, rates
+    from tests.bench import hashing, jobs, rates, scale, traffic
 
-    return {"rates": rates.measure, "jobs": jobs.measure}
+    parts = (rates, jobs, traffic, scale, hashing)
+    return {part.__name__.rpartition(".")[2]: part.measure for part in parts}
 
 
-PARTS = ("rates", "jobs")
+PARTS = ("rates", "jobs", "traffic", "scale", "hashing")
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -74,3 +74,13 @@ class Submitit:
         self._executor.update_parameters(slurm_array_parallelism=elements)
         jobs: Sequence[Any] = self._executor.map_array(identity, range(elements))
         assert [job.result() for job in jobs] == list(range(elements))
+
+
+def scontrol(environment: dict[str, str], *arguments: str) -> None:
+    """Change something about the cluster, as its administrator."""
+    subprocess.run(
+        ["scontrol", *arguments],
+        env={**os.environ, **environment},
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )

@@ -44,10 +44,10 @@ class Mapped:
     """
 
     flow_run_id: UUID
-    calls: int
-    task_runs: int
-    seconds: float
-    submit_seconds: float
+    calls: int = 0
+    task_runs: int = 0
+    seconds: float = 0.0
+    submit_seconds: float = 0.0
     one_call: list[float] = field(default_factory=list)
     peak_memory: int = 0
     traffic: Traffic | None = None
@@ -62,6 +62,28 @@ class Mapped:
 def noop(number: int) -> int:
     """Nothing."""
     return number
+
+
+def measured_flow(
+    make_runner: MakeRunner,
+) -> Callable[[Callable[[Mapped], None]], Callable[[], Mapped]]:
+    """A decorator: run a function as a flow, and give it the `Mapped` that it fills in."""
+
+    def decorate(function: Callable[[Mapped], None]) -> Callable[[], Mapped]:
+        @flow(task_runner=make_runner())
+        def measured() -> Mapped:
+            mapped = Mapped(UUID(runtime.flow_run.id))
+            function(mapped)
+            return mapped
+
+        def run() -> Mapped:
+            mapped: Mapped = measured()
+            mapped.peak_memory = peak_memory()
+            return mapped
+
+        return run
+
+    return decorate
 
 
 def map_noops(
@@ -82,31 +104,24 @@ def map_noops(
         cluster: Whose traffic is of interest.
     """
 
-    @flow(task_runner=make_runner())
-    def measured() -> Mapped:
+    @measured_flow(make_runner)
+    def measured(mapped: Mapped) -> None:
         noop.map(range(warm_up)).result()
-        one_call = [timed(lambda: noop.submit(0).result()) for _ in range(single_calls)]
+        mapped.one_call = [timed(lambda: noop.submit(0).result()) for _ in range(single_calls)]
         before = traffic(cluster)
         began = time.perf_counter()
         futures = noop.map(range(calls))
-        submitted = time.perf_counter()
+        mapped.submit_seconds = time.perf_counter() - began
         values = futures.result()
-        ended = time.perf_counter()
+        mapped.seconds = time.perf_counter() - began
         assert values == list(range(calls))
         after = traffic(cluster)
-        return Mapped(
-            flow_run_id=UUID(runtime.flow_run.id),
-            calls=calls,
-            task_runs=warm_up + single_calls + calls,
-            seconds=ended - began,
-            submit_seconds=submitted - began,
-            one_call=one_call,
-            traffic=after and before and difference(after, before),
-        )
+        if before is not None and after is not None:
+            mapped.traffic = difference(after, before)
+        mapped.calls = calls
+        mapped.task_runs = warm_up + single_calls + calls
 
-    mapped = measured()
-    mapped.peak_memory = peak_memory()
-    return mapped
+    return measured()
 
 
 def timed(action: Callable[[], Any]) -> float:

@@ -13,8 +13,8 @@ from prefect import flow, runtime
 
 from clustrix_prefect import ClusterTaskRunner, SlurmCluster
 from tests.bench.apart import apart
-from tests.bench.flows import at_random_phase, noop
 from tests.bench.floors import BareSlurm, Submitit
+from tests.bench.flows import at_random_phase, noop
 from tests.bench.lab import Lab
 from tests.bench.table import Bound, Part, Row, spread
 
