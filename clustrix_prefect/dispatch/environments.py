@@ -330,7 +330,13 @@ class _Build:
         if status is not None and not status.state.is_final:
             return
         time.sleep(_WATCH_SECONDS / 2)  # its last words may be on their way
-        session.request("abandon_build", name=self._recipe.name, token=self._token)
+        how = status.state.value if status is not None else "lost"
+        session.request(
+            "abandon_build",
+            name=self._recipe.name,
+            token=self._token,
+            reason=f"{scheduler.name} job {self._job} is over without a result: {how}.",
+        )
 
     def _send_wheels(self) -> dict[str, str]:
         target = self._recipe.base.target

@@ -246,7 +246,7 @@ class Agent:
     def _abandon_build(self, message: Message, body: Any) -> None:
         place, token = self._dir.environment(message["name"]), message["token"]
         if place.outcome(token) is None:
-            place.end(token, environments.ended_early(place, token, None))
+            place.end(token, message["reason"])
 
     def _open_sink(self, message: Message) -> Any:
         """A content that arrives in one large piece goes to the store at once."""

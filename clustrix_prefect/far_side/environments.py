@@ -190,16 +190,14 @@ def _start(environment: Environment, program: str, message: Dict[str, Any]) -> N
     def reap() -> None:
         returncode = process.wait()
         if environment.outcome(token) is None:
-            environment.end(token, ended_early(environment, token, returncode))
+            environment.end(token, _ended_early(environment, token, returncode))
 
     threading.Thread(target=reap, name="clustrix-reap", daemon=True).start()
 
 
-def ended_early(environment: Environment, token: str, returncode: Optional[int]) -> str:
+def _ended_early(environment: Environment, token: str, returncode: int) -> str:
     """What to say of a build that could not say itself how it ended."""
-    how = "ended"
-    if returncode is not None and returncode < 0:
+    how = "ended with exit status {}".format(returncode)
+    if returncode < 0:
         how = "was killed ({})".format(signal.Signals(-returncode).name)
-    elif returncode is not None:
-        how = "ended with exit status {}".format(returncode)
     return "the build {}. {}".format(how, tail(environment.log(token), size=2000)).strip()
