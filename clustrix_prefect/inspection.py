@@ -161,7 +161,7 @@ def _work_dir(cluster: ClusterBlock, agent: AgentClient) -> Finding:
 def _python(cluster: ClusterBlock, agent: AgentClient) -> Finding:
     here = sys.version_info[:2]
     found = agent.request(
-        "find_python", python=cluster.python, prefer=list(here), prologue=cluster.prologue
+        "find_python", python=cluster.interpreter, prefer=list(here), prologue=cluster.prologue
     )
     chosen = found["chosen"]
     others = [one for one in found["found"] if one != chosen]
@@ -171,7 +171,7 @@ def _python(cluster: ClusterBlock, agent: AgentClient) -> Finding:
         "`modules`, or run flows under the cluster's version."
     )
     if chosen is None:
-        what = f"{cluster.python} is not one" if cluster.python else "None was found"
+        what = f"{cluster.interpreter} is not one" if cluster.interpreter else "None was found"
         return Finding("Python", problem=f"{what}: 3.6 or newer is needed.", remedy=remedy)
     value = ", ".join(_interpreter(one) for one in (chosen, *others))
     if tuple(chosen["version"][:2]) != here:

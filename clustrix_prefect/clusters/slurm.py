@@ -179,7 +179,7 @@ class SlurmCluster(ClusterBlock, SSHHost):
             array_size=10,
             directory=f"{work_dir}/runs/RUN/BATCH",
             command=[
-                self.python or "PYTHON",
+                self._shown_python(work_dir),
                 f"{work_dir}/far_side/HASH/worker.py",
                 "--batch",
                 f"{work_dir}/runs/RUN/BATCH",
@@ -192,3 +192,8 @@ class SlurmCluster(ClusterBlock, SSHHost):
             environment=self.environment,
         )
         return self.scheduler().job_script(spec)
+
+    def _shown_python(self, work_dir: str) -> str:
+        if self.managed_environment is not None:
+            return f"{work_dir}/environments/HASH/env/bin/python"
+        return self.interpreter or "PYTHON"

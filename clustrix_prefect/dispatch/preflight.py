@@ -71,7 +71,7 @@ def check(session: Session, code: Code, python: FarPython) -> list[str]:
         ) from error
     version: list[int] = answer["python"]["version"]
     other, warnings = _other_versions(installed, answer["versions"], version)
-    if session.cluster.package_versions == "any":
+    if _versions_are_chosen(session):
         warnings, other = warnings + [text for _, text in other], []
     missing: list[str] = answer["missing"]
     lacks = [
@@ -92,6 +92,13 @@ def check(session: Session, code: Code, python: FarPython) -> list[str]:
             requirements=requirements,
         )
     return warnings
+
+
+def _versions_are_chosen(session: Session) -> bool:
+    """Whether the user said which versions are wanted there, or that any will do."""
+    managed = session.cluster.managed_environment
+    listed = managed is not None and not managed.is_automatic
+    return listed or session.cluster.package_versions == "any"
 
 
 def _missing(module: str, version: Sequence[int]) -> str:

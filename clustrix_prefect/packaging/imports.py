@@ -67,7 +67,9 @@ def of_function(function: Callable[..., Any]) -> Imports:
         for value in _named_values(part):
             if isinstance(value, types.ModuleType):
                 required.add(value.__name__)
-            elif isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType)):
+            elif isinstance(
+                value, (type, types.FunctionType, types.BuiltinFunctionType)
+            ) and not is_user_module(value.__module__):
                 required.add(f"{value.__module__}.{value.__name__}")
     return _foreign(required, optional)
 
@@ -180,7 +182,12 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def _global_names(code: types.CodeType) -> set[str]:
-    return {name for part in _codes(code) for name in part.co_names}
+    return {
+        instruction.argval
+        for part in _codes(code)
+        for instruction in dis.get_instructions(part)
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME")
+    }
 
 
 def _inner_imports(function: types.FunctionType) -> Imports:

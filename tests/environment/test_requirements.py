@@ -142,6 +142,14 @@ class TestImports:
 
         assert of_function(function).required == {"numpy", "decimal", "yaml"}
 
+    def test_what_a_function_only_seems_to_name(self) -> None:
+        made = type("Made", (), {"__module__": "no_longer_there", "yaml": 1})
+
+        def function() -> object:
+            return made().yaml
+
+        assert of_function(function).required == set()
+
 
 def test_wheels_fit_a_platform() -> None:
     tags = Target((3, 9, 2), "linux-x86_64", ("glibc", "2.17")).tags
