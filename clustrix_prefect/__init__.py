@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         SSHCredentials,
         load_cluster,
     )
+    from clustrix_prefect.data import File, Folder, RemoteFile, RemoteFolder
     from clustrix_prefect.runner import ClusterTaskRunner
     from clustrix_prefect.task_resources import Resources, resources
 
@@ -26,8 +27,12 @@ __version__ = version("clustrix-prefect")
 
 __all__ = [
     "ClusterTaskRunner",
+    "File",
+    "Folder",
     "LocalCluster",
     "ManagedEnvironment",
+    "RemoteFile",
+    "RemoteFolder",
     "Resources",
     "SSHCluster",
     "SSHCredentials",
@@ -38,6 +43,10 @@ __all__ = [
 
 # Loaded where first used: the command line and Prefect's own start-up stay quick.
 _HOMES = {
+    "File": "clustrix_prefect.data",
+    "Folder": "clustrix_prefect.data",
+    "RemoteFile": "clustrix_prefect.data",
+    "RemoteFolder": "clustrix_prefect.data",
     "ClusterTaskRunner": "clustrix_prefect.runner",
     "Resources": "clustrix_prefect.task_resources",
     "resources": "clustrix_prefect.task_resources",

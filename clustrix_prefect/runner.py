@@ -9,7 +9,7 @@ from typing import Any
 
 from prefect.client.schemas.objects import RunInput, State
 from prefect.context import FlowRunContext
-from prefect.futures import PrefectConcurrentFuture, PrefectFuture
+from prefect.futures import PrefectConcurrentFuture, PrefectFuture, PrefectFutureList
 from prefect.task_runners import TaskRunner
 from prefect.tasks import Task
 
@@ -18,6 +18,7 @@ from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.dispatch.runtime import Runtime
 from clustrix_prefect.engine import new_task_run_id
 from clustrix_prefect.errors import ConfigurationError, TaskNotSupported
+from clustrix_prefect.packaging.parts import sharing_values
 from clustrix_prefect.task_resources import current_resources
 
 
@@ -173,6 +174,22 @@ class ClusterTaskRunner(TaskRunner[ClusterFuture]):
             FlowRunContext.get(),
         )
         return ClusterFuture(task_run_id=task_run_id, wrapped_future=driver.finished)
+
+    def map(
+        self,
+        task: Task[Any, Any],
+        parameters: dict[str, Any],
+        wait_for: Iterable[PrefectFuture[Any]] | None = None,
+    ) -> PrefectFutureList[ClusterFuture]:
+        """Run a task once for each element; what the calls share is sent once.
+
+        Args:
+            task: The task.
+            parameters: Its parameters; those that are iterable are iterated.
+            wait_for: Futures to wait for besides.
+        """
+        with sharing_values():
+            return super().map(task, parameters, wait_for)
 
     def cancel_all(self) -> None:
         """Cancel everything that is not finished. Prefect calls this when a flow run ends early."""

@@ -96,6 +96,15 @@ class ClusterBlock(Block, ABC):
         description="What a call gets that does not say: the arguments of `resources(...)`.",
         examples=[{"cores": 1, "memory": "2GB", "time": "00:30:00"}],
     )
+    fetch_results_above: int = Field(
+        default=16,
+        ge=0,
+        title="Large results",
+        description=(
+            "Results larger than this (MiB) wait on the cluster until they are opened, one "
+            "after another; smaller ones are sent as soon as they are there."
+        ),
+    )
     keep_job_files: Literal["never", "on_failure", "always"] = Field(
         default="on_failure",
         title="Keep job files",

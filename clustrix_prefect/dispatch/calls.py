@@ -53,6 +53,7 @@ class Package:
     payload_sha256: str
     arguments_identity: str
     parts: tuple[Part, ...]
+    refers: bool
     code: Code
     python: FarPython
 
@@ -138,7 +139,7 @@ class Call:
             "payload": None if inline else package.payload_sha256,
             "payload_sha256": package.payload_sha256,
             "inline": base64.b64encode(package.payload).decode() if inline else None,
-            "parts": len(package.parts),
+            "refers": package.refers,
             "mac": signing.sign(
                 self.key,
                 "clustrix-call/1",
@@ -187,6 +188,15 @@ class Call:
     def cancelled(self) -> bool:
         """Nobody waits for it any more."""
         return self._finish(CallState.CANCELLED, None)
+
+    def begin_anew(self) -> None:
+        """Forget what its last submission came to."""
+        with self.lock:
+            self.state = CallState.QUEUED
+            self.attempt += 1
+            self.batch = self.job = self.job_id = self.node = self.pid = None
+            self.started_at = self.ended_at = self.exit_code = self.missing_since = None
+            self.queue_reason = ""
 
     def _finish(self, state: CallState, event: Event | None) -> bool:
         with self.lock:

@@ -22,6 +22,8 @@ from prefect.tasks import Task
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.clusters.workers import WorkerCluster
+from clustrix_prefect.connections.agent import AgentClient
+from clustrix_prefect.data import opened_on
 from clustrix_prefect.dispatch.calls import Call, CallState, Package
 from clustrix_prefect.dispatch.preflight import Code
 from clustrix_prefect.dispatch.session import Session
@@ -38,6 +40,7 @@ from clustrix_prefect.packaging.arguments import pack_arguments
 from clustrix_prefect.packaging.identity import digest, function_identity, sha256
 from clustrix_prefect.packaging.results import open_result
 from clustrix_prefect.packaging.shown import shown_parameters
+from clustrix_prefect.transfer.download import fetch
 
 if TYPE_CHECKING:
     from clustrix_prefect.dispatch.driver import TaskRunDriver
@@ -271,6 +274,7 @@ class Dispatcher:
             payload_sha256=arguments.payload_sha256,
             arguments_identity=arguments.identity,
             parts=arguments.parts,
+            refers=arguments.refers,
             code=code,
             python=python,
         )
@@ -290,6 +294,7 @@ class Dispatcher:
             },
             "log_prints": request.log_prints,
             "log_level": driver.log_level,
+            "run": self.run_key,
         }
 
     def cancel(self, calls: Iterable[Call]) -> None:
@@ -312,7 +317,7 @@ class Dispatcher:
         elif kind == "started":
             self._started(call, event)
         elif kind == "result":
-            self._result(call, event["header"], body)
+            self._result(call, event["header"], body, event.get("fetch_from"))
         else:
             self._lane.on_event(event)
 
@@ -345,7 +350,9 @@ class Dispatcher:
             limit = call.timeout_seconds
             self.timers.after(limit, partial(self._timed_out, call, limit))
 
-    def _result(self, call: Call, header: dict[str, Any], body: bytes) -> None:
+    def _result(
+        self, call: Call, header: dict[str, Any], body: Any, fetch_from: int | None = None
+    ) -> None:
         if call.state is CallState.QUEUED and "started" in header:
             # The start was not seen: the call was shorter than a look at its files.
             self._started(
@@ -368,13 +375,19 @@ class Dispatcher:
             partial(
                 call.came_back,
                 header.get("status") == "ok",
-                partial(self._open, call, call.attempt, header, body),
+                partial(self._open, call, call.attempt, header, body, fetch_from),
             ),
         )
 
-    def _open(self, call: Call, attempt: int, header: dict[str, Any], body: bytes) -> Any:
+    def _open(
+        self, call: Call, attempt: int, header: dict[str, Any], body: Any, fetch_from: int | None
+    ) -> Any:
         """Verify and open a result, in a step of its task run."""
+        # Files that the task returned are on this cluster.
+        token = opened_on.set(self.cluster)
         try:
+            if fetch_from is not None:
+                body = self._fetch(call, int(header["size"]), fetch_from)
             return open_result(call.key, call.id, attempt, header, body)
         except BaseException as error:
             if isinstance(error, InfrastructureError):
@@ -384,7 +397,19 @@ class Dispatcher:
             self._note_failure(call, error)
             raise
         finally:
+            opened_on.reset(token)
             self._acknowledge([call])
+
+    def _fetch(self, call: Call, size: int, start: int) -> bytearray:
+        """The body of a large result: it waits on the cluster until it is opened."""
+
+        def fetch_all(agent: AgentClient) -> bytearray:
+            data = bytearray()
+            for _, piece in fetch(agent, size, run=self.run_key, call=call.id, start=start):
+                data += piece
+            return data
+
+        return self.session.with_agent(fetch_all)
 
     def _note_failure(self, call: Call, error: BaseException) -> None:
         call.failure = error
@@ -433,18 +458,18 @@ class Dispatcher:
             call.requeues + 1,
             self.requeues,
         )
+        call.requeues += 1
+        self.send_again(call, error.what)
+
+    def send_again(self, call: Call, why: str) -> None:
+        """Submit a call anew, through no fault of its own, as its next attempt."""
         self._acknowledge([call])
         with self._lock:
             self._by_id.pop(call.id, None)
             self.counts[call.state] -= 1
             self.counts[CallState.QUEUED] += 1
-        with call.lock:
-            call.state = CallState.QUEUED
-            call.requeues += 1
-            call.attempt += 1
-            call.batch = call.job = call.job_id = call.missing_since = None
-            call.queue_reason = ""
-        call.post(CallQueued(f"Submitted again: {error.what}"))
+        call.begin_anew()
+        call.post(CallQueued(f"Submitted again: {why}"))
         try:
             self._send(call)
         except ClusterError as failure:

@@ -105,7 +105,11 @@ class Session:
             self.host = hello["host"]
             self.user_id = hello["uid"]
             self.agent_python = hello["executable"]
-            configured = agent.request("configure", work_dir=self.cluster.remote_work_dir)
+            configured = agent.request(
+                "configure",
+                work_dir=self.cluster.remote_work_dir,
+                hold_above=self.cluster.fetch_results_above * 2**20,
+            )
             self.work_dir = configured["work_dir"]
             self.far_side = configured["far_side"]
             self.store = configured["store"]
@@ -363,6 +367,15 @@ class Sessions:
             with self._lock:
                 self._sessions[cluster.identity] = (session, 1)
             return session
+
+    def with_store(self, store: str) -> Session | None:
+        """An open session of the cluster that has this store; its user releases it."""
+        with self._lock:
+            for identity, (session, users) in self._sessions.items():
+                if session.store == store:
+                    self._sessions[identity] = (session, users + 1)
+                    return session
+        return None
 
     def release(self, session: Session) -> None:
         """One user less; the last one closes it."""

@@ -16,7 +16,7 @@ from . import activation, commands, environments, probe, pythons
 from .exchange import Exchange
 from .failures import Failure, describe
 from .files import write_all
-from .frames import Message
+from .frames import FileBody, Message
 from .journal import Journal
 from .link import Link
 from .loader import Program
@@ -55,6 +55,7 @@ class Agent:
         self._work_dir: Optional[WorkDir] = None
         self._journal: Optional[Journal] = None
         self._prologue = ""
+        self._hold_above = float("inf")
         self._to_finish: List[threading.Thread] = []
         self._link = Link(
             read=lambda size: os.read(0, size),
@@ -67,9 +68,9 @@ class Agent:
         )
         self._exchange = Exchange(lambda: self._dir)
         hold = self._link.wait_until_sendable
-        self._pool = Pool(self._link.send, hold)
+        self._pool = Pool(self._send_event, hold)
         self._status = commands.StatusPoller(self._link.send, self._has_jobs)
-        self._watcher = Watcher(self._link.send, hold, self._status.wake)
+        self._watcher = Watcher(self._send_event, hold, self._status.wake)
         # Answered in the order of arrival, on the reading thread: quick, or order matters.
         self._in_order: Dict[str, Callable[[Message, Any], Any]] = {
             **self._exchange.in_order,
@@ -175,6 +176,13 @@ class Agent:
             reply["ok"] = ok
         self._link.send(reply, body)
 
+    def _send_event(self, event: Message, body: Any = b"") -> None:
+        """Tell the client what happened; a large result waits until it is asked for."""
+        if isinstance(body, FileBody) and len(body) > self._hold_above:
+            event = dict(event, fetch_from=body.offset)
+            body = b""
+        self._link.send(event, body)
+
     @property
     def _dir(self) -> WorkDir:
         if self._work_dir is None:
@@ -200,6 +208,7 @@ class Agent:
         self._pool.program = work_dir.install(self._program)
         self._prologue = "\n".join(message.get("prologue") or ())
         self._work_dir = work_dir
+        self._hold_above = float(message.get("hold_above", "inf"))
         self._journal = Journal(work_dir)
         return {
             "work_dir": work_dir.path,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Dict, Optional
 
     from .lines import LogLine
+    from .parts import PartsStore
 
 # Frames of this module that lead to the user's function.
 _OUR_FRAMES = 2
@@ -44,7 +45,8 @@ class BlobCache:
     """
 
     def __init__(self, directory: str) -> None:
-        self._directory = directory
+        self.directory = directory
+        self._parts = None  # type: Optional[PartsStore]
         self._kept = {}  # type: Dict[str, bytes]  # by name, the oldest first
         self._size = 0
 
@@ -58,7 +60,7 @@ class BlobCache:
         if data is not None:
             return data
         try:
-            with open(os.path.join(self._directory, sha), "rb") as file:
+            with open(os.path.join(self.directory, sha), "rb") as file:
                 data = file.read()
         except OSError as error:
             raise Refused(type(error).__name__, str(error)) from None
@@ -70,6 +72,17 @@ class BlobCache:
             while self._size > _CACHE_BYTES:
                 self._size -= len(self._kept.pop(next(iter(self._kept))))
         return data
+
+    @property
+    def parts(self) -> "PartsStore":
+        """The large values and files that arguments refer to."""
+        if self._parts is None:
+            # Most calls have none.
+            from .parts import PartsStore
+            from .store import Store
+
+            self._parts = PartsStore(Store(self.directory))
+        return self._parts
 
 
 class _ForeignUnpickler(Unpickler):
@@ -83,11 +96,16 @@ class _ForeignUnpickler(Unpickler):
         return found
 
 
-def _unpickle(data: bytes, python: "Any", what: str) -> "Any":
+def _unpickle(
+    data: bytes, python: "Any", what: str, refer: "Optional[Callable[[Any], Any]]" = None
+) -> "Any":
     try:
         if not python or list(python[:2]) == list(sys.version_info[:2]):
-            return functions.loads(data)
-        return _ForeignUnpickler(io.BytesIO(data)).load()
+            return functions.loads(data, refer)
+        unpickler = _ForeignUnpickler(io.BytesIO(data))  # type: Any
+        if refer is not None:
+            unpickler.persistent_load = refer
+        return unpickler.load()
     except Refused:
         raise
     except Exception as error:  # unpickling runs any constructor, and imports any module
@@ -131,10 +149,11 @@ def _run(call: "Dict[str, Any]", blobs: BlobCache, log: "Callable[[LogLine], Non
     else:
         payload = blobs.get(call["payload_sha256"])
     bundle = blobs.get(call["bundle"])
-    importer.set_context(context)
+    importer.set_context(dict(context, store=blobs.directory))
     with Capture(context, log):
         try:
-            value = _unpack_and_call(bundle, payload, context.get("python"))
+            opener = _Arguments(context.get("python"), blobs if call.get("refers") else None)
+            value = _unpack_and_call(bundle, payload, opener)
         except Refused:
             raise
         except BaseException as error:
@@ -143,10 +162,34 @@ def _run(call: "Dict[str, Any]", blobs: BlobCache, log: "Callable[[LogLine], Non
         return outcome.returned(value)
 
 
-def _unpack_and_call(bundle: bytes, payload: bytes, python: "Any") -> "Any":
+class _Arguments:
+    """Opens a call's arguments.
+
+    Args:
+        python: The Python version that made them.
+        blobs: Where the parts are that they refer to, if they do.
+    """
+
+    def __init__(self, python: "Any", blobs: "Optional[BlobCache]") -> None:
+        self.python = python
+        self._blobs = blobs
+
+    def open(self, payload: bytes) -> "Any":
+        """The positional arguments, and those by name."""
+        if self._blobs is None:
+            return _unpickle(payload, self.python, "the arguments")
+        from .parts import Parts
+
+        return self._open_with(payload, Parts(self._blobs.parts, self._open_with))
+
+    def _open_with(self, data: bytes, parts: "Any") -> "Any":
+        return _unpickle(data, self.python, "the arguments", parts.load)
+
+
+def _unpack_and_call(bundle: bytes, payload: bytes, arguments: _Arguments) -> "Any":
     # Unpickled afresh for each call: no call sees what another did to the function's globals.
-    function = _unpickle(bundle, python, "the function")
-    args, kwargs = _unpickle(payload, python, "the arguments")
+    function = _unpickle(bundle, arguments.python, "the function")
+    args, kwargs = arguments.open(payload)
     value = function(*args, **kwargs)
     if isinstance(value, types.CoroutineType):
         return _run_coroutine(value)

@@ -3,14 +3,15 @@
 import os
 import queue
 import threading
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
+from . import trees
 from .contents import CHUNK_BYTES, ChunkList, of_file, read_fully
 from .failures import Failure
 from .frames import Message
 from .outputs import store_id
-from .retention import Retention, end_run, note_needed
-from .store import Incoming, Store, checked_name
+from .retention import Retention, end_run
+from .store import Incoming, Store, checked_name, note_needed
 from .uploads import Uploads
 from .workdir import WorkDir, expand, plain_name
 
@@ -80,10 +81,24 @@ class Exchange:
     # --- what is here, and what is needed ---------------------------------------------------
 
     def _have(self, message: Message, body: Any) -> Message:
-        names = message["blobs"]
+        names = list(map(checked_name, message["blobs"]))
+        inside = {name: self._files_of(name) for name in message.get("folders") or ()}
         if message.get("run") is not None:
-            note_needed(self._work_dir().run(message["run"]), map(checked_name, names))
-        return {"missing": self._store.missing(names)}
+            every = names + [name for files in inside.values() for name in files]
+            note_needed(self._work_dir().run(message["run"]), every)
+        missing = set(self._store.missing(names))
+        # A folder of which a file is missing has to be made again as a whole.
+        missing.update(name for name, files in inside.items() if self._store.missing(files))
+        return {"missing": sorted(missing)}
+
+    def _files_of(self, folder: str) -> List[str]:
+        """The contents of the files of a folder, if it is here."""
+        try:
+            with open(self._store.file(folder), "rb") as file:
+                entries = trees.parse(file.read())
+        except FileNotFoundError:
+            return []
+        return [checked_name(entry[3]) for entry in entries if entry[0] == trees.FILE]
 
     def _usage(self, message: Message, body: Any) -> Message:
         items = Retention(self._work_dir()).usage()

@@ -148,7 +148,7 @@ class FileBody:
 
     def __init__(self, path: str, offset: int = 0) -> None:
         self._path = path
-        self._offset = offset
+        self.offset = offset
         self._size = os.stat(path).st_size - offset
         self._file: Any = None
 
@@ -160,7 +160,7 @@ class FileBody:
         try:
             if self._file is None:
                 self._file = open(self._path, "rb")  # noqa: SIM115 (closed below)
-                self._file.seek(self._offset)
+                self._file.seek(self.offset)
             data: bytes = self._file.read(size)
         except OSError:
             data = b""  # the receiver finds the digest wrong

@@ -14,16 +14,26 @@ from .light import loads as _loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict
+    from typing import Any, Callable, Dict, Optional
 
 _CLOUDPICKLE = "cloudpickle.cloudpickle"
 
 
-def loads(data: bytes) -> "Any":
-    """The value of a pickle that this minor version of Python made."""
-    if _CLOUDPICKLE in sys.modules or _CLOUDPICKLE.encode() not in data:
+def loads(data: bytes, refer: "Optional[Callable[[Any], Any]]" = None) -> "Any":
+    """The value of a pickle that this minor version of Python made.
+
+    Args:
+        data: The pickle.
+        refer: Gives what the pickle refers to instead of holding it.
+    """
+    light = _CLOUDPICKLE in sys.modules or _CLOUDPICKLE.encode() not in data
+    if light and refer is None:
         return _loads(data)
-    return _FunctionUnpickler(io.BytesIO(data)).load()
+    kind = Unpickler if light else _FunctionUnpickler
+    unpickler = kind(io.BytesIO(data))  # type: Any
+    if refer is not None:
+        unpickler.persistent_load = refer
+    return unpickler.load()
 
 
 class _FunctionUnpickler(Unpickler):

@@ -8,7 +8,7 @@ from importlib.machinery import ModuleSpec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict
+    from typing import Any, Dict, Optional
 
 TASK_LOGGER = "prefect.task_runs"
 _NAMES = ("prefect", "clustrix_prefect")
@@ -42,6 +42,11 @@ def install() -> None:
     """Put the stand-ins in place for this process."""
     importer = StandInImporter()  # type: Any
     sys.meta_path.insert(0, importer)
+
+
+def place() -> "Optional[Dict[str, Any]]":
+    """The store that this process works with, as `store`, and its flow run, as `run`."""
+    return _context if "store" in _context else None
 
 
 def set_context(context: "Dict[str, Any]") -> None:

@@ -8,19 +8,13 @@ is its name. `File.remote(path)` is left where it is.
 import os
 from typing import Any, Dict, List, Optional
 
-from . import trees
+from . import importer, trees
 from .contents import ChunkList
 from .failures import Failure
 from .files import write_whole
-from .store import Store, draft_beside
+from .store import Store, draft_beside, note_needed
 
-_in_use: List[Store] = []
 _ID_FILE = "id"
-
-
-def use(store: Store) -> None:
-    """Say where the contents of files that are returned go."""
-    _in_use[:] = [store]
 
 
 def store_id(store: Store) -> str:
@@ -68,10 +62,11 @@ class _Output:
         return "{}({!r})".format(type(self).__name__, self.path)
 
     def __reduce__(self) -> Any:
-        if not _in_use:
+        place = importer.place()
+        if place is None:
             return type(self), (self.path,)
-        store = _in_use[0]
-        facts = {
+        store = Store(place["store"])
+        facts: Dict[str, Any] = {
             "kind": self.kind,
             "name": os.path.basename(self.path),
             "store": store_id(store),
@@ -81,6 +76,10 @@ class _Output:
             facts["size"] = os.stat(self.path).st_size if self.kind == "file" else 0
         else:
             facts.update(self._keep(store))
+            if place.get("run"):
+                # Kept at least until the flow run has ended.
+                run = os.path.join(store.path, "..", "runs", os.path.basename(place["run"]))
+                note_needed(run, [facts["content"]])
         return arrived, (facts,)
 
     def _keep(self, store: Store) -> Dict[str, Any]:
@@ -142,3 +141,13 @@ def arrived(facts: Dict[str, Any]) -> Optional[Any]:
 
 # So that it is pickled as the name of the client's function.
 arrived.__module__, arrived.__qualname__ = "clustrix_prefect.data", "arrived"
+
+# What the stand-in for `clustrix_prefect` gets from here. The latter two only for annotations:
+# such an argument arrives as a path.
+OFFERED: Dict[str, Any] = {
+    "File": File,
+    "Folder": Folder,
+    "arrived": arrived,
+    "RemoteFile": type("RemoteFile", (), {}),
+    "RemoteFolder": type("RemoteFolder", (), {}),
+}

@@ -7,34 +7,26 @@ it can be told from any agent what must stay.
 import os
 import shutil
 import time
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Set, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 from .batch import DIRECT, BatchDirectory, read_manifest, read_trace
-from .files import append, remove
+from .files import remove
 from .outcome import HOST
-from .store import CHUNKS, DRAFT, PARTIAL, VIEWS, Store
+from .store import CHUNKS, DRAFT, NEEDED, PARTIAL, VIEWS, Store
 from .views import content_of_view, remove_tree
 from .watch import finished, is_dead
 from .workdir import WorkDir
 
-_NEEDED = ".contents"
 _NAME_LENGTH = 64
 # What is being written right now looks like what was left behind.
 _GRACE_SECONDS = 3600.0
-
-
-def note_needed(run_directory: str, names: Iterable[str]) -> None:
-    """Write down that a run needs these contents."""
-    lines = "".join(name + "\n" for name in names)
-    if lines:
-        append(os.path.join(run_directory, _NEEDED), lines.encode("ascii"))
 
 
 def end_run(work_dir: WorkDir, run: str) -> None:
     """Forget what a run needed, unless calls of it go on without their client."""
     top = work_dir.run(run)
     if not any(_is_unfinished(batch) for batch in work_dir.batches(run)):
-        remove(os.path.join(top, _NEEDED))
+        remove(os.path.join(top, NEEDED))
         try:
             os.rmdir(top)
         except OSError:  # job files are kept in it, or it was never made
@@ -118,7 +110,7 @@ class Retention:
         names: Set[str] = set()
         for run in _list(self._work_dir.runs):
             try:
-                with open(os.path.join(self._work_dir.runs, run, _NEEDED)) as file:
+                with open(os.path.join(self._work_dir.runs, run, NEEDED)) as file:
                     names.update(file.read().split())
             except OSError:
                 pass

@@ -230,6 +230,11 @@ def make_module(name: str) -> StandInModule:
         return RuntimeModule(name, _RUNTIME[leaf])
     module = StandInModule(name)
     module.__dict__.update(_OFFERED.get(name, {}))
+    if name in ("clustrix_prefect", "clustrix_prefect.data"):
+        # It brings much that few calls need.
+        from . import outputs
+
+        module.__dict__.update(outputs.OFFERED)
     return module
 
 

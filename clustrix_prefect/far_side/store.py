@@ -18,10 +18,12 @@ from typing import Any, Iterable, List
 
 from .contents import ChunkList, of_file
 from .failures import Failure
-from .files import make_dir, remove, write_all, write_whole
+from .files import append, make_dir, remove, write_all, write_whole
 
 CHUNKS, PARTIAL, DRAFT = ".chunks", ".partial", ".tmp"
 VIEWS = "views"
+# In a run's directory: the contents that it needs, by name.
+NEEDED = ".contents"
 # When every verified content was last modified, by its file.
 _SEAL = 1000000000 * 10**9
 _READ_ONLY, _READ_AND_RUN = 0o400, 0o500
@@ -128,6 +130,13 @@ class Store:
             raise Failure("Tampered", "the content {} is not what its name says".format(name))
         seal(path, os.access(path, os.X_OK))
         return path
+
+
+def note_needed(run_directory: str, names: Iterable[str]) -> None:
+    """Write down that a run needs these contents."""
+    lines = "".join(name + "\n" for name in names)
+    if lines:
+        append(os.path.join(run_directory, NEEDED), lines.encode("ascii"))
 
 
 def missing_content(name: str) -> Failure:

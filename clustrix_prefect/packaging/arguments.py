@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from clustrix_prefect.packaging import pickling
 from clustrix_prefect.packaging.identity import arguments_identity, sha256
+from clustrix_prefect.packaging.parts import Part, Parts
+from clustrix_prefect.transfer.digests import FileDigests
 
 
 @dataclass(frozen=True)
@@ -18,15 +21,23 @@ class PackedArguments:
         payload: The pickle of `(args, kwargs)`.
         payload_sha256: The name of the payload in the far side's store.
         identity: The same for equal arguments, in any process.
+        parts: What has to be on the cluster: large values, files, folders.
+        refers: Whether the payload refers to anything outside it.
     """
 
     payload: bytes
     payload_sha256: str
     identity: str
+    parts: tuple[Part, ...] = ()
+    refers: bool = False
 
 
 def pack_arguments(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any], python: tuple[int, int], task_name: str
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    python: tuple[int, int],
+    task_name: str,
+    store: str = "",
 ) -> PackedArguments:
     """Pickle the arguments of a call.
 
@@ -35,10 +46,25 @@ def pack_arguments(
         kwargs: Those by name.
         python: The far side's Python version, as (major, minor).
         task_name: Whose arguments they are, for errors.
+        store: The id of the store of the cluster that they go to.
 
     Raises:
         NotPortable: Something in them cannot travel.
     """
+    name = f"an argument of {task_name!r}"
+
+    def pickle_value(value: Any, parts: Parts) -> bytes:
+        return pickling.dumps(value, python, name, parts.refer)
+
     arguments = (args, kwargs)
-    payload = pickling.dumps(arguments, python, f"an argument of {task_name!r}")
-    return PackedArguments(payload, sha256(payload), arguments_identity(payload, arguments))
+    parts = Parts(pickle_value, _file_digests(), store)
+    parts.set_apart(*args, *kwargs.values())
+    payload = pickle_value(arguments, parts)
+    identity = arguments_identity(payload, arguments, parts.refer_stably, parts.hold_sets)
+    found = tuple(parts.found.values())
+    return PackedArguments(payload, sha256(payload), identity, found, parts.refers)
+
+
+@cache
+def _file_digests() -> FileDigests:
+    return FileDigests()

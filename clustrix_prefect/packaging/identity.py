@@ -37,19 +37,29 @@ def function_identity(function: Callable[..., Any]) -> str:
     return digest(*_describe_function(function, set()))
 
 
-def arguments_identity(pickled: bytes, arguments: Any) -> str:
+def arguments_identity(
+    pickled: bytes,
+    arguments: Any,
+    refer: Callable[[Any], Any] | None = None,
+    in_order: bool = False,
+) -> str:
     """A hash of a call's arguments.
 
     Args:
         pickled: Their pickle.
         arguments: What it was made of, for the case that it holds sets, whose order in a
             pickle differs between processes.
+        refer: Gives a reference to what is not in the pickle, the same in any process.
+        in_order: Whether what it refers to holds sets.
     """
-    if not any(opcode in pickled for opcode in _SET_OPCODES):
+    if not in_order and not any(opcode in pickled for opcode in _SET_OPCODES):
         return sha256(pickled)
     buffer = io.BytesIO()
     try:
-        _OrderedPickler(buffer, protocol=4).dump(arguments)
+        pickler: Any = _OrderedPickler(buffer, protocol=4)
+        if refer is not None:
+            pickler.persistent_id = refer
+        pickler.dump(arguments)
     except Exception:  # only plain pickle can be ordered; what needs more keeps its own bytes
         return sha256(pickled)
     return sha256(buffer.getvalue())

@@ -13,6 +13,7 @@ import site
 import sys
 import sysconfig
 import types
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -31,13 +32,19 @@ _STAY_HERE = (ContextModel, PrefectFuture, io.IOBase)
 _DUNDER = re.compile(r"^__\w+__$")
 
 
-def dumps(value: Any, python: tuple[int, int], name: str) -> bytes:
+def dumps(
+    value: Any,
+    python: tuple[int, int],
+    name: str,
+    refer: Callable[[Any], Any] | None = None,
+) -> bytes:
     """A pickle of the value for a far side with this Python.
 
     Args:
         value: What travels.
         python: The far side's Python version, as (major, minor).
         name: What the value is, for errors: "args[1]", "the function fit".
+        refer: Gives a reference to what is not to be in the pickle, and None for all else.
 
     Raises:
         NotPortable: Something in the value cannot be pickled.
@@ -45,7 +52,10 @@ def dumps(value: Any, python: tuple[int, int], name: str) -> bytes:
     buffer = io.BytesIO()
     protocol = 5 if python >= _OLDEST_WITH_PROTOCOL_5 else 4
     try:
-        _CallPickler(buffer, protocol=protocol).dump(value)
+        pickler = _CallPickler(buffer, protocol=protocol)
+        if refer is not None:
+            pickler.persistent_id = refer
+        pickler.dump(value)
     except NotPortable:
         raise
     except Exception as error:  # pickling runs the user's own __reduce__ and __getstate__

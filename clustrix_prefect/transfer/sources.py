@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol
 
 from clustrix_prefect.errors import NotPortable
@@ -14,20 +13,15 @@ class Source(Protocol):
     """Where a content's bytes are read from while they are sent."""
 
     size: int
-    executable: bool
+
+    @property
+    def executable(self) -> bool:
+        """Whether it is a program."""
+        ...
 
     def read(self, offset: int, size: int) -> bytes | memoryview:
         """A piece of them."""
         ...
-
-    def __enter__(self) -> Source: ...
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
 
 
 class MemorySource:

@@ -10,13 +10,15 @@ from typing import Any, Protocol
 
 from clustrix_prefect.connections.agent import PendingAnswer
 from clustrix_prefect.errors import AgentError, NotPortable
-from clustrix_prefect.far_side.contents import ChunkList, digest, spans
+from clustrix_prefect.far_side.contents import ChunkList, spans
 from clustrix_prefect.packaging.identity import sha256
 from clustrix_prefect.transfer.compression import Compressor
 from clustrix_prefect.transfer.sources import Source
 
 # Chunks that were sent and not yet confirmed: enough to keep the line busy.
 _WINDOW = 4
+# For what the far side does without being sent anything, such as reading what it has.
+_SECONDS = 600.0
 # Chunks whose digests are offered at once.
 _OFFERED = 8
 
@@ -31,16 +33,16 @@ class Agent(Protocol):
 
 @dataclass
 class Sent:
-    """What became of an upload.
+    """What an upload cost.
 
     Attributes:
-        chunks: The content's chunk list.
+        size: The content's size.
         sent_bytes: How many of its bytes were sent, before compression.
         wire_bytes: How many after it.
         seconds: How long it took.
     """
 
-    chunks: ChunkList
+    size: int
     sent_bytes: int = 0
     wire_bytes: int = 0
     seconds: float = 0.0
@@ -49,22 +51,19 @@ class Sent:
 def send_content(
     agent: Agent,
     source: Source,
-    token: str,
+    chunks: ChunkList,
     *,
-    known: ChunkList | None = None,
     unhurried: bool = False,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Sent:
     """Bring a content into the store; what is there already does not travel.
 
-    Hashing, compressing, sending and the far side's writing go on at the same time.
+    That is what an earlier attempt left, and what other contents have in common with it.
 
     Args:
         agent: The far side.
         source: The content.
-        token: Names what arrived, should the connection break: a later call with the same
-            token goes on from there.
-        known: The chunk list, if it has been made before.
+        chunks: Its chunk list.
         unhurried: See `Compressor`.
         on_progress: Told how many bytes are settled.
 
@@ -74,27 +73,30 @@ def send_content(
         ConnectionLost: The connection broke.
     """
     began = time.monotonic()
-    agent.request("upload_begin", timeout=600, token=token, size=source.size)
-    upload = _Upload(agent, source, token, known, Compressor(unhurried), on_progress)
+    agent.request("upload_begin", timeout=_SECONDS, token=chunks.name, size=chunks.size)
+    upload = _Upload(agent, source, chunks, Compressor(unhurried), on_progress)
     try:
-        chunks = upload.run()
+        upload.run()
         agent.request(
             "upload_finish",
-            timeout=600,
-            token=token,
+            timeout=_SECONDS,
+            token=chunks.name,
             name=chunks.name,
             executable=source.executable,
         )
     except AgentError as error:
         if error.type == "DigestMismatch":
-            raise NotPortable(
-                "Data changed while it was being sent.",
-                "Send it once nothing writes to it any more.",
-            ) from error
+            raise changed_meanwhile() from error
         raise
-    upload.sent.chunks = chunks
     upload.sent.seconds = time.monotonic() - began
     return upload.sent
+
+
+def changed_meanwhile() -> NotPortable:
+    """What is said of data that somebody writes to."""
+    return NotPortable(
+        "Data changed while it was being sent.", "Send it once nothing writes to it any more."
+    )
 
 
 class _Upload:
@@ -102,54 +104,40 @@ class _Upload:
         self,
         agent: Agent,
         source: Source,
-        token: str,
-        known: ChunkList | None,
+        chunks: ChunkList,
         compressor: Compressor,
         on_progress: Callable[[int], None],
     ) -> None:
         self._agent = agent
         self._source = source
-        self._token = token
-        self._known = known
+        self._chunks = chunks
         self._compressor = compressor
         self._on_progress = on_progress
         self._done = 0
-        self._digests: list[str] = []
         self._under_way: deque[tuple[PendingAnswer, int, int, float]] = deque()
-        self.sent = Sent(ChunkList(source.size, self._digests))
+        self.sent = Sent(chunks.size)
 
-    def run(self) -> ChunkList:
-        """Settle every chunk; the content's list."""
-        offered: deque[tuple[PendingAnswer, list[tuple[int, int, int]]]] = deque()
-        batch: list[tuple[int, int, int]] = []
-        for span in spans(self._source.size):
-            index, offset, length = span
-            if self._known is not None:
-                self._digests.append(self._known.digests[index])
-            else:
-                self._digests.append(digest(self._source.read(offset, length)))
-            batch.append(span)
-            if len(batch) == _OFFERED:
-                offered.append((self._offer(batch), batch))
-                batch = []
-                # One offer ahead: its answer is here by the time that it is needed.
-                if len(offered) > 1:
-                    self._send_missing(*offered.popleft())
-        if batch:
-            offered.append((self._offer(batch), batch))
-        while offered:
-            self._send_missing(*offered.popleft())
+    def run(self) -> None:
+        """Settle every chunk."""
+        every = list(spans(self._chunks.size))
+        offers = deque(every[first : first + _OFFERED] for first in range(0, len(every), _OFFERED))
+        answers = deque((self._offer(batch), batch) for batch in _up_to(offers, 2))
+        while answers:
+            self._send_missing(*answers.popleft())
+            # One offer ahead: its answer is here by the time that it is needed.
+            answers.extend((self._offer(batch), batch) for batch in _up_to(offers, 1))
         while self._under_way:
             self._confirm_one()
-        return ChunkList(self._source.size, self._digests)
 
     def _offer(self, batch: list[tuple[int, int, int]]) -> PendingAnswer:
         first = batch[0][0]
-        digests = self._digests[first : first + len(batch)]
-        return self._agent.begin("upload_offer", token=self._token, first=first, digests=digests)
+        digests = self._chunks.digests[first : first + len(batch)]
+        return self._agent.begin(
+            "upload_offer", token=self._chunks.name, first=first, digests=digests
+        )
 
     def _send_missing(self, answer: PendingAnswer, batch: list[tuple[int, int, int]]) -> None:
-        missing = set(answer.wait(600)[0]["missing"])
+        missing = set(answer.wait(_SECONDS)[0]["missing"])
         for index, offset, length in batch:
             if index in missing:
                 self._send(index, offset, length)
@@ -165,9 +153,9 @@ class _Upload:
         answer = self._agent.begin(
             "upload_chunk",
             body,
-            token=self._token,
+            token=self._chunks.name,
             index=index,
-            digest=self._digests[index],
+            digest=self._chunks.digests[index],
             compressed=packed is not None,
         )
         self._under_way.append((answer, length, len(body), time.monotonic()))
@@ -185,6 +173,10 @@ class _Upload:
     def _settled(self, length: int) -> None:
         self._done += length
         self._on_progress(self._done)
+
+
+def _up_to(batches: deque[Any], count: int) -> list[Any]:
+    return [batches.popleft() for _ in range(min(count, len(batches)))]
 
 
 def send_small(agent: Agent, contents: Iterable[tuple[str, Callable[[], bytes]]]) -> int:
@@ -206,10 +198,7 @@ def send_small(agent: Agent, contents: Iterable[tuple[str, Callable[[], bytes]]]
     for name, read in contents:
         data = read()
         if sha256(data) != name:
-            raise NotPortable(
-                "Data changed while it was being sent.",
-                "Send it once nothing writes to it any more.",
-            )
+            raise changed_meanwhile()
         under_way.append(agent.begin("put", data, sha=name, size=len(data)))
         waiting_bytes.append(len(data))
         total += len(data)

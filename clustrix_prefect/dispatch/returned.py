@@ -1,0 +1,131 @@
+"""Downloads what tasks have returned by name."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from clustrix_prefect.clusters import load_cluster
+from clustrix_prefect.connections.agent import AgentClient
+from clustrix_prefect.data import RemoteFile, RemoteFolder
+from clustrix_prefect.dispatch.session import Session, sessions
+from clustrix_prefect.errors import ConfigurationError
+from clustrix_prefect.far_side import trees
+from clustrix_prefect.transfer.download import fetch, fetch_file
+
+if TYPE_CHECKING:
+    from clustrix_prefect.clusters.cluster import ClusterBlock
+
+T = TypeVar("T")
+OnProgress = Callable[[int], None]
+
+
+def download(
+    what: RemoteFile | RemoteFolder,
+    to: Path,
+    cluster: ClusterBlock | str | None,
+    progress: bool,
+) -> Path:
+    """Bring what a task returned to a path here; see `RemoteFile.download`."""
+    target = (to / what.name if to.is_dir() else to).absolute()
+    with _session_of(what, cluster) as session, _progress_bar(what, progress) as on_progress:
+        if isinstance(what, RemoteFolder):
+            session.with_agent(lambda agent: _folder(agent, what, target, on_progress))
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            session.with_agent(lambda agent: _file(agent, what, target, on_progress))
+    return target
+
+
+def _file(agent: AgentClient, what: RemoteFile, target: Path, on_progress: OnProgress) -> None:
+    executable = bool(what.facts.get("executable"))
+    if what.content is not None:
+        fetch_file(
+            agent, target, executable=executable, on_progress=on_progress, content=what.content
+        )
+    else:
+        fetch_file(agent, target, on_progress=on_progress, path=str(what.path))
+
+
+def _folder(agent: AgentClient, what: RemoteFolder, target: Path, on_progress: OnProgress) -> None:
+    if target.exists():
+        raise FileExistsError(f"{target} is there already")
+    if what.content is None:
+        raise ConfigurationError(
+            f"{what!r} was returned by its path and is not described.",
+            "Return Folder(path) from the task, which describes it, or fetch its files singly.",
+        )
+    size = int(what.facts["size"])
+    description = b"".join(piece for _, piece in fetch(agent, size, content=what.content))
+    entries = trees.parse(description)
+    done = 0
+    draft = target.with_name(f".{target.name}.{what.content[:16]}.partial")
+    # Files that an earlier attempt brought are found by name in here.
+    files = draft.with_name(f"{draft.name}.files")
+    files.mkdir(parents=True, exist_ok=True)
+
+    def place(entry: trees.Entry, destination: str) -> None:
+        nonlocal done
+        _, _, length, content, executable = entry
+        before = done
+        here = files / f"{content}{'.x' if executable else ''}"
+        if not here.exists():
+            fetch_file(
+                agent,
+                here,
+                executable=executable,
+                on_progress=lambda piece: on_progress(before + piece),
+                content=content,
+            )
+        done += length
+        shutil.copy2(here, destination)
+
+    shutil.rmtree(draft, ignore_errors=True)
+    trees.make(entries, str(draft), place)
+    for path in (draft, *(path for path in draft.rglob("*") if path.is_dir())):
+        if not path.is_symlink():
+            path.chmod(0o755)
+    draft.replace(target)
+    shutil.rmtree(files, ignore_errors=True)
+
+
+@contextmanager
+def _session_of(
+    what: RemoteFile | RemoteFolder, cluster: ClusterBlock | str | None
+) -> Iterator[Session]:
+    """A connection to the cluster that something is on; an open one if there is."""
+    session = None if cluster is not None else sessions.with_store(what.store)
+    if session is None:
+        home = cluster or what.home()
+        if home is None:
+            raise ConfigurationError(
+                f"It is not known any more on which cluster {what.name!r} is.",
+                "Pass the cluster: download(to, cluster=...).",
+            )
+        session = sessions.acquire(load_cluster(home) if isinstance(home, str) else home)
+    try:
+        if session.store != what.store:
+            raise ConfigurationError(
+                f"{what.name!r} is not in the work directory of {session.cluster.description}.",
+                "Pass the cluster on which its task ran, with the same remote_work_dir.",
+            )
+        yield session
+    finally:
+        sessions.release(session)
+
+
+@contextmanager
+def _progress_bar(what: RemoteFile | RemoteFolder, shown: bool) -> Iterator[OnProgress]:
+    if not shown:
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, TransferSpeedColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task(what.name, total=what.size)
+        yield lambda done: bar.update(task, completed=done)

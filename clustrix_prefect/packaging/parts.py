@@ -1,0 +1,317 @@
+"""Large values, files and folders: referred to by a call's arguments, and sent apart from them.
+
+What is equal is sent once, however many calls it is an argument of. In the pickle there is a
+reference instead (pickle's persistent ids), which `far_side/parts.py` resolves. It names the
+content by its digest, so whoever signs the pickle signs the content too.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from clustrix_prefect.data import File, Folder, RemoteFile, RemoteFolder, on_another_cluster
+from clustrix_prefect.errors import NotPortable
+from clustrix_prefect.far_side import trees
+from clustrix_prefect.far_side.contents import ChunkList
+from clustrix_prefect.packaging.identity import arguments_identity, sha256
+from clustrix_prefect.transfer.digests import FileDigests, chunks_of, missing_file
+from clustrix_prefect.transfer.sources import FileSource, MemorySource, Source
+
+T = TypeVar("T")
+Reference = tuple[Any, ...]
+
+# Smaller values stay in the pickle.
+LARGE = 64 * 1024
+# These are never large, or are looked at by themselves.
+_WHOLE = (bool, int, float, complex, type(None), bytes, bytearray, File, Folder)
+_ARRAY_KINDS = "biufcmMSU"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A content that calls need.
+
+    Attributes:
+        name: What the store knows it by.
+        size: Its size in bytes.
+        what: What it is, for people.
+        chunks: Its chunk list; None if it is sent in one piece.
+        source: Where its bytes are; None if it must be on the cluster already.
+        is_folder: Whether it describes a folder, whose files must be there too.
+        is_file: Whether it is a file's, for which time counts more than bytes.
+    """
+
+    name: str
+    size: int
+    what: str
+    chunks: ChunkList | None = None
+    source: Callable[[], AbstractContextManager[Source]] | None = None
+    is_folder: bool = False
+    is_file: bool = False
+
+    @classmethod
+    def of_bytes(cls, data: bytes | bytearray | memoryview, what: str) -> Part:
+        """A part in memory."""
+        chunks = chunks_of(data)
+        return cls(chunks.name, chunks.size, what, chunks, lambda: MemorySource(data))
+
+    @classmethod
+    def whole(cls, data: bytes, sha256: str, what: str) -> Part:
+        """A part that is known by the digest of all its bytes, and sent in one piece."""
+        return cls(sha256, len(data), what, None, lambda: MemorySource(data))
+
+    @classmethod
+    def of_file(cls, path: Path, chunks: ChunkList) -> Part:
+        """A part in a file."""
+        return cls(
+            chunks.name,
+            chunks.size,
+            path.name,
+            chunks,
+            lambda: FileSource(path, chunks.size),
+            is_file=True,
+        )
+
+
+class SharedValues:
+    """What was found out about values that the calls of one `map` have in common.
+
+    By identity: the values are kept, so that no other one gets the same.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[Hashable, tuple[Any, Any]] = {}
+        self._locks: dict[Hashable, threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    def once(self, purpose: str, value: Any, find: Callable[[], T]) -> T:
+        """What `find` gave for this very value the first time."""
+        key = (purpose, id(value))
+        if (known := self._found.get(key)) is None:
+            with self._lock:
+                lock = self._locks.setdefault(key, threading.Lock())
+            with lock:
+                if (known := self._found.get(key)) is None:
+                    known = self._found[key] = (value, find())
+        found: T = known[1]
+        return found
+
+
+_shared: ContextVar[SharedValues | None] = ContextVar("shared_values", default=None)
+
+
+@contextmanager
+def sharing_values() -> Iterator[None]:
+    """Let the calls that are submitted in here share what is found out about their arguments."""
+    token = _shared.set(SharedValues())
+    try:
+        yield
+    finally:
+        _shared.reset(token)
+
+
+class Parts:
+    """The parts of one pickle.
+
+    Args:
+        pickle_value: Pickles a value whose parts these parts note.
+        digests: Knows files.
+        store: The id of the store that the pickle goes to.
+    """
+
+    def __init__(
+        self,
+        pickle_value: Callable[[Any, Parts], bytes],
+        digests: FileDigests,
+        store: str,
+    ) -> None:
+        self.found: dict[str, Part] = {}
+        self._pickle_value = pickle_value
+        self._digests = digests
+        self._store = store
+        self._shared = _shared.get() or SharedValues()
+        self._apart: set[int] = set()
+        self._references: dict[int, tuple[Any, Reference]] = {}
+        self._identities: dict[int, Reference] = {}
+
+    @property
+    def refers(self) -> bool:
+        """Whether the pickle has any reference in it."""
+        return bool(self._references)
+
+    @property
+    def hold_sets(self) -> bool:
+        """Whether a part's bytes may differ between processes, as those of sets do."""
+        return bool(self._identities)
+
+    def set_apart(self, *values: Any) -> None:
+        """Have these values travel apart, if they are large.
+
+        What two of them have in common they then have twice on the other side.
+        """
+        self._apart.update(id(value) for value in values if not isinstance(value, _WHOLE))
+
+    def refer(self, value: Any) -> Reference | None:
+        """The reference to a value that travels apart, or None; for `persistent_id`."""
+        known = self._references.get(id(value))
+        if known is not None:
+            return known[1]
+        described = self._describe(value)
+        if described is None:
+            return None
+        kind, *rest = described
+        reference = (kind, len(self._references), *rest)
+        self._references[id(value)] = (value, reference)
+        return reference
+
+    def refer_stably(self, value: Any) -> Reference | None:
+        """As `refer`, with what is the same in any process in place of the bytes' digest."""
+        reference = self.refer(value)
+        return self._identities.get(id(value), reference)
+
+    def _describe(self, value: Any) -> Reference | None:
+        kind = type(value)
+        if kind is bytes or kind is bytearray:
+            return self._bytes(value) if len(value) >= LARGE else None
+        if kind is File:
+            return self._remote(value) if value.remote_path else self._file(value)
+        if kind is Folder:
+            return self._remote(value) if value.remote_path else self._folder(value)
+        if kind is RemoteFile or kind is RemoteFolder:
+            return self._returned(value)
+        if kind.__name__ == "ndarray" and _is_plain_array(value):
+            return self._array(value)
+        return self._pickled(value) if id(value) in self._apart else None
+
+    def _note(self, part: Part) -> Part:
+        return self.found.setdefault(part.name, part)
+
+    # --- values -----------------------------------------------------------------------------
+
+    def _bytes(self, value: bytes | bytearray) -> Reference:
+        kind = type(value).__name__
+        part = self._shared.once("bytes", value, lambda: Part.of_bytes(value, f"{kind} argument"))
+        self._note(part)
+        return kind, part.name, part.size
+
+    def _array(self, array: Any) -> Reference:
+        order = "C" if array.flags.c_contiguous or not array.flags.f_contiguous else "F"
+
+        def find() -> Part:
+            # A view of its memory, in one piece; only an array with gaps is copied for that.
+            straight = array.T if order == "F" else sys.modules["numpy"].ascontiguousarray(array)
+            return Part.of_bytes(straight.reshape(-1).view("u1").data, "array argument")
+
+        part = self._note(self._shared.once("array", array, find))
+        return "array", part.name, part.size, array.dtype.str, array.shape, order
+
+    def _pickled(self, value: Any) -> Reference | None:
+        # Not apart a second time, when it comes to be pickled itself.
+        self._apart.discard(id(value))
+
+        def find() -> tuple[Part, dict[str, Part], str, str] | None:
+            inner = Parts(self._pickle_value, self._digests, self._store)
+            data = self._pickle_value(value, inner)
+            if len(data) < LARGE:
+                return None
+            what = f"{type(value).__name__} argument"
+            identity = arguments_identity(data, value, inner.refer_stably, inner.hold_sets)
+            return Part.of_bytes(data, what), inner.found, identity, sha256(data)
+
+        found = self._shared.once("pickle", value, find)
+        if found is None:
+            return None
+        part, inner_parts, identity, sha256_of_pickle = found
+        self._note(part)
+        self.found.update(inner_parts)
+        if identity != sha256_of_pickle:
+            self._identities[id(value)] = ("pickle", identity)
+        return "pickle", part.name, part.size
+
+    # --- files and folders --------------------------------------------------------------------
+
+    def _remote(self, value: File | Folder) -> Reference:
+        return "remote", value.remote_path, value.kind == "folder"
+
+    def _file(self, file: File) -> Reference:
+        if not file.path.is_file():
+            raise missing_file(file.path, "file")
+        part = self._shared.once("file", file, lambda: self._part_of_file(file.path))
+        self._note(part)
+        return "file", part.name, part.size, file.path.name, _is_executable(file.path)
+
+    def _part_of_file(self, path: Path) -> Part:
+        try:
+            return Part.of_file(path, self._digests.of(path))
+        except OSError as error:
+            raise _unreadable(path, error) from error
+
+    def _folder(self, folder: Folder) -> Reference:
+        # With links resolved: what is at `data/..` has a name, too.
+        path = folder.path.resolve()
+        if not path.is_dir():
+            raise missing_file(folder.path, "folder")
+        description, parts = self._shared.once("folder", folder, lambda: self._read_folder(path))
+        self._note(description)
+        self.found.update(parts)
+        return "folder", description.name, description.size, folder.path.name or path.name or "root"
+
+    def _read_folder(self, path: Path) -> tuple[Part, dict[str, Part]]:
+        entries: list[trees.Entry] = []
+        parts: dict[str, Part] = {}
+        try:
+            for kind, inside, source in trees.scan(str(path)):
+                if kind == trees.FILE:
+                    part = self._part_of_file(Path(source))
+                    parts.setdefault(part.name, part)
+                    executable = _is_executable(Path(source))
+                    entries.append([kind, inside, part.size, part.name, executable])
+                else:
+                    entries.append([kind, inside] + ([source] if kind == trees.LINK else []))
+        except trees.TreeError as error:
+            raise NotPortable(
+                f"The folder {path} cannot be sent: {error}.", "Take that out of the folder."
+            ) from error
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        return Part.of_bytes(trees.describe(entries), f"list of {path.name}"), parts
+
+    def _returned(self, value: RemoteFile | RemoteFolder) -> Reference:
+        if value.store != self._store:
+            raise on_another_cluster(value)
+        is_folder = value.kind == "folder"
+        if value.content is None:
+            return "remote", str(value.path), is_folder
+        facts = value.facts
+        self._note(Part(value.content, facts["size"], repr(value), is_folder=is_folder))
+        rest = () if is_folder else (bool(facts["executable"]),)
+        return value.kind, value.content, facts["size"], value.name, *rest
+
+
+def _is_plain_array(value: Any) -> bool:
+    """Whether a value is a large array of numbers, text or times, and nothing more."""
+    numpy = sys.modules.get("numpy")
+    return (
+        numpy is not None
+        and type(value) is numpy.ndarray
+        and value.nbytes >= LARGE
+        and value.dtype.kind in _ARRAY_KINDS
+        and value.dtype.metadata is None
+    )
+
+
+def _is_executable(path: Path) -> bool:
+    return bool(path.stat().st_mode & 0o100)
+
+
+def _unreadable(path: Path, error: OSError) -> NotPortable:
+    return NotPortable(
+        f"{path} cannot be read: {error.strerror or error}.", "Check its permissions."
+    )
