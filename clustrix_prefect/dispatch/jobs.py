@@ -9,7 +9,6 @@ import re
 import secrets
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,18 +33,29 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("prefect.clustrix")
 
-# A gathering ends when no further call has come for this long (seconds) ...
-_QUIET = 0.1
-# ... or after this long; doubled with each submission that follows at once, so that a large
-# map begins early and still takes few commands.
+# A gathering ends after this long (seconds), or when no further call has come for a twelfth of
+# it. That doubles with each submission that follows at once: a single call goes soon, a large
+# map begins early, and it still takes few commands.
 _FIRST_GATHERING = 0.6
 _LONGEST_GATHERING = 16.0
+_QUIET_SHARE = 12
+_LOOK_AT_GATHERINGS = 0.02
 # A job that the scheduler says is over, or does not know, may still have a result on its way
 # through a shared file system's caches: seconds of patience, with and without an explanation.
 _PATIENCE_EXPLAINED = 2.0
 _PATIENCE_UNEXPLAINED = 10.0
 _HOLD_FIRST = 2.0
 _HOLD_LONGEST = 60.0
+# A job that is asked to end has this long (seconds) before it is killed.
+_GRACE = 4.0
+_LOOK_AGAIN = 0.5
+# What one call can bring upon the calls that were to follow it in the same job.
+_ONE_CALLS_DOING = {
+    JobState.COMPLETED,
+    JobState.FAILED,
+    JobState.OUT_OF_MEMORY,
+    JobState.TIME_LIMIT,
+}
 
 
 @dataclass
@@ -62,6 +72,11 @@ class _Gathering:
     held_until: float = 0.0
     hold: float = _HOLD_FIRST
 
+    @property
+    def quiet(self) -> float:
+        """For how long no call has to come for this to be all."""
+        return self.window / _QUIET_SHARE
+
 
 class JobLane:
     """Submits calls to a scheduler and follows them."""
@@ -75,11 +90,12 @@ class JobLane:
         self._statuses: Mapping[str, JobStatus] | None = None
         self._statuses_at = 0.0
         self._settling: set[str] = set()
+        self._asked_to_end: dict[str, float] = {}
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="clustrix-jobs", daemon=True)
         self._thread.start()
         self._closed = False
-        dispatcher.timers.every(0.05, self._look_at_gatherings)
+        dispatcher.timers.every(_LOOK_AT_GATHERINGS, self._look_at_gatherings)
         dispatcher.timers.every(1.0, self._look_at_missing)
         cluster = dispatcher.cluster
         self._max_array = (
@@ -102,7 +118,7 @@ class JobLane:
                 gathering = self._gatherings[key] = _Gathering(call.task_name, call.resources)
             if not gathering.calls:
                 gathering.since = now
-                if now - gathering.last_sent > 2 * _QUIET:
+                if now - gathering.last_sent > 2 * gathering.quiet:
                     gathering.window = _FIRST_GATHERING
             gathering.calls.append(call)
             gathering.last = now
@@ -114,7 +130,7 @@ class JobLane:
                 if not gathering.calls or now < gathering.held_until:
                     continue
                 if (
-                    now - gathering.last >= _QUIET
+                    now - gathering.last >= gathering.quiet
                     or now - gathering.since >= gathering.window
                     or len(gathering.calls) >= self._calls_per_array(gathering.resources)
                 ):
@@ -314,6 +330,10 @@ class JobLane:
             status = JobStatus(JobState.CANCELLED)
         if status is not None and not status.state.is_final:
             return
+        started = present.get(call_id) == "started" or call.state is CallState.RUNNING
+        if not started and status is not None and self._was_not_reached(call, status):
+            self._dispatcher.send_again(call, "the job ended before it was this call's turn")
+            return
         found = self._session.request("diagnose", run=run, call=call_id)
         if status is not None:
             call.exit_code = status.exit_code
@@ -321,11 +341,18 @@ class JobLane:
         error = job_failure(
             status,
             found.get("stderr_tail", ""),
-            started=present.get(call_id) == "started" or call.state is CallState.RUNNING,
+            started=started,
             job_id=call.job_id,
             node=call.node,
         )
         self._dispatcher.fail(call, error)
+
+    def _was_not_reached(self, call: Call, status: JobStatus) -> bool:
+        """Whether the job ended under another of its calls."""
+        return status.state in _ONE_CALLS_DOING and any(
+            mate.job_id == call.job_id and mate.started_at is not None
+            for mate in self._dispatcher.calls
+        )
 
     def _was_taken_out(self, call: Call) -> bool:
         """Whether an element that waited is gone while the rest of its array is still listed.
@@ -339,7 +366,7 @@ class JobLane:
 
     def _details(self, call: Call) -> JobStatus | None:
         command = self._scheduler.details_command(call.job_id or "")
-        answer = self._session.request("command", argv=command)
+        answer = self._command(command)
         return self._scheduler.parse_details(answer["returncode"], answer["stdout"])
 
     # --- cancelling and taking up ------------------------------------------------------------
@@ -354,17 +381,59 @@ class JobLane:
         self._work.put(partial(self._cancel, list(stopped)))
 
     def _cancel(self, calls: list[Call]) -> None:
-        alive = {call.job_id for call in self._dispatcher.unfinished()}
-        elements: dict[str, set[str]] = defaultdict(set)
+        """Cancel the jobs that no other call needs: what runs is asked to end first."""
+        self._spare_their_mates(calls)
+        needed = {call.job_id for call in self._dispatcher.unfinished()}
+        running: set[str] = set()
+        waiting: set[str] = set()
         for call in calls:
-            if call.job_id is not None and call.job is not None and call.job_id not in alive:
-                elements[call.job].add(call.job_id)
-        ids: list[str] = []
-        for job, of_job in elements.items():
-            rest = any(call.job == job for call in self._dispatcher.unfinished())
-            ids.extend(sorted(of_job) if rest else [job])
-        if ids:
-            self._session.request("command", argv=self._scheduler.cancel_command(ids))
+            if call.job_id is not None and call.job_id not in needed:
+                (waiting if call.started_at is None else running).add(call.job_id)
+        ask = self._scheduler.signal_command(sorted(running), "TERM")
+        if ask is None:
+            waiting, running = waiting | running, set()
+        if waiting:
+            self._command(self._scheduler.cancel_command(sorted(waiting)))
+        if running and ask is not None:
+            self._command(ask)
+            due = time.monotonic() + _GRACE
+            self._asked_to_end.update(dict.fromkeys(running, due))
+            self._dispatcher.timers.after(_GRACE, partial(self._work.put, self._end_survivors))
+
+    def _spare_their_mates(self, calls: list[Call]) -> None:
+        """Submit the calls anew that wait in the same jobs for the ones that are cancelled."""
+        jobs = {call.job_id for call in calls if call.started_at is not None}
+        for mate in self._dispatcher.unfinished():
+            if mate.job_id in jobs:
+                self._dispatcher.send_again(mate, "a call before it in the same job was cancelled")
+
+    def _end_survivors(self) -> None:
+        """Kill the jobs that did not end in time when they were asked to."""
+        if not self._asked_to_end:
+            return
+        answer = self._command(self._scheduler.status_command(self._session.user_id))
+        if answer["returncode"] == 0:
+            statuses = self._scheduler.parse_status(answer["stdout"])
+            for job_id in tuple(self._asked_to_end):
+                status = statuses.get(job_id)
+                if status is None or status.state.is_final:
+                    del self._asked_to_end[job_id]
+        now = time.monotonic()
+        survivors = sorted(job_id for job_id, due in self._asked_to_end.items() if due <= now)
+        kill = self._scheduler.signal_command(survivors, "KILL") if survivors else None
+        if kill is not None:
+            self._command(kill)
+            self._asked_to_end.update(dict.fromkeys(survivors, now + _GRACE))
+
+    def _see_them_end(self) -> None:
+        """Stay until what was asked to end has ended, or was killed."""
+        deadline = time.monotonic() + 3 * _GRACE
+        while self._asked_to_end and time.monotonic() < deadline:
+            self._end_survivors()
+            time.sleep(_LOOK_AGAIN)
+
+    def _command(self, argv: list[str]) -> dict[str, Any]:
+        return self._session.request("command", argv=argv)
 
     def attach(self, call: Call, known: dict[str, Any]) -> None:
         call.batch = known.get("batch")
@@ -386,6 +455,7 @@ class JobLane:
 
     def close(self) -> None:
         self._closed = True
+        self._work.put(self._see_them_end)
         self._work.put(None)
         self._thread.join(timeout=60)
 

@@ -13,10 +13,11 @@ from typing import Any, cast
 from uuid import UUID
 
 from prefect.blocks.system import Secret
-from prefect.client.schemas.objects import RunInput
+from prefect.client.schemas.objects import RunInput, State
 from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
 from prefect.logging.loggers import flow_run_logger
+from prefect.states import Cancelled, Cancelling
 from prefect.tasks import Task
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
@@ -61,6 +62,7 @@ class Runtime:
         self._runs: dict[str, FlowRunOnCluster] = {}
         self._drivers: set[TaskRunDriver] = set()
         self._changed = threading.Condition()
+        self._cancelled: str | None = None
         self._pacer = Pacer(partial(shown_state_time, self._client.client))
         self._beginning = StepPool("clustrix-begin", self._timers, gate=self._pacer.wait)
         self._going_on = StepPool("clustrix-step", self._timers, gate=self._pacer.wait)
@@ -97,13 +99,17 @@ class Runtime:
         )
         with self._changed:
             self._drivers.add(driver)
+            cancelled = self._cancelled
         driver.finished.add_done_callback(lambda _: self._ended(driver))
+        if cancelled is not None:
+            driver.cancel(cancelled)
         driver.begin()
         return driver
 
     def cancel(self, message: str) -> None:
-        """Bring every task run to an end, and its job with it."""
+        """Bring every task run to an end, and its job with it; none is begun from now on."""
         with self._changed:
+            self._cancelled = message
             drivers = tuple(self._drivers)
         for driver in drivers:
             driver.cancel(message)
@@ -223,23 +229,19 @@ class FlowRunOnCluster:
         self.dispatcher.close()
         if self.report is not None:
             self.report.table(self.dispatcher.calls)
+        if self.flow_run is not None and self.flow_run.state and self.flow_run.state.is_cancelling():
+            self._set_state(Cancelled(message="The flow run was cancelled, and its calls with it"))
 
     def _watch(self) -> None:
         """Report progress, and notice when somebody cancels the flow run."""
-        assert self.flow_run is not None
         assert self.report is not None
         began = last_report = time.monotonic()
         shown = ""
         while not self._closed.wait(_LOOK_AT_FLOW_RUN_SECONDS):
-            try:
-                state = self._client.read_flow_run(self.flow_run.id).state
-            except Exception as error:
-                logger.debug("The flow run's state could not be read: %s", error)
-                state = None
-            if state is not None and (state.is_cancelling() or state.is_cancelled()):
+            if self._is_being_cancelled():
                 self._logger.info("The flow run is being cancelled: cancelling its calls")
                 self._runtime.cancel("The flow run was cancelled")
-                return
+                break
             now = time.monotonic()
             if now - began < _REPORT_AFTER_SECONDS or now - last_report < _REPORT_SECONDS:
                 continue
@@ -250,6 +252,31 @@ class FlowRunOnCluster:
                 self.report.progress(self.dispatcher.counts)
         if shown:
             self.report.progress(self.dispatcher.counts)
+
+    def _is_being_cancelled(self) -> bool:
+        """Whether somebody asked the API to cancel the flow run."""
+        assert self.flow_run is not None
+        try:
+            state = self._client.read_flow_run(self.flow_run.id).state
+            if state is not None and state.is_cancelled():
+                # The flow's own end would lead from here to `Failed`, but not from `Cancelling`.
+                state = Cancelling(message=state.message)
+                self._client.set_flow_run_state(self.flow_run.id, state, force=True)
+        except Exception as error:
+            logger.debug("The flow run's state is not known: %s", error)
+            return False
+        return state is not None and state.is_cancelling()
+
+    def _set_state(self, state: State[Any]) -> None:
+        """End the flow run in this state: its own engine has come to its end already."""
+        assert self.flow_run is not None
+        try:
+            self._client.set_flow_run_state(self.flow_run.id, state, force=True)
+        except Exception as error:
+            logger.warning("The flow run stays %s: %s", self.flow_run.state, error)
+            return
+        self.flow_run.state = state
+        self.flow_run.state_type, self.flow_run.state_name = state.type, state.name
 
 
 def _secret(block_name: str | None) -> bytes:

@@ -290,8 +290,8 @@ class Agent:
 
     def _attach(self, message: Message, body: Any) -> None:
         run = message["run"]
-        for batch, direct, ids in self._runs.group(run, message["calls"]):
-            self._watcher.add(run, batch, ids, direct)
+        for batch, ids in self._runs.group(run, message["calls"]):
+            self._watcher.add(run, batch, ids)
         self._status.wake()
 
     def _look(self, message: Message, body: Any) -> Message:

@@ -3,24 +3,26 @@
     calls.jsonl   the calls, one a line
     script.sh     the job script
     job           the scheduler's id of the job
+    submitted     what the scheduler's submit command said
     events/ID     what call ID did: when it started, then what it logged
     results/ID    what call ID came to: a header line, then the body
-    submitted     what the scheduler's submit command said
     logs/         standard output and error of the jobs or warm workers
+    acknowledged  the ids of calls whose results have arrived
 
-The calls of warm workers share one such directory per run, `DIRECT`, without manifest.
+The calls of warm workers share one such directory per run, `DIRECT`. It has no manifest, and
+instead of the calls' files there is a ledger for each worker in events/ (see `ledger`).
 """
 
 import os
 import time
 
-from .files import append, remove, write_private, write_whole
+from .files import append, read_optional, remove, write_private, write_whole
 from .light import from_json, to_json
 from .outcome import HOST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, List, Optional, Tuple
+    from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
 
 DIRECT = "direct"
 PARTS = ("events", "results", "logs")
@@ -52,6 +54,12 @@ class BatchDirectory:
         self.events = os.path.join(path, "events")
         self.results = os.path.join(path, "results")
         self.logs = os.path.join(path, "logs")
+        self.acknowledged = os.path.join(path, "acknowledged")
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether it is the one of warm workers' calls."""
+        return os.path.basename(self.path) == DIRECT
 
     @property
     def store(self) -> str:
@@ -64,10 +72,22 @@ class BatchDirectory:
     def result_file(self, id: str) -> str:
         return os.path.join(self.results, id)
 
-    def remove_call(self, id: str) -> None:
-        """Remove what a call has left."""
-        remove(self.result_file(id))
-        remove(self.event_file(id))
+    def ledger(self, pid: int) -> str:
+        """The file of a warm worker's ledger."""
+        return os.path.join(self.events, "worker-{}".format(pid))
+
+    def acknowledge(self, ids: "Iterable[str]") -> None:
+        """Remove what calls have left, and note that they are done with."""
+        names = "".join(id + "\n" for id in ids)
+        append(self.acknowledged, names.encode("ascii"))
+        for id in names.split():
+            remove(self.result_file(id))
+            if not self.is_direct:
+                remove(self.event_file(id))
+
+    def done(self) -> "Set[str]":
+        """The calls that were acknowledged."""
+        return set((read_optional(self.acknowledged) or "").split())
 
     # --- written by the worker ------------------------------------------------------------
 
@@ -120,6 +140,8 @@ def started_event(id: str, trace: "Dict[str, Any]") -> "Dict[str, Any]":
         "pid": trace["pid"],
         "time": trace["started"],
         "job": trace["job"],
+        "process": trace["process"],
+        "output": trace["output"],
     }
 
 

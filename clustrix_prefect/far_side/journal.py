@@ -7,15 +7,14 @@ remembered here only saves looking.
 import json
 import os
 import shutil
-from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 from .batch import DIRECT, PARTS, BatchDirectory, read_manifest, read_result, read_trace
 from .failures import Failure
-from .files import append, make_dir, read_optional, remove, tail, write_private, write_whole
-from .watch import finished, is_dead, present, refresh_listing
+from .files import make_dir, read_optional, remove, tail, write_private, write_whole
+from .ledger import Ledgers, find
+from .watch import present, refresh_listing
 from .workdir import WorkDir, plain_name
-
-_DONE = "acknowledged"
 
 
 class _Batch:
@@ -25,10 +24,6 @@ class _Batch:
         self.directory = directory
         self.left = set(left)
         self.keep = False
-
-    @property
-    def is_direct(self) -> bool:
-        return os.path.basename(self.directory.path) == DIRECT
 
 
 class Journal:
@@ -110,9 +105,8 @@ class Journal:
         batches = self._runs.setdefault(run, {})
         for directory in self._work_dir.batches(run):
             name = os.path.basename(directory.path)
-            direct = name == DIRECT
             # The client wrote each call's array index into its context.
-            calls = {} if direct else {call["id"]: call for call in read_manifest(directory)}
+            calls = {call["id"]: call for call in read_manifest(directory)}
             indices = {id: (call.get("context") or {}).get("index") for id, call in calls.items()}
             facts = {
                 "batch": name,
@@ -120,67 +114,32 @@ class Journal:
                 "submit_output": read_optional(directory.submitted),
                 "elements": 1 + max([0] + [index or 0 for index in indices.values()]),
             }
-            states = self._states(directory, direct, calls)
+            states = _states(directory, calls)
             batches[name] = _Batch(directory, states)
             for id, state in states.items():
                 known[id] = dict(facts, state=state, index=indices.get(id))
         return known
 
-    def _states(
-        self, batch: BatchDirectory, direct: bool, submitted: Iterable[str]
-    ) -> Dict[str, str]:
-        for directory in (batch.results, batch.events):
-            refresh_listing(directory)
-        if direct:
-            ids = set(_names(batch.events)) | set(_names(batch.results))
-        else:
-            done = (read_optional(os.path.join(batch.path, _DONE)) or "").split()
-            ids = set(submitted) - set(done)
-        results, events = present(batch.results, ids), present(batch.events, ids)
-        states = {}
-        for id in ids:
-            if id in results:
-                states[id] = "finished"
-            elif id not in events:
-                states[id] = "submitted"
-            elif direct and self._is_orphan(batch, id):
-                states[id] = "lost"
-            else:
-                states[id] = "started"
-        return states
-
-    @staticmethod
-    def _is_orphan(batch: BatchDirectory, id: str) -> bool:
-        lines, _ = read_trace(batch.event_file(id))
-        # A worker writes its result before it dies, perhaps while we were looking.
-        return not lines or (is_dead(lines[0]) and not finished(batch, id))
-
-    def group(self, run: str, ids: Iterable[str]) -> List[Tuple[BatchDirectory, bool, List[str]]]:
-        """Calls by the batch that they are in: its directory, whether direct, the ids."""
+    def group(self, run: str, ids: Iterable[str]) -> List[Tuple[BatchDirectory, List[str]]]:
+        """Calls by the batch that they are in: its directory and the ids."""
         wanted = set(ids)
         groups = []
         for batch in self._runs.get(run, {}).values():
             mine = sorted(wanted & batch.left)
             if mine:
-                groups.append((batch.directory, batch.is_direct, mine))
+                groups.append((batch.directory, mine))
         return groups
 
     # --- questions ------------------------------------------------------------------------
 
     def look(self, run: str, ids: List[str]) -> Dict[str, str]:
         """How far calls have come, by a fresh look at the directories."""
-        wanted = set(ids)
-        results: Set[str] = set()
-        events: Set[str] = set()
+        found = dict.fromkeys(ids, "absent")
         for directory in self._work_dir.batches(run):
-            for path in (directory.results, directory.events):
-                refresh_listing(path)
-            results |= present(directory.results, wanted)
-            events |= present(directory.events, wanted)
-        return {
-            id: "finished" if id in results else "started" if id in events else "absent"
-            for id in ids
-        }
+            for id, state in _states(directory, ids).items():
+                if id in found and state in ("started", "finished"):
+                    found[id] = state
+        return found
 
     def diagnose(self, run: str, id: str) -> Dict[str, Any]:
         """What there is to see of a call: the ends of its output, and the job's script."""
@@ -198,9 +157,13 @@ class Journal:
     def _directory_of(self, run: str, id: str) -> Optional[BatchDirectory]:
         plain_name(id)
         for batch in self._runs.get(run, {}).values():
-            traced = os.path.exists(batch.directory.event_file(id))
+            directory = batch.directory
+            if directory.is_direct:
+                traced = find(directory, id, "started") is not None
+            else:
+                traced = os.path.exists(directory.event_file(id))
             if id in batch.left or traced:
-                return batch.directory
+                return directory
         return None
 
     # --- calls are done with --------------------------------------------------------------
@@ -209,58 +172,54 @@ class Journal:
         """Remove what is left of calls whose result has arrived."""
         names = [plain_name(id) for id in ids]
         for key, batch in list(self._runs.get(run, {}).items()):
-            mine = names if batch.is_direct else sorted(batch.left.intersection(names))
+            directory = batch.directory
+            mine = names if directory.is_direct else sorted(batch.left.intersection(names))
             if not mine:
                 continue
             batch.left.difference_update(mine)
             batch.keep = batch.keep or keep
-            if batch.is_direct or batch.left or batch.keep:
-                for id in mine:
-                    batch.directory.remove_call(id)
-            if batch.is_direct:
-                continue
-            if batch.left:
-                done = "".join(id + "\n" for id in mine)
-                append(os.path.join(batch.directory.path, _DONE), done.encode("ascii"))
-            elif batch.keep:
-                # Script and logs stay for people to read; the calls' keys do not.
-                remove(batch.directory.manifest)
+            if directory.is_direct or batch.left or batch.keep:
+                directory.acknowledge(mine)
+                if not batch.left:
+                    # Script and logs stay for people to read; the calls' keys do not.
+                    remove(directory.manifest)
             else:
-                shutil.rmtree(batch.directory.path, ignore_errors=True)
+                shutil.rmtree(directory.path, ignore_errors=True)
                 del self._runs[run][key]
 
     def close(self, run: str, keep: bool) -> None:
         """Remove what a finished run has left, unless calls are unacknowledged."""
         batches = self._runs.pop(run, {})
-        for name, batch in batches.items():
-            left = (
-                _names(batch.directory.results) + _names(batch.directory.events)
-                if batch.is_direct
-                else batch.left
-            )
+        for batch in batches.values():
+            left = batch.left
+            if batch.directory.is_direct:
+                left = set(_states(batch.directory, ()))
             if not left and not keep and not batch.keep:
-                shutil.rmtree(self._work_dir.batch(run, name).path, ignore_errors=True)
+                shutil.rmtree(batch.directory.path, ignore_errors=True)
         try:
             os.rmdir(self._work_dir.run(run))
         except OSError:  # something is still in it, or it was never made
             pass
 
 
-def _names(directory: str) -> List[str]:
-    try:
-        return [name for name in os.listdir(directory) if not name.endswith(".tmp")]
-    except OSError:
-        return []
+def _states(directory: BatchDirectory, submitted: Iterable[str]) -> Dict[str, str]:
+    """How far the unacknowledged calls of a batch have come, by a fresh look."""
+    done = directory.done()
+    if directory.is_direct:
+        states = Ledgers(directory).states()
+        return {id: state for id, state in states.items() if id not in done}
+    for path in (directory.results, directory.events):
+        refresh_listing(path)
+    ids = set(submitted) - done
+    states = dict.fromkeys(ids, "submitted")
+    states.update(dict.fromkeys(present(directory.events, ids), "started"))
+    states.update(dict.fromkeys(present(directory.results, ids), "finished"))
+    return states
 
 
 def _output_of(directory: BatchDirectory, id: str) -> List[str]:
     """The last of a call's standard output and error."""
-    lines, _ = read_trace(directory.event_file(id))
-    trace = lines[0] if lines else {}
-    try:
-        header, _ = read_result(directory.result_file(id))
-    except (OSError, ValueError):
-        header = {}
+    trace, header = _account_of(directory, id)
     name = _log_name(directory, id, trace)
     starts, ends = trace.get("output", [0, 0]), header.get("output_end", [None, None])
     return [
@@ -269,9 +228,22 @@ def _output_of(directory: BatchDirectory, id: str) -> List[str]:
     ]
 
 
+def _account_of(directory: BatchDirectory, id: str) -> List[Dict[str, Any]]:
+    """What there is of a call's start and of its result's header."""
+    if directory.is_direct:
+        started, result = find(directory, id, "started"), find(directory, id, "result")
+        return [started[0] if started else {}, result[0]["header"] if result else {}]
+    lines, _ = read_trace(directory.event_file(id))
+    try:
+        header, _ = read_result(directory.result_file(id))
+    except (OSError, ValueError):
+        header = {}
+    return [lines[0] if lines else {}, header]
+
+
 def _log_name(directory: BatchDirectory, id: str, trace: Dict[str, Any]) -> str:
     """The name of the files that a call's output went to, without their ending."""
-    if os.path.basename(directory.path) == DIRECT:
+    if directory.is_direct:
         return "worker-{}".format(trace.get("pid"))
     for call in read_manifest(directory):
         if call["id"] == id:

@@ -15,9 +15,10 @@ import threading
 import time
 from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Set
 
-from .batch import BatchDirectory, read_result
+from .batch import BatchDirectory
 from .files import make_dir, open_log, tail, write_all
 from .frames import Inbox, Message, encode
+from .ledger import find, whole
 from .login import after_prologue
 
 READ_SIZE = 256 * 1024
@@ -308,8 +309,7 @@ class Pool:
             return
         if direct.cancelled:
             return  # the worker is on its way out: what it still brought about is not wanted
-        if message.pop("in_file", False):
-            message["header"], body = read_result(direct.batch.result_file(direct.id))
+        body = whole(direct.batch, message, body)
         # The next call first: the worker can be busy while the result travels.
         with self._lock:
             worker.current = None
@@ -320,15 +320,14 @@ class Pool:
     def _report_end(self, worker: WarmWorker, direct: DirectCall, returncode: int) -> None:
         """Say what became of the call that a worker died under."""
         if direct.cancelled:
-            direct.batch.remove_call(direct.id)
+            direct.batch.acknowledge([direct.id])
             self._send({"event": "cancelled", "call": direct.id})
             return
-        try:
-            header, body = read_result(direct.batch.result_file(direct.id))
-        except (OSError, ValueError):
+        result = find(direct.batch, direct.id, "result")
+        if result is None:
             self._report_death(direct, returncode, worker.stderr_tail())
         else:
-            self._send({"event": "result", "call": direct.id, "header": header}, body)
+            self._send(*result)
 
     def _report_death(self, direct: DirectCall, returncode: int, stderr: str) -> None:
         self._send(

@@ -9,12 +9,12 @@ import shutil
 import time
 from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
-from .batch import DIRECT, BatchDirectory, read_manifest, read_trace
+from .batch import BatchDirectory, read_manifest
 from .files import remove
-from .outcome import HOST
+from .ledger import Ledgers
 from .store import CHUNKS, DRAFT, NEEDED, PARTIAL, VIEWS, Store
 from .views import content_of_view, remove_tree
-from .watch import finished, is_dead
+from .watch import finished
 from .workdir import WorkDir
 
 _NAME_LENGTH = 64
@@ -150,13 +150,8 @@ class Retention:
 
 def _is_unfinished(batch: BatchDirectory) -> bool:
     """Whether a call of a batch may be waiting or running."""
-    if os.path.basename(batch.path) == DIRECT:
-        for id in _list(batch.events):
-            lines, _ = read_trace(batch.event_file(id))
-            alive = lines and (lines[0]["host"] != HOST or not is_dead(lines[0]))
-            if alive and not finished(batch, id):
-                return True
-        return False
+    if batch.is_direct:
+        return "started" in Ledgers(batch).states().values()
     return any(not finished(batch, call["id"]) for call in read_manifest(batch))
 
 

@@ -10,6 +10,7 @@ from .batch import BatchDirectory, Process, output_sizes, started_event
 from .capture import Surroundings
 from .files import write_all
 from .frames import INLINE_LIMIT, Inbox, Message, encode
+from .ledger import MAX_BODY, Ledger
 from .lines import LogLine
 from .worker import leave_child
 
@@ -42,37 +43,52 @@ class _Server:
         self._surroundings = Surroundings()
         self._blobs: Dict[str, calls.BlobCache] = {}
         self._process = Process(job=None)
+        self._ledger: Optional[Ledger] = None
+        self._ledger_of = ""
 
     def run(self, call: Dict[str, Any], directory: str) -> None:
         """Run one call of the run whose direct calls lie in this directory."""
         id, batch = call["id"], BatchDirectory(directory)
         trace = self._process.trace()
         blobs = self._blobs.setdefault(batch.store, calls.BlobCache(batch.store))
-        batch.write_started(trace, id)
-        self._send(started_event(id, trace))
+        ledger = self._open_ledger(batch, trace["pid"])
+        event: Message = started_event(id, trace)
+        frame = encode(event)
+        ledger.add(frame)
+        self._send(frame)
 
         def log(line: LogLine) -> None:
-            if not self._send({"event": "log", "call": id, "lines": [line]}):
-                batch.append_line(id, line)
+            frame = encode({"event": "log", "call": id, "lines": [line]})
+            if not self._send(frame):
+                ledger.add(frame)
 
         header, body = calls.run(call, blobs, log, trace)
         leave_child(trace)
         header["output_end"] = output_sizes()
-        batch.write_result(header, body)
+        event = {"event": "result", "call": id, "header": header}
+        if len(body) > MAX_BODY:
+            batch.write_result(header, body)
+            event, body = {"event": "result", "call": id, "in_file": True}, b""
+        frame = encode(event, body)
+        ledger.add(frame)
         self._surroundings.restore()
-        event: Message = {"event": "result", "call": id, "header": header}
-        if len(body) > INLINE_LIMIT:
-            event["in_file"] = True  # the agent sends it from there
-            body = b""
-        self._send(event, body)
+        self._send(frame)
 
-    def _send(self, message: Message, body: bytes = b"") -> bool:
+    def _open_ledger(self, batch: BatchDirectory, pid: int) -> Ledger:
+        """This worker's ledger of the run whose calls it runs now."""
+        if self._ledger is None or self._ledger_of != batch.path:
+            if self._ledger is not None:
+                self._ledger.close()
+            self._ledger, self._ledger_of = Ledger(batch.ledger(pid)), batch.path
+        return self._ledger
+
+    def _send(self, frame: bytes) -> bool:
         """Tell the agent; whether it is still there."""
         with self._sending:
             if self._pipe is None:
                 return False
             try:
-                write_all(self._pipe, encode(message, body))
+                write_all(self._pipe, frame)
             except OSError:
                 self._pipe = None
             return self._pipe is not None

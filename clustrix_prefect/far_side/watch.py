@@ -7,10 +7,11 @@ listing and a read per running call, and looking never takes more than a tenth o
 import os
 import threading
 import time
-from typing import Any, Callable, Dict, Iterable, Set
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Set, Tuple
 
-from .batch import BatchDirectory, process_start, read_result, read_trace, started_event
-from .outcome import HOST
+from .batch import BatchDirectory, read_result, read_trace, started_event
+from .frames import Message
+from .ledger import Ledgers
 
 SHORTEST, LONGEST = 0.01, 1.0
 # Slow growth: what ends after t seconds is seen about t / 6 later.
@@ -18,23 +19,92 @@ GROWTH = 1.2
 SHARE = 10.0
 # From this interval on, a look refreshes what NFS remembers of the directories.
 REFRESH_FROM = 0.2
-ORPHAN_CHECK = 1.0
+WORKER_CHECK = 1.0
 
 Send = Callable[..., None]
+Event = Tuple[Message, Any]
 
 
-class Watched:
+class WatchedJobs:
     """The calls of one batch that have not been reported as finished."""
 
-    def __init__(self, run: str, batch: BatchDirectory, direct: bool) -> None:
+    for_scheduler = True
+
+    def __init__(self, run: str, batch: BatchDirectory) -> None:
         self.run = run
-        self.batch = batch
-        # Direct calls are those of an earlier agent's warm workers: no scheduler will say
-        # that their worker died.
-        self.direct = direct
         self.waiting: Set[str] = set()
-        self.offsets: Dict[str, int] = {}
-        self.traces: Dict[str, Dict[str, Any]] = {}
+        self._batch = batch
+        self._offsets: Dict[str, int] = {}
+        self._started: Set[str] = set()
+
+    def look(self, refresh: bool) -> Iterator[Event]:
+        """What is new."""
+        if refresh:
+            refresh_listing(self._batch.results)
+            refresh_listing(self._batch.events)
+        # Results are listed first: the trace of a call in the list is complete.
+        finished = present(self._batch.results, self.waiting)
+        traced = present(self._batch.events, self.waiting - self._started)
+        for id in traced | (self.waiting & self._started):
+            yield from self._read_trace(id)
+        for id in finished & self.waiting:
+            self.waiting.discard(id)
+            yield self._result(id)
+
+    def _read_trace(self, id: str) -> Iterator[Event]:
+        path, offset = self._batch.event_file(id), self._offsets.get(id, 0)
+        lines, self._offsets[id] = read_trace(path, offset)
+        if lines and id not in self._started:
+            self._started.add(id)
+            yield started_event(id, lines.pop(0)), b""
+        if lines:
+            yield {"event": "log", "call": id, "lines": lines}, b""
+
+    def _result(self, id: str) -> Event:
+        self._started.discard(id)
+        self._offsets.pop(id, None)
+        try:
+            header, body = read_result(self._batch.result_file(id))
+        except (OSError, ValueError) as error:
+            header, body = {"status": "unreadable", "text": str(error)}, b""
+        return {"event": "result", "call": id, "header": header}, body
+
+
+class WatchedWorkers:
+    """Unreported calls of an earlier agent's warm workers, which finish what they began."""
+
+    for_scheduler = False
+
+    def __init__(self, run: str, batch: BatchDirectory) -> None:
+        self.run = run
+        self.waiting: Set[str] = set()
+        self._ledgers = Ledgers(batch)
+        self._checked = 0.0
+
+    def look(self, refresh: bool) -> Iterator[Event]:
+        """What is new."""
+        # No scheduler will say that a worker died.
+        lost: List[str] = []
+        if time.monotonic() - self._checked > WORKER_CHECK:
+            self._checked = time.monotonic()
+            lost = self._ledgers.without_worker(self.waiting)
+        for message, body in self._ledgers.news():
+            if message["call"] in self.waiting:
+                if message["event"] == "result":
+                    self.waiting.discard(message["call"])
+                yield message, body
+        for id in self.waiting.intersection(lost):
+            self.waiting.discard(id)
+            yield (
+                {
+                    "event": "worker_died",
+                    "call": id,
+                    "returncode": None,
+                    "stderr_tail": "",
+                    "started": True,
+                },
+                b"",
+            )
 
 
 class Watcher:
@@ -51,17 +121,15 @@ class Watcher:
         self._hold = hold
         self._noticed = noticed
         self._changed = threading.Condition()
-        self._watched: Dict[str, Watched] = {}
+        self._watched: Dict[str, Any] = {}
         self._hurry = False
         self._started = False
-        self._orphans_checked = 0.0
 
-    def add(
-        self, run: str, batch: BatchDirectory, ids: Iterable[str], direct: bool = False
-    ) -> None:
+    def add(self, run: str, batch: BatchDirectory, ids: Iterable[str]) -> None:
         """Report what these calls do from now on, and what they did already."""
         with self._changed:
-            watched = self._watched.setdefault(batch.path, Watched(run, batch, direct))
+            kind = WatchedWorkers if batch.is_direct else WatchedJobs
+            watched = self._watched.setdefault(batch.path, kind(run, batch))
             watched.waiting.update(ids)
             self._hurry = True
             self._changed.notify_all()
@@ -87,7 +155,7 @@ class Watcher:
     def is_waiting_for_jobs(self) -> bool:
         """Whether the scheduler has any call that is not finished."""
         with self._changed:
-            return any(watched.waiting and not watched.direct for watched in self._watched.values())
+            return any(w.waiting and w.for_scheduler for w in self._watched.values())
 
     def _watch(self) -> None:
         interval = SHORTEST
@@ -103,7 +171,10 @@ class Watcher:
             events = 0
             for watched in batches:
                 try:
-                    events += self._look_at(watched, refresh=interval >= REFRESH_FROM)
+                    for event, body in watched.look(refresh=interval >= REFRESH_FROM):
+                        self._hold()
+                        self._send(event, body)
+                        events += 1
                 except OSError:
                     # A file system that hiccups, or a batch that was just removed: the next
                     # look shows which.
@@ -114,72 +185,6 @@ class Watcher:
             else:
                 interval = min(interval * GROWTH, LONGEST)
             interval = max(interval, SHARE * (time.monotonic() - began))
-
-    def _look_at(self, watched: Watched, refresh: bool) -> int:
-        """Report what is new in a batch; how much that was."""
-        batch = watched.batch
-        if refresh:
-            refresh_listing(batch.results)
-            refresh_listing(batch.events)
-        # Results are listed first: the trace of a call in the list is complete.
-        finished = present(batch.results, watched.waiting)
-        started = present(batch.events, watched.waiting - set(watched.traces))
-        events = 0
-        for id in started | (watched.waiting & set(watched.traces)):
-            events += self._read_trace(watched, id)
-        for id in finished:
-            self._hold()
-            events += self._report_result(watched, id)
-        if watched.direct and time.monotonic() - self._orphans_checked > ORPHAN_CHECK:
-            self._orphans_checked = time.monotonic()
-            self._report_orphans(watched)
-        return events
-
-    def _read_trace(self, watched: Watched, id: str) -> int:
-        lines, offset = read_trace(watched.batch.event_file(id), watched.offsets.get(id, 0))
-        watched.offsets[id] = offset
-        if not lines:
-            return 0
-        if id not in watched.traces:
-            watched.traces[id] = lines.pop(0)
-            self._send(started_event(id, watched.traces[id]))
-        if lines:
-            self._hold()
-            self._send({"event": "log", "call": id, "lines": lines})
-        return 1
-
-    def _report_result(self, watched: Watched, id: str) -> int:
-        with self._changed:
-            if id not in watched.waiting:
-                return 0
-            watched.waiting.discard(id)
-        try:
-            header, body = read_result(watched.batch.result_file(id))
-        except (OSError, ValueError) as error:
-            header, body = {"status": "unreadable", "text": str(error)}, b""
-        self._send({"event": "result", "call": id, "header": header}, body)
-        watched.traces.pop(id, None)
-        watched.offsets.pop(id, None)
-        return 1
-
-    def _report_orphans(self, watched: Watched) -> None:
-        for id, trace in list(watched.traces.items()):
-            if id in watched.waiting and is_dead(trace) and not finished(watched.batch, id):
-                watched.waiting.discard(id)
-                self._send(
-                    {
-                        "event": "worker_died",
-                        "call": id,
-                        "returncode": None,
-                        "stderr_tail": "",
-                        "started": True,
-                    }
-                )
-
-
-def is_dead(trace: Dict[str, Any]) -> bool:
-    """Whether the process that left this trace certainly exists no longer."""
-    return bool(trace["host"] == HOST and process_start(trace["pid"]) != trace.get("process"))
 
 
 def finished(batch: BatchDirectory, id: str) -> bool:

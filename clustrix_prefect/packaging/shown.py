@@ -23,6 +23,6 @@ def _shown(value: Any) -> Any:
         try:
             if len(json.dumps(value)) <= _LONGEST:
                 return value
-        except (TypeError, ValueError, RecursionError):
-            pass  # something in it is beyond JSON
+        except Exception:  # something in it is beyond JSON, or does not want to be looked into
+            pass
     return f"<{type(value).__qualname__}>"

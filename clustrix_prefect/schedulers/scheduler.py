@@ -156,6 +156,13 @@ class Scheduler(Protocol):
         """One command that cancels all of these."""
         ...
 
+    def signal_command(self, element_ids: Sequence[str], signal: str) -> list[str] | None:
+        """One command that sends "TERM" or "KILL" to all that these running jobs started.
+
+        None where jobs can only be cancelled.
+        """
+        ...
+
     def limits_commands(self) -> list[list[str]]:
         """Commands whose output tells the site's limits; each may fail."""
         ...

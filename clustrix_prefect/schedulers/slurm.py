@@ -199,16 +199,13 @@ class SlurmScheduler:
         )
 
     def cancel_command(self, element_ids: Sequence[str]) -> list[str]:
-        jobs: list[str] = []
-        elements: defaultdict[str, list[int]] = defaultdict(list)
-        for element_id in element_ids:
-            job, _, index = element_id.partition("_")
-            if index:
-                elements[job].append(int(index))
-            else:
-                jobs.append(job)
-        folded = [f"{job}_[{format_indices(indices)}]" for job, indices in elements.items()]
-        return ["scancel", *jobs, *folded]
+        return ["scancel", *_folded(element_ids)]
+
+    def signal_command(self, element_ids: Sequence[str], signal: str) -> list[str]:
+        # A job that was cancelled takes no more signals, only KillWait ends it; and to SLURM
+        # KILL means to cancel, unless it is the batch process alone that gets it.
+        whom = "--batch" if signal == "KILL" else "--full"
+        return ["scancel", f"--signal={signal}", whom, *_folded(element_ids)]
 
     # --- what the site allows ---------------------------------------------------------------
 
@@ -282,6 +279,19 @@ def _status(
         exit_code=exit_code,
         name=name,
     )
+
+
+def _folded(element_ids: Sequence[str]) -> list[str]:
+    """The ids as `scancel` takes them, elements of one array folded."""
+    jobs: list[str] = []
+    elements: defaultdict[str, list[int]] = defaultdict(list)
+    for element_id in element_ids:
+        job, _, index = element_id.partition("_")
+        if index:
+            elements[job].append(int(index))
+        else:
+            jobs.append(job)
+    return [*jobs, *(f"{job}_[{format_indices(indices)}]" for job, indices in elements.items())]
 
 
 def _option(directive: str) -> str:

@@ -250,7 +250,7 @@ def test_a_flow_that_raises_cancels_its_calls(runner: TaskRunner[Any], far_dir: 
     @flow(task_runner=runner)
     def unlucky() -> None:
         running = tick.submit(str(ticks))
-        waiting = [mark.submit(far_dir, wait_for=[running]) for _ in range(8)]
+        waiting = [mark.submit(far_dir, wait_for=[running]) for _ in range(40)]
         ids.extend(future.task_run_id for future in (running, *waiting))
         deadline = time.monotonic() + 20
         while not ticks.exists():

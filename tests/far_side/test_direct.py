@@ -265,14 +265,20 @@ def test_a_call_that_ignores_the_request_to_end_is_killed(old_far):
 
 
 def test_acknowledged_calls_leave_nothing_and_a_closed_run_neither(far):
-    calls = [Call(ADD, (n,)) for n in range(3)]
-    far.run(*calls)
-    for call in calls:
-        far.value(call)
-    assert {f"direct/results/{call.id}" for call in calls} <= far.files()
-    far.client.send("ack", run="run", calls=[call.id for call in calls])
-    far.client.request("ping")
-    assert not [name for name in far.files() if "/logs/" not in name]
+    small, large = Call(ADD, (1,)), Call("def f(n):\n    return b'x' * n", (100_000,))
+    far.run(small, large)
+    far.value(small)
+    assert len(far.value(large)) == 100_000
+    assert f"direct/results/{large.id}" in far.files()
+    far.client.request("close_run", run="run")
+    known = far.client.request("open_run", run="run")["known"]
+    assert {id: facts["state"] for id, facts in known.items()} == {
+        small.id: "finished",
+        large.id: "finished",
+    }
+    far.client.send("ack", run="run", calls=[small.id, large.id])
+    assert far.client.request("open_run", run="run")["known"] == {}
+    assert f"direct/results/{large.id}" not in far.files()
     far.client.request("close_run", run="run")
     assert not (far.work_dir / "runs" / "run").exists()
 

@@ -1,0 +1,46 @@
+"""A flow whose calls take long, run as a user does: `python long_flow.py`, in its own process.
+
+Usage: long_flow.py CLUSTER DIRECTORY CALLS [raise | timeout]
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from pathlib import Path
+
+from prefect import flow, runtime, task
+
+from clustrix_prefect import ClusterTaskRunner
+from tests.dispatch.marks import mark, wait_for_marks
+
+
+@task
+def hang(directory: str, name: str, deaf: bool = False) -> None:
+    if deaf:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    mark(directory, name)
+    end = time.time() + 120
+    while time.time() < end:
+        time.sleep(1)
+
+
+def main(cluster: str, directory: str, calls: int, how: str = "") -> None:
+    limit = 8.0 if how == "timeout" else None
+
+    @flow(task_runner=ClusterTaskRunner(cluster), timeout_seconds=limit)
+    def long_flow() -> None:
+        print("id of the flow run:", runtime.flow_run.id, flush=True)
+        futures = [hang.submit(directory, f"call-{n}", deaf=n == 0) for n in range(calls)]
+        if how == "raise":
+            wait_for_marks(Path(directory), calls)
+            raise RuntimeError("the flow's own")
+        for future in futures:
+            future.result()
+
+    long_flow()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), *sys.argv[4:])
