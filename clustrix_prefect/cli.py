@@ -1,4 +1,4 @@
-"""The command line: `clustrix-prefect check` and `clustrix-prefect jobs`."""
+"""The command line: `clustrix-prefect check`, `jobs` and `store`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from clustrix_prefect.errors import ClusterError
+from clustrix_prefect.store_commands import add_store_commands
 
 if TYPE_CHECKING:
     from clustrix_prefect.inspection import Finding
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     cancel.add_argument("jobs", nargs="*", metavar="JOB", help="only these; by default all")
     cancel.add_argument("--yes", action="store_true", help="do not ask")
     cancel.set_defaults(run=_cancel_jobs)
+    add_store_commands(commands, cluster, as_json)
     return parser
 
 
