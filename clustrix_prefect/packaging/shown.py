@@ -21,8 +21,9 @@ def _shown(value: Any) -> Any:
     # Exactly these: a subclass may not want to be looked into.
     if type(value) in (str, list, tuple, dict) and len(value) <= _LONGEST:
         try:
-            if len(json.dumps(value)) <= _LONGEST:
-                return value
-        except Exception:  # something in it is beyond JSON, or does not want to be looked into
-            pass
+            fits = len(json.dumps(value)) <= _LONGEST
+        except Exception:  # something in it is beyond JSON, or refuses to be looked into
+            fits = False
+        if fits:
+            return value
     return f"<{type(value).__qualname__}>"
