@@ -154,9 +154,13 @@ def read_trace(path: str, offset: int = 0) -> "Tuple[List[Any], int]":
     except FileNotFoundError:
         return [], offset
     complete = data[: data.rfind(b"\n") + 1]
-    return [from_json(line.decode("ascii")) for line in complete.splitlines()], offset + len(
-        complete
-    )
+    lines = []
+    for line in complete.splitlines():
+        try:
+            lines.append(from_json(line.decode("ascii")))
+        except ValueError:
+            pass  # half a line, from a moment when the disk was full
+    return lines, offset + len(complete)
 
 
 def read_result(path: str) -> "Tuple[Dict[str, Any], Any]":

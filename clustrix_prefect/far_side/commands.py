@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import threading
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from .login import login_environment
 
@@ -48,21 +48,34 @@ def run(
         stdout, stderr = process.communicate(timeout=timeout or COMMAND_TIMEOUT)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()  # but not for the end of its output: others may hold that open
+        process.wait()
+        stdout, stderr = _said_so_far(process)
+        text = "{}: no answer within {:g} s".format(argv[0], timeout or COMMAND_TIMEOUT)
+        return _answer(124, stdout, stderr + text.encode("utf-8"))
+    return _answer(process.returncode, stdout, stderr)
+
+
+def _said_so_far(process: "subprocess.Popen[bytes]") -> Tuple[bytes, bytes]:
+    """What a killed command had written, unless somebody else holds its output open."""
+    try:
+        return process.communicate(timeout=1.0)
+    except subprocess.TimeoutExpired:
         for stream in (process.stdout, process.stderr):
             if stream is not None:
                 stream.close()
-        text = "{}: no answer within {:g} s".format(argv[0], timeout or COMMAND_TIMEOUT)
-        return _failed(124, text)
+        return b"", b""
+
+
+def _answer(returncode: int, stdout: bytes, stderr: bytes) -> Dict[str, Any]:
     return {
-        "returncode": process.returncode,
+        "returncode": returncode,
         "stdout": stdout.decode("utf-8", "replace"),
         "stderr": stderr.decode("utf-8", "replace"),
     }
 
 
 def _failed(returncode: int, text: str) -> Dict[str, Any]:
-    return {"returncode": returncode, "stdout": "", "stderr": text}
+    return _answer(returncode, b"", text.encode("utf-8", "replace"))
 
 
 class StatusPoller:

@@ -175,10 +175,10 @@ class Watcher:
                         self._hold()
                         self._send(event, body)
                         events += 1
-                except OSError:
-                    # A file system that hiccups, or a batch that was just removed: the next
-                    # look shows which.
-                    pass
+                except Exception:  # noqa: S112
+                    # A file system that hiccups, a batch that was just removed, a file that is
+                    # not ours: the next look shows which. The other batches must not wait.
+                    continue
             if events:
                 self._noticed()
                 interval = SHORTEST

@@ -177,8 +177,10 @@ def test_commands_run_without_a_shell(far):
     answer = far.client.request("command", argv=["printf", "%s", "$HOME; it's `x`"])
     assert answer == {"returncode": 0, "stdout": "$HOME; it's `x`", "stderr": ""}
     began = time.monotonic()
-    answer = far.client.request("command", argv=["sh", "-c", "sleep 30 & sleep 30"], timeout=0.5)
-    assert answer["returncode"] == 124
+    slow = "echo known; echo why >&2; sleep 30 & sleep 30"
+    answer = far.client.request("command", argv=["sh", "-c", slow], timeout=0.5)
+    assert (answer["returncode"], answer["stdout"]) == (124, "known\n")
+    assert answer["stderr"] == "why\nsh: no answer within 0.5 s"
     assert time.monotonic() - began < 5
     program = "import sys; print(repr(sys.stdin.read()))"
     answer = far.client.request("command", argv=[sys.executable, "-c", program])
@@ -194,6 +196,17 @@ def test_names_that_are_paths_are_refused(old_far):
         old_far.submit(Call(ADD, (1,)), calls=[evil])
     with pytest.raises(AgentError, match="does not name a blob"):
         old_far.client.request("put", sha="../x", size=1, attachment=b"x")
+
+
+def test_a_line_that_is_garbage_hides_no_other(old_far):
+    call = Call("import time\ndef f():\n    print(1)\n    time.sleep(1)\n    print(2)")
+    old_far.submit(call)
+    wait_for(lambda: old_far.lines(call))
+    # Half a line is what a full disk leaves.
+    with (old_far.work_dir / "runs" / "run" / "b1" / "events" / call.id).open("ab") as events:
+        events.write(b'[1.0, 20, "half\n\xff\n')
+    old_far.outcome(call)
+    assert [text for _, _, text in old_far.lines(call)] == ["1", "2"]
 
 
 def test_a_result_that_is_garbage_is_said_to_be(old_far):
