@@ -83,8 +83,7 @@ class Build:
         Raises:
             BuildFailed: With the reason, and what the installer said last.
         """
-        self._clean_up()
-        make_dir(self._place.path)
+        self._remove_drafts(but=os.path.realpath(self._place.link))
         self._write_requirements()
         self._unpack_wheels()
         uv = self._find_uv()
@@ -92,15 +91,18 @@ class Build:
             self._build_with_pip()
         if not self._try([self._python, "-c", "pass"]):
             raise BuildFailed(self._because("its interpreter does not start"))
+        if self._place.is_ready():
+            # Our lock was broken while this process was stopped, and another build is done.
+            shutil.rmtree(self._draft, ignore_errors=True)
+            return
+        self._remove_drafts(but=self._draft)
         self._place.publish(self._token)
-        self._clean_up()
         self._say("Ready: {}".format(self._place.python))
 
-    def _clean_up(self) -> None:
-        """Remove what earlier builds left behind, or what could no longer be used."""
-        current = os.path.realpath(self._place.link)
+    def _remove_drafts(self, but: str) -> None:
+        """Remove what other builds left behind, or made and cannot be used any more."""
         for path in glob.glob(os.path.join(glob.escape(self._place.path), "env.*")):
-            if path != current and not os.path.islink(path):
+            if os.path.realpath(path) != os.path.realpath(but):
                 shutil.rmtree(path, ignore_errors=True)
 
     def _write_requirements(self) -> None:

@@ -18,6 +18,9 @@ from clustrix_prefect.dispatch.session import Session
 from clustrix_prefect.errors import EnvironmentNotBuilt, PythonVersionMismatch
 from tests.environment.conftest import Place, Told, code, opened, run_there
 from tests.environment.stalling_index import stalling_index
+from tests.live.clusters import ssh_cluster
+from tests.live.pythons import FarPythons
+from tests.live.ssh_host import SSHHost
 
 VERSION = "import tinypkg, tinydep; print(tinypkg.VERSION, tinydep.VERSION)"
 HERE = "{}.{}".format(*sys.version_info[:2])
@@ -118,6 +121,31 @@ def test_a_build_that_keeps_dying_is_given_up(here: Place) -> None:
         session.cluster.environment.update(dying)
         with pytest.raises(EnvironmentNotBuilt, match="the build ended with exit status 1"):
             prepare(session, code())
+
+
+def test_a_connection_that_breaks_does_not_end_the_build(
+    ssh_host: SSHHost, far_pythons: FarPythons, remote_work_dir: Path, offline: dict[str, str]
+) -> None:
+    cluster = ssh_cluster(
+        ssh_host,
+        far_pythons,
+        remote_work_dir,
+        managed_environment=managed(use_uv=False),
+        environment=offline,
+    )
+    said: list[str] = []
+
+    def drop(level: int, line: str) -> None:
+        said.append(line)
+        if "Building with" in line:
+            ssh_host.drop_connections()
+
+    with opened(cluster) as session:
+        session.environments.prepare(code("tinypkg"), drop)
+        python = session.environments.interpreter_for(code("tinypkg"))
+        assert run_there(session, python.path, VERSION) == "1.0 1.5"
+    assert sum("Building with" in line for line in said) == 1
+    assert len(list(remote_work_dir.glob("environments/*/env.*"))) == 1
 
 
 def test_what_cannot_be_installed_is_said_and_can_be_mended(place: Place) -> None:
