@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def eventually(
-    read: Callable[[SyncPrefectClient], T], holds: Callable[[T], bool], within: float = 15.0
+    read: Callable[[SyncPrefectClient], T], holds: Callable[[T], bool], within: float = 30.0
 ) -> T:
     """Read until it holds: states and logs reach the API a moment after they happened."""
     deadline = time.monotonic() + within

@@ -135,10 +135,15 @@ def test_a_key_of_ones_own(runner: TaskRunner[Any]) -> None:
 
 def test_expiration(runner: TaskRunner[Any]) -> None:
     seed = str(uuid4())
-    brief = by_inputs.with_options(cache_expiration=timedelta(seconds=1.5))
-    first, second = twice(runner, brief, seed, seed)
-    time.sleep(1.5)
-    [third] = twice(runner, brief, seed)
+    brief = by_inputs.with_options(cache_expiration=timedelta(seconds=2))
+
+    @flow(task_runner=runner)
+    def expiring() -> list[Outcome]:
+        fresh = [outcome(brief.submit(seed)) for _ in range(2)]
+        time.sleep(2)
+        return [*fresh, outcome(brief.submit(seed))]
+
+    first, second, third = expiring()
     assert second == (first[0], "Cached")
     assert third[1] == "Completed"
     assert third[0] != first[0]

@@ -69,7 +69,7 @@ def when(_: Any = None) -> float:
 @task
 def held(path: str) -> tuple[str, float]:
     """Runs until the path exists; returns it and the time of its end."""
-    deadline = time.time() + 30
+    deadline = time.time() + 60
     while not os.path.exists(path):
         if time.time() > deadline:  # an assert would need pytest far away
             raise TimeoutError("nobody let this call go")
@@ -160,20 +160,16 @@ def test_submit_returns_before_anything_ran(runner: TaskRunner[Any], far_dir: st
     gate = f"{far_dir}/gate"
 
     @flow(task_runner=runner)
-    def chain() -> tuple[float, Any]:
-        started = time.monotonic()
+    def chain() -> Any:
         first = held.submit(gate)
         second = echo.submit(first)
         third = echo.submit({"nested": [second]}, wait_for=[first])
-        submitted = time.monotonic() - started
         assert isinstance(third, PrefectFuture)
         assert not third.state.is_final()
-        release(gate)
-        return submitted, third.result()
+        release(gate)  # had a submit waited for the first call, it would have given up
+        return third.result()
 
-    submitted, result = chain()
-    assert submitted < 0.5
-    assert result["nested"][0][0] == gate
+    assert chain()["nested"][0][0] == gate
 
 
 def test_wait_for_orders_calls(runner: TaskRunner[Any], far_dir: str) -> None:
@@ -224,7 +220,7 @@ def test_waiting_with_a_timeout(runner: TaskRunner[Any], far_dir: str) -> None:
         assert future.result(timeout=0) == future.result()
         return spent
 
-    assert all(0.15 < seconds < 1.5 for seconds in impatient())
+    assert all(0.15 < seconds < 5 for seconds in impatient())
 
 
 def test_as_completed_and_wait_follow_completion(runner: TaskRunner[Any], far_dir: str) -> None:

