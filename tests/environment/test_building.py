@@ -148,28 +148,28 @@ def test_a_connection_that_breaks_does_not_end_the_build(
     assert len(list(remote_work_dir.glob("environments/*/env.*"))) == 1
 
 
-def test_what_cannot_be_installed_is_said_and_can_be_mended(place: Place) -> None:
+def test_what_cannot_be_installed_is_said_and_can_be_mended(here: Place) -> None:
     wanted = managed(requirements=["tinypkg==7.0"], use_uv=False)
-    cluster = place.cluster(managed_environment=wanted, environment=place.offline)
+    cluster = here.cluster(managed_environment=wanted, environment=here.offline)
     with opened(cluster) as session, pytest.raises(EnvironmentNotBuilt) as caught:
         prepare(session, code("tinypkg"))
     assert "No matching distribution found for tinypkg==7.0" in caught.value.what
     assert "wheelhouse=True" in caught.value.remedy
-    assert not builds(place)
+    assert not builds(here)
     # The same requirements, with an index that has them.
-    (recipe,) = place.work_dir.glob("environments/*/recipe.json")
-    mended = managed(requirements=["tinypkg==2.0"], use_uv=False)
-    cluster = place.cluster(managed_environment=mended, environment=place.offline)
+    (recipe,) = here.work_dir.glob("environments/*/recipe.json")
+    mended = managed(requirements=["tinypkg==2.0"])
+    cluster = here.cluster(managed_environment=mended, environment=here.offline)
     with opened(cluster) as session:
         prepare(session, code("tinypkg"))
     assert recipe.exists()
-    assert len(builds(place)) == 1
+    assert len(builds(here)) == 1
 
 
 def test_an_environment_whose_interpreter_is_gone_is_built_again(
-    here: Place, tmp_path: Path
+    here: Place,
 ) -> None:
-    wanted = managed(use_uv=False)
+    wanted = managed()
     cluster = here.cluster(managed_environment=wanted, environment=here.offline)
     with opened(cluster) as session:
         prepare(session, code())
