@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -128,3 +129,16 @@ def bare_environment(run_directory: RunDirectory) -> Path:
     path = run_directory.child("bare") / "env"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(path)], check=True)
     return path
+
+
+@pytest.fixture(scope="session")
+def package_index(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The package index that this machine is set up for; without it the test is skipped."""
+    directory = tmp_path_factory.mktemp("index")
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", directory, "six"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        why = f"no package index can be reached: {done.stderr.strip().splitlines()[-1]}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(why, pytrace=False)
+        pytest.skip(why)

@@ -200,6 +200,7 @@ def test_a_python_that_nobody_has(place: Place) -> None:
         session.environments.interpreter_for(code())
 
 
+@pytest.mark.usefixtures("package_index")
 def test_without_ensurepip_pip_comes_with_the_wheels(here: Place, tmp_path: Path) -> None:
     """As on Debian, where what brings pip into an environment is a package of its own."""
     broken = tmp_path / "ensurepip"
@@ -217,6 +218,7 @@ def test_without_ensurepip_pip_comes_with_the_wheels(here: Place, tmp_path: Path
         prepare(session, code("six"))
 
 
+@pytest.mark.usefixtures("package_index")
 def test_wheels_are_collected_here_for_a_cluster_without_an_index(
     place: Place, wheels: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,6 +247,7 @@ def test_a_wheel_that_is_not_to_be_had_is_named(
         prepare(session, code("tinypkg"))
 
 
+@pytest.mark.usefixtures("package_index")
 def test_what_the_code_imports_is_pinned_to_what_is_here(here: Place) -> None:
     six = pytest.importorskip("six")
     automatic = ManagedEnvironment(python=HERE)

@@ -66,6 +66,7 @@ def flow_log(flow_run_id: UUID, until: str) -> list[str]:
     return [line.message for line in lines]
 
 
+@pytest.mark.usefixtures("package_index")
 def test_calls_wait_for_their_environment(place: Place) -> None:
     wanted = ManagedEnvironment(python=HERE)
     cluster = place.cluster(managed_environment=wanted)
@@ -205,6 +206,7 @@ class TestConda:
 
 
 class TestSlurm:
+    @pytest.mark.usefixtures("package_index")
     def test_an_environment_is_built_in_a_job(
         self,
         slurm: Slurm,
