@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from .login import login_environment
@@ -78,6 +79,10 @@ def _failed(returncode: int, text: str) -> Dict[str, Any]:
     return _answer(returncode, b"", text.encode("utf-8", "replace"))
 
 
+# A scheduler that is slow to answer is asked less often: this many times as long apart.
+_STATUS_SHARE = 10.0
+
+
 class StatusPoller:
     """Runs one status command for all jobs while there are any.
 
@@ -110,7 +115,8 @@ class StatusPoller:
             self._changed.notify_all()
 
     def _poll(self) -> None:
-        interval = 0.0
+        interval = took = 0.0
+        looked = time.monotonic()
         last: Any = None
         while True:
             with self._changed:
@@ -119,13 +125,17 @@ class StatusPoller:
                     last = None
                     self._hurry = False
                     self._changed.wait()
+                    looked = time.monotonic()
                     continue
                 shortest, longest = settings["interval_min"], settings["interval_max"]
                 if self._hurry:
                     interval, self._hurry = shortest, False
-                if self._changed.wait_for(lambda: self._hurry, interval) and interval > shortest:
-                    continue
+                due = looked + max(interval, min(_STATUS_SHARE * took, longest))
+                if self._changed.wait_for(lambda: self._hurry, max(0.0, due - time.monotonic())):
+                    continue  # due earlier, perhaps, but never at once
+            looked = time.monotonic()
             outcome = run(settings["command"], prologue=settings.get("prologue", ""))
+            took = time.monotonic() - looked
             if outcome == last:
                 interval = min(interval * 1.5, longest)
                 continue
