@@ -12,13 +12,16 @@ from tests.far_side.calls import Call
 from tests.far_side.far import Far, is_alive, wait_for
 
 ADD = "def f(a, b=1):\n    return a + b"
-SLEEP = """
-    import time, os
-    def f(seconds, file):
+SLEEP = "import time\ndef f(seconds):\n    time.sleep(seconds)"
+# Waits until it is let go, by a file beside the one it writes to.
+GATED = """
+    import os, time
+    def f(file):
         print("before")
         with open(file, "a") as out:
             out.write("ran\\n")
-        time.sleep(seconds)
+        while not os.path.exists(file + ".go"):
+            time.sleep(0.05)
         print("after")
         return os.getpid()
 """
@@ -41,7 +44,7 @@ def starts(python, tmp_path):
 def test_direct_calls_outlive_the_agent(starts, tmp_path):
     log = tmp_path / "log"
     first = starts()
-    done, running, waiting = Call(ADD, (1,)), Call(SLEEP, (2, str(log))), Call(ADD, (5,))
+    done, running, waiting = Call(ADD, (1,)), Call(GATED, (str(log),)), Call(ADD, (5,))
     first.run(done, running, waiting, max_workers=1)
     first.value(done)
     wait_for(lambda: first.lines(running))
@@ -55,6 +58,7 @@ def test_direct_calls_outlive_the_agent(starts, tmp_path):
     }
     second.client.send("attach", run="run", calls=list(known))
     assert second.value(done) == 2
+    (tmp_path / "log.go").touch()
     assert second.value(running) == first.of("started", running)[0][0]["pid"]
     assert second.lines(running) == [[20, "prefect.task_runs", "after"]]
     assert log.read_text() == "ran\n"
@@ -65,9 +69,9 @@ def test_direct_calls_outlive_the_agent(starts, tmp_path):
     assert not (second.work_dir / "runs" / "run").exists()
 
 
-def test_a_direct_call_whose_worker_is_gone_is_lost(starts, tmp_path):
+def test_a_direct_call_whose_worker_is_gone_is_lost(starts):
     first = starts()
-    calls = [Call(SLEEP, (60, str(tmp_path / f"log{n}"))) for n in range(2)]
+    calls = [Call(SLEEP, (60,)) for n in range(2)]
     first.run(*calls)
     pids = [first.wait("started", call)[0]["pid"] for call in calls]
     first.kill_agent()
@@ -84,7 +88,7 @@ def test_a_direct_call_whose_worker_is_gone_is_lost(starts, tmp_path):
 
 def test_jobs_outlive_agent_and_client(starts, tmp_path):
     first = starts()
-    done, running, submitted = Call(ADD, (1,)), Call(SLEEP, (2, str(tmp_path / "log"))), Call(ADD)
+    done, running, submitted = Call(ADD, (1,)), Call(GATED, (str(tmp_path / "log"),)), Call(ADD)
     first.submit(done, running, submitted)
     first.client.send("submitted", run="run", batch="b1", job="42")
     first.wait("started", running)
@@ -101,6 +105,7 @@ def test_jobs_outlive_agent_and_client(starts, tmp_path):
         assert (facts["job"], facts["elements"], facts["submit_output"]) == ("42", 3, "42\n")
     second.client.send("attach", run="run", calls=list(known))
     assert second.value(done) == 2
+    (tmp_path / "log.go").touch()
     second.outcome(running)
     second.outcome(submitted)
     assert second.lines(running) == [
@@ -132,7 +137,7 @@ def test_a_submission_is_written_down_though_the_client_has_gone(starts):
 
 def test_what_was_said_last_still_arrives(starts):
     first = starts()
-    call = Call(SLEEP, (60, os.devnull))
+    call = Call(SLEEP, (60,))
     first.run(call)
     pid = first.wait("started", call)[0]["pid"]
     first.client.send("cancel", calls=[call.id])
