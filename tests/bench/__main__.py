@@ -18,13 +18,13 @@ _REPORTS = Path(".bench")
 
 def _parts() -> dict[str, Callable[[Lab], Part]]:
     # Imported after the lab has set up Prefect's environment.
-    from tests.bench import hashing, jobs, rates, scale, traffic
+    from tests.bench import data, hashing, jobs, rates, scale, traffic
 
-    parts = (rates, jobs, traffic, scale, hashing)
+    parts = (rates, jobs, traffic, data, scale, hashing)
     return {part.__name__.rpartition(".")[2]: part.measure for part in parts}
 
 
-PARTS = ("rates", "jobs", "traffic", "scale", "hashing")
+PARTS = ("rates", "jobs", "traffic", "data", "scale", "hashing")
 
 
 def main(arguments: Sequence[str]) -> int:

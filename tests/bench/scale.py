@@ -25,19 +25,28 @@ _GIB = 2**30
 
 
 def measure(lab: Lab) -> Part:
-    """A map on this machine; then a map that waits in SLURM's queue, all of it, until let go."""
+    """A map on this machine."""
     lab.prefect  # noqa: B018
     part = Part(f"{CALLS:,} calls in one flow process")
     runner = partial(ClusterTaskRunner, lab.local_cluster())
     _add_rows(part, lab, "LocalCluster", apart(lab.log, map_noops, runner, CALLS))
+    part.remarks.append(
+        "Task runs are paced to what Prefect's server takes in, which decides the rate."
+    )
+    return part
+
+
+def measure_queue(lab: Lab) -> Part:
+    """A map that waits in SLURM's queue, all of it, until let go."""
+    lab.prefect  # noqa: B018
+    part = Part(f"{CALLS:,} calls in the queue at once")
     cluster = lab.slurm_cluster()
     held = apart(lab.log, map_held_back, cluster, lab.slurm.environment)
-    _add_rows(part, lab, "SlurmCluster, all in the queue at once", held)
-    part.remarks += [
-        "Task runs are paced to what Prefect's server takes in, which decides the rate.",
-        f"In the queue: the partition is down until the API shows all {CALLS:,} as `Queued`; "
-        f"{CALLS_PER_JOB} calls a job.",
-    ]
+    _add_rows(part, lab, "SlurmCluster", held)
+    part.remarks.append(
+        f"The partition is down until the API shows all {CALLS:,} as `Queued`; "
+        f"{CALLS_PER_JOB} calls a job."
+    )
     return part
 
 

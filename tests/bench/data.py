@@ -1,0 +1,180 @@
+"""What large arguments and files cost over SSH, beside `scp`."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import time
+import zlib
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect import flow, task, unmapped
+
+from clustrix_prefect import ClusterTaskRunner
+from clustrix_prefect.clusters.cluster import ClusterBlock
+from clustrix_prefect.connections.agent import AgentClient
+from clustrix_prefect.dispatch.session import sessions
+from clustrix_prefect.transfer.digests import FileDigests
+from clustrix_prefect.transfer.sources import FileSource
+from clustrix_prefect.transfer.upload import send_content
+from tests.bench.apart import apart
+from tests.bench.lab import Lab
+from tests.bench.table import Bound, Part, Row, spread
+from tests.live.ssh_host import SSHHost
+
+MIB = 1024 * 1024
+CALLS = 1000
+SHARED = 64 * MIB
+FILE = 1024 * MIB
+# Each beside the other, in turn: both see the same machine.
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What one run of a flow sent.
+
+    Attributes:
+        everything: Over the connection, the far side's own program left out.
+        contents: Code and data of that, as they went over the connection.
+        seconds: How long the map took.
+    """
+
+    everything: int
+    contents: int
+    seconds: float
+
+
+@task
+def length(value: bytes, index: int) -> int:
+    return len(value) + index
+
+
+def map_shared(cluster: ClusterBlock, value: bytes) -> Sent:
+    """Map over one large value that all calls share; what that sent."""
+
+    @flow(task_runner=ClusterTaskRunner(cluster))
+    def shared() -> Sent:
+        session = sessions.acquire(cluster)
+        try:
+            before, began = session.agent.bytes_sent, time.perf_counter()
+            found = length.map(unmapped(value), range(CALLS)).result()
+            seconds = time.perf_counter() - began
+            if found != [len(value) + index for index in range(CALLS)]:
+                raise AssertionError("the results are wrong")
+            return Sent(session.agent.bytes_sent - before, session.contents.sent_bytes, seconds)
+        finally:
+            sessions.release(session)
+
+    return shared()
+
+
+def measure(lab: Lab) -> Part:
+    """One value for many calls, and one large file."""
+    part = Part("Large arguments and files over SSH")
+    _measure_shared(lab, part)
+    _measure_file(lab, part)
+    return part
+
+
+def _measure_shared(lab: Lab, part: Part) -> None:
+    lab.prefect  # noqa: B018
+    cluster, value = lab.ssh_cluster(), os.urandom(SHARED)
+    compressed = len(zlib.compress(value, 1))
+    first, second = (apart(lab.log, map_shared, cluster, value) for _ in range(2))
+    ratio = first.everything / compressed
+    part.rows += [
+        Row(
+            f"{CALLS:,} calls share {SHARED // MIB} MiB: sent",
+            f"{first.everything / MIB:.1f} MiB",
+            f"{compressed / MIB:.1f} MiB compressed",
+            f"{ratio:.3f}",
+            Bound("<=", 1.05),
+            ratio,
+        ),
+        Row(
+            "the same flow again: code and data sent",
+            f"{second.contents / 1024:.1f} KiB",
+            bound=Bound("<", 64, " KiB"),
+            figure=second.contents / 1024,
+        ),
+    ]
+    part.remarks.append(
+        f"The maps took {first.seconds:.1f} and {second.seconds:.1f} s; the second sent "
+        f"{second.everything / 1024:.0f} KiB in all, nearly all of it the calls' manifests."
+    )
+
+
+def _measure_file(lab: Lab, part: Part) -> None:
+    host, cluster = lab.ssh, lab.ssh_cluster()
+    directory = lab.directory("data")
+    path = directory / "large.bin"
+    with path.open("wb") as file:
+        for _ in range(FILE // MIB):
+            file.write(os.urandom(MIB))
+    with closing(cluster.connect()) as connection:
+        agent = AgentClient(
+            connection,
+            python=cluster.python,
+            on_event=lambda event, body: None,
+            on_lost=lambda reason: None,
+        )
+        agent.start()
+        with closing(agent):
+            agent.request("configure", work_dir=f"{host.home}/file-bench")
+            ours, theirs = [], []
+            for number in range(ROUNDS):
+                theirs.append(_seconds(lambda: _scp(host, path)))
+                # A new database: each time the file is read for its digests, too.
+                digests = FileDigests(directory / f"digests-{number}")
+                ours.append(_seconds(lambda d=digests: _send(agent, path, d)))
+                if number < ROUNDS - 1:
+                    store = f"{host.home}/file-bench/store"
+                    agent.request("command", argv=["sh", "-c", f"rm -f {store}/[0-9a-f]*"])
+            time.sleep(2)  # a file that changed just now is not taken for known
+            digests.of(path)
+            before = agent.bytes_sent
+            again = _seconds(lambda: _send(agent, path, FileDigests(directory / "digests-2")))
+            resent = agent.bytes_sent - before
+    speeds = [[FILE / MIB / seconds for seconds in side] for side in (ours, theirs)]
+    ratio = statistics.median(speeds[0]) / statistics.median(speeds[1])
+    part.rows += [
+        Row(
+            f"a file of {FILE // MIB} MiB",
+            spread(speeds[0], " MiB/s"),
+            f"scp {spread(speeds[1], ' MiB/s')}",
+            f"{ratio:.2f}",
+            Bound(">=", 0.9),
+            ratio,
+        ),
+        Row(
+            "the same file again",
+            f"{again * 1000:.0f} ms, {resent:,} bytes",
+            bound=Bound("<", 1, " s"),
+            figure=again,
+        ),
+    ]
+
+
+def _send(agent: AgentClient, path: Path, digests: FileDigests) -> None:
+    chunks = digests.of(path)
+    if agent.request("have", blobs=[chunks.name])["missing"]:
+        with FileSource(path, chunks.size) as source:
+            send_content(agent, source, chunks)
+
+
+def _scp(host: SSHHost, path: Path) -> None:
+    options = ["-o", "BatchMode=yes", "-o", f"UserKnownHostsFile={host.known_hosts}"]
+    where = ["-P", str(host.port), "-i", str(host.key_file)]
+    target = f"{host.username}@{host.host}:scp.bin"
+    subprocess.run(["scp", "-q", "-F", "none", *where, *options, str(path), target], check=True)
+
+
+def _seconds(action: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
