@@ -229,7 +229,11 @@ class FlowRunOnCluster:
         self.dispatcher.close()
         if self.report is not None:
             self.report.table(self.dispatcher.calls)
-        if self.flow_run is not None and self.flow_run.state and self.flow_run.state.is_cancelling():
+        if (
+            self.flow_run is not None
+            and self.flow_run.state
+            and self.flow_run.state.is_cancelling()
+        ):
             self._set_state(Cancelled(message="The flow run was cancelled, and its calls with it"))
 
     def _watch(self) -> None:

@@ -2,73 +2,95 @@
 
 from __future__ import annotations
 
-import os
+import json
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from uuid import UUID
 
 import pytest
-from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.client.schemas.objects import TaskRun
+from prefect.client.orchestration import get_client
 from prefect.states import Cancelled, Cancelling, State
 
+from clustrix_prefect import SlurmCluster
 from clustrix_prefect.clusters.cluster import ClusterBlock
-from tests.contract.api import eventually
-from tests.dispatch import long_flow
-from tests.dispatch.marks import wait_for_marks
+from tests.dispatch.api import ended_task_runs, flow_run_state
+from tests.dispatch.long_flow import LongFlow
 from tests.live.slurm import Slurm
-from tests.live.ssh_host import SSHHost
 
 pytestmark = pytest.mark.usefixtures("quick_prefect")
 
 CALLS = 3
-GONE_WITHIN = 10.0
+# From the wish to the last job's end, one of the bodies being deaf to SIGTERM.
+WITHIN = 10.0
 
 
-class FlowProcess:
-    """`python long_flow.py`, under way.
+def ask_the_api(state: State) -> Callable[[LongFlow], None]:
+    def ask(flow_process: LongFlow) -> None:
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(flow_process.flow_run_id, state)
 
-    Attributes:
-        flow_run_id: Its flow run.
-    """
-
-    def __init__(self, cluster: ClusterBlock, directory: Path, log: Path, how: str = "") -> None:
-        name = f"{type(cluster).__name__.lower()}-{os.getpid()}"
-        block = cluster.copy()
-        block.save(name, overwrite=True)
-        arguments = [block.get_block_type_slug() + "/" + name, str(directory), str(CALLS), how]
-        with log.open("w") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", long_flow.__name__, *filter(None, arguments)],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        self._log = log
-        wait_for_marks(directory, CALLS)
-        self.flow_run_id = UUID(log.read_text().partition("id of the flow run: ")[2].split()[0])
-
-    def output(self) -> str:
-        """What it wrote so far."""
-        return self._log.read_text()
+    return ask
 
 
-def flow_run_state(flow_run_id: UUID) -> State | None:
-    return eventually(
-        lambda client: client.read_flow_run(flow_run_id).state,
-        lambda state: state is not None and state.is_final(),
-    )
+def send(number: signal.Signals) -> Callable[[LongFlow], None]:
+    return lambda flow_process: flow_process.process.send_signal(number)
 
 
-def task_runs(flow_run_id: UUID) -> list[TaskRun]:
-    """All of a flow run's task runs, once they are in final states."""
-    of_flow_run = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
-    return eventually(
-        lambda client: client.read_task_runs(flow_run_filter=of_flow_run),
-        lambda runs: all(run.state is not None and run.state.is_final() for run in runs),
-    )
+def wait_for_timeout(flow_process: LongFlow) -> None:
+    while "exceeded timeout" not in flow_process.output():
+        time.sleep(0.05)
+
+
+ENDS = {
+    # What the UI does to a flow run that runs; and what the command line and scripts do.
+    "cancelling": (ask_the_api(Cancelling()), "Cancelled"),
+    "cancelled": (ask_the_api(Cancelled()), "Cancelled"),
+    "ctrl-c": (send(signal.SIGINT), "Crashed"),
+    "sigterm": (send(signal.SIGTERM), "Crashed"),
+    "raise": (lambda _: None, "Failed"),
+    "timeout": (wait_for_timeout, "TimedOut"),
+}
+
+
+def processes(directory: Path) -> set[int]:
+    """The processes of the bodies that marked this directory and are still there."""
+    pids = {json.loads(path.read_text())["pid"] for path in directory.iterdir()}
+    return {pid for pid in pids if Path(f"/proc/{pid}").exists()}
+
+
+@pytest.mark.parametrize(
+    ("where", "how"),
+    [
+        *(("on_slurm", how) for how in ENDS),
+        *(("over_ssh", how) for how in ("cancelling", "ctrl-c", "timeout")),
+        *(("local", how) for how in ("cancelled", "sigterm", "raise")),
+    ],
+)
+def test_nothing_is_left(
+    where: str,
+    how: str,
+    request: pytest.FixtureRequest,
+    far_dir: Path,
+    tmp_path: Path,
+    slurm: Slurm,
+) -> None:
+    cluster: ClusterBlock = request.getfixturevalue(where)
+    end, final_state = ENDS[how]
+    own = how if how in ("raise", "timeout") else ""
+    flow_process = LongFlow(cluster, far_dir, tmp_path / "log", CALLS, own)
+    try:
+        end(flow_process)
+        deadline = time.monotonic() + WITHIN
+        while processes(far_dir) or (isinstance(cluster, SlurmCluster) and slurm.queue()):
+            assert time.monotonic() < deadline, (slurm.queue(), processes(far_dir))
+            time.sleep(0.1)
+        flow_process.process.wait(20)
+        assert flow_run_state(flow_process.flow_run_id).name == final_state
+        for run in ended_task_runs(flow_process.flow_run_id, CALLS):
+            assert run.state is not None
+            assert run.state.is_cancelled()
+    finally:
+        flow_process.process.kill()
+        print(flow_process.output())
+        slurm.cancel_all_jobs()

@@ -411,6 +411,12 @@ class TestCancelling:
         ids = ["12", "10_0", "10_1", "10_2", "10_7", "11_3"]
         assert SLURM.cancel_command(ids) == ["scancel", "12", "10_[0-2,7]", "11_[3]"]
 
+    def test_what_runs_is_asked_to_end_and_then_made_to(self) -> None:
+        term = ["scancel", "--signal=TERM", "--full", "10_[0-1]"]
+        kill = ["scancel", "--signal=KILL", "--batch", "10_[0-1]"]
+        assert SLURM.signal_command(["10_0", "10_1"], "TERM") == term
+        assert SLURM.signal_command(["10_0", "10_1"], "KILL") == kill
+
     def test_a_large_array_fits_into_a_command_line(self) -> None:
         ids = [SLURM.element_id("10", index) for index in range(0, 10_000, 2)]
         assert len(" ".join(SLURM.cancel_command(ids))) < 100_000
