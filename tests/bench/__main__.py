@@ -24,13 +24,14 @@ def _parts() -> dict[str, Callable[[Lab], Part]]:
         "rates": rates.measure,
         "jobs": jobs.measure,
         "traffic": traffic.measure,
+        "data": data.measure,
         "scale": scale.measure,
         "queue": scale.measure_queue,
         "hashing": hashing.measure,
     }
 
 
-PARTS = ("rates", "jobs", "traffic", "scale", "queue", "hashing")
+PARTS = ("rates", "jobs", "traffic", "data", "scale", "queue", "hashing")
 
 
 def main(arguments: Sequence[str]) -> int:
