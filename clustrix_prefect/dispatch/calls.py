@@ -17,6 +17,8 @@ from clustrix_prefect.dispatch.interpreters import FarPython
 from clustrix_prefect.dispatch.preflight import Code
 from clustrix_prefect.engine import CallFinished, CallRaised, CallStarted, Event
 from clustrix_prefect.packaging import signing
+from clustrix_prefect.packaging.arguments import PackedArguments
+from clustrix_prefect.packaging.bundle import Bundle
 from clustrix_prefect.packaging.identity import digest
 from clustrix_prefect.packaging.parts import Part
 from clustrix_prefect.task_resources import Resources
@@ -41,21 +43,35 @@ class CallState(enum.Enum):
 
 @dataclass(frozen=True)
 class Package:
-    """What travels: the function, its arguments, and hashes that name both in any process.
+    """What travels: a function's code, and the arguments of one call.
 
     `code` says what the function needs of the interpreter there, `python` which one that is.
     """
 
-    bundle: bytes
-    bundle_sha256: str
-    function_identity: str
-    payload: bytes
-    payload_sha256: str
-    arguments_identity: str
-    parts: tuple[Part, ...]
-    refers: bool
+    function: Bundle
+    arguments: PackedArguments
     code: Code
     python: FarPython
+
+    @property
+    def payload_is_inline(self) -> bool:
+        """Whether the arguments travel in the call itself."""
+        return len(self.arguments.payload) <= INLINE_BYTES
+
+    @property
+    def needs(self) -> list[Part]:
+        """What the far side's store has to hold before the call can run."""
+        function, arguments = self.function, self.arguments
+        parts = [Part.whole(function.code, function.code_sha256, "function"), *arguments.parts]
+        if function.captured is not None and function.captured_sha256 is not None:
+            parts.append(Part.whole(function.captured, function.captured_sha256, "variables"))
+        if not self.payload_is_inline:
+            parts.append(Part.whole(arguments.payload, arguments.payload_sha256, "arguments"))
+        return parts
+
+    def identity(self, task_key: str) -> str:
+        """The same for equal calls of a task, in any process."""
+        return digest(task_key, self.function.identity, self.arguments.identity)
 
 
 @dataclass(eq=False)
@@ -120,33 +136,32 @@ class Call:
         """The id by which a later process of the same flow run finds this call again."""
         return digest(
             run_id,
-            self.task_key,
-            self.package.function_identity,
-            self.package.arguments_identity,
+            self.package.identity(self.task_key),
             str(self.ordinal),
             str(attempt),
         )
 
     def manifest(self) -> dict[str, Any]:
         """The call as the far side reads it, signed."""
-        package = self.package
-        inline = len(package.payload) <= INLINE_BYTES
+        function, arguments = self.package.function, self.package.arguments
+        inline = self.package.payload_is_inline
         return {
             "id": self.id,
             "key": self.key.hex(),
             "attempt": self.attempt,
-            "bundle": package.bundle_sha256,
-            "payload": None if inline else package.payload_sha256,
-            "payload_sha256": package.payload_sha256,
-            "inline": base64.b64encode(package.payload).decode() if inline else None,
-            "refers": package.refers,
+            "bundle": function.code_sha256,
+            "captured": function.captured_sha256,
+            "payload_sha256": arguments.payload_sha256,
+            "inline": base64.b64encode(arguments.payload).decode() if inline else None,
+            "refers": arguments.refers,
             "mac": signing.sign(
                 self.key,
                 "clustrix-call/1",
                 self.id,
                 str(self.attempt),
-                package.bundle_sha256,
-                package.payload_sha256,
+                function.code_sha256,
+                function.captured_sha256 or "",
+                arguments.payload_sha256,
             ),
             "context": self.context,
         }
@@ -154,11 +169,7 @@ class Call:
     @property
     def needs(self) -> list[Part]:
         """What the cluster's store has to hold before the call is sent."""
-        package = self.package
-        parts = [Part.whole(package.bundle, package.bundle_sha256, "function"), *package.parts]
-        if len(package.payload) > INLINE_BYTES:
-            parts.append(Part.whole(package.payload, package.payload_sha256, "arguments"))
-        return parts
+        return self.package.needs
 
     # --- what happened to it; each returns whether that was news --------------------------
 
@@ -211,7 +222,8 @@ class Call:
 
     def _let_go(self) -> None:
         """Hold on to what the table of calls shows, not to arguments and task runs."""
-        self.package = replace(self.package, payload=b"")
+        arguments = replace(self.package.arguments, payload=b"", parts=())
+        self.package = replace(self.package, arguments=arguments)
         self.post = _nobody_listens
         self.log_context = None
 

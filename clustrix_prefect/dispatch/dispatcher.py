@@ -35,9 +35,10 @@ from clustrix_prefect.errors import (
     QueueTimeout,
     TamperedResult,
 )
-from clustrix_prefect.packaging import imports, pickling, signing
+from clustrix_prefect.packaging import signing
 from clustrix_prefect.packaging.arguments import pack_arguments
-from clustrix_prefect.packaging.identity import digest, function_identity, sha256
+from clustrix_prefect.packaging.bundle import FunctionBundles
+from clustrix_prefect.packaging.identity import digest
 from clustrix_prefect.packaging.results import open_result
 from clustrix_prefect.packaging.shown import shown_parameters
 from clustrix_prefect.transfer.download import fetch
@@ -117,7 +118,7 @@ class Dispatcher:
         self._key = signing.run_key(secret, run_id)
         self._by_id: dict[str, Call] = {}
         self._ordinals: Counter[str] = Counter()
-        self._bundles: dict[int, tuple[Any, bytes, Code, str]] = {}
+        self._bundles: dict[tuple[int, tuple[int, int]], FunctionBundles] = {}
         self._preparations: dict[str, Future[None]] = {}
         self._lock = threading.Lock()
         self._clock_offsets: dict[str, float] = {}
@@ -164,7 +165,7 @@ class Dispatcher:
         driver.call = call
         with self._lock:
             if retry_of is None:
-                equal = digest(call.task_key, package.function_identity, package.arguments_identity)
+                equal = package.identity(call.task_key)
                 call.ordinal = self._ordinals[equal]
                 self._ordinals[equal] += 1
             else:
@@ -252,32 +253,27 @@ class Dispatcher:
         self.session.expect(call.id, self)
 
     def _pack(self, task: Task[Any, Any], request: CallRequest) -> Package:
-        with self._lock:
-            known = self._bundles.get(id(task.fn))
-        if known is None:
-            version = self.session.python_version
-            bundle = pickling.dumps(task.fn, version, f"the task {task.name!r}")
-            code = Code(task.name, sha256(bundle), imports.of_function(task.fn))
-            known = (task.fn, bundle, code, function_identity(task.fn))
-            with self._lock:
-                self._bundles[id(task.fn)] = known
-        _, bundle, code, identity = known
-        python = self.session.environments.interpreter_for(code)
+        environments, version = self.session.environments, self.session.python_version
+        function = self._bundles_of(task, version).for_arguments(frozenset())
+        code = Code.of(task.name, function)
+        python = environments.interpreter_for(code)
         arguments = pack_arguments(
             request.args, request.kwargs, python.version, task.name, self.session.store
         )
-        return Package(
-            bundle=bundle,
-            bundle_sha256=code.sha256,
-            function_identity=identity,
-            payload=arguments.payload,
-            payload_sha256=arguments.payload_sha256,
-            arguments_identity=arguments.identity,
-            parts=arguments.parts,
-            refers=arguments.refers,
-            code=code,
-            python=python,
-        )
+        if arguments.met - function.met or python.version != version:
+            # The arguments bring code of their own, which has needs of its own.
+            function = self._bundles_of(task, python.version).for_arguments(arguments.met)
+            code = Code.of(task.name, function)
+            python = environments.interpreter_for(code)
+        return Package(function, arguments, code, python)
+
+    def _bundles_of(self, task: Task[Any, Any], version: tuple[int, int]) -> FunctionBundles:
+        with self._lock:
+            bundles = self._bundles.get((id(task.fn), version))
+            if bundles is None:
+                bundles = FunctionBundles(task.fn, version, task.name)
+                self._bundles[id(task.fn), version] = bundles
+        return bundles
 
     def _call_context(self, driver: TaskRunDriver, request: CallRequest) -> dict[str, Any]:
         run = driver.engine.task_run

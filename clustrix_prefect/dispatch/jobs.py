@@ -111,7 +111,7 @@ class JobLane:
 
     def send(self, call: Call) -> None:
         now = time.monotonic()
-        key = (call.package.bundle_sha256, call.resources.model_dump_json())
+        key = (call.package.function.code_sha256, call.resources.model_dump_json())
         with self._lock:
             gathering = self._gatherings.get(key)
             if gathering is None:

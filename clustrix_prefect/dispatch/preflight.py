@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from clustrix_prefect.dispatch.interpreters import FarPython, ask
 from clustrix_prefect.errors import AgentError, EnvironmentMismatch
+from clustrix_prefect.packaging.bundle import Bundle
 from clustrix_prefect.packaging.distributions import Distribution, pinned, providers
 from clustrix_prefect.packaging.imports import Imports, top_level
 
@@ -27,15 +28,21 @@ class Code:
 
     Attributes:
         task_name: Whose it is.
-        sha256: The name of its bundle.
+        sha256: Names it, and what it imports.
         imports: What it imports from outside of the user's own code.
-        sources: The source files in it, to be compiled by another minor version.
+        sources: The source in it, to be compiled by another minor version: the file, the line
+            where it begins, the text.
     """
 
     task_name: str
     sha256: str
     imports: Imports
-    sources: Mapping[str, str] = field(default_factory=dict)
+    sources: Sequence[tuple[str, int, str]] = ()
+
+    @classmethod
+    def of(cls, task_name: str, bundle: Bundle) -> Code:
+        """The code that a bundle brings."""
+        return cls(task_name, bundle.needs_sha256, bundle.imports, bundle.sources)
 
     @property
     def packages(self) -> list[str]:
@@ -59,7 +66,7 @@ def check(session: Session, code: Code, python: FarPython) -> list[str]:
     question = {
         "modules": code.packages,
         "distributions": sorted(installed),
-        "sources": dict(code.sources) if python.version != CLIENT else {},
+        "sources": list(code.sources) if python.version != CLIENT else [],
     }
     try:
         answer = ask(session, python.path, question)

@@ -27,6 +27,7 @@ logger = logging.getLogger("prefect.clustrix")
 
 T = TypeVar("T")
 
+_OLDEST_PYTHON = (3, 6)
 _CLIENT_PYTHON = (sys.version_info.major, sys.version_info.minor)
 
 
@@ -155,19 +156,20 @@ class Session:
             prefer=list(_CLIENT_PYTHON),
             prologue=self.prologue,
         )
+        # The same minor version is preferred; to any other the code travels just as well.
         chosen = answer.get("chosen")
-        if chosen is None or tuple(chosen["version"][:2]) != _CLIENT_PYTHON:
+        if chosen is None or tuple(chosen["version"][:2]) < _OLDEST_PYTHON:
             found = ", ".join(
                 f"{'.'.join(map(str, python['version']))} ({python['path']})"
                 for python in answer.get("found", ())
             )
-            wanted = ".".join(map(str, _CLIENT_PYTHON))
             raise PythonVersionMismatch(
                 f"{self.cluster.description} has Python {found or 'none that was found'},"
-                f" and this flow runs on Python {wanted}.",
-                f"Set the block's `python` to a Python {wanted} there, name a module that"
-                f" brings one in `modules`, or run the flow with the cluster's version.",
+                " and calls need 3.6 or newer.",
+                "Set the block's `python` to one there, or name a module that brings one in"
+                " `modules`.",
             )
+        self.python_version = (chosen["version"][0], chosen["version"][1])
         self.python = chosen["path"]
 
     def _ask_limits(self, agent: AgentClient, scheduler: Scheduler) -> None:

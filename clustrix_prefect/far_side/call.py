@@ -1,14 +1,12 @@
 """Runs one call: verify, unpack, call, pack."""
 
-import io
 import os
-import sys
 import types
 from binascii import a2b_base64
 
-from . import functions, importer, outcome
+from . import importer, outcome
+from .bundle import CannotRun, Library
 from .capture import Capture
-from .light import Unpickler
 from .outcome import Outcome
 from .signing import call_is_signed, sha256
 
@@ -24,18 +22,7 @@ _OUR_FRAMES = 2
 _CACHE_BYTES = 64 * 1024 * 1024
 
 
-class Refused(Exception):
-    """A call that must not, or cannot, be run here.
-
-    Args:
-        kind: The type of what stands in the way.
-        text: What that is.
-    """
-
-    def __init__(self, kind: str, text: str) -> None:
-        super().__init__(kind, text)
-        self.kind = kind
-        self.text = text
+library = Library()
 
 
 class BlobCache:
@@ -54,7 +41,7 @@ class BlobCache:
         """A blob's bytes.
 
         Raises:
-            Refused: They are not there, or are not what their name says.
+            CannotRun: They are not there, or are not what their name says.
         """
         data: "Optional[bytes]" = self._kept.get(sha)
         if data is not None:
@@ -63,9 +50,9 @@ class BlobCache:
             with open(os.path.join(self.directory, sha), "rb") as file:
                 data = file.read()
         except OSError as error:
-            raise Refused(type(error).__name__, str(error)) from None
+            raise CannotRun(type(error).__name__, str(error)) from None
         if sha256(data) != sha:
-            raise Refused("Tampered", "the blob {} is not what its name says".format(sha))
+            raise CannotRun("Tampered", "the blob {} is not what its name says".format(sha))
         if len(data) <= _CACHE_BYTES:
             self._kept[sha] = data
             self._size += len(data)
@@ -83,34 +70,6 @@ class BlobCache:
 
             self._parts = PartsStore(Store(self.directory))
         return self._parts
-
-
-class _ForeignUnpickler(Unpickler):
-    """Reads a pickle made by another minor version, without its bytecode."""
-
-    def find_class(self, module: str, name: str) -> "Any":
-        found = super().find_class(module, name)
-        # Bytecode of another version does not fail, it crashes the interpreter.
-        if found is types.CodeType or name == "_builtin_type":
-            raise Refused("ForeignBytecode", "it contains bytecode of another Python version")
-        return found
-
-
-def _unpickle(
-    data: bytes, python: "Any", what: str, refer: "Optional[Callable[[Any], Any]]" = None
-) -> "Any":
-    try:
-        if not python or list(python[:2]) == list(sys.version_info[:2]):
-            return functions.loads(data, refer)
-        unpickler = _ForeignUnpickler(io.BytesIO(data))  # type: Any
-        if refer is not None:
-            unpickler.persistent_load = refer
-        return unpickler.load()
-    except Refused:
-        raise
-    except Exception as error:  # unpickling runs any constructor, and imports any module
-        text = "{} cannot be opened here: {}".format(what, error)
-        raise Refused(type(error).__name__, text) from error
 
 
 def run(
@@ -133,67 +92,62 @@ def run(
     _reset_peak_memory()
     try:
         result = _run(call, blobs, log)
-    except Refused as error:
+    except CannotRun as error:
         result = outcome.refused(error.kind, error.text)
     return outcome.make_header(call, result, trace, _peak_memory()), result.body
 
 
 def _run(call: "Dict[str, Any]", blobs: BlobCache, log: "Callable[[LogLine], None]") -> Outcome:
     if not call_is_signed(call):
-        raise Refused("Tampered", "the signature of the call does not fit")
+        raise CannotRun("Tampered", "the signature of the call does not fit")
     context = call.get("context") or {}
     if call.get("inline") is not None:
         payload = a2b_base64(call["inline"])
         if sha256(payload) != call["payload_sha256"]:
-            raise Refused("Tampered", "the arguments are not those that were signed")
+            raise CannotRun("Tampered", "the arguments are not those that were signed")
     else:
         payload = blobs.get(call["payload_sha256"])
-    bundle = blobs.get(call["bundle"])
     importer.set_context(dict(context, store=blobs.directory))
     with Capture(context, log):
         try:
-            opener = _Arguments(context.get("python"), blobs if call.get("refers") else None)
-            value = _unpack_and_call(bundle, payload, opener)
-        except Refused:
+            value = _unpack_and_call(call, blobs, payload)
+        except CannotRun:
             raise
         except BaseException as error:
             # KeyboardInterrupt and SystemExit too: they end the call, not the worker.
+            library.show_sources()
             return outcome.raised(error, skip_frames=_OUR_FRAMES)
         return outcome.returned(value)
 
 
-class _Arguments:
-    """Opens a call's arguments.
-
-    Args:
-        python: The Python version that made them.
-        blobs: Where the parts are that they refer to, if they do.
-    """
-
-    def __init__(self, python: "Any", blobs: "Optional[BlobCache]") -> None:
-        self.python = python
-        self._blobs = blobs
-
-    def open(self, payload: bytes) -> "Any":
-        """The positional arguments, and those by name."""
-        if self._blobs is None:
-            return _unpickle(payload, self.python, "the arguments")
-        from .parts import Parts
-
-        return self._open_with(payload, Parts(self._blobs.parts, self._open_with))
-
-    def _open_with(self, data: bytes, parts: "Any") -> "Any":
-        return _unpickle(data, self.python, "the arguments", parts.load)
-
-
-def _unpack_and_call(bundle: bytes, payload: bytes, arguments: _Arguments) -> "Any":
-    # Unpickled afresh for each call: no call sees what another did to the function's globals.
-    function = _unpickle(bundle, arguments.python, "the function")
-    args, kwargs = arguments.open(payload)
+def _unpack_and_call(call: "Dict[str, Any]", blobs: BlobCache, payload: bytes) -> "Any":
+    bundle, captured = call["bundle"], call["captured"]
+    function = library.function(
+        (bundle, captured),
+        lambda: (blobs.get(bundle), None if captured is None else blobs.get(captured)),
+    )
+    args, kwargs = _open_arguments(payload, blobs if call.get("refers") else None)
     value = function(*args, **kwargs)
     if isinstance(value, types.CoroutineType):
         return _run_coroutine(value)
     return value
+
+
+def _open_arguments(payload: bytes, blobs: "Optional[BlobCache]") -> "Any":
+    """The positional arguments, and those by name.
+
+    Args:
+        payload: Their pickle.
+        blobs: Where the parts are that it refers to, if it does.
+    """
+    if blobs is None:
+        return library.arguments(payload)
+    from .parts import Parts
+
+    def open_with(data: bytes, parts: "Any") -> "Any":
+        return library.arguments(data, parts.load)
+
+    return open_with(payload, Parts(blobs.parts, open_with))
 
 
 def _run_coroutine(coroutine: "Any") -> "Any":

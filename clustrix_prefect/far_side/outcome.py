@@ -63,13 +63,41 @@ def dumps(value: "Any") -> bytes:
     try:
         return light.dumps(value, PROTOCOL)
     except Exception:
-        try:
-            import cloudpickle
-        except ImportError:
-            cloudpickle = None
-        if cloudpickle is None:
+        dumps_more = _cloudpickle_dumps()
+        if dumps_more is None:
             raise
-        return cloudpickle.dumps(value, PROTOCOL)  # type: ignore[no-any-return]
+        return dumps_more(value)  # type: ignore[no-any-return]
+
+
+def _cloudpickle_dumps() -> "Any":
+    """cloudpickle's `dumps`, with the user's classes by name; None if it does not work here."""
+    try:
+        import cloudpickle
+    except ImportError:
+        return None
+
+    class ByName(cloudpickle.CloudPickler):  # type: ignore[misc]
+        def reducer_override(self, value: "Any") -> "Any":
+            if isinstance(value, type) and _has_its_name(value):
+                return NotImplemented
+            return super().reducer_override(value)
+
+    def dumps_by_name(value: "Any") -> bytes:
+        import io
+
+        buffer = io.BytesIO()
+        ByName(buffer, PROTOCOL).dump(value)
+        return buffer.getvalue()
+
+    return dumps_by_name
+
+
+def _has_its_name(value: "Any") -> bool:
+    """Whether the class is what its module knows by its name, as at home."""
+    found = sys.modules.get(value.__module__)  # type: Any
+    for part in value.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is value
 
 
 def _dumps_or_none(value: "Any") -> "Optional[bytes]":

@@ -17,6 +17,7 @@ from typing import Any, Dict, List, Optional
 
 from .failures import Failure
 from .login import after_prologue
+from .sources import compile_source
 
 ASK_TIMEOUT = 120.0
 _MARKER = "clustrix-prefect answers: "
@@ -105,7 +106,7 @@ def answer(question: Dict[str, Any]) -> Dict[str, Any]:
 
     Args:
         question: `modules`, top-level names; `distributions`, names of installed packages;
-            `sources`, file name to text.
+            `sources`, each the file, its line, the text.
 
     Returns:
         `missing`: the modules that cannot be found; `versions` of those distributions that are
@@ -117,8 +118,8 @@ def answer(question: Dict[str, Any]) -> Dict[str, Any]:
         "versions": _versions(question.get("distributions", ())),
         "errors": [
             error
-            for file, source in sorted(question.get("sources", {}).items())
-            for error in [_syntax_error(file, source)]
+            for file, line, source in question.get("sources", ())
+            for error in [_syntax_error(file, line, source)]
             if error
         ],
         "python": {
@@ -160,12 +161,12 @@ def _plain(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _syntax_error(file: str, source: str) -> Optional[Dict[str, Any]]:
+def _syntax_error(file: str, line: int, source: str) -> Optional[Dict[str, Any]]:
     try:
-        compile(source, file, "exec", dont_inherit=True)
+        compile_source(source, file, line, evaluate_annotations=False)
     except (SyntaxError, ValueError) as error:
-        line = getattr(error, "lineno", None)
-        return {"file": file, "line": line, "message": getattr(error, "msg", None) or str(error)}
+        found = getattr(error, "lineno", None)
+        return {"file": file, "line": found, "message": getattr(error, "msg", None) or str(error)}
     return None
 
 

@@ -22,6 +22,7 @@ def call_is_signed(call: "Dict[str, Any]") -> bool:
         call["id"],
         str(call["attempt"]),
         call["bundle"],
+        call["captured"] or "",
         call["payload_sha256"],
     )
     return compare_digest(expected, str(call.get("mac", "")))

@@ -12,10 +12,7 @@ import types
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
 from .importer import TASK_LOGGER
-
-
-class NotAvailableFarAway(RuntimeError):
-    """Something of Prefect that only works in the flow's process was used."""
+from .tasks import Flow, NotAvailableFarAway, Task
 
 
 def _refusal(name: str) -> str:
@@ -52,41 +49,6 @@ class RuntimeModule(StandInModule):
         return self.__dict__["_facts"].get(name)
 
 
-class _Callable:
-    """A task or flow: the function it wraps, and nothing more."""
-
-    def __init__(self, fn: Callable[..., Any], **options: Any) -> None:
-        self.fn = fn
-        self.name = options.get("name") or getattr(fn, "__name__", "")
-        self.__doc__ = fn.__doc__
-        self.__wrapped__ = fn
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.fn(*args, **kwargs)
-
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
-        return self if instance is None else types.MethodType(self, instance)
-
-    def with_options(self, **options: Any) -> Any:
-        return type(self)(self.fn, **options)
-
-    def _refuse(self, *args: Any, **kwargs: Any) -> Any:
-        raise NotAvailableFarAway(
-            "{}.submit, .map and .delay are not available inside a task that runs on a cluster; "
-            "call {} directly, or submit it from the flow.".format(self.name, self.name)
-        )
-
-    submit = map = delay = serve = deploy = apply_async = _refuse
-
-
-class Task(_Callable):
-    """`prefect.Task`, far away."""
-
-
-class Flow(_Callable):
-    """`prefect.Flow`, far away."""
-
-
 def _decorator(kind: Any) -> Callable[..., Any]:
     def decorate(fn: Optional[Callable[..., Any]] = None, **options: Any) -> Any:
         if fn is None:
@@ -115,6 +77,17 @@ class _PassThrough:
 
     def __exit__(self, *error: Any) -> None:
         return None
+
+
+class _Inert:
+    """A task runner or cluster block: can be made where a flow is defined, and nothing more."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    @classmethod
+    def load(cls, *args: Any, **kwargs: Any) -> "_Inert":
+        return cls()
 
 
 class _Annotation:
@@ -217,7 +190,16 @@ _OFFERED: Dict[str, Dict[str, Any]] = {
     "prefect.states": dict(_states, State=State),
     "prefect.tasks": {"task": _task, "Task": Task},
     "prefect.utilities.annotations": _annotations,
-    "clustrix_prefect": {"resources": _PassThrough},
+    "prefect.task_runners": dict.fromkeys(
+        ("TaskRunner", "ThreadPoolTaskRunner", "ProcessPoolTaskRunner"), _Inert
+    ),
+    "clustrix_prefect": dict(
+        dict.fromkeys(
+            ("ClusterTaskRunner", "LocalCluster", "SSHCluster", "SlurmCluster", "SSHCredentials"),
+            _Inert,
+        ),
+        resources=_PassThrough,
+    ),
     "clustrix_prefect.task_resources": {"resources": _PassThrough},
 }
 _RUNTIME = {"flow_run": _flow_run, "task_run": _task_run, "deployment": _deployment}

@@ -10,6 +10,7 @@ from typing import Any
 from clustrix_prefect.packaging import pickling
 from clustrix_prefect.packaging.identity import arguments_identity, sha256
 from clustrix_prefect.packaging.parts import Part, Parts
+from clustrix_prefect.packaging.pickling import Met
 from clustrix_prefect.transfer.digests import FileDigests
 
 
@@ -23,6 +24,7 @@ class PackedArguments:
         identity: The same for equal arguments, in any process.
         parts: What has to be on the cluster: large values, files, folders.
         refers: Whether the payload refers to anything outside it.
+        met: The user's code that the payload names, and that has to travel with it.
     """
 
     payload: bytes
@@ -30,6 +32,7 @@ class PackedArguments:
     identity: str
     parts: tuple[Part, ...] = ()
     refers: bool = False
+    met: frozenset[Met] = frozenset()
 
 
 def pack_arguments(
@@ -51,10 +54,13 @@ def pack_arguments(
     Raises:
         NotPortable: Something in them cannot travel.
     """
+    met: set[Met] = set()
     name = f"an argument of {task_name!r}"
 
     def pickle_value(value: Any, parts: Parts) -> bytes:
-        return pickling.dumps(value, python, name, parts.refer)
+        pickled = pickling.dumps(value, python, name, parts.refer)
+        met.update(pickled.met)
+        return pickled.data
 
     arguments = (args, kwargs)
     parts = Parts(pickle_value, _file_digests(), store)
@@ -62,7 +68,7 @@ def pack_arguments(
     payload = pickle_value(arguments, parts)
     identity = arguments_identity(payload, arguments, parts.refer_stably, parts.hold_sets)
     found = tuple(parts.found.values())
-    return PackedArguments(payload, sha256(payload), identity, found, parts.refers)
+    return PackedArguments(payload, sha256(payload), identity, found, parts.refers, frozenset(met))
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Which modules a piece of source, or a function, imports.
+"""Which modules a piece of source imports.
 
 What an import statement names is needed wherever the code runs, unless the code itself is
 prepared to do without: inside `try` with an `except ImportError`, or behind a look at the
@@ -8,18 +8,11 @@ version or the platform. What only type checkers read counts for nothing.
 from __future__ import annotations
 
 import ast
-import dis
-import inspect
 import sys
-import textwrap
-import types
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from prefect.tasks import Task
-
-from clustrix_prefect.packaging.pickling import is_user_module
+from clustrix_prefect.packaging.ownership import is_user_module
 
 # Always there far away, whatever is installed: see the far side's stand-ins.
 _BROUGHT_ALONG = {"prefect", "clustrix_prefect", "cloudpickle", "__future__", "__main__"}
@@ -49,29 +42,11 @@ def top_level(module: str) -> str:
     return module.partition(".")[0]
 
 
-def of_source(source: str) -> Imports:
-    """What a source text imports from outside of the user's own code; `{}` if it is no Python."""
+def of_tree(tree: ast.AST) -> Imports:
+    """What some code imports from outside of the user's own code."""
     visitor = _ImportVisitor()
-    visitor.visit(ast.parse(source))
+    visitor.visit(tree)
     return _foreign(visitor.required, visitor.optional)
-
-
-def of_function(function: Callable[..., Any]) -> Imports:
-    """What a function needs, with the user's functions that it names."""
-    required: set[str] = set()
-    optional: set[str] = set()
-    for part in _functions(function, set()):
-        found = _inner_imports(part)
-        required |= found.required
-        optional |= found.optional
-        for value in _named_values(part):
-            if isinstance(value, types.ModuleType):
-                required.add(value.__name__)
-            elif isinstance(
-                value, (type, types.FunctionType, types.BuiltinFunctionType)
-            ) and not is_user_module(value.__module__):
-                required.add(f"{value.__module__}.{value.__name__}")
-    return _foreign(required, optional)
 
 
 def _foreign(required: set[str], optional: set[str]) -> Imports:
@@ -139,67 +114,3 @@ def _names(expression: ast.expr) -> set[str]:
     nodes = list(ast.walk(expression))
     attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
     return attributes | {node.id for node in nodes if isinstance(node, ast.Name)}
-
-
-# --- functions as they are in memory --------------------------------------------------------
-
-
-def _functions(function: Any, seen: set[int]) -> Iterator[types.FunctionType]:
-    """The function, and the user's functions that it names, as far as they lead."""
-    while not isinstance(function, types.FunctionType):
-        inner = function.fn if isinstance(function, Task) else None
-        inner = inner or getattr(function, "__func__", None) or getattr(function, "func", None)
-        if inner is None:
-            return
-        function = inner
-    if id(function) in seen or not is_user_module(function.__module__):
-        return
-    seen.add(id(function))
-    yield function
-    for value in _named_values(function):
-        if isinstance(value, (types.FunctionType, Task)):
-            yield from _functions(value, seen)
-    if wrapped := getattr(function, "__wrapped__", None):
-        yield from _functions(wrapped, seen)
-
-
-def _named_values(function: types.FunctionType) -> Iterator[Any]:
-    for name in _global_names(function.__code__):
-        if name in function.__globals__:
-            yield function.__globals__[name]
-    for cell in function.__closure__ or ():
-        try:
-            yield cell.cell_contents
-        except ValueError:  # still empty: a recursive inner function
-            continue
-
-
-def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _codes(constant)
-
-
-def _global_names(code: types.CodeType) -> set[str]:
-    return {
-        instruction.argval
-        for part in _codes(code)
-        for instruction in dis.get_instructions(part)
-        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME")
-    }
-
-
-def _inner_imports(function: types.FunctionType) -> Imports:
-    """The import statements inside a function's body."""
-    try:
-        return of_source(textwrap.dedent(inspect.getsource(function)))
-    except (OSError, TypeError, SyntaxError):
-        # No source, or a lambda amid an expression: the bytecode tells what, not whether.
-        names = {
-            instruction.argval
-            for code in _codes(function.__code__)
-            for instruction in dis.get_instructions(code)
-            if instruction.opname == "IMPORT_NAME"
-        }
-        return _foreign({name for name in names if name}, set())

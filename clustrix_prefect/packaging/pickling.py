@@ -1,35 +1,81 @@
 """Pickles that the far side can open without Prefect and without the user's modules.
 
-The user's own code (anything outside the standard library and site-packages) travels by
-value, a Prefect task as the plain function it wraps.
+The user's own functions and classes (anything outside the standard library and
+site-packages) travel as source, in a bundle; a pickle only names them, and the pickler notes
+which it met. Only what has no source travels as cloudpickle's bytecode, and only to the same
+minor version of Python. A Prefect task travels as the plain function it wraps.
 """
 
 from __future__ import annotations
 
+import builtins
 import io
 import pickle
-import re
-import site
 import sys
-import sysconfig
 import types
 from collections.abc import Callable
-from functools import cache
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeAlias
+from zoneinfo import ZoneInfo
 
 from cloudpickle import CloudPickler
-from cloudpickle.cloudpickle import _dynamic_class_reduce, dynamic_subimport
+from cloudpickle.cloudpickle import _dynamic_class_reduce
+from prefect.blocks.core import Block
 from prefect.context import ContextModel
 from prefect.futures import PrefectFuture
+from prefect.logging.loggers import PrefectLogAdapter, get_logger
 from prefect.tasks import Task, task
+from pydantic import SecretBytes, SecretStr
 
 from clustrix_prefect.errors import NotPortable
+from clustrix_prefect.far_side.pickles import PortableUnpickler
+from clustrix_prefect.packaging import references
+from clustrix_prefect.packaging.ownership import is_user_module, look_up
+from clustrix_prefect.packaging.sources import InnerFunction, has_source, inner_function
+from clustrix_prefect.packaging.unpicklable import describe_unpicklable
 
+HERE = (sys.version_info.major, sys.version_info.minor)
 # Python 3.6 and 3.7 read protocol 4 only.
 _OLDEST_WITH_PROTOCOL_5 = (3, 8)
 # cloudpickle would turn an open file into its content, without a word.
-_STAY_HERE = (ContextModel, PrefectFuture, io.IOBase)
-_DUNDER = re.compile(r"^__\w+__$")
+_STAY_HERE = (ContextModel, PrefectFuture, io.IOBase, SecretStr, SecretBytes, Block)
+_ALWAYS_THERE = ("prefect", "clustrix_prefect", "cloudpickle")
+_INSTEAD = (
+    "Send what it holds: a future as a parameter of its own, a file by its path, a secret by the "
+    "name of the block or variable that has it."
+)
+# Types of values that older versions of Python do not have, and the first that has them.
+_NEWER: dict[type, tuple[int, int]] = {
+    ZoneInfo: (3, 9),
+    types.GenericAlias: (3, 9),
+    types.UnionType: (3, 10),
+}
+if sys.version_info >= (3, 11):
+    _NEWER |= {builtins.ExceptionGroup: (3, 11), builtins.BaseExceptionGroup: (3, 11)}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A function, class or module that a pickle names.
+
+    Attributes:
+        module: The module; of those that are installed, the package.
+        name: The top-level name in it; "" for the module itself.
+    """
+
+    module: str
+    name: str
+
+
+Met: TypeAlias = Reference | InnerFunction
+
+
+@dataclass(frozen=True)
+class Pickled:
+    """A pickle, and the user's code that it names."""
+
+    data: bytes
+    met: frozenset[Met]
 
 
 def dumps(
@@ -37,7 +83,7 @@ def dumps(
     python: tuple[int, int],
     name: str,
     refer: Callable[[Any], Any] | None = None,
-) -> bytes:
+) -> Pickled:
     """A pickle of the value for a far side with this Python.
 
     Args:
@@ -50,73 +96,229 @@ def dumps(
         NotPortable: Something in the value cannot be pickled.
     """
     buffer = io.BytesIO()
-    protocol = 5 if python >= _OLDEST_WITH_PROTOCOL_5 else 4
-    try:
-        pickler = _CallPickler(buffer, protocol=protocol)
-        if refer is not None:
-            pickler.persistent_id = refer
-        pickler.dump(value)
-    except NotPortable:
-        raise
-    except Exception as error:  # pickling runs the user's own __reduce__ and __getstate__
-        raise NotPortable(
-            f"{name[0].upper()}{name[1:]} cannot be sent to the cluster: {error}.",
-            "Pass plain data, and open files, connections and locks inside the task.",
-        ) from error
-    return buffer.getvalue()
+    pickler = CallPickler(buffer, python)
+    if refer is not None:
+        pickler.persistent_id = refer
+    pickler.dump_named(value, name)
+    return Pickled(buffer.getvalue(), frozenset(pickler.met))
 
 
-def is_user_module(name: str | None) -> bool:
-    """Whether a module is the user's own code, which the far side cannot be expected to have."""
-    if not name or name == "__main__":
-        return True
-    # A module that is no longer loaded, or was made by exec, cannot be imported far away.
-    return _is_user_file(getattr(sys.modules.get(name), "__file__", None), name)
+class UserCode:
+    """What a pickler does with the user's code.
 
+    Args:
+        python: The far side's Python version.
+    """
 
-@cache
-def _is_user_file(path: str | None, name: str) -> bool:
-    top = name.partition(".")[0]
-    if top in sys.stdlib_module_names or top in ("prefect", "clustrix_prefect"):
-        return False
-    return path is None or not path.startswith(_installed_prefixes())
+    python: tuple[int, int]
+    met: set[Met]
 
-
-@cache
-def _installed_prefixes() -> tuple[str, ...]:
-    paths = sysconfig.get_paths()
-    installed = {paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")}
-    return tuple({*installed, *site.getsitepackages(), site.getusersitepackages()})
-
-
-class _CallPickler(CloudPickler):  # type: ignore[misc]
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
         if kind is types.FunctionType:
-            if is_user_module(obj.__module__):
-                return self._dynamic_function_reduce(obj)
-        elif isinstance(obj, type):
-            if is_user_module(obj.__module__):
-                return _dynamic_class_reduce(obj)
-        elif kind is types.ModuleType:
-            if is_user_module(obj.__name__):
-                return dynamic_subimport, (obj.__name__, _module_contents(obj))
-        elif isinstance(obj, Task):
-            # Far away `prefect.task` is a stand-in that calls the function it wraps.
-            return task, (obj.fn,)
-        elif isinstance(obj, _STAY_HERE) and not isinstance(obj, (io.BytesIO, io.StringIO)):
+            return self._reduce_function(obj)
+        if isinstance(obj, type):
+            return self._reduce_class(obj)
+        if kind is types.ModuleType:
+            self._note_module(obj.__name__)
+            return references.module, (obj.__name__,)
+        if kind is types.BuiltinFunctionType and obj.__module__:
+            self._note_module(obj.__module__)
+            return self._otherwise(obj)
+        if kind is types.CellType:
+            return references.cell, ()
+        if isinstance(obj, Task):
+            return self._reduce_task(obj)
+        if isinstance(obj, PrefectLogAdapter):
+            return get_logger, (obj.logger.name,)
+        if isinstance(obj, _STAY_HERE) and not isinstance(obj, (io.BytesIO, io.StringIO)):
+            raise NotPortable(f"A {kind.__name__} cannot be sent to the cluster.", _INSTEAD)
+        if kind is types.CodeType and self.python != HERE:
+            raise _without_source("bytecode", self.python)
+        needed = _NEWER.get(kind)
+        if needed is not None and self.python < needed:
             raise NotPortable(
-                f"A {kind.__name__} cannot be sent to the cluster.",
-                "Send what it holds: a future as a parameter of its own, a file by its path.",
+                f"A {kind.__module__}.{kind.__qualname__} needs Python "
+                f"{needed[0]}.{needed[1]}, and the cluster has {_dotted(self.python)}.",
+                "Send plain data instead, or set the block's `python` to a newer one.",
             )
-        return super().reducer_override(obj)
+        return self._otherwise(obj)
+
+    def _otherwise(self, obj: Any) -> Any:
+        raise NotImplementedError
+
+    def _reduce_task(self, obj: Task[Any, Any]) -> Any:
+        name = getattr(obj.fn, "__qualname__", "")
+        if look_up(obj.fn.__module__, name) is obj and is_user_module(obj.fn.__module__):
+            self._note(obj.fn.__module__, name)
+            return references.named, (obj.fn.__module__, name)
+        # Far away `prefect.task` is a stand-in that calls the function it wraps.
+        return task, (obj.fn,)
+
+    def _reduce_function(self, obj: types.FunctionType) -> Any:
+        if not is_user_module(obj.__module__):
+            self._note_module(obj.__module__)
+            return self._otherwise(obj)
+        known = look_up(obj.__module__, obj.__qualname__)
+        if has_source(obj.__module__):
+            if known is obj:
+                self._note(obj.__module__, obj.__qualname__)
+                return NotImplemented
+            if isinstance(known, Task) and known.fn is obj:
+                self._note(obj.__module__, obj.__qualname__)
+                return references.named_function, (obj.__module__, obj.__qualname__)
+        source = inner_function(obj)
+        if source is None:
+            return self._by_value(obj)
+        self.met.add(source)
+        closure = obj.__closure__ or ()
+        state = {
+            "defaults": obj.__defaults__,
+            "kwdefaults": obj.__kwdefaults__,
+            "attributes": {k: v for k, v in vars(obj).items() if k != "__wrapped__"},
+            "cells": [(cell, cell.cell_contents) for cell in closure if _is_filled(cell)],
+        }
+        made = (source.key, closure, obj.__name__, obj.__qualname__)
+        return references.inner_function, made, state, None, None, references.fill_function
+
+    def _reduce_class(self, obj: type) -> Any:
+        if not is_user_module(obj.__module__):
+            self._note_module(obj.__module__)
+            return self._otherwise(obj)
+        if has_source(obj.__module__) and look_up(obj.__module__, obj.__qualname__) is obj:
+            self._note(obj.__module__, obj.__qualname__)
+            return NotImplemented
+        return self._by_value(obj)
+
+    def _note(self, module: str, qualified_name: str) -> None:
+        self.met.add(Reference(module, qualified_name.partition(".")[0]))
+
+    def _note_module(self, name: str) -> None:
+        top = name.partition(".")[0]
+        if is_user_module(name):
+            self.met.add(Reference(name, ""))
+        elif top not in sys.stdlib_module_names and top not in _ALWAYS_THERE:
+            self.met.add(Reference(top, ""))
+
+    def _by_value(self, obj: Any) -> Any:
+        if self.python != HERE:
+            raise _without_source(f"{obj.__module__}.{obj.__qualname__}", self.python)
+        if isinstance(obj, type):
+            return _dynamic_class_reduce(obj)
+        return self._reduce_function_by_value(obj)
+
+    def _reduce_function_by_value(self, obj: types.FunctionType) -> Any:
+        raise NotImplementedError
 
 
-def _module_contents(module: types.ModuleType) -> dict[str, Any]:
-    """What a module defines, without what ties it to this machine's import system."""
-    return {name: value for name, value in vars(module).items() if not _DUNDER.match(name)}
+class CallPickler(UserCode, CloudPickler):  # type: ignore[misc]
+    """Pickles what a call needs.
+
+    Args:
+        file: Takes the bytes.
+        python: The far side's Python version.
+    """
+
+    def __init__(self, file: io.BytesIO, python: tuple[int, int]) -> None:
+        super().__init__(file, protocol=5 if python >= _OLDEST_WITH_PROTOCOL_5 else 4)
+        self.python = python
+        self.met = set()
+
+    def dump_named(self, value: Any, name: str) -> None:
+        """Pickle one more value.
+
+        Args:
+            value: What travels.
+            name: What it is, for errors.
+
+        Raises:
+            NotPortable: Something in it cannot be pickled.
+        """
+        try:
+            self.dump(value)
+        except NotPortable:
+            raise
+        except Exception as error:  # pickling runs the user's own __reduce__ and __getstate__
+            where = describe_unpicklable(value, self._can_be_pickled)
+            raise NotPortable(
+                f"{name[0].upper()}{name[1:]} cannot be sent to the cluster: {where or error}.",
+                "Pass plain data, and open files, connections and locks inside the task.",
+            ) from error
+
+    def _can_be_pickled(self, value: Any) -> bool:
+        try:
+            CallPickler(io.BytesIO(), self.python).dump(value)
+        except Exception:
+            return False
+        return True
+
+    def _otherwise(self, obj: Any) -> Any:
+        return CloudPickler.reducer_override(self, obj)
+
+    def _reduce_function_by_value(self, obj: types.FunctionType) -> Any:
+        return self._dynamic_function_reduce(obj)
 
 
-def restore(data: bytes) -> Any:
-    """The value of a pickle whose signature was verified."""
-    return pickle.loads(data)
+class OrderedPickler(UserCode, pickle._Pickler):
+    """Pickles sets in the order of their elements' pickles. For hashing, never for loading."""
+
+    dispatch: ClassVar[dict[type, Any]] = dict(pickle._Pickler.dispatch)
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file, protocol=4)
+        self.python = HERE
+        self.met = set()
+
+    def _otherwise(self, obj: Any) -> Any:
+        return NotImplemented
+
+    def _reduce_function_by_value(self, obj: types.FunctionType) -> Any:
+        return NotImplemented
+
+    def _save_ordered(self, obj: set[Any] | frozenset[Any]) -> None:
+        self.save(  # type: ignore[attr-defined]
+            (type(obj).__name__, sorted(ordered_pickle(item) for item in obj)),
+        )
+
+    dispatch[set] = _save_ordered
+    dispatch[frozenset] = _save_ordered
+
+
+def ordered_pickle(value: Any, refer: Callable[[Any], Any] | None = None) -> bytes:
+    """The same bytes for equal values, in any process; for hashing only."""
+    buffer = io.BytesIO()
+    pickler = OrderedPickler(buffer)
+    if refer is not None:
+        pickler.persistent_id = refer  # type: ignore[assignment,method-assign]
+    pickler.dump(value)
+    return buffer.getvalue()
+
+
+def _is_filled(cell: types.CellType) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018
+        return True
+    except ValueError:  # an inner function that was not defined yet
+        return False
+
+
+def _dotted(python: tuple[int, int]) -> str:
+    return ".".join(map(str, python))
+
+
+def _without_source(what: str, python: tuple[int, int]) -> NotPortable:
+    return NotPortable(
+        f"There is no source of {what}, and without it nothing travels to another version of "
+        f"Python: this flow runs on {_dotted(HERE)}, the cluster on {_dotted(python)}.",
+        "Define it in a file, at the top level, or use the same version of Python on both sides.",
+    )
+
+
+def restore(data: bytes, python: tuple[int, ...] = HERE) -> Any:
+    """The value of a pickle whose signature was verified.
+
+    Args:
+        data: The pickle.
+        python: The version of Python that made it.
+    """
+    return PortableUnpickler(data, tuple(python[:2]) != HERE).load()

@@ -65,10 +65,11 @@ def open_result(key: bytes, call_id: str, attempt: int, header: dict[str, Any], 
             f"The far side would not run the call: {fault['type_name']}: {fault['text']}.",
             "Install there what is missing, or do without it.",
         )
+    python = tuple(header["python"][:2])
     if header["status"] == "raised":
-        raise _rebuild_exception(restore(body))
+        raise _rebuild_exception(restore(body, python), python)
     try:
-        return restore(body)
+        return restore(body, python)
     except Exception as error:
         raise ResultNotPortable(
             f"The task ran, but what it returned cannot be opened here: {error}.",
@@ -76,20 +77,22 @@ def open_result(key: bytes, call_id: str, attempt: int, header: dict[str, Any], 
         ) from error
 
 
-def _rebuild_exception(parts: dict[str, Any], with_traceback: bool = True) -> BaseException:
+def _rebuild_exception(
+    parts: dict[str, Any], python: tuple[int, ...], with_traceback: bool = True
+) -> BaseException:
     """The exception that was raised far away, made without calling its `__init__`.
 
     An `__init__` with other arguments than `args` makes unpickling fail on the very same
     Python, so each part travels by itself and one that cannot be opened loses only itself.
     """
     try:
-        kind = restore(parts["type"])
-        args = [_open_or(pickled, fallback) for pickled, fallback in parts.get("args", ())]
+        kind = restore(parts["type"], python)
+        args = [_open_or(pickled, fallback, python) for pickled, fallback in parts.get("args", ())]
         # The built-in ones put their arguments into fields when they are made.
         builtin = kind.__module__ == "builtins"
         error: BaseException = kind(*args) if builtin else kind.__new__(kind, *args)
         vars(error).update(
-            {name: restore(pickled) for name, pickled in parts.get("state", {}).items()}
+            {name: restore(pickled, python) for name, pickled in parts.get("state", {}).items()}
         )
         str(error)  # one whose text needs what did not travel is of no use
     except Exception:
@@ -97,7 +100,7 @@ def _rebuild_exception(parts: dict[str, Any], with_traceback: bool = True) -> Ba
     if with_traceback and parts.get("traceback"):
         error.__cause__ = RemoteTraceback(parts["traceback"])
     if parts.get("cause"):
-        cause = _rebuild_exception(parts["cause"], with_traceback=False)
+        cause = _rebuild_exception(parts["cause"], python, with_traceback=False)
         innermost = error.__cause__
         error.__cause__ = cause
         while cause.__cause__ is not None:
@@ -106,8 +109,8 @@ def _rebuild_exception(parts: dict[str, Any], with_traceback: bool = True) -> Ba
     return error
 
 
-def _open_or(pickled: bytes | None, fallback: Any) -> Any:
+def _open_or(pickled: bytes | None, fallback: Any, python: tuple[int, ...]) -> Any:
     try:
-        return restore(pickled) if pickled is not None else fallback
+        return restore(pickled, python) if pickled is not None else fallback
     except Exception:
         return fallback

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import ast
+import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from clustrix_prefect import LocalCluster, ManagedEnvironment, SlurmCluster
 from clustrix_prefect.errors import ConfigurationError
+from clustrix_prefect.packaging.bundle import FunctionBundles
 from clustrix_prefect.packaging.distributions import Distribution, pinned, providers
-from clustrix_prefect.packaging.imports import of_function, of_source
+from clustrix_prefect.packaging.imports import Imports, of_tree
 from clustrix_prefect.packaging.requirements import Requirements
 from clustrix_prefect.packaging.wheels import Target
 
@@ -95,9 +100,14 @@ class TestDistributions:
         assert not here.agrees_with("1.26.4")
 
 
+def imports_of(function: Callable[..., Any]) -> Imports:
+    here = (sys.version_info.major, sys.version_info.minor)
+    return FunctionBundles(function, here, "function").for_arguments(frozenset()).imports
+
+
 class TestImports:
     def test_what_is_needed_and_what_is_not(self) -> None:
-        found = of_source(
+        source = (
             "from __future__ import annotations\n"
             "import sys, numpy.linalg as la\n"
             "from google.cloud import storage\n"
@@ -122,6 +132,7 @@ class TestImports:
             "def f():\n"
             "    import prefect, torch\n"
         )
+        found = of_tree(ast.parse(source))
         assert found.required == {
             *("sys", "numpy.linalg", "google.cloud.storage", "typing.TYPE_CHECKING"),
             *("scipy", "attr", "torch"),
@@ -140,7 +151,7 @@ class TestImports:
         def function() -> object:
             return helper(), yaml.safe_load("1"), lambda: yaml
 
-        assert of_function(function).required == {"numpy", "decimal", "yaml"}
+        assert imports_of(function).required == {"numpy", "decimal", "yaml"}
 
     def test_what_a_function_only_seems_to_name(self) -> None:
         made = type("Made", (), {"__module__": "no_longer_there", "yaml": 1})
@@ -148,7 +159,7 @@ class TestImports:
         def function() -> object:
             return made().yaml
 
-        assert of_function(function).required == set()
+        assert imports_of(function).required == set()
 
 
 def test_wheels_fit_a_platform() -> None:

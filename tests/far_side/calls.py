@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import json
 import pickle
 import secrets
+import sys
 import textwrap
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,20 +26,24 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-class _FromSource:
-    """Unpickles as the function `f` of some source, compiled by whoever unpickles it."""
-
-    def __init__(self, source: str) -> None:
-        self.source = source
-
-    def __reduce__(self) -> Any:
-        expression = "(lambda ns: exec(%r, ns) or ns['f'])({'__name__': 'user_code'})"
-        return eval, (expression % self.source,)
-
-
-def bundle(source: str) -> bytes:
-    """The pickle of a function `f` defined by this source."""
-    return pickle.dumps(_FromSource(textwrap.dedent(source)), 4)
+def bundle(source: str, **changes: Any) -> bytes:
+    """A bundle of a function `f` that is defined by this source."""
+    piece = {
+        "path": "user_code.py",
+        "line": 1,
+        "source": textwrap.dedent(source),
+        "annotations": False,
+        "wrapped": {},
+    }
+    document = {
+        "python": list(sys.version_info[:2]),
+        "entry": {"module": "user_code", "name": "f"},
+        "modules": [],
+        "slices": [{"name": "user_code", "package": "", "path": "", "pieces": [piece]}],
+        "inner": [],
+        **changes,
+    }
+    return json.dumps(document).encode()
 
 
 def sign(key: bytes, *parts: str) -> str:
@@ -56,22 +62,28 @@ class Call:
 
     def __post_init__(self) -> None:
         self.bundle = bundle(self.source)
+        self.captured: bytes | None = None
         self.payload = pickle.dumps((self.args, {}), 4)
 
     @property
     def blobs(self) -> list[bytes]:
         large = len(self.payload) > INLINE_BYTES
-        return [self.bundle, self.payload] if large else [self.bundle]
+        blobs = [self.bundle, self.payload] if large else [self.bundle]
+        return blobs if self.captured is None else [*blobs, self.captured]
 
     def manifest(self, **changes: Any) -> dict[str, Any]:
         inline = len(self.payload) <= INLINE_BYTES
-        parts = ("clustrix-call/1", self.id, "0", sha256(self.bundle), sha256(self.payload))
+        captured = None if self.captured is None else sha256(self.captured)
+        parts = (
+            *("clustrix-call/1", self.id, "0"),
+            *(sha256(self.bundle), captured or "", sha256(self.payload)),
+        )
         return {
             "id": self.id,
             "key": self.key.hex(),
             "attempt": 0,
             "bundle": sha256(self.bundle),
-            "payload": None if inline else sha256(self.payload),
+            "captured": captured,
             "payload_sha256": sha256(self.payload),
             "inline": base64.b64encode(self.payload).decode() if inline else None,
             "mac": sign(self.key, *parts),

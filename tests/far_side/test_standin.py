@@ -9,7 +9,7 @@ import sys
 import cloudpickle
 import pytest
 
-from tests.far_side.calls import Call, sha256
+from tests.far_side.calls import Call, bundle, sha256
 from tests.far_side.far import Far
 
 
@@ -186,6 +186,7 @@ def test_a_call_that_was_changed_is_not_run(old_far):
     changes = [
         {"mac": "0" * 64},
         {"attempt": 1},
+        {"captured": "0" * 64},
         {"payload_sha256": "0" * 64},
         {"inline": "aGVsbG8="},
     ]
@@ -225,8 +226,9 @@ def test_bytecode_of_another_version_is_not_loaded(pythons, tmp_path):
         if version in pythons:
             far = Far(pythons[version], tmp_path / version)
             call = Call("def f(): pass")
-            call.bundle = cloudpickle.dumps(lambda: outer, 4)
-            fault = refused(far, call, call.manifest(context={"python": [3, 99]}))
+            call.bundle = bundle("", python=[3, 99], entry=None)
+            call.captured = cloudpickle.dumps(lambda: outer, 4)
+            fault = refused(far, call, call.manifest())
             assert fault["type_name"] == "ForeignBytecode"
             far.close()
 
@@ -240,7 +242,8 @@ def test_a_function_with_its_globals_travels_to_the_same_version(tmp_path):
             self.value = value
 
     call = Call("def f(x): pass", (4,))
-    call.bundle = cloudpickle.dumps(lambda x: Box(x * factor), 4)
+    call.bundle = bundle("", entry=None)
+    call.captured = cloudpickle.dumps(lambda x: Box(x * factor), 4)
     far.run(call)
     header, body = far.outcome(call)
     assert header["status"] == "ok"

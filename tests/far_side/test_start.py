@@ -5,22 +5,20 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import pickle
 import subprocess
 import sys
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
-import cloudpickle
 import pytest
 
-from clustrix_prefect.far_side import functions
+from clustrix_prefect.far_side import light
 from tests.far_side.calls import Call
 
 # Each takes longer to import than all of a worker's own modules.
 HEAVY = {"cloudpickle", "hashlib", "inspect", "json", "logging", "re", "subprocess", "typing"}
-PACKAGE = Path(functions.__file__).parent
+PACKAGE = Path(light.__file__).parent
 
 VALUES = [
     {"a": [1, -2.5, True, False, None], 'ä\n"\\': "\u2028\U0001f600"},
@@ -97,83 +95,3 @@ def test_signatures_are_those_of_the_library(python, key):
     message = b"some message"
     found = under(python, f"print(json.dumps(light.hmac_sha256({key!r}, {message!r})))")
     assert found == hmac.new(key, message, "sha256").hexdigest()
-
-
-# --- functions, without cloudpickle ---------------------------------------------------------
-
-
-FACTOR = 3
-
-
-def _scaled(number: int, *, by: int = 2) -> int:
-    """A function that names a global, a default and another function."""
-    return FACTOR * by * _same(number)
-
-
-def _same(number: int) -> int:
-    return number
-
-
-def _unpickled(value: Any) -> Any:
-    """Through the pickle and back, where cloudpickle was never imported."""
-    data = cloudpickle.dumps(value)
-    held = {name: sys.modules.pop(name) for name in list(sys.modules) if "cloudpickle" in name}
-    try:
-        restored = functions.loads(data)
-        assert "cloudpickle" not in sys.modules
-        return restored
-    finally:
-        sys.modules.update(held)
-
-
-@pytest.fixture(autouse=True)
-def by_value():
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    yield
-    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
-
-
-def test_a_function_with_globals_and_defaults():
-    restored = _unpickled(_scaled)
-    assert restored(5) == 30
-    assert restored(5, by=1) == 15
-    assert restored.__doc__ == _scaled.__doc__
-    assert restored.__globals__ is not globals()
-
-
-def test_functions_of_one_module_share_their_globals():
-    first, second = _unpickled((_scaled, _same))
-    assert first.__globals__ is second.__globals__
-
-
-def test_closures_and_recursion():
-    def counter() -> Any:
-        count = 0
-
-        def add(number: int) -> int:
-            nonlocal count
-            count += number
-            return count
-
-        return add
-
-    def factorial(number: int) -> int:
-        return number * factorial(number - 1) if number else 1
-
-    restored = _unpickled(counter())
-    assert [restored(1), restored(2)] == [1, 3]
-    assert _unpickled(factorial)(5) == 120
-    assert _unpickled([factorial, factorial])[1](3) == 6
-
-
-def test_a_function_that_names_a_module():
-    assert _unpickled(lambda value: json.dumps(value))([1]) == "[1]"
-
-
-def test_what_more_it_takes_comes_from_cloudpickle():
-    class Point:
-        x = 1
-
-    data = cloudpickle.dumps(Point)
-    assert functions.loads(data).x == 1
-    assert functions.loads(pickle.dumps([1])) == [1]

@@ -1,7 +1,8 @@
-"""The same code and data have the same identity in any process, and only they do."""
+"""The same code and data are the same bytes in any process, and only they are."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -10,46 +11,64 @@ import pytest
 
 from clustrix_prefect.packaging.identity import digest
 
+HELPER = "SCALE = 2\ndef scaled(x):\n    return x * SCALE\n"
 PROGRAM = textwrap.dedent(
     """
     import sys
-    from clustrix_prefect.packaging.identity import arguments_identity, function_identity
-    from clustrix_prefect.packaging.pickling import dumps
+    from clustrix_prefect.packaging.arguments import pack_arguments
+    from clustrix_prefect.packaging.bundle import FunctionBundles
+    from clustrix_prefect.packaging.identity import sha256
+    from helper import scaled
     OFFSET = {offset}
+    KNOWN = {{"a": frozenset({{"red", "green", "blue"}})}}
 
-    def add(x):
-        return x + OFFSET
+    class Point:
+        def __init__(self, x):
+            self.x = x
+
+    def add(x):{comment}
+        return scaled(x) + OFFSET
 
     def call(x, *, colours=frozenset({{"red", "green", "blue"}})):
         inner = [add(y) for y in x if y in {{1, 2, 3, "a", "b"}}]
-        return inner
+        return inner, KNOWN
 
-    arguments = (({{"a", "b", "c", "d"}}, 1.5, {{"k": frozenset({{("x", 1), ("y", 2)}})}}), {{}})
-    pickled = dumps(arguments, sys.version_info[:2], "arguments")
-    print(function_identity(call), arguments_identity(pickled, arguments))
+    here = sys.version_info[:2]
+    arguments = pack_arguments(
+        ({{"a", "b", "c", "d"}}, 1.5, {{"k": frozenset({{("x", 1), ("y", 2)}})}}, Point(1)),
+        {{}}, here, "call",
+    )
+    bundle = FunctionBundles(call, here, "call").for_arguments(arguments.met)
+    print(bundle.identity, arguments.identity, bundle.code_sha256)
     """
 )
 
 
-def identities(tmp_path, seed: str, directory: str, offset: int = 3, blank_lines: int = 0):
+def identities(
+    tmp_path, seed: str, directory: str, offset: int = 3, blank_lines: int = 0, comment: str = ""
+):
     path = tmp_path / directory / "program.py"
     path.parent.mkdir(exist_ok=True)
-    path.write_text("\n" * blank_lines + PROGRAM.format(offset=offset))
+    path.write_text("\n" * blank_lines + PROGRAM.format(offset=offset, comment=comment))
+    helper = path.with_name("helper.py")
+    helper.write_text(HELPER)
+    os.utime(helper, (len(seed), blank_lines))
     done = subprocess.run(
         [sys.executable, str(path)],
-        env={"PYTHONHASHSEED": seed, "PATH": ""},
+        env={"PYTHONHASHSEED": seed, "PATH": "", "PYTHONPATH": os.getcwd()},
         capture_output=True,
         text=True,
-        check=True,
     )
+    assert not done.returncode, done.stderr
     return done.stdout.split()
 
 
 def test_identities_do_not_depend_on_hash_seed_path_or_position(tmp_path):
     first = identities(tmp_path, "1", "here")
-    again = identities(tmp_path, "2", "there", blank_lines=7)
-    assert first == again
-    assert len(first[0]) == len(first[1]) == 64
+    assert identities(tmp_path, "22", "there") == first
+    moved = identities(tmp_path, "2", "there", blank_lines=7, comment="  # moved")
+    assert moved[:2] == first[:2]
+    assert [len(digest) for digest in first] == [64, 64, 64]
 
 
 def test_a_changed_constant_of_a_helper_changes_the_function(tmp_path):
@@ -57,6 +76,7 @@ def test_a_changed_constant_of_a_helper_changes_the_function(tmp_path):
     other = identities(tmp_path, "1", "here", offset=4)
     assert first[0] != other[0]
     assert first[1] == other[1]
+    assert first[2] == other[2]  # a value is not code
 
 
 @pytest.mark.parametrize(

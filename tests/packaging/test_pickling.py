@@ -1,77 +1,91 @@
-"""What is pickled by value, what by reference, and what is refused."""
+"""What a pickle names, what it holds, and what is refused."""
 
 from __future__ import annotations
 
 import io
-import json
-import pickle
+import pickletools
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prefect import task
 from prefect.context import TagsContext
+from prefect.types.entrypoint import EntrypointType
+from pydantic import SecretStr
 
 from clustrix_prefect.errors import NotPortable
-from clustrix_prefect.packaging.pickling import dumps, is_user_module, restore
+from clustrix_prefect.packaging.ownership import is_user_module
+from clustrix_prefect.packaging.pickling import Reference, dumps, restore
+from clustrix_prefect.packaging.sources import InnerFunction
 
 HERE = sys.version_info[:2]
-
-
-class Refusing(pickle.Unpickler):
-    """Opens pickles as a host does that lacks this module and Prefect."""
-
-    def find_class(self, module, name):
-        if (module, name) == ("prefect.tasks", "task"):
-            return lambda function: function  # as the far side's stand-in has it
-        assert not module.startswith(("tests", "prefect", "test_")), f"{module}.{name}"
-        return super().find_class(module, name)
-
-
-def open_elsewhere(data: bytes):
-    return Refusing(io.BytesIO(data)).load()
-
-
-FACTOR = 7
-
-
-def multiply(x):
-    return x * FACTOR
+OTHER = (3, 8)
 
 
 class Point:
-    def __init__(self, x):
-        self.x = x
+    __slots__ = ("lock", "x")
 
-    def scaled(self):
-        return Point(multiply(self.x))
+    def __init__(self, x: Any) -> None:
+        self.x = x
 
 
 @task
-def as_task(x):
-    return multiply(x)
+def as_task(x: int) -> int:
+    return x
 
 
-def uses_everything(x):
-    return as_task(Point(x).scaled().x), json.dumps(x)
+def plain(x: int) -> int:
+    return x
 
 
-def test_the_users_own_code_travels_by_value():
-    function = open_elsewhere(dumps(uses_everything, HERE, "the task"))
-    assert function.__globals__ is not globals()
-    assert function(3) == (147, "3")
+def names_in(data: bytes) -> set[str]:
+    return {
+        argument
+        for opcode, argument, _ in pickletools.genops(data)
+        if opcode.name == "SHORT_BINUNICODE"
+    }
 
 
-def test_a_task_travels_as_its_function():
-    function = open_elsewhere(dumps(as_task, HERE, "the task"))
-    assert function(2) == 14
+def test_the_users_classes_are_named_not_held():
+    pickled = dumps(Point(3), HERE, "an argument")
+    assert pickled.met == {Reference(__name__, "Point")}
+    assert {__name__, "Point"} <= names_in(pickled.data)
+    restored = restore(pickled.data)
+    assert type(restored) is Point
+    assert restored.x == 3
 
 
-def test_a_class_of_the_user_comes_back_as_itself():
-    there = open_elsewhere(dumps(Point(3), HERE, "an argument"))
-    assert there.scaled().x == 21
-    assert type(restore(dumps(Point(3), HERE, "an argument"))) is Point
+@pytest.mark.parametrize("function", [as_task, as_task.fn, plain])
+def test_functions_and_tasks_are_named(function):
+    pickled = dumps([function], OTHER, "an argument")
+    assert pickled.met == {Reference(__name__, function.__name__.replace("-", "_"))}
+
+
+def test_a_function_without_a_name_is_noted_as_source():
+    [met] = dumps(lambda x: x + 1, OTHER, "an argument").met
+    assert isinstance(met, InnerFunction)
+    assert "lambda x: x + 1" in met.source
+
+
+def test_plain_data_names_nothing():
+    assert dumps({"a": [1, (2.5, None, b"x")]}, HERE, "an argument").met == frozenset()
+
+
+def test_what_is_installed_is_noted_by_its_package():
+    assert dumps(EntrypointType.FILE_PATH, HERE, "x").met == frozenset()
+    numpy = pytest.importorskip("numpy")
+    assert Reference("numpy", "") in dumps(numpy.arange(3), HERE, "x").met
+
+
+def test_functions_without_source_travel_to_the_same_version_only():
+    namespace: dict[str, Any] = {"__name__": "typed_in"}
+    exec("def typed(x): return x + 1", namespace)
+    restored = restore(dumps(namespace["typed"], HERE, "an argument").data)
+    assert restored(1) == 2
+    with pytest.raises(NotPortable, match=r"no source of typed_in\.typed"):
+        dumps(namespace["typed"], OTHER, "an argument")
 
 
 @pytest.mark.parametrize(
@@ -88,16 +102,39 @@ def test_main_and_modules_that_are_not_loaded_are_the_users():
     assert is_user_module("__prefect_loader_1234__")
 
 
-@pytest.mark.parametrize("make", [threading.Lock, Path(__file__).open, TagsContext])
+@pytest.mark.parametrize(
+    "make", [threading.Lock, Path(__file__).open, TagsContext, lambda: SecretStr("hush")]
+)
 def test_what_cannot_travel_is_refused(make):
     thing = make()
     with pytest.raises(NotPortable, match="cannot be sent to the cluster") as refusal:
         dumps({"a": [thing]}, HERE, "an argument of 'fit'")
     assert refusal.value.remedy
+    assert "hush" not in str(refusal.value)
     if isinstance(thing, io.IOBase):
         thing.close()
 
 
+def test_the_path_to_what_cannot_travel():
+    point = Point(1)
+    point.lock = threading.Lock()
+    arguments = ((0, {"model": point}), {})
+    with pytest.raises(NotPortable, match=r"args\[1\]\[.model.\]\.lock: _thread\.lock"):
+        dumps(arguments, HERE, "an argument of 'fit'")
+    with pytest.raises(NotPortable, match=r": key\[0\]: _thread\.lock"):
+        dumps(((), {"key": [point.lock]}), HERE, "an argument of 'fit'")
+
+
+@pytest.mark.parametrize(
+    ("value", "python"),
+    [(list[int], (3, 8)), (int | None, (3, 9)), (__import__("zoneinfo").ZoneInfo("UTC"), (3, 6))],
+)
+def test_types_that_the_far_side_does_not_have_yet(value, python):
+    with pytest.raises(NotPortable, match=r"needs Python 3\.\d+, and the cluster has"):
+        dumps([value], python, "an argument")
+    assert restore(dumps([value], HERE, "an argument").data) == [value]
+
+
 def test_old_far_sides_get_a_protocol_that_they_read():
-    assert dumps([1], (3, 6), "x")[1] == 4
-    assert dumps([1], (3, 8), "x")[1] == 5
+    assert dumps([1], (3, 6), "x").data[1] == 4
+    assert dumps([1], (3, 8), "x").data[1] == 5

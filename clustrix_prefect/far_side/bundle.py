@@ -1,0 +1,333 @@
+"""The user's code, made from the source that a bundle holds.
+
+A bundle has whole modules, imported when the code imports them, and *slices*: the definitions
+of a module that the call needs, without the rest of the file. Variables of a slice, and what
+inner functions had around them, come as pickles. Whole modules stay loaded as long as calls of
+the same bundle come, as they would at home; slices are made afresh for each call, so that none
+sees what another did to them. The modules of two bundles never mix.
+"""
+
+import importlib
+import sys
+import types
+from importlib.machinery import ModuleSpec
+
+from . import tasks
+from .light import from_json
+from .pickles import ForeignBytecode, PortableUnpickler
+from .sources import compile_source, describe_syntax_error, function_code
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+
+    from .pickles import Names
+
+# Where the client's pickles find the functions below.
+_REFERENCES = "clustrix_prefect.packaging.references"
+# Bundles that stay loaded; a flow's tasks take turns in a worker.
+_MOST_LOADED = 16
+
+
+class CannotRun(Exception):
+    """The code of a call, or its arguments, cannot be had here.
+
+    Args:
+        kind: The type of what stands in the way.
+        text: What that is.
+    """
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(kind, text)
+        self.kind = kind
+        self.text = text
+
+
+class Bundle:
+    """One bundle's code in this process.
+
+    Args:
+        document: What the client made of the code.
+        captured: Pickles of the values around it, if there are any.
+    """
+
+    def __init__(self, document: "Dict[str, Any]", captured: "Optional[bytes]") -> None:
+        self.foreign = document["python"] != list(sys.version_info[:2])
+        self._modules = {module["name"]: module for module in document["modules"]}
+        self._slices = document["slices"]
+        self._inner = {function["key"]: function for function in document["inner"]}
+        self._entry = document["entry"]
+        self._captured = captured
+        self._names = set(self._modules) | {part["name"] for part in self._slices}
+        self._packages = {parent for name in self._names for parent in _parents(name)}
+        self._packages -= self._names
+        self._names |= self._packages
+        self._loaded = {}  # type: Dict[str, Any]  # its modules, while another bundle's are in place
+        self._hidden = {}  # type: Dict[str, Any]  # other modules of the same names, while its are
+        self._document = document
+
+    # --- taking its place in `sys.modules` ------------------------------------------------
+
+    def put_up(self) -> None:
+        """Have `import` find this bundle's modules."""
+        self._hidden = _pop_modules(self._names)
+        sys.modules.update(self._loaded)
+
+    def put_away(self) -> None:
+        """Make room for another bundle's modules."""
+        self._loaded = _pop_modules(self._names)
+        sys.modules.update(self._hidden)
+
+    def lines(self) -> "Dict[str, List[str]]":
+        """The known lines of each file, where they are in it."""
+        document = self._document
+        files = {}  # type: Dict[str, List[str]]
+        # What was put around an inner function must not hide a line of the file.
+        pieces = [(each["path"], each["line"], each["source"]) for each in document["inner"]]
+        pieces += [
+            (piece["path"], piece["line"], piece["source"])
+            for part in document["slices"]
+            for piece in part["pieces"]
+            if "source" in piece
+        ]
+        pieces += [(module["path"], 1, module["source"]) for module in document["modules"]]
+        for path, first, source in pieces:
+            lines = files.setdefault(path, [])
+            new = source.splitlines(True)
+            lines.extend(["\n"] * (first - 1 + len(new) - len(lines)))
+            lines[first - 1 : first - 1 + len(new)] = new
+        return files
+
+    def find_spec(self, name: str, importer: "Any") -> "Any":
+        """The spec of one of its modules."""
+        if name not in self._names:
+            return None
+        module = self._modules.get(name)
+        is_package = name in self._packages or bool(module and module["package"])
+        spec = ModuleSpec(name, importer, is_package=is_package)
+        if module is not None:
+            spec.origin = module["path"]
+            spec.has_location = True
+        return spec
+
+    def execute(self, module: "Any") -> None:
+        """Run a whole module's source."""
+        source = self._modules.get(module.__name__)
+        if source is not None:
+            code = compile_source(
+                source["source"], source["path"], evaluate_annotations=not self.foreign
+            )
+            exec(code, module.__dict__)  # noqa: S102
+
+    # --- its slices -----------------------------------------------------------------------
+
+    def function(self, names: "Names") -> "Any":
+        """The function to call, in slices made for this call."""
+        pickles = PortableUnpickler(self._captured or b"", self.foreign, names)
+        for part in self._slices:
+            module = types.ModuleType(part["name"])  # type: Any
+            module.__package__ = part["package"]
+            module.__file__ = part["path"]
+            sys.modules[part["name"]] = module
+        for part in self._slices:
+            module = sys.modules[part["name"]]
+            for piece in part["pieces"]:
+                if "variable" in piece:
+                    setattr(module, piece["variable"], pickles.load())
+                else:
+                    self._execute(module, piece)
+        if self._entry is None:
+            return pickles.load()
+        return named_function(self._entry["module"], self._entry["name"])
+
+    def _execute(self, module: "Any", piece: "Dict[str, Any]") -> None:
+        code = piece.get("code")
+        if code is None:
+            evaluated = piece["annotations"] and not self.foreign
+            code = compile_source(piece["source"], piece["path"], piece["line"], evaluated)
+            piece["code"] = code
+        exec(code, module.__dict__)  # noqa: S102
+        for name, kind in piece["wrapped"].items():
+            wrapped = getattr(tasks, kind)(getattr(module, name))
+            setattr(module, name, wrapped)
+
+    def inner_function(
+        self, key: str, closure: "Tuple[Any, ...]", name: str, qualname: str
+    ) -> "Any":
+        """A function that was defined inside another one, its surroundings still empty."""
+        source = self._inner[key]
+        code = source.get("code")
+        if code is None:
+            code = source["code"] = function_code(
+                source["source"], source["path"], source["line"], source["name"]
+            )
+        # The compiler sorts the free variables, and so did the client's.
+        cells = dict(zip(source["free"], closure))  # noqa: B905 (3.10)
+        namespace = vars(importlib.import_module(source["module"]))
+        function = types.FunctionType(
+            code, namespace, name, None, tuple(cells[free] for free in code.co_freevars)
+        )
+        function.__qualname__, function.__module__ = qualname, source["module"]
+        return function
+
+
+def _parents(name: str) -> "List[str]":
+    parts = name.split(".")
+    return [".".join(parts[:length]) for length in range(1, len(parts))]
+
+
+def _pop_modules(names: "Set[str]") -> "Dict[str, Any]":
+    return {name: sys.modules.pop(name) for name in list(sys.modules) if name in names}
+
+
+class Library:
+    """The bundles that are loaded in this process, one of them in place."""
+
+    def __init__(self) -> None:
+        self._bundles = {}  # type: Dict[Any, Bundle]
+        self._active = None  # type: Optional[Bundle]
+        self._names = {  # type: Names
+            (_REFERENCES, "named"): named,
+            (_REFERENCES, "named_function"): named_function,
+            (_REFERENCES, "module"): importlib.import_module,
+            (_REFERENCES, "inner_function"): self._inner_function,
+            (_REFERENCES, "fill_function"): fill_function,
+            (_REFERENCES, "cell"): empty_cell,
+        }
+        importer = self  # type: Any
+        sys.meta_path.insert(0, importer)
+
+    def function(self, key: "Any", read: "Any") -> "Any":
+        """The function that a bundle is about.
+
+        Args:
+            key: Names the bundle and the pickles that go with it.
+            read: Reads both, if they are not loaded: bytes each, or None.
+
+        Raises:
+            CannotRun: The code does not run here.
+        """
+        bundle = self._bundles.pop(key, None)
+        if bundle is None:
+            data, captured = read()
+            bundle = Bundle(from_json(data.decode("ascii")), captured)
+            if len(self._bundles) >= _MOST_LOADED:
+                del self._bundles[next(iter(self._bundles))]
+        self._bundles[key] = bundle  # the one used last comes last
+        self._activate(bundle)
+        try:
+            return bundle.function(self._names)
+        except BaseException as error:  # a module may call sys.exit
+            raise _cannot_run(error, "the function") from error
+
+    def arguments(self, payload: bytes, refer: "Optional[Callable[[Any], Any]]" = None) -> "Any":
+        """The arguments of a call of that function, or a part of them.
+
+        Args:
+            payload: Their pickle.
+            refer: Gives what the pickle refers to instead of holding it.
+
+        Raises:
+            CannotRun: They cannot be opened here.
+        """
+        assert self._active is not None
+        try:
+            return PortableUnpickler(payload, self._active.foreign, self._names, refer).load()
+        except Exception as error:  # unpickling runs any constructor, and imports any module
+            raise _cannot_run(error, "the arguments") from error
+
+    def show_sources(self) -> None:
+        """Have tracebacks show the lines of the user's files, which are not there to be read."""
+        import linecache
+
+        if self._active is not None:
+            for path, lines in self._active.lines().items():
+                linecache.cache[path] = (0, None, lines, path)
+
+    def _activate(self, bundle: Bundle) -> None:
+        if bundle is self._active:
+            return
+        if self._active is not None:
+            self._active.put_away()
+        self._active = bundle
+        bundle.put_up()
+
+    def _inner_function(self, *described: "Any") -> "Any":
+        assert self._active is not None
+        return self._active.inner_function(*described)
+
+    # --- an importer, without its abstract parents as the stand-in's ----------------------
+
+    def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
+        return None if self._active is None else self._active.find_spec(name, self)
+
+    def create_module(self, spec: "Any") -> None:
+        return None  # an ordinary one
+
+    def exec_module(self, module: "Any") -> None:
+        if self._active is not None:
+            self._active.execute(module)
+
+
+def _cannot_run(error: BaseException, what: str) -> CannotRun:
+    if isinstance(error, SyntaxError):
+        return CannotRun("SyntaxError", describe_syntax_error(error))
+    if isinstance(error, ForeignBytecode):
+        return CannotRun("ForeignBytecode", "{}: {}".format(what, error))
+    text = "{} cannot be opened here: {}".format(what, error)
+    return CannotRun(type(error).__name__, text)
+
+
+# --- what the client's pickles name ---------------------------------------------------------
+
+
+def named(module: str, name: str) -> "Any":
+    """What a module calls by this name."""
+    found = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def named_function(module: str, name: str) -> "Any":
+    """The function of this name, as it was written: of a task, what it wraps."""
+    owner, _, last = name.rpartition(".")
+    found = named(module, name)
+    if owner:
+        # Not bound to the class: Prefect passes the class, or the object, as an argument.
+        found = vars(named(module, owner)).get(last, found)
+    for _ in range(2):  # a task of a class method, or a class method of a task
+        if isinstance(found, (tasks.Task, tasks.Flow)):
+            found = found.fn
+        elif isinstance(found, (classmethod, staticmethod)):
+            found = found.__func__
+    return found
+
+
+def fill_function(function: "Any", state: "Dict[str, Any]") -> None:
+    """Give an inner function what it had at home."""
+    function.__defaults__ = state["defaults"]
+    function.__kwdefaults__ = state["kwdefaults"]
+    function.__dict__.update(state["attributes"])
+    for cell, value in state["cells"]:
+        _fill_cell(cell, value)
+
+
+def _cell_setter() -> "Any":
+    value = None
+
+    def fill(new: "Any") -> None:
+        nonlocal value
+        value = new
+
+    return fill
+
+
+def empty_cell() -> "Any":
+    """A new cell, as closures are made of."""
+    return _cell_setter().__closure__[0]
+
+
+def _fill_cell(cell: "Any", value: "Any") -> None:
+    # Cells can be assigned to since Python 3.7 only; a function that closes over it always can.
+    types.FunctionType(_cell_setter().__code__, {}, "fill", None, (cell,))(value)

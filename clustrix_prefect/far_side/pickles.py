@@ -1,0 +1,86 @@
+"""Opens pickles that another version of Python made; used on both sides.
+
+Some classes live in different modules in different versions, and are found by either name.
+Bytecode of another minor version does not fail when it is loaded, it crashes the interpreter,
+so it is refused by name.
+"""
+
+import io
+import types
+
+from .light import Unpickler
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, Iterator, Optional, Tuple
+
+    Names = Dict[Tuple[str, str], Callable[..., Any]]
+
+# Modules that other versions know by another name.
+_ALIASES = (
+    ("pathlib._local", "pathlib"),
+    ("numpy._core", "numpy.core"),
+    ("numpy.core", "numpy._core"),
+    ("asyncio.exceptions", "asyncio"),
+    ("asyncio.streams", "asyncio"),
+)
+
+
+class ForeignBytecode(Exception):
+    """A pickle holds bytecode of another Python version."""
+
+    def __init__(self) -> None:
+        super().__init__("it contains bytecode of another Python version")
+
+
+class PortableUnpickler(Unpickler):
+    """Reads a pickle of another process, perhaps of another Python.
+
+    Args:
+        data: The pickle, or several that share their objects.
+        foreign: Whether another minor version made it.
+        names: What some names stand for here, by module and name.
+        refer: Gives what the pickle refers to instead of holding it.
+    """
+
+    def __init__(
+        self,
+        data: bytes,
+        foreign: bool,
+        names: "Optional[Names]" = None,
+        refer: "Optional[Callable[[Any], Any]]" = None,
+    ) -> None:
+        super().__init__(io.BytesIO(data))
+        self._foreign = foreign
+        self._names = names or {}
+        if refer is not None:
+            self.persistent_load = refer  # type: ignore[method-assign]
+
+    def find_class(self, module: str, name: str) -> "Any":
+        known = self._names.get((module, name))
+        if known is not None:
+            return known
+        try:
+            found = super().find_class(module, name)
+        except (ImportError, AttributeError):
+            found = self._find_elsewhere(module, name)
+            if found is None:
+                raise
+        # cloudpickle knows the type of code objects as `_builtin_type("CodeType")`.
+        if self._foreign and (found is types.CodeType or name == "_builtin_type"):
+            raise ForeignBytecode()
+        return found
+
+    def _find_elsewhere(self, module: str, name: str) -> "Any":
+        for alias in _aliases(module):
+            try:
+                return super().find_class(alias, name)
+            except (ImportError, AttributeError):
+                pass
+        return None
+
+
+def _aliases(module: str) -> "Iterator[str]":
+    for one, other in _ALIASES:
+        if module == one or module.startswith(one + "."):
+            yield other + module[len(one) :]

@@ -1,0 +1,63 @@
+"""Which code is the user's own, and so has to travel."""
+
+from __future__ import annotations
+
+import site
+import sys
+import sysconfig
+import types
+from functools import cache
+from typing import Any
+
+from prefect.flows import Flow
+from prefect.tasks import Task
+
+_OURS = ("prefect", "clustrix_prefect")
+
+
+def is_user_module(name: str | None) -> bool:
+    """Whether a module is the user's own code, which the far side cannot be expected to have."""
+    if not name or name == "__main__":
+        return True
+    # A module that is no longer loaded, or was made by exec, cannot be imported far away.
+    return is_user_file(getattr(sys.modules.get(name), "__file__", None), name)
+
+
+@cache
+def is_user_file(path: str | None, name: str) -> bool:
+    """Whether the file of a module with this name is the user's own."""
+    top = name.partition(".")[0]
+    if top in sys.stdlib_module_names or top in _OURS:
+        return False
+    return path is None or not path.startswith(_installed_prefixes())
+
+
+@cache
+def _installed_prefixes() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    installed = {paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return tuple({*installed, *site.getsitepackages(), site.getusersitepackages()})
+
+
+def look_up(module: str | None, qualified_name: str) -> Any:
+    """What a loaded module calls by this name; None if nothing."""
+    found: Any = sys.modules.get(module or "")
+    for part in qualified_name.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def plain_function(value: Any) -> Any:
+    """The function that a task or flow wraps; anything else as it is."""
+    return value.fn if isinstance(value, (Task, Flow)) else value
+
+
+def innermost_code(value: Any) -> types.CodeType | None:
+    """The code of a function, below what decorators put around it."""
+    value = plain_function(value)
+    seen: set[int] = set()
+    while hasattr(value, "__wrapped__") and id(value) not in seen:
+        seen.add(id(value))
+        value = plain_function(value.__wrapped__)
+    code = getattr(value, "__code__", None)
+    return code if isinstance(code, types.CodeType) else None

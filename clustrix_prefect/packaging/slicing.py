@@ -1,0 +1,409 @@
+"""Cuts out of a module what a function needs of it.
+
+A slice has the definitions and imports that the function names, and what those name in turn,
+each as the lines that are in the file; and the values of the variables that they name, as
+they are now: nothing is computed again far away.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import copy
+import functools
+import symtable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefect.flows import Flow
+from prefect.tasks import Task
+
+from clustrix_prefect.errors import NotPortable
+from clustrix_prefect.packaging.ownership import plain_function
+from clustrix_prefect.packaging.sources import (
+    Definition,
+    InnerFunction,
+    ModuleSources,
+    SourceFile,
+    first_line,
+)
+
+# What the far side gives every module by itself.
+_EVERY_MODULE_HAS = frozenset(
+    f"__{name}__"
+    for name in (
+        *("builtins", "cached", "doc", "file", "loader", "name", "package", "path", "spec"),
+        "annotations",
+    )
+)
+_MISSING = object()
+_SUBMITTING = ("submit", "map", "delay", "apply_async", "serve")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some lines of a module.
+
+    Attributes:
+        position: Which file, and which line of it: pieces run in this order.
+        path: The file, as shown far away.
+        line: Where the text begins.
+        source: The text.
+        essence: The same text, however it is laid out and commented.
+        node: The text, parsed.
+        annotations: Whether somebody may look at the annotations in it.
+        wrapped: Names that are tasks or flows, and which of the two.
+    """
+
+    position: tuple[int, int]
+    path: str
+    line: int
+    source: str
+    essence: str
+    node: ast.AST = field(repr=False)
+    annotations: bool = False
+    wrapped: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable of a module, which travels as a value.
+
+    Attributes:
+        position: Where the module last assigned it.
+        name: The variable.
+    """
+
+    position: tuple[int, int]
+    name: str
+
+
+@dataclass
+class Slice:
+    """What a bundle needs of one module; grows as more is needed.
+
+    Attributes:
+        sources: The module.
+        pieces: Lines of it, by what they define.
+        variables: Its variables, by name.
+    """
+
+    sources: ModuleSources
+    pieces: dict[tuple[Any, ...], Piece] = field(default_factory=dict)
+    variables: dict[str, Variable] = field(default_factory=dict)
+    _seen: set[str] = field(default_factory=set)
+
+    @property
+    def in_order(self) -> list[Piece | Variable]:
+        """All of it, in the order in which the module had it."""
+        return sorted(
+            [*self.pieces.values(), *self.variables.values()],
+            key=lambda part: (part.position, isinstance(part, Variable)),
+        )
+
+    def value(self, variable: Variable) -> Any:
+        """The variable's value, now."""
+        return self.sources.namespace[variable.name]
+
+    def need(self, names: Iterable[str]) -> None:
+        """Take in what these names stand for, and what that needs."""
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop()
+            if name not in self._seen:
+                self._seen.add(name)
+                waiting.extend(self._take(name))
+
+    def need_inner(self, function: InnerFunction) -> None:
+        """Take in what a function without a name of its own needs."""
+        bare = _without_annotations(function.node)
+        if isinstance(bare, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            bare.decorator_list = []
+        self._refuse_submitting(bare, function.path)
+        self.need(name for name in global_names(bare) if name not in function.free)
+
+    def _take(self, name: str) -> Iterable[str]:
+        namespace = self.sources.namespace
+        if name not in namespace:
+            return ()  # a builtin; or nothing, as at home
+        value = namespace[name]
+        if name in _EVERY_MODULE_HAS or value is getattr(builtins, name, _MISSING):
+            return ()
+        defined = self.sources.definition_of(plain_function(value))
+        if defined is not None and defined[1].name == name:
+            return self._take_definition(name, *defined)
+        bindings = self.sources.bindings_of(name)
+        if not bindings:
+            return self._take_variable(name, None)
+        file, node = bindings[-1]
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            return self._take_definition(name, file, node)
+        imports = [each for each in bindings if isinstance(each[1], (ast.Import, ast.ImportFrom))]
+        if imports:
+            return self._take_imports(name, imports)
+        if _is_known_by_its_name(value, name, self.sources.name):
+            return self._take_statement(file, file.top_statement_of(node))
+        return self._take_variable(name, (file, node))
+
+    # --- definitions ----------------------------------------------------------------------
+
+    def _take_definition(self, name: str, file: SourceFile, node: Definition) -> Iterable[str]:
+        dropped = list(self._prefects_decorators(file, node))
+        start = first_line(node)
+        lines = file.lines_of(start, node.end_lineno or start).splitlines(keepends=True)
+        for decorator in dropped:
+            for number in range(decorator.lineno, (decorator.end_lineno or 0) + 1):
+                lines[number - start] = "\n"
+        source = "".join(lines)
+        line = start
+        if node.col_offset:
+            line, source = max(start - 1, 1), f"if True:\n{source}"
+        bare = _without_decorators(node, dropped)
+        decorated = bool(bare.decorator_list) and not isinstance(bare, ast.ClassDef)
+        if not decorated:
+            bare = _without_annotations(bare)
+        self._refuse_submitting(bare, file.shown_as)
+        self.pieces["definition", file.filename, node.lineno] = Piece(
+            position=self._position(file, node),
+            path=file.shown_as,
+            line=line,
+            source=source,
+            essence=ast.unparse(bare),
+            node=bare,
+            annotations=decorated,
+            wrapped=_wrapped(name, self.sources.namespace.get(name)),
+        )
+        return [*global_names(bare), *self._registered(name)]
+
+    def _prefects_decorators(self, file: SourceFile, node: Definition) -> Iterator[ast.expr]:
+        """The decorators of a definition, and of methods in it, that are Prefect's or ours."""
+        for each in ast.walk(node):
+            if each is node or isinstance(file.scope_of(each), ast.ClassDef):
+                for decorator in getattr(each, "decorator_list", ()):
+                    if _is_prefects(_evaluate(decorator, self.sources.namespace)):
+                        yield decorator
+
+    def _registered(self, name: str) -> Iterator[str]:
+        """What was registered with a function: `@area.register` above another one."""
+        for file in self.sources.files:
+            for node in file.tree.body:
+                for decorator in getattr(node, "decorator_list", ()):
+                    target = decorator.func if isinstance(decorator, ast.Call) else decorator
+                    if (
+                        isinstance(target, ast.Attribute)
+                        and target.attr == "register"
+                        and isinstance(target.value, ast.Name)
+                        and target.value.id == name
+                        and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+                        and ("definition", file.filename, node.lineno) not in self.pieces
+                    ):
+                        yield from self._take_definition(node.name, file, node)
+
+    # --- imports and other statements -----------------------------------------------------
+
+    def _take_imports(self, name: str, found: list[tuple[SourceFile, ast.AST]]) -> list[str]:
+        needed: list[str] = []
+        for file, node in found:
+            assert isinstance(node, (ast.Import, ast.ImportFrom))
+            statement = file.top_statement_of(node)
+            if statement is not node and _only_chooses(statement):
+                if not _is_for_type_checkers(statement):
+                    needed += self._take_statement(file, statement)
+                continue
+            for alias in node.names:
+                if (alias.asname or alias.name.partition(".")[0]) == name:
+                    self._add_import(file, node, alias)
+        return needed
+
+    def _add_import(
+        self, file: SourceFile, node: ast.Import | ast.ImportFrom, alias: ast.alias
+    ) -> None:
+        single = copy.copy(node)
+        single.names = [alias]
+        source = ast.unparse(single)
+        self.pieces["import", source] = Piece(
+            position=self._position(file, node),
+            path=file.shown_as,
+            line=node.lineno,
+            source=source + "\n",
+            essence=source,
+            node=single,
+        )
+
+    def _take_statement(self, file: SourceFile, statement: ast.stmt) -> list[str]:
+        """A statement that runs far away as it did here."""
+        self.pieces["statement", file.filename, statement.lineno] = Piece(
+            position=self._position(file, statement),
+            path=file.shown_as,
+            line=statement.lineno,
+            source=(ast.get_source_segment(file.text, statement) or "") + "\n",
+            essence=ast.unparse(statement),
+            node=statement,
+        )
+        # What it assigns is not a variable any more.
+        for name in _stored(statement):
+            self._seen.add(name)
+            self.variables.pop(name, None)
+        return global_names(statement)
+
+    def _take_variable(self, name: str, where: tuple[SourceFile, ast.AST] | None) -> Iterable[str]:
+        # One that the module itself does not assign comes last.
+        position = (len(self.sources.files), 0) if where is None else self._position(*where)
+        self.variables[name] = Variable(position, name)
+        return ()
+
+    def _position(self, file: SourceFile, node: ast.AST) -> tuple[int, int]:
+        return self.sources.files.index(file), getattr(node, "lineno", 0)
+
+    # --- what cannot work far away --------------------------------------------------------
+
+    def _refuse_submitting(self, node: ast.AST, path: str) -> None:
+        """Refuse code that submits tasks: there is no engine where it would run."""
+        for call in ast.walk(node):
+            if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)):
+                continue
+            target = _evaluate(call.func.value, self.sources.namespace)
+            if call.func.attr in _SUBMITTING and isinstance(target, (Task, Flow)):
+                shown = f"{ast.unparse(call.func)}()"
+                raise NotPortable(
+                    f"{path}, line {call.lineno}: {shown} cannot be called inside a task that "
+                    "runs on a cluster.",
+                    f"Call {ast.unparse(call.func.value)}() directly, or submit it from the flow.",
+                )
+
+
+def _is_known_by_its_name(value: Any, name: str, module: str) -> bool:
+    """Whether pickle would only name this value: a class or the like that a call has made."""
+    if getattr(value, "__module__", None) != module:
+        return False
+    if isinstance(value, type):
+        return value.__qualname__ == name
+    return type(value).__module__ == "typing" and getattr(value, "__name__", None) == name
+
+
+def _wrapped(name: str, value: Any) -> tuple[tuple[str, str], ...]:
+    if isinstance(value, Task):
+        return ((name, "Task"),)
+    return ((name, "Flow"),) if isinstance(value, Flow) else ()
+
+
+def _evaluate(expression: ast.expr, namespace: dict[str, Any]) -> Any:
+    """What a name or an attribute stands for; for a call, what is called."""
+    if isinstance(expression, ast.Call):
+        return _evaluate(expression.func, namespace)
+    if isinstance(expression, ast.Attribute):
+        return getattr(_evaluate(expression.value, namespace), expression.attr, None)
+    return namespace.get(expression.id) if isinstance(expression, ast.Name) else None
+
+
+def _is_prefects(value: Any) -> bool:
+    while isinstance(value, functools.partial):
+        value = value.func
+    for owner in (value, type(value)):
+        module = getattr(owner, "__module__", None)
+        if isinstance(module, str) and module.partition(".")[0] in ("prefect", "clustrix_prefect"):
+            return True
+    return False
+
+
+def _only_chooses(statement: ast.stmt) -> bool:
+    """Whether a statement only tries imports, and notes which of them there were."""
+    allowed = (
+        ast.Import,
+        ast.ImportFrom,
+        ast.Assign,
+        ast.AnnAssign,
+        ast.If,
+        ast.Try,
+        ast.Pass,
+        ast.FunctionDef,
+        ast.AsyncFunctionDef,
+        ast.ClassDef,
+    )
+    blocks = [
+        inner
+        for name in ("body", "handlers", "orelse", "finalbody")
+        for block in getattr(statement, name, [])
+        for inner in (block.body if isinstance(block, ast.ExceptHandler) else [block])
+    ]
+    return all(
+        isinstance(inner, allowed)
+        and (not isinstance(inner, (ast.If, ast.Try)) or _only_chooses(inner))
+        for inner in blocks
+    )
+
+
+def _is_for_type_checkers(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.unparse(statement.test)
+
+
+def _stored(statement: ast.stmt) -> Iterator[str]:
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+
+
+# --- names ----------------------------------------------------------------------------------
+
+
+class _WithoutAnnotations(ast.NodeTransformer):
+    """Leaves out annotations that are not evaluated far away."""
+
+    def __init__(self) -> None:
+        self._in_function = False
+
+    def visit_FunctionDef(self, node: Any) -> Any:
+        before, self._in_function = self._in_function, True
+        node.returns = None
+        self.generic_visit(node)
+        self._in_function = before
+        return node
+
+    visit_AsyncFunctionDef = visit_FunctionDef
+
+    def visit_ClassDef(self, node: Any) -> Any:
+        before, self._in_function = self._in_function, False
+        self.generic_visit(node)
+        self._in_function = before
+        return node
+
+    def visit_arg(self, node: Any) -> Any:
+        node.annotation = None
+        return node
+
+    def visit_AnnAssign(self, node: Any) -> Any:
+        if self._in_function:
+            node.annotation = ast.copy_location(ast.Constant(None), node.annotation)
+        return self.generic_visit(node)
+
+
+def _without_decorators(node: Definition, dropped: list[ast.expr]) -> Definition:
+    places = {(decorator.lineno, decorator.col_offset) for decorator in dropped}
+    node = copy.deepcopy(node)
+    for each in ast.walk(node):
+        if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            each.decorator_list = [
+                decorator
+                for decorator in each.decorator_list
+                if (decorator.lineno, decorator.col_offset) not in places
+            ]
+    return node
+
+
+def _without_annotations(node: Any) -> Any:
+    return _WithoutAnnotations().visit(copy.deepcopy(node))
+
+
+def global_names(node: ast.AST) -> list[str]:
+    """The names that a statement or function looks up in its module, or may."""
+    found: set[str] = set()
+    tables = [symtable.symtable(ast.unparse(node), "<piece>", "exec")]
+    while tables:
+        table = tables.pop()
+        tables.extend(table.get_children())
+        reads_through = table.get_type() in ("module", "class")
+        for symbol in table.get_symbols():
+            if symbol.is_global() or (reads_through and symbol.is_referenced()):
+                found.add(symbol.get_name())
+    return sorted(found)

@@ -1,0 +1,342 @@
+"""The source of the user's modules, and where in it things are defined.
+
+A module is one file; an interactive one (a notebook, Python's own prompt) is as many cells
+as were run, which `linecache` keeps.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import linecache
+import re
+import sys
+import threading
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from clustrix_prefect.far_side.sources import function_code
+from clustrix_prefect.packaging.ownership import innermost_code
+
+Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
+Definition: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+_CELL = re.compile(r"<ipython-input-|<python-input-|.*/ipykernel_\d+/")
+
+
+_parsing = threading.Lock()
+_PARSING_ATTEMPTS = 5
+
+
+def parse(text: str) -> ast.Module:
+    """The source as a tree.
+
+    Python 3.11 and 3.12 count the depth of trees for all threads together, and report a
+    mismatch if another thread gets in between.
+    """
+    with _parsing:
+        for _ in range(_PARSING_ATTEMPTS - 1):
+            try:
+                return ast.parse(text)
+            except SystemError:  # another thread, beyond our lock
+                continue
+        return ast.parse(text)
+
+
+class SourceFile:
+    """One file, or one cell, of a module.
+
+    Args:
+        filename: The name that code objects know it by.
+        shown_as: The name in tracebacks far away: the same on every machine.
+        text: Its content.
+    """
+
+    def __init__(self, filename: str, shown_as: str, text: str) -> None:
+        self.filename = filename
+        self.shown_as = shown_as
+        self.text = text
+        self.lines = text.splitlines(keepends=True)
+        self.tree = parse(text)
+
+    def lines_of(self, first: int, last: int) -> str:
+        """These lines, counted from 1."""
+        text = "".join(self.lines[first - 1 : last])
+        return text if text.endswith("\n") else text + "\n"
+
+    @cached_property
+    def _parents(self) -> dict[ast.AST, ast.AST]:
+        return {
+            child: parent
+            for parent in ast.walk(self.tree)
+            for child in ast.iter_child_nodes(parent)
+        }
+
+    @cached_property
+    def _by_line(self) -> dict[tuple[str, int], list[Function | ast.Lambda]]:
+        found: dict[tuple[str, int], list[Function | ast.Lambda]] = {}
+        for node in ast.walk(self.tree):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                found.setdefault((node.name, first_line(node)), []).append(node)
+            elif isinstance(node, ast.Lambda):
+                found.setdefault(("<lambda>", node.lineno), []).append(node)
+        return found
+
+    def functions_at(self, code: types.CodeType) -> list[Function | ast.Lambda]:
+        """The functions that begin where this code does; several lambdas may share a line."""
+        return self._by_line.get((code.co_name, code.co_firstlineno), [])
+
+    def scope_of(self, node: ast.AST) -> ast.AST:
+        """The function, class or module in which a node is."""
+        scopes = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef, ast.Module)
+        parent = self._parents[node]
+        while not isinstance(parent, scopes):
+            parent = self._parents[parent]
+        return parent
+
+    def top_statement_of(self, node: ast.AST) -> ast.stmt:
+        """The statement of the module in which a node is."""
+        while self._parents[node] is not self.tree:
+            node = self._parents[node]
+        assert isinstance(node, ast.stmt)
+        return node
+
+    @cached_property
+    def bindings(self) -> dict[str, list[ast.AST]]:
+        """What gives the module's names their values, in the order of the file."""
+        found: dict[str, list[ast.AST]] = {}
+        for name, node in _bindings(self.tree.body):
+            found.setdefault(name, []).append(node)
+        return found
+
+
+def first_line(node: Definition) -> int:
+    """The line on which a definition begins, with its decorators."""
+    return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+
+
+def _bindings(statements: list[Any]) -> Iterator[tuple[str, ast.AST]]:
+    for node in statements:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            yield node.name, node
+            continue
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            for alias in node.names:
+                yield alias.asname or alias.name.partition(".")[0], node
+            continue
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.expr):
+                for part in ast.walk(child):
+                    if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
+                        yield part.id, node
+        for block in ("body", "handlers", "orelse", "finalbody"):
+            inner = getattr(node, block, [])
+            if isinstance(inner, list):
+                yield from _bindings(inner)
+
+
+@dataclass(frozen=True)
+class InnerFunction:
+    """A function that no module knows by name: a lambda, or one made inside another.
+
+    Attributes:
+        key: Names it, by its source.
+        module: The module it was written in.
+        name: The name of its code.
+        path: The file, as shown far away.
+        line: Where `source` begins.
+        source: A function around it whose parameters are its free variables.
+        free: Those variables.
+    """
+
+    key: str
+    module: str
+    name: str
+    path: str
+    line: int
+    source: str
+    free: tuple[str, ...]
+    node: ast.AST = field(compare=False, repr=False)
+    namespace: dict[str, Any] = field(compare=False, repr=False)
+
+
+class ModuleSources:
+    """All the source there is of a module.
+
+    Args:
+        name: The module.
+        namespace: What it contains.
+    """
+
+    def __init__(self, name: str, namespace: dict[str, Any]) -> None:
+        self.name = name
+        self.namespace = namespace
+        self.files = _files_of(name, namespace)
+
+    def file_of(self, code: types.CodeType | None) -> SourceFile | None:
+        """The file in which this code was written."""
+        if code is None:
+            return None
+        return next((file for file in self.files if file.filename == code.co_filename), None)
+
+    def definition_of(self, value: Any) -> tuple[SourceFile, Definition] | None:
+        """The statement of the module that defined a function or class."""
+        if isinstance(value, type):
+            return self._class_definition(value)
+        code = innermost_code(value)
+        file = self.file_of(code)
+        if code is None or file is None:
+            return None
+        for node in file.functions_at(code):
+            if not isinstance(node, ast.Lambda) and file.scope_of(node) is file.tree:
+                return file, node
+        return None
+
+    def _class_definition(self, value: type) -> tuple[SourceFile, Definition] | None:
+        codes = {
+            code.co_filename
+            for attribute in vars(value).values()
+            if (code := innermost_code(attribute)) is not None
+        }
+        found: list[tuple[SourceFile, Definition]] = [
+            (file, node)
+            for file in self.files
+            for node in file.bindings.get(value.__name__, ())
+            if isinstance(node, ast.ClassDef)
+        ]
+        # A cell that was changed and run again defines the class once more.
+        in_its_file = [each for each in found if each[0].filename in codes]
+        return next(reversed(in_its_file or found), None)
+
+    def bindings_of(self, name: str) -> list[tuple[SourceFile, ast.AST]]:
+        """Whatever in the module gives this name a value, the latest last."""
+        return [(file, node) for file in self.files for node in file.bindings.get(name, ())]
+
+
+def _files_of(name: str, namespace: dict[str, Any]) -> list[SourceFile]:
+    filename = namespace.get("__file__")
+    if not isinstance(filename, str):
+        cells = [cell for cell in list(linecache.cache) if _CELL.match(cell)]
+        return [file for cell in cells if (file := _read_cell(cell, namespace)) is not None]
+    code_name = _name_in_code(filename, namespace)
+    file = _read(code_name, shown_path(name, filename), namespace)
+    return [] if file is None else [file]
+
+
+def _name_in_code(filename: str, namespace: dict[str, Any]) -> str:
+    """The file's name as code objects have it, which may be relative where `__file__` is not."""
+    for value in list(namespace.values()):
+        if isinstance(value, types.FunctionType) and value.__globals__ is namespace:
+            known_as = value.__code__.co_filename
+            if Path(known_as).name == Path(filename).name:
+                return known_as
+    return filename
+
+
+def shown_path(module: str, filename: str) -> str:
+    """A module's file as tracebacks far away name it: the same wherever the checkout is."""
+    path = Path(filename)
+    *parents, last = module.split(".")
+    if path.stem == "__init__":
+        return "/".join([*parents, last, path.name])
+    return "/".join([*parents, path.name]) if last == path.stem else path.name
+
+
+_parsed: dict[tuple[str, str], tuple[str, SourceFile]] = {}
+
+
+def _read(filename: str, shown_as: str, namespace: dict[str, Any]) -> SourceFile | None:
+    # Not checked against the disk: what runs here is what was there when it was imported.
+    text = "".join(linecache.getlines(filename, namespace))
+    known = _parsed.get((filename, shown_as))
+    if known is not None and known[0] == text:
+        return known[1]
+    try:
+        file = SourceFile(filename, shown_as, text)
+    except (SyntaxError, ValueError):
+        return None
+    if not text:
+        return None
+    _parsed[filename, shown_as] = text, file
+    return file
+
+
+def _read_cell(filename: str, namespace: dict[str, Any]) -> SourceFile | None:
+    text = "".join(linecache.getlines(filename))
+    name = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return _read(filename, f"<cell {name}>", namespace)
+
+
+def has_source(module: str) -> bool:
+    """Whether there is source of a user's module."""
+    loaded = sys.modules.get(module)
+    filename = getattr(loaded, "__file__", None)
+    if filename is None:
+        return module == "__main__" and any(map(_CELL.match, list(linecache.cache)))
+    return str(filename).endswith(".py")
+
+
+def inner_function(function: types.FunctionType) -> InnerFunction | None:
+    """A function that has no name of its own in its module, as source; None if there is none."""
+    code, namespace = function.__code__, function.__globals__
+    module = str(namespace.get("__name__"))
+    sources = ModuleSources(module, namespace)
+    file = sources.file_of(code)
+    if file is None:
+        return None
+    candidates = file.functions_at(code)
+    for node in candidates:
+        if isinstance(file.scope_of(node), ast.ClassDef):
+            return None  # a method of a class that was made inside a function
+        line, source = _factory(file, node, code.co_freevars)
+        if len(candidates) > 1 and not _is_same(code, source, file.filename, line):
+            continue
+        key = hashlib.sha256(f"{module}\n{code.co_freevars}\n{source}".encode()).hexdigest()[:16]
+        return InnerFunction(
+            key,
+            module,
+            code.co_name,
+            file.shown_as,
+            line,
+            source,
+            code.co_freevars,
+            node,
+            namespace,
+        )
+    return None
+
+
+def _factory(
+    file: SourceFile, node: Function | ast.Lambda, free: tuple[str, ...]
+) -> tuple[int, str]:
+    """A function whose parameters are the free variables, around a function's own lines."""
+    header = f"def __make__({', '.join(free)}):"
+    if isinstance(node, ast.Lambda):
+        source = ast.get_source_segment(file.text, node)
+        # In its own column, for tracebacks that mark the place.
+        if node.lineno > 1:
+            return node.lineno - 1, f"{header} return (\n{' ' * node.col_offset}{source})\n"
+        return node.lineno, f"{header} return ({source})\n"
+    assert node.end_lineno is not None
+    indent = file.lines[node.lineno - 1][: node.col_offset] or " "
+    text = file.lines_of(node.lineno, node.end_lineno)
+    if node.col_offset == 0:
+        return node.lineno, text
+    return max(node.lineno - 1, 1), f"{header}\n{text}{indent}return {node.name}\n"
+
+
+def _is_same(code: types.CodeType, source: str, filename: str, line: int) -> bool:
+    compiled: types.CodeType = function_code(source, filename, line, code.co_name)
+    return bool(_essence(compiled) == _essence(code))
+
+
+def _essence(code: types.CodeType) -> Any:
+    constants = [
+        _essence(constant) if isinstance(constant, types.CodeType) else (type(constant), constant)
+        for constant in code.co_consts
+    ]
+    return code.co_code, code.co_names, code.co_varnames, code.co_freevars, constants
