@@ -60,14 +60,15 @@ class PortableUnpickler(Unpickler):
         known = self._names.get((module, name))
         if known is not None:
             return known
+        if self._foreign and name == "_builtin_type":
+            return _builtin_type
         try:
             found = super().find_class(module, name)
         except (ImportError, AttributeError):
             found = self._find_elsewhere(module, name)
             if found is None:
                 raise
-        # cloudpickle knows the type of code objects as `_builtin_type("CodeType")`.
-        if self._foreign and (found is types.CodeType or name == "_builtin_type"):
+        if self._foreign and found is types.CodeType:
             raise ForeignBytecode()
         return found
 
@@ -78,6 +79,13 @@ class PortableUnpickler(Unpickler):
             except (ImportError, AttributeError):
                 pass
         return None
+
+
+def _builtin_type(name: str) -> "Any":
+    """What cloudpickle calls by this name: a type that `types` has."""
+    if name == "CodeType":
+        raise ForeignBytecode()
+    return getattr(types, name)
 
 
 def _aliases(module: str) -> "Iterator[str]":

@@ -54,12 +54,11 @@ def pack_arguments(
     Raises:
         NotPortable: Something in them cannot travel.
     """
-    met: set[Met] = set()
     name = f"an argument of {task_name!r}"
 
     def pickle_value(value: Any, parts: Parts) -> bytes:
         pickled = pickling.dumps(value, python, name, parts.refer)
-        met.update(pickled.met)
+        parts.met.update(pickled.met)
         return pickled.data
 
     arguments = (args, kwargs)
@@ -68,7 +67,9 @@ def pack_arguments(
     payload = pickle_value(arguments, parts)
     identity = arguments_identity(payload, arguments, parts.refer_stably, parts.hold_sets)
     found = tuple(parts.found.values())
-    return PackedArguments(payload, sha256(payload), identity, found, parts.refers, frozenset(met))
+    return PackedArguments(
+        payload, sha256(payload), identity, found, parts.refers, frozenset(parts.met)
+    )
 
 
 @cache

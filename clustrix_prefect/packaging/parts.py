@@ -20,7 +20,9 @@ from clustrix_prefect.data import File, Folder, RemoteFile, RemoteFolder, on_ano
 from clustrix_prefect.errors import NotPortable
 from clustrix_prefect.far_side import trees
 from clustrix_prefect.far_side.contents import ChunkList
+from clustrix_prefect.packaging import pickling
 from clustrix_prefect.packaging.identity import arguments_identity, sha256
+from clustrix_prefect.packaging.pickling import Met
 from clustrix_prefect.transfer.digests import FileDigests, chunks_of, missing_file
 from clustrix_prefect.transfer.sources import FileSource, MemorySource, Source
 
@@ -120,6 +122,8 @@ def sharing_values() -> Iterator[None]:
 class Parts:
     """The parts of one pickle.
 
+    `found` has them by name; `met` is the user's code that the pickle and its parts name.
+
     Args:
         pickle_value: Pickles a value whose parts these parts note.
         digests: Knows files.
@@ -133,6 +137,7 @@ class Parts:
         store: str,
     ) -> None:
         self.found: dict[str, Part] = {}
+        self.met: set[Met] = set()
         self._pickle_value = pickle_value
         self._digests = digests
         self._store = store
@@ -209,6 +214,7 @@ class Parts:
             straight = array.T if order == "F" else sys.modules["numpy"].ascontiguousarray(array)
             return Part.of_bytes(straight.reshape(-1).view("u1").data, "array argument")
 
+        self.met.add(pickling.Reference("numpy", ""))
         part = self._note(self._shared.once("array", array, find))
         return "array", part.name, part.size, array.dtype.str, array.shape, order
 
@@ -216,21 +222,22 @@ class Parts:
         # Not apart a second time, when it comes to be pickled itself.
         self._apart.discard(id(value))
 
-        def find() -> tuple[Part, dict[str, Part], str, str] | None:
+        def find() -> tuple[Part, Parts, str, str] | None:
             inner = Parts(self._pickle_value, self._digests, self._store)
             data = self._pickle_value(value, inner)
             if len(data) < LARGE:
                 return None
             what = f"{type(value).__name__} argument"
             identity = arguments_identity(data, value, inner.refer_stably, inner.hold_sets)
-            return Part.of_bytes(data, what), inner.found, identity, sha256(data)
+            return Part.of_bytes(data, what), inner, identity, sha256(data)
 
         found = self._shared.once("pickle", value, find)
         if found is None:
             return None
-        part, inner_parts, identity, sha256_of_pickle = found
+        part, inner, identity, sha256_of_pickle = found
         self._note(part)
-        self.found.update(inner_parts)
+        self.found.update(inner.found)
+        self.met.update(inner.met)
         if identity != sha256_of_pickle:
             self._identities[id(value)] = ("pickle", identity)
         return "pickle", part.name, part.size

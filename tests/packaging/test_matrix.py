@@ -1,0 +1,92 @@
+"""Every acceptance case on every far Python of this machine: the same value, or refused.
+
+The calls go the whole way: a flow, a cluster block with that interpreter, warm workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from prefect import flow
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+from clustrix_prefect import ClusterTaskRunner, LocalCluster
+from clustrix_prefect.errors import NotPortable
+from tests.live.prefect_server import PrefectServer
+from tests.packaging import cases
+from tests.packaging.cases import CASES, TooLarge
+
+FAR = ("3.6", "3.8", "3.11", "3.13")
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def expected(case: tuple[Any, ...]) -> Any:
+    value = case[1].fn(*case[2], **case[3])
+    return asyncio.run(value) if inspect.iscoroutine(value) else value
+
+
+def is_same(one: Any, other: Any) -> bool:
+    if isinstance(one, np.ndarray):
+        return type(other) is np.ndarray and one.dtype == other.dtype and (one == other).all()
+    return type(one) is type(other) and one == other
+
+
+@pytest.fixture(scope="module", params=FAR)
+def far(request: pytest.FixtureRequest, pythons: dict[str, str]) -> str:
+    if request.param not in pythons:
+        pytest.skip(f"no Python {request.param} on this machine")
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def outcomes(
+    far: str,
+    pythons: dict[str, str],
+    prefect_server: PrefectServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Any]:
+    """What each case came to on one far Python: its value, or the exception."""
+    cluster = LocalCluster(
+        python=pythons[far],
+        remote_work_dir=str(tmp_path_factory.mktemp("work")),
+        max_parallel_calls=1,
+    )
+
+    @flow(task_runner=ClusterTaskRunner(cluster))
+    def run_all() -> dict[str, Any]:
+        futures = {name: tried.submit(*args, **kw) for name, tried, args, kw, _ in CASES}
+        futures["raises"] = cases.raises.submit(50)
+        return {name: future.result(raise_on_failure=False) for name, future in futures.items()}
+
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        return run_all()
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case[0].replace(" ", "-") for case in CASES])
+def test_a_case_gives_the_same_value_or_is_refused(
+    case: tuple[Any, ...], far: str, outcomes: dict[str, Any]
+) -> None:
+    name, *_, refused_on = case
+    outcome = outcomes[name]
+    # The interpreter of the tests themselves has numpy.
+    if far in refused_on and not (far == HERE and "numpy" in name):
+        assert isinstance(outcome, NotPortable), outcome
+        return
+    if isinstance(outcome, BaseException):
+        raise outcome
+    assert is_same(expected(case), outcome), outcome
+
+
+def test_an_exception_is_what_it_was(outcomes: dict[str, Any]) -> None:
+    error = outcomes["raises"]
+    assert type(error) is TooLarge
+    assert (error.size, error.limit, str(error)) == (50, 7, "50 is more than 7")
+    text = str(error.__cause__)
+    line = inspect.getsourcelines(cases.raises.fn)[1] + 2
+    assert f'File "tests/packaging/cases.py", line {line}, in raises' in text
+    assert "raise TooLarge(size, BASE)" in text
