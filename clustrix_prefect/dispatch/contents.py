@@ -39,6 +39,8 @@ class Contents:
     """
 
     def __init__(self, session: Session) -> None:
+        # What was sent so far, as it went over the connection.
+        self.sent_bytes = 0
         self._session = session
         # By flow run: each has to say what it needs, so that it is kept.
         self._here: dict[str, set[str]] = {}
@@ -139,6 +141,7 @@ class Contents:
     def _send_small(self, agent: AgentClient, parts: Sequence[Part], say: Say) -> None:
         began = time.monotonic()
         sent = send_small(agent, ((part.name, partial(_read, part)) for part in parts))
+        self.sent_bytes += sent
         if sent >= _WORTH_SAYING:
             took = time.monotonic() - began
             say(
@@ -157,6 +160,7 @@ class Contents:
                 unhurried=not part.is_file,
                 on_progress=progress,
             )
+        self.sent_bytes += sent.wire_bytes
         if sent.size >= _WORTH_SAYING:
             say(logging.INFO, _summary(part, sent))
 

@@ -25,6 +25,12 @@ VERSIONS = ("3.6", "3.8", "3.11", "3.13")
 CLUSTERS = ("local", "ssh", "slurm")
 
 
+@pytest.fixture(autouse=True)
+def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls on this machine run in the flow's directory, and leave files there."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(params=VERSIONS)
 def far(request: pytest.FixtureRequest, pythons: dict[str, str], tmp_path: Path) -> Iterator[Far]:
     """A far side under each interpreter."""
