@@ -80,6 +80,9 @@ class WatchedWorkers:
         self.waiting: Set[str] = set()
         self._ledgers = Ledgers(batch)
         self._checked = 0.0
+        # The client takes its calls up one by one: what others did meanwhile is kept for it.
+        self._kept: Dict[str, List[Event]] = {}
+        self._done = batch.done()
 
     def look(self, refresh: bool) -> Iterator[Event]:
         """What is new."""
@@ -88,10 +91,14 @@ class WatchedWorkers:
         if time.monotonic() - self._checked > WORKER_CHECK:
             self._checked = time.monotonic()
             lost = self._ledgers.without_worker(self.waiting)
-        for message, body in self._ledgers.news():
-            if message["call"] in self.waiting:
+        for event in self._ledgers.news():
+            id = event[0]["call"]
+            if id not in self._done:
+                self._kept.setdefault(id, []).append(event)
+        for id in self.waiting.intersection(self._kept):
+            for message, body in self._kept.pop(id):
                 if message["event"] == "result":
-                    self.waiting.discard(message["call"])
+                    self.waiting.discard(id)
                 yield message, body
         for id in self.waiting.intersection(lost):
             self.waiting.discard(id)

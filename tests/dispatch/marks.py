@@ -24,7 +24,11 @@ def mark(directory: str, name: str) -> int:
 
 def marks(directory: Path) -> Counter[str]:
     """How often each body began."""
-    return Counter(path.stem for path in directory.iterdir() if path.suffix != ".tmp")
+    return Counter(path.stem for path in directory.iterdir() if _is_mark(path))
+
+
+def _is_mark(path: Path) -> bool:
+    return path.is_file() and path.suffix != ".tmp"
 
 
 def wait_for_marks(directory: Path, count: int, within: float = 60.0) -> Counter[str]:
@@ -39,7 +43,7 @@ def wait_for_marks(directory: Path, count: int, within: float = 60.0) -> Counter
 def left_by(directory: Path, name: str, within: float = 60.0) -> dict[str, Any]:
     """What a body said when it began: its job, its process, the time."""
     deadline = time.monotonic() + within
-    while not (found := [path for path in directory.glob(f"{name}.*") if path.suffix != ".tmp"]):
+    while not (found := list(filter(_is_mark, directory.glob(f"{name}.*")))):
         assert time.monotonic() < deadline, f"{name} did not begin"
         time.sleep(0.05)
     said: dict[str, Any] = json.loads(found[0].read_text())

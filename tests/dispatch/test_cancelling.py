@@ -14,8 +14,10 @@ from prefect.states import Cancelled, Cancelling, State
 
 from clustrix_prefect import SlurmCluster
 from clustrix_prefect.clusters.cluster import ClusterBlock
+from tests.dispatch import long_flow
 from tests.dispatch.api import ended_task_runs, flow_run_state
-from tests.dispatch.long_flow import LongFlow
+from tests.dispatch.flow_process import FlowProcess
+from tests.dispatch.marks import wait_for_marks
 from tests.live.slurm import Slurm
 
 pytestmark = pytest.mark.usefixtures("quick_prefect")
@@ -25,20 +27,20 @@ CALLS = 3
 WITHIN = 10.0
 
 
-def ask_the_api(state: State) -> Callable[[LongFlow], None]:
-    def ask(flow_process: LongFlow) -> None:
+def ask_the_api(state: State) -> Callable[[FlowProcess], None]:
+    def ask(flow_process: FlowProcess) -> None:
         with get_client(sync_client=True) as client:
             client.set_flow_run_state(flow_process.flow_run_id, state)
 
     return ask
 
 
-def send(number: signal.Signals) -> Callable[[LongFlow], None]:
+def send(number: signal.Signals) -> Callable[[FlowProcess], None]:
     return lambda flow_process: flow_process.process.send_signal(number)
 
 
-def wait_for_timeout(flow_process: LongFlow) -> None:
-    while "exceeded timeout" not in flow_process.output():
+def wait_for_timeout(flow_process: FlowProcess) -> None:
+    while "exceeded timeout" not in flow_process.output:
         time.sleep(0.05)
 
 
@@ -78,8 +80,9 @@ def test_nothing_is_left(
     cluster: ClusterBlock = request.getfixturevalue(where)
     end, final_state = ENDS[how]
     own = how if how in ("raise", "timeout") else ""
-    flow_process = LongFlow(cluster, far_dir, tmp_path / "log", CALLS, own)
+    flow_process = FlowProcess(long_flow, cluster, tmp_path / "log", far_dir, CALLS, own)
     try:
+        wait_for_marks(far_dir, CALLS)
         end(flow_process)
         deadline = time.monotonic() + WITHIN
         while processes(far_dir) or (isinstance(cluster, SlurmCluster) and slurm.queue()):
@@ -92,5 +95,5 @@ def test_nothing_is_left(
             assert run.state.is_cancelled()
     finally:
         flow_process.process.kill()
-        print(flow_process.output())
+        print(flow_process.output)
         slurm.cancel_all_jobs()

@@ -39,7 +39,7 @@ from tests.contract.api import task_run
 from tests.dispatch.marks import left_by, mark  # history, task_run
 from tests.live import clusters
 from tests.live.pythons import FarPythons
-from tests.live.slurm import Slurm
+from tests.live.slurm import CORES, Slurm
 from tests.live.ssh_host import SSHHost
 
 pytestmark = pytest.mark.usefixtures("quick_prefect")
@@ -295,7 +295,7 @@ def test_setup_that_fails_on_the_node(on_slurm: SlurmCluster) -> None:
 
 def test_too_long_in_the_queue(on_slurm: SlurmCluster, slurm: Slurm) -> None:
     submitted = slurm.command(
-        "sbatch", "--parsable", "--ntasks=16", "--output=/dev/null", "--wrap=sleep 60"
+        "sbatch", "--parsable", f"--ntasks={CORES}", "--output=/dev/null", "--wrap=sleep 60"
     )
     with resources(queue_timeout=4):
         end = run_alone(on_slurm, lambda: take.submit(1))

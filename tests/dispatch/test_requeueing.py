@@ -15,7 +15,7 @@ from clustrix_prefect import ClusterTaskRunner, SlurmCluster, resources
 from clustrix_prefect.errors import JobCancelled, NodeFailure
 from tests.contract.api import history, logs, task_run
 from tests.dispatch.marks import left_by, mark, marks, wait_for_marks
-from tests.live.slurm import URGENT_PARTITION, Slurm
+from tests.live.slurm import CORES, URGENT_PARTITION, Slurm
 
 pytestmark = pytest.mark.usefixtures("quick_prefect")
 
@@ -78,7 +78,7 @@ def test_node_failure(on_slurm: SlurmCluster, slurm: Slurm, far_dir: Path) -> No
 
 def test_preemption(on_slurm: SlurmCluster, slurm: Slurm, far_dir: Path) -> None:
     def preempt() -> None:
-        urgent = ["--ntasks=16", f"--partition={URGENT_PARTITION}", "--output=/dev/null"]
+        urgent = [f"--ntasks={CORES}", f"--partition={URGENT_PARTITION}", "--output=/dev/null"]
         assert slurm.command("sbatch", *urgent, "--wrap=sleep 4").returncode == 0
 
     future = lose_and_regain(on_slurm, far_dir, preempt)
@@ -136,7 +136,7 @@ def test_an_element_cancelled_while_it_waits_is_not_lost(
 
     @flow(task_runner=ClusterTaskRunner(on_slurm))
     def waiting() -> None:
-        with resources(cores=10):
+        with resources(cores=CORES // 2 + 1):
             futures = hang.map([str(far_dir)] * 3, ["a", "b", "c"])
         wait_for_marks(far_dir, 1)
         job, _, index = left_by(far_dir, next(iter(marks(far_dir))))["job"].partition("_")

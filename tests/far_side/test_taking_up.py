@@ -69,6 +69,21 @@ def test_direct_calls_outlive_the_agent(starts, tmp_path):
     assert not (second.work_dir / "runs" / "run").exists()
 
 
+def test_direct_calls_are_taken_up_one_by_one(starts):
+    calls = [Call(ADD, (number,)) for number in range(3)]
+    first = starts()
+    first.run(*calls, max_workers=1)
+    for call in calls:
+        first.value(call)
+    first.kill_agent()
+    second = starts()
+    second.client.request("open_run", run="run")
+    for number, call in enumerate(calls):
+        second.client.send("attach", run="run", calls=[call.id])
+        assert second.value(call) == number + 1
+        time.sleep(0.2)
+
+
 def test_a_direct_call_whose_worker_is_gone_is_lost(starts):
     first = starts()
     calls = [Call(SLEEP, (60,)) for n in range(2)]

@@ -20,12 +20,13 @@ _PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 
 PARTITION = "debug"
 URGENT_PARTITION = "urgent"
+CORES = 64
 
 
 class Slurm:
     """munged, slurmctld and slurmd with their own ports, key and directories.
 
-    The node claims 16 cores and 20 GB whatever the machine has. There is no accounting, as at
+    The node claims 64 cores and 20 GB whatever the machine has. There is no accounting, as at
     many sites. Memory limits are enforced, jobs in `urgent` preempt those in `debug`, and a job
     array has at most 1,001 elements, so that larger ones must be split.
 
@@ -214,7 +215,7 @@ class Slurm:
         }
         text = "".join(f"{name}={value}\n" for name, value in lines.items())
         text += (
-            f"NodeName={self.node} NodeAddr=127.0.0.1 CPUs=16 RealMemory=20000 State=UNKNOWN\n"
+            f"NodeName={self.node} NodeAddr=127.0.0.1 CPUs={CORES} RealMemory=20000 State=UNKNOWN\n"
             f"PartitionName={PARTITION} Nodes={self.node} Default=YES PriorityTier=1\n"
             f"PartitionName={URGENT_PARTITION} Nodes={self.node} PriorityTier=10 PreemptMode=OFF\n"
         )

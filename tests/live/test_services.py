@@ -13,7 +13,7 @@ import pytest
 from tests.live.prefect_server import PrefectServer
 from tests.live.pythons import FarPythons
 from tests.live.rundir import RunDirectory
-from tests.live.slurm import URGENT_PARTITION, Slurm
+from tests.live.slurm import CORES, URGENT_PARTITION, Slurm
 from tests.live.ssh_host import SSHHost
 
 
@@ -152,10 +152,10 @@ class TestSlurm:
         _wait_until(slurm.is_idle)
 
     def test_an_urgent_job_preempts(self, ssh_host: SSHHost, slurm: Slurm) -> None:
-        job = _submit(ssh_host, "sleep 60", "--no-requeue", "--cpus-per-task=16")
+        job = _submit(ssh_host, "sleep 60", "--no-requeue", f"--cpus-per-task={CORES}")
         _wait_until(lambda: _state(slurm, job) == "RUNNING")
 
-        _submit(ssh_host, "true", f"--partition={URGENT_PARTITION}", "--cpus-per-task=16")
+        _submit(ssh_host, "true", f"--partition={URGENT_PARTITION}", f"--cpus-per-task={CORES}")
 
         _wait_until(lambda: _state(slurm, job) == "PREEMPTED")
 

@@ -18,7 +18,7 @@ from clustrix_prefect.schedulers.scheduler import (
 )
 from clustrix_prefect.schedulers.slurm import SlurmScheduler
 from clustrix_prefect.task_resources import Resources
-from tests.live.slurm import PARTITION, URGENT_PARTITION, Slurm
+from tests.live.slurm import CORES, PARTITION, URGENT_PARTITION, Slurm
 from tests.live.ssh_host import SSHHost
 
 
@@ -166,9 +166,9 @@ def test_a_node_that_fails(site: Site, slurm: Slurm) -> None:
 
 
 def test_preemption(site: Site) -> None:
-    job = site.submit("sleep", "60", cores=16)
+    job = site.submit("sleep", "60", cores=CORES)
     site.wait_for_state(job, JobState.RUNNING)
-    site.submit("true", cores=16, partition=URGENT_PARTITION)
+    site.submit("true", cores=CORES, partition=URGENT_PARTITION)
     site.wait_for_state(job, JobState.PREEMPTED)
 
 
