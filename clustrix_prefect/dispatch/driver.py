@@ -112,9 +112,13 @@ class TaskRunDriver:
         """Tell the task run that something happened; returns at once."""
         self._post(event, self._going_on)
 
+    def give_up(self, message: str) -> None:
+        """From now on nothing new is begun; `cancel` says so to what waits."""
+        self._cancelled = message
+
     def cancel(self, message: str) -> None:
         """Bring the task run to an end without its call."""
-        self._cancelled = message
+        self.give_up(message)
         self.post(Cancel(message))
 
     def _post(self, event: Event, pool: StepPool) -> None:
@@ -152,6 +156,9 @@ class TaskRunDriver:
                 )
                 request = next(self._generator)
             else:
+                if self._cancelled is not None and isinstance(event, Proceed):
+                    # What it waited for has ended, perhaps by the same cancellation.
+                    event = Cancel(self._cancelled)
                 request = self._generator.send(event)
         except StopIteration as finished:
             self._finish(finished.value)

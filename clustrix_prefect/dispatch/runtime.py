@@ -111,6 +111,9 @@ class Runtime:
         with self._changed:
             self._cancelled = message
             drivers = tuple(self._drivers)
+        # All of them know before the first ends, or those that wait for it would go on.
+        for driver in drivers:
+            driver.give_up(message)
         for driver in drivers:
             driver.cancel(message)
         for run in tuple(self._runs.values()):

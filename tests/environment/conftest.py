@@ -98,7 +98,7 @@ def opened(cluster: ClusterBlock) -> Iterator[Session]:
 
 def code(*modules: str, **sources: str) -> Code:
     """Code that imports these modules."""
-    named = {f"{name}.py": source for name, source in sources.items()}
+    named = [(f"{name}.py", 1, source) for name, source in sources.items()]
     return Code("fit", "0" * 64, Imports(frozenset(modules)), named)
 
 

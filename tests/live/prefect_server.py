@@ -38,7 +38,7 @@ class PrefectServer:
                 "DO_NOT_TRACK": "1",
             },
             ready=self._is_healthy,
-            patience=90,
+            patience=300,
         )
 
     def start(self) -> None:
