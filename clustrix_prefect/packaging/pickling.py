@@ -115,6 +115,15 @@ class UserCode:
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
+        needed = _NEWER.get(kind)
+        if needed is not None:  # before `list[int]` is taken for a class, as it is in 3.10
+            if self.python >= needed:
+                return self._otherwise(obj)
+            raise NotPortable(
+                f"A {kind.__module__}.{kind.__qualname__} needs Python "
+                f"{needed[0]}.{needed[1]}, and the cluster has {_dotted(self.python)}.",
+                "Send plain data instead, or set the block's `python` to a newer one.",
+            )
         if kind is types.FunctionType:
             return self._reduce_function(obj)
         if isinstance(obj, type):
@@ -135,13 +144,6 @@ class UserCode:
             raise NotPortable(f"A {kind.__name__} cannot be sent to the cluster.", _INSTEAD)
         if kind is types.CodeType and self.python != HERE:
             raise _without_source("bytecode", self.python)
-        needed = _NEWER.get(kind)
-        if needed is not None and self.python < needed:
-            raise NotPortable(
-                f"A {kind.__module__}.{kind.__qualname__} needs Python "
-                f"{needed[0]}.{needed[1]}, and the cluster has {_dotted(self.python)}.",
-                "Send plain data instead, or set the block's `python` to a newer one.",
-            )
         return self._otherwise(obj)
 
     def _otherwise(self, obj: Any) -> Any:

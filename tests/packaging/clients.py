@@ -1,0 +1,51 @@
+"""Runs the packaging tests under other clients: `python -m tests.packaging.clients 3.10 3.13`.
+
+Each gets a virtual environment, made on first use and kept in the user's cache directory.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.live.pythons import find_pythons
+
+ROOT = Path(__file__).parents[2]
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "clustrix-prefect-tests"
+CLIENTS = ("3.10", "3.11", "3.12", "3.13")
+
+
+def environment_for(minor: str, python: str) -> Path:
+    """The interpreter of a virtual environment with all that the tests need."""
+    directory = CACHE / f"client-{minor}"
+    program, ready = directory / "bin" / "python", directory / "ready"
+    wanted = (ROOT / "pyproject.toml").read_text()
+    if not ready.exists() or ready.read_text() != wanted:
+        subprocess.run([python, "-m", "venv", "--clear", str(directory)], check=True)
+        pip = [str(program), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, "--upgrade", "pip>=25.1"], check=True)
+        subprocess.run([*pip, "--group", "test", "--editable", "."], check=True, cwd=ROOT)
+        ready.write_text(wanted)
+    return program
+
+
+def main(minors: list[str]) -> int:
+    """Run the tests under these clients; how many of them failed."""
+    pythons, failed = find_pythons(), []
+    for minor in minors or CLIENTS:
+        if minor not in pythons:
+            print(f"no Python {minor} on this machine")
+            continue
+        program = environment_for(minor, pythons[minor])
+        print(f"--- client Python {minor}", flush=True)
+        command = [str(program), "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/packaging"]
+        if subprocess.run(command, cwd=ROOT).returncode:
+            failed.append(minor)
+    print(f"failed under {', '.join(failed)}" if failed else "all clients passed")
+    return len(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
