@@ -14,6 +14,9 @@ from .failures import Failure
 from .store import Store, missing_content
 from .views import Views
 
+# Bytes that the calls of a map share stay in memory, up to so many.
+_KEPT_BYTES = 128 * 1024 * 1024
+
 # How a content's file looked when its bytes were last verified by this process.
 _Looks = Tuple[int, int, int]
 
@@ -25,6 +28,7 @@ class PartsStore:
         self._store = store
         self._views = Views(store)
         self._verified: Dict[str, _Looks] = {}
+        self._kept: Dict[str, bytes] = {}
 
     def path(self, content: str, size: int) -> str:
         """Where a content is, its bytes verified.
@@ -45,6 +49,19 @@ class PartsStore:
         except FileNotFoundError:
             raise missing_content(content) from None
         return path
+
+    def read(self, content: str, size: int) -> bytes:
+        """The bytes of a content, verified; nobody can change them, so calls may share them."""
+        if content not in self._kept:
+            path = self.path(content, size)
+            while self._kept and sum(map(len, self._kept.values())) + size > _KEPT_BYTES:
+                del self._kept[next(iter(self._kept))]
+            with open(path, "rb") as file:
+                data = file.read()
+            if size > _KEPT_BYTES:
+                return data
+            self._kept[content] = data
+        return self._kept[content]
 
     def file(self, content: str, size: int, name: str, executable: bool) -> str:
         """The path at which a task sees a file."""
@@ -90,8 +107,7 @@ class Parts:
         return self._loaded[number]
 
     def _bytes(self, content: str, size: int) -> bytes:
-        with open(self._store.path(content, size), "rb") as file:
-            return file.read()
+        return self._store.read(content, size)
 
     def _bytearray(self, content: str, size: int) -> bytearray:
         return bytearray(self._bytes(content, size))

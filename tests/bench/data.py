@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prefect import flow, task, unmapped
+from prefect.cache_policies import NO_CACHE
 
 from clustrix_prefect import ClusterTaskRunner
 from clustrix_prefect.clusters.cluster import ClusterBlock
@@ -49,7 +50,8 @@ class Sent:
     seconds: float
 
 
-@task
+# By default Prefect hashes every argument of every call, which takes longer than all else.
+@task(cache_policy=NO_CACHE)
 def length(value: bytes, index: int) -> int:
     return len(value) + index
 

@@ -74,10 +74,11 @@ def test_large_buffers_go_both_ways_at_once(connection: SSHConnection) -> None:
 def test_the_program_sees_the_end_of_its_input_when_we_close(
     connection: SSHConnection, ssh_host: SSHHost
 ) -> None:
+    before = set(ssh_host.processes)  # what other tests left running
     channel = connection.start("cat")
-    wait_for(lambda: len(ssh_host.processes) == 1)
+    wait_for(lambda: not before.issuperset(ssh_host.processes))
     channel.close()
-    wait_for(lambda: not ssh_host.processes)
+    wait_for(lambda: before.issuperset(ssh_host.processes))
 
 
 def test_close_releases_a_reader_and_a_writer(connection: SSHConnection) -> None:
