@@ -129,14 +129,16 @@ def _measure_file(lab: Lab, part: Part) -> None:
         with closing(agent):
             agent.request("configure", work_dir=f"{host.home}/file-bench")
             ours, theirs = [], []
+            store = f"{host.home}/file-bench/store"
+            # Neither side may write to memory that the other has just given back.
+            clean = f"rm -f {store}/[0-9a-f]* {host.home}/scp.bin; sleep 3"
             for number in range(ROUNDS):
+                agent.request("command", argv=["sh", "-c", clean])
                 theirs.append(_seconds(lambda: _scp(host, path)))
+                agent.request("command", argv=["sh", "-c", clean])
                 # A new database: each time the file is read for its digests, too.
                 digests = FileDigests(directory / f"digests-{number}")
                 ours.append(_seconds(lambda d=digests: _send(agent, path, d)))
-                if number < ROUNDS - 1:
-                    store = f"{host.home}/file-bench/store"
-                    agent.request("command", argv=["sh", "-c", f"rm -f {store}/[0-9a-f]*"])
             time.sleep(2)  # a file that changed just now is not taken for known
             digests.of(path)
             before = agent.bytes_sent
