@@ -111,6 +111,16 @@ class ClusterBlock(Block, ABC):
         description="When job scripts and logs are left on the cluster after a call.",
     )
 
+    reconnect_seconds: float = Field(
+        default=600.0,
+        ge=0,
+        title="Reconnect for",
+        description=(
+            "For how many seconds a connection that broke is opened again before the calls in "
+            "flight fail. What runs on the cluster runs on meanwhile."
+        ),
+    )
+
     @field_validator(
         "remote_work_dir", "python", "conda_environment", "virtual_environment", mode="before"
     )

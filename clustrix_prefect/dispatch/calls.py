@@ -114,9 +114,11 @@ class Call:
     batch: str | None = None
     job_id: str | None = None
     job: str | None = None
+    element: int | None = None
     queue_reason: str = ""
     submitted_at: float = field(default_factory=time.time)
     sent_at: float | None = None
+    sent_over: object = None
     started_at: float | None = None
     ended_at: float | None = None
     node: str | None = None
@@ -125,6 +127,7 @@ class Call:
     peak_memory: int | None = None
     failure: BaseException | None = None
     missing_since: float | None = None
+    lines_heard: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def name_attempt(self, run_id: str, run_key: bytes) -> None:
@@ -208,6 +211,7 @@ class Call:
             self.batch = self.job = self.job_id = self.node = self.pid = None
             self.started_at = self.ended_at = self.exit_code = self.missing_since = None
             self.queue_reason = ""
+            self.lines_heard = 0
 
     def _finish(self, state: CallState, event: Event | None) -> bool:
         with self.lock:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from clustrix_prefect.dispatch.calls import Call, CallState
 from clustrix_prefect.dispatch.failures import worker_failure
-from clustrix_prefect.errors import TimeLimitExceeded
+from clustrix_prefect.errors import ConnectionFailed, TimeLimitExceeded
 
 if TYPE_CHECKING:
     from clustrix_prefect.clusters.workers import WorkerCluster
@@ -56,7 +57,7 @@ class DirectLane:
         if known["state"] == "lost":
             self._fail_lost(call)
         else:
-            self._session.send("attach", run=self._dispatcher.run_key, calls=[call.id])
+            self._dispatcher.watch(call)
 
     def cancel(self, calls: Iterable[Call]) -> None:
         self._session.send("cancel", calls=[call.id for call in calls])
@@ -95,12 +96,16 @@ class DirectLane:
         for call in calls:
             by_python.setdefault(call.package.python.path, []).append(call)
         for python, of_python in by_python.items():
-            self._session.send(
-                "run",
-                run=self._dispatcher.run_key,
-                pool={**self._pool, "python": python},
-                calls=[call.manifest() for call in of_python],
-            )
+            agent = self._session.agent
+            for call in of_python:
+                call.sent_over = agent
+            with suppress(ConnectionFailed):  # on_reconnected sends them again
+                agent.send(
+                    "run",
+                    run=self._dispatcher.run_key,
+                    pool={**self._pool, "python": python},
+                    calls=[call.manifest() for call in of_python],
+                )
 
     def _limit(self, call: Call, call_id: str) -> None:
         """Where no scheduler does, hold a call to its `time`, from its start."""

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from contextlib import suppress
 from contextvars import Context, copy_context
 from copy import copy
 from functools import partial
@@ -31,6 +32,7 @@ from clustrix_prefect.dispatch.timers import Timers
 from clustrix_prefect.engine import CallQueued, CallRequest, timed_out
 from clustrix_prefect.errors import (
     ClusterError,
+    ConnectionFailed,
     InfrastructureError,
     QueueTimeout,
     TamperedResult,
@@ -309,6 +311,7 @@ class Dispatcher:
         if call is None:
             self._lane.on_event(event)
         elif kind == "log":
+            call.lines_heard += len(event["lines"])
             self._log(call, event["lines"])
         elif kind == "started":
             self._started(call, event)
@@ -317,9 +320,21 @@ class Dispatcher:
         else:
             self._lane.on_event(event)
 
+    def watch(self, call: Call) -> None:
+        """Have the agent tell what becomes of a call that an earlier one left, from here on."""
+        call.sent_over = agent = self.session.agent
+        with suppress(ConnectionFailed):  # a later agent will be told
+            heard = {call.id: call.lines_heard}
+            agent.send("attach", run=self.run_key, calls=[call.id], heard=heard)
+
     def on_reconnected(self, known: dict[str, Any]) -> None:
         # Calls that still wait for their environment go their own way.
-        sent = [call for call in self.unfinished() if call.sent_at is not None]
+        agent = self.session.agent
+        sent = [
+            call
+            for call in self.unfinished()
+            if call.sent_at is not None and call.sent_over is not agent
+        ]
         self._lane.on_reconnected(sent, known)
 
     def on_gone(self, error: ClusterError) -> None:

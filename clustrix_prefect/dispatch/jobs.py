@@ -88,9 +88,10 @@ class JobLane:
         self._gatherings: dict[tuple[str, str], _Gathering] = {}
         self._lock = threading.Lock()
         self._statuses: Mapping[str, JobStatus] | None = None
-        self._statuses_at = 0.0
         self._settling: set[str] = set()
         self._asked_to_end: dict[str, float] = {}
+        # Batches that an earlier agent may or may not have submitted, and since when.
+        self._nameless: dict[str, float] = {}
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="clustrix-jobs", daemon=True)
         self._thread.start()
@@ -160,10 +161,8 @@ class JobLane:
                 self._hold(gathering, calls[start:], str(refusal))
                 return
             except ConnectionFailed as error:
-                if self._dispatcher.cluster is None or self._closed:
-                    raise
+                # `_take_up` asks the cluster which of these it has.
                 logger.debug("The submission's fate is unknown: %s", error)
-                # on_reconnected asks the cluster which of these it has.
             except ClusterError as error:
                 for call in part:
                     self._dispatcher.fail_for_good(call, error)
@@ -184,6 +183,7 @@ class JobLane:
             gathering.held_until = time.monotonic() + gathering.hold
             gathering.hold = min(gathering.hold * 2, _HOLD_LONGEST)
         for call in calls:
+            call.batch = None
             self._say_queued(call, f"held back: {why}")
 
     def _submit(self, gathering: _Gathering, calls: list[Call]) -> None:
@@ -211,10 +211,13 @@ class JobLane:
             prologue=session.prologue,
             environment=cluster.environment,
         )
+        agent = session.agent
         for index, call in enumerate(calls):
-            call.batch = batch
+            call.batch, call.sent_over = batch, agent
             call.context["index"] = index // per_job
-        answer = session.request(
+            call.element = index // per_job if spec.array_size is not None else None
+        # Not repeated by itself: a submission that was heard must not be made twice.
+        answer = agent.request(
             "submit",
             run=run,
             batch=batch,
@@ -229,12 +232,7 @@ class JobLane:
         except SubmissionUnclear:
             self._cancel_named(spec.name)
             raise
-        session.send("submitted", run=run, batch=batch, job=job)
-        for index, call in enumerate(calls):
-            call.job = job
-            call.job_id = scheduler.element_id(
-                job, index // per_job if spec.array_size is not None else None
-            )
+        self._note_job(batch, job, calls)
         logger.info(
             "Submitted %d %s of %s as %s job %s",
             len(calls),
@@ -244,6 +242,12 @@ class JobLane:
             job,
         )
         self._poll()
+
+    def _note_job(self, batch: str, job: str, calls: Iterable[Call]) -> None:
+        self._session.send("submitted", run=self._dispatcher.run_key, batch=batch, job=job)
+        for call in calls:
+            call.job = job
+            call.job_id = self._scheduler.element_id(job, call.element)
 
     def _cancel_named(self, name: str) -> None:
         """A submission without an answer may have made a job: its calls are to be sent again."""
@@ -274,7 +278,7 @@ class JobLane:
 
     def _read_statuses(self, stdout: str) -> None:
         self._statuses = statuses = self._scheduler.parse_status(stdout)
-        self._statuses_at = time.monotonic()
+        self._name_jobs(statuses)
         for call in self._dispatcher.unfinished():
             status = statuses.get(call.job_id or "")
             if status is None:
@@ -297,6 +301,8 @@ class JobLane:
         if self._statuses is None or self._closed:
             return
         now = time.monotonic()
+        if self._nameless:
+            self._work.put(partial(self._name_jobs, self._statuses))
         for call in self._dispatcher.unfinished():
             if call.job_id is None or call.job_id in self._statuses:
                 continue
@@ -436,22 +442,58 @@ class JobLane:
         return self._session.request("command", argv=argv)
 
     def attach(self, call: Call, known: dict[str, Any]) -> None:
-        call.batch = known.get("batch")
-        call.job = known.get("job")
-        if call.job is not None:
-            index = known.get("index") if known.get("elements", 1) > 1 else None
-            call.job_id = self._scheduler.element_id(call.job, index)
-        self._session.send("attach", run=self._dispatcher.run_key, calls=[call.id])
+        call.batch = known["batch"]
+        call.element = known["index"] if known["elements"] > 1 else None
+        job = known["job"]
+        if job is None and known["submit_output"] is not None:
+            job = self._scheduler.parse_submit(0, known["submit_output"], "")
+        if job is not None:
+            call.job, call.job_id = job, self._scheduler.element_id(job, call.element)
+        else:
+            self._nameless.setdefault(known["batch"], time.monotonic())
+        self._dispatcher.watch(call)
         self._poll()
 
     def on_reconnected(self, calls: Iterable[Call], known: dict[str, Any]) -> None:
+        # In turn with submissions: what became of one that was under way is known by then.
+        self._work.put(partial(self._take_up, list(calls), known))
+
+    def _take_up(self, calls: list[Call], known: dict[str, Any]) -> None:
+        agent = self._session.agent
         for call in calls:
+            if call.state.is_final or call.sent_over is agent:
+                continue
             if call.id in known:
                 self.attach(call, known[call.id])
             elif call.job_id is None and call.batch is not None:
-                call.batch = None
-                self.send(call)
+                self._send_unheard(call)
             # A call whose job is known but whose files are gone is found missing, and settled.
+
+    def _send_unheard(self, call: Call) -> None:
+        call.batch = None
+        self.send(call)
+
+    def _name_jobs(self, statuses: Mapping[str, JobStatus]) -> None:
+        """Find the jobs of submissions whose answer nobody heard, by their names."""
+        for batch, since in tuple(self._nameless.items()):
+            calls = [call for call in self._dispatcher.unfinished() if call.batch == batch]
+            job = next(
+                (
+                    self._scheduler.job_of(job_id)
+                    for job_id, status in statuses.items()
+                    if status.name.endswith(f"-{batch[:8]}")
+                ),
+                None,
+            )
+            if job is not None:
+                self._note_job(batch, job, calls)
+            elif time.monotonic() - since < _PATIENCE_UNEXPLAINED:
+                continue
+            else:
+                for call in calls:
+                    if call.state is CallState.QUEUED:
+                        self._send_unheard(call)
+            del self._nameless[batch]
 
     def close(self) -> None:
         self._closed = True

@@ -129,6 +129,7 @@ class Runtime:
             failed = True
             raise
         finally:
+            sessions.leave(self._session)
             if failed:
                 self.cancel("The flow run ended before this task run")
             self._wait(_CANCEL_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import sys
 import threading
 import time
@@ -11,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.connections.agent import AgentClient
+from clustrix_prefect.connections.connection import Connection
 from clustrix_prefect.dispatch.contents import Contents
 from clustrix_prefect.dispatch.environments import Environments
 from clustrix_prefect.errors import (
@@ -27,6 +29,9 @@ logger = logging.getLogger("prefect.clustrix")
 
 T = TypeVar("T")
 
+_LOOK_SECONDS = 0.5
+# Who leaves while the connection is broken waits this long for it to be opened again.
+_LEAVE_SECONDS = 10.0
 _OLDEST_PYTHON = (3, 6)
 _CLIENT_PYTHON = (sys.version_info.major, sys.version_info.minor)
 
@@ -54,14 +59,11 @@ class Session:
 
     Args:
         cluster: The block that says how to get there.
-        reconnect_seconds: For how long a broken connection is re-opened before the calls in
-            flight fail. The cluster's jobs run on meanwhile.
     """
 
-    def __init__(self, cluster: ClusterBlock, reconnect_seconds: float = 600.0) -> None:
+    def __init__(self, cluster: ClusterBlock) -> None:
         self.cluster = cluster
         self.scheduler: Scheduler | None = cluster.scheduler()
-        self.reconnect_seconds = reconnect_seconds
         self.agent_python = ""
         self.python = ""
         self.python_version: tuple[int, int] = _CLIENT_PYTHON
@@ -74,9 +76,12 @@ class Session:
         self.environments = Environments(self)
         self.contents = Contents(self)
         self.store = ""
+        self._token = secrets.token_hex(8)
         self._agent: AgentClient | None = None
+        self._connection: Connection | None = None
         self._up = threading.Event()
         self._gone: ClusterError | None = None
+        self._leave_by: float | None = None
         self._closed = False
         self._lock = threading.RLock()
         self._listeners: dict[str, RunListener] = {}
@@ -93,8 +98,9 @@ class Session:
             PythonVersionMismatch: It has no Python that can run the calls.
             AgentError: Its work directory cannot be used.
         """
+        connection = self.cluster.connect()
         agent = AgentClient(
-            self.cluster.connect(),
+            connection,
             python=self.cluster.python,
             prologue=self.cluster.prologue,
             work_dir=self.cluster.remote_work_dir,
@@ -119,9 +125,10 @@ class Session:
                 self._ask_limits(agent, self.scheduler)
         except BaseException:
             agent.close()
+            _close_aside(connection)
             raise
         with self._lock:
-            self._agent = agent
+            self._agent, self._connection = agent, connection
             self._blobs.clear()
             self.contents.forget()
         self._up.set()
@@ -133,6 +140,12 @@ class Session:
         self._up.set()
         if self._agent is not None:
             self._agent.close()
+        if self._connection is not None:
+            self._connection.close()
+
+    def leave_within(self, seconds: float) -> None:
+        """From now on, wait no longer than this for a connection that is broken."""
+        self._leave_by = time.monotonic() + seconds
 
     def _activate(self, agent: AgentClient) -> str | None:
         """Have the conda environment that the block names, if any, activated before workers."""
@@ -193,7 +206,12 @@ class Session:
             ConnectionLost: It is gone for good.
         """
         while True:
-            self._up.wait()
+            while not self._up.wait(_LOOK_SECONDS):
+                if self._leave_by is not None and time.monotonic() > self._leave_by:
+                    raise ConnectionLost(
+                        f"The connection to {self.cluster.description} is broken.",
+                        "What runs there runs on; `clustrix-prefect jobs` shows it.",
+                    )
             if self._gone is not None:
                 raise self._gone
             if self._agent is None or self._closed:
@@ -204,7 +222,11 @@ class Session:
             return self._agent
 
     def request(self, op: str, **fields: Any) -> dict[str, Any]:
-        """One request, repeated on a new connection if the old one broke under it."""
+        """One request, repeated on a new connection if the old one broke under it.
+
+        Raises:
+            ConnectionLost: The connection cannot be opened again.
+        """
         answer: dict[str, Any] = self.with_agent(lambda agent: agent.request(op, **fields))
         return answer
 
@@ -255,7 +277,12 @@ class Session:
         """Begin a flow run; the calls that an earlier process left are in the answer."""
         with self._lock:
             self._listeners[listener.run_key] = listener
-        known: dict[str, Any] = self.request("open_run", run=listener.run_key)["known"]
+        return self._find_calls(listener)
+
+    def _find_calls(self, listener: RunListener) -> dict[str, Any]:
+        # An agent whose connection broke first brings to its end what it was asked to submit.
+        answer = self.request("open_run", run=listener.run_key, client=self._token, timeout=300)
+        known: dict[str, Any] = answer["known"]
         return known
 
     def close_run(self, listener: RunListener, keep: bool) -> None:
@@ -300,6 +327,8 @@ class Session:
         if self._closed:
             return
         self._up.clear()
+        if self._connection is not None:
+            _close_aside(self._connection)
         threading.Thread(
             target=self._reconnect, args=(error,), name="clustrix-reconnect", daemon=True
         ).start()
@@ -310,7 +339,7 @@ class Session:
             self.cluster.description,
             error,
         )
-        deadline = time.monotonic() + self.reconnect_seconds
+        deadline = time.monotonic() + self.cluster.reconnect_seconds
         pause = 0.5
         while not self._closed:
             try:
@@ -329,15 +358,14 @@ class Session:
         logger.info("The connection to %s is open again.", self.cluster.description)
         for listener in tuple(self._listeners.values()):
             try:
-                known = self.request("open_run", run=listener.run_key)["known"]
-                listener.on_reconnected(known)
+                listener.on_reconnected(self._find_calls(listener))
             except Exception:
                 logger.exception("Calls could not be taken up again")
 
     def _give_up(self, failure: Exception) -> None:
         self._gone = ConnectionLost(
             f"The connection to {self.cluster.description} broke and could not be opened"
-            f" again for {self.reconnect_seconds:.0f} seconds: {failure}",
+            f" again for {self.cluster.reconnect_seconds:g} seconds: {failure}",
             "Run the flow again once the cluster can be reached; its jobs went on.",
         )
         self._gone.__cause__ = failure
@@ -379,6 +407,13 @@ class Sessions:
                     return session
         return None
 
+    def leave(self, session: Session) -> None:
+        """One who uses the session wants to go: if it is the last, nothing is waited for long."""
+        with self._lock:
+            _, users = self._sessions[session.cluster.identity]
+        if users == 1:
+            session.leave_within(_LEAVE_SECONDS)
+
     def release(self, session: Session) -> None:
         """One user less; the last one closes it."""
         identity = session.cluster.identity
@@ -389,6 +424,11 @@ class Sessions:
                 return
             del self._sessions[identity]
         session.close()
+
+
+def _close_aside(connection: Connection) -> None:
+    """Close a connection whose other end may be frozen: nobody waits for it."""
+    threading.Thread(target=connection.close, name="clustrix-close", daemon=True).start()
 
 
 sessions = Sessions()

@@ -37,6 +37,8 @@ def main(program: Program) -> None:
     # Not to be ended by the terminal, or the sshd session, that the client came through.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     agent = Agent(program, silence=float(sys.argv[3]))
+    # A later agent of the same client asks this one to end.
+    signal.signal(signal.SIGTERM, lambda *_: agent.leave())
     agent.serve()
     # Threads may be blocked on what is gone; warm workers finish their calls by themselves.
     os._exit(0)
@@ -120,10 +122,16 @@ class Agent:
             }
         )
         self._link.wait_ended()
+        self._pool.let_go()
         for thread in list(self._to_finish):
             # A job that is being submitted must be written down, whoever waits for it.
             thread.join(FINISH_SECONDS)
         self._pool.close()
+
+    def leave(self) -> None:
+        """End as if the client had gone."""
+        # Not from within a signal handler: the thread it interrupts may hold what is needed.
+        threading.Thread(target=self._link.end, args=(EOFError("superseded"),)).start()
 
     # --- requests and replies -------------------------------------------------------------
 
@@ -264,6 +272,7 @@ class Agent:
     # --- calls ----------------------------------------------------------------------------
 
     def _open_run(self, message: Message, body: Any) -> Message:
+        self._runs.take_over(message["run"], message.get("client"), FINISH_SECONDS)
         return {"known": self._runs.open(message["run"])}
 
     def _run(self, message: Message, body: Any) -> None:
@@ -291,7 +300,7 @@ class Agent:
     def _attach(self, message: Message, body: Any) -> None:
         run = message["run"]
         for batch, ids in self._runs.group(run, message["calls"]):
-            self._watcher.add(run, batch, ids)
+            self._watcher.add(run, batch, ids, message.get("heard"))
         self._status.wake()
 
     def _look(self, message: Message, body: Any) -> Message:
@@ -306,6 +315,8 @@ class Agent:
 
     def _cancel(self, message: Message, body: Any) -> None:
         self._pool.cancel(message["calls"])
+        for worker in self._watcher.workers_of(message["calls"]):
+            self._pool.end(worker)
 
     def _ack(self, message: Message, body: Any) -> None:
         self._watcher.forget(message["run"], message["calls"])

@@ -42,6 +42,15 @@ def process_start(pid: int) -> "Optional[int]":
         return None
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a process does nothing: it was stopped, or has ended."""
+    try:
+        with open("/proc/{}/stat".format(pid), "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t", b"Z", b"X")
+    except (OSError, IndexError):
+        return True
+
+
 class BatchDirectory:
     """One batch's directory: `<work dir>/runs/<run>/<batch>`."""
 

@@ -7,14 +7,28 @@ remembered here only saves looking.
 import json
 import os
 import shutil
+import signal
+import time
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
-from .batch import DIRECT, PARTS, BatchDirectory, read_manifest, read_result, read_trace
+from .batch import (
+    DIRECT,
+    PARTS,
+    BatchDirectory,
+    process_start,
+    read_manifest,
+    read_result,
+    read_trace,
+)
 from .failures import Failure
 from .files import make_dir, read_optional, remove, tail, write_private, write_whole
 from .ledger import Ledgers, find
+from .outcome import HOST
 from .watch import present, refresh_listing
 from .workdir import WorkDir, plain_name
+
+# Which agent serves a run, beside its batches: the dot keeps it from being taken for one.
+_AGENT = ".agent"
 
 
 class _Batch:
@@ -97,6 +111,25 @@ class Journal:
             make_dir(os.path.join(directory.path, part))
 
     # --- an earlier client's calls --------------------------------------------------------
+
+    def take_over(self, run: str, client: Optional[str], patience: float) -> None:
+        """End the agent that served the same client until its connection broke.
+
+        It may not have noticed, and would hand out calls that the client sends again.
+        """
+        if client is None:
+            return
+        path = os.path.join(make_dir(self._work_dir.run(run)), _AGENT)
+        before = json.loads(read_optional(path) or "{}")
+        pid, me = before.get("pid"), os.getpid()
+        if before.get("client") == client and before["host"] == HOST and pid != me:
+            deadline = time.monotonic() + patience
+            if process_start(pid) == before["process"]:
+                os.kill(pid, signal.SIGTERM)
+            while process_start(pid) == before["process"] and time.monotonic() < deadline:
+                time.sleep(0.01)
+        trace = {"client": client, "host": HOST, "pid": me, "process": process_start(me)}
+        write_whole(path, json.dumps(trace).encode("ascii"))
 
     def open(self, run: str) -> Dict[str, Dict[str, Any]]:
         """Prepare a run; the calls that an earlier client left, and how they stand."""
@@ -196,6 +229,7 @@ class Journal:
                 left = set(_states(batch.directory, ()))
             if not left and not keep and not batch.keep:
                 shutil.rmtree(batch.directory.path, ignore_errors=True)
+        remove(os.path.join(self._work_dir.run(run), _AGENT))
         try:
             os.rmdir(self._work_dir.run(run))
         except OSError:  # something is still in it, or it was never made

@@ -102,6 +102,11 @@ class Ledgers:
         states.update(dict.fromkeys(self._finished, "finished"))
         return states
 
+    def workers_of(self, ids: Iterable[str]) -> List["Orphan"]:
+        """The workers of this host that these calls run in."""
+        started = [self._started[id] for id in ids if id in self._started]
+        return [Orphan(m["pid"], m["process"]) for m in started if m["host"] == HOST]
+
     def without_worker(self, ids: Iterable[str]) -> List[str]:
         """Which of these calls were unfinished, and the worker that started them is gone."""
         return [
@@ -109,6 +114,31 @@ class Ledgers:
             for id in ids
             if id in self._started and id not in self._finished and _is_dead(self._started[id])
         ]
+
+
+class Orphan:
+    """A warm worker of an earlier agent, which runs on by itself.
+
+    Args:
+        pid: Its process.
+        process: When that started, see `process_start`.
+    """
+
+    current = None
+
+    def __init__(self, pid: int, process: int) -> None:
+        self._pid = pid
+        self._process = process
+
+    def kill(self, number: int) -> bool:
+        """Signal the worker and all it started in its session; whether anybody was left."""
+        if process_start(self._pid) != self._process:
+            return False
+        try:
+            os.killpg(self._pid, number)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
 
 
 def whole(batch: BatchDirectory, message: Message, body: Any) -> Any:

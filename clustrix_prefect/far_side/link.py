@@ -100,7 +100,7 @@ class Link:
                 for message, body in self._inbox.feed(data):
                     self._on_message(message, body)
         except Exception as error:  # a link that nobody reads would look alive for ever
-            self._end(error)
+            self.end(error)
 
     def _write_all(self) -> None:
         try:
@@ -118,7 +118,7 @@ class Link:
                 self._write(data)
                 self.bytes_sent += len(data)
         except Exception as error:  # as above
-            self._end(error)
+            self.end(error)
 
     def _next_to_write(self) -> Any:
         with self._changed:
@@ -144,9 +144,10 @@ class Link:
             silent = silent + TICK if heard == self.bytes_received else 0.0
             heard = self.bytes_received
             if silent >= self._silence:
-                self._end(TimeoutError("silent for {:.0f} s".format(silent)))
+                self.end(TimeoutError("silent for {:.0f} s".format(silent)))
 
-    def _end(self, reason: BaseException) -> None:
+    def end(self, reason: BaseException) -> None:
+        """Nothing is read or written any more."""
         with self._changed:
             if self._ended.is_set():
                 return

@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Set
 
-from .batch import BatchDirectory
+from .batch import BatchDirectory, is_stopped
 from .files import make_dir, open_log, tail, write_all
 from .frames import Inbox, Message, encode
 from .ledger import find, whole
@@ -105,6 +105,16 @@ class WarmWorker:
         except OSError:
             pass  # it has died; whoever listens to it will see
 
+    def take_back(self) -> None:
+        """End the worker if it has not begun its call; else it is left to finish it."""
+        assert self.current is not None
+        self.kill(signal.SIGSTOP)
+        deadline = time.monotonic() + 0.5
+        while not is_stopped(self.pid) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        begun = find(self.current.batch, self.current.id, "started") is not None
+        self.kill(signal.SIGCONT if begun else signal.SIGKILL)
+
     def dismiss(self) -> None:
         """Let the worker end: there is nothing more to read."""
         if not self.dismissed:
@@ -159,7 +169,7 @@ class Pool:
         self._queue: Deque[DirectCall] = collections.deque()
         self._workers: List[WarmWorker] = []
         self._limit = 1
-        self._dying: Set[WarmWorker] = set()
+        self._dying: Set[Any] = set()
 
     def run(
         self, batch: BatchDirectory, settings: Dict[str, Any], calls: Iterable[Dict[str, Any]]
@@ -183,7 +193,7 @@ class Pool:
             for worker in list(self._workers):
                 if worker.current is not None and worker.current.id in wanted:
                     worker.current.cancelled = True
-                    self._end(worker)
+                    self.end(worker)
 
     def cancel_run(self, batch: BatchDirectory) -> None:
         """Cancel whatever is left of a run, and wait until it has ended."""
@@ -206,6 +216,14 @@ class Pool:
                 if worker.current is not None and worker.current.id == id:
                     return worker
         return None
+
+    def let_go(self) -> None:
+        """The client has gone: what no worker has begun is for it to send again."""
+        with self._lock:
+            self._queue.clear()
+            for worker in self._workers:
+                if worker.current is not None and not worker.current.started:
+                    worker.take_back()
 
     def close(self) -> None:
         """The agent ends: nobody waits any longer for those that were told to end."""
@@ -240,11 +258,12 @@ class Pool:
             self._queue.popleft()
             worker.hand(direct)
 
-    def _end(self, worker: WarmWorker) -> None:
-        """Ask a worker to end, and see to it; the lock is held."""
-        if worker in self._workers:
-            self._workers.remove(worker)
-        self._dying.add(worker)
+    def end(self, worker: Any) -> None:
+        """Ask a worker, or an orphaned one, to end, and see to it."""
+        with self._lock:
+            if worker in self._workers:
+                self._workers.remove(worker)
+            self._dying.add(worker)
         worker.kill(signal.SIGTERM)
 
         def finish() -> None:
@@ -254,7 +273,8 @@ class Pool:
         timer = threading.Timer(GRACE_SECONDS, finish)
         timer.daemon = True
         timer.start()
-        self._hand_out()
+        with self._lock:
+            self._hand_out()
 
     def _listen(self, worker: WarmWorker) -> None:
         """Look after a worker until it has ended."""

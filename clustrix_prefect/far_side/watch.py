@@ -7,11 +7,11 @@ listing and a read per running call, and looking never takes more than a tenth o
 import os
 import threading
 import time
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 from .batch import BatchDirectory, read_result, read_trace, started_event
 from .frames import Message
-from .ledger import Ledgers
+from .ledger import Ledgers, Orphan
 
 SHORTEST, LONGEST = 0.01, 1.0
 # Slow growth: what ends after t seconds is seen about t / 6 later.
@@ -25,6 +25,24 @@ Send = Callable[..., None]
 Event = Tuple[Message, Any]
 
 
+class Unheard:
+    """Leaves out the lines that the client heard from an earlier agent."""
+
+    def __init__(self) -> None:
+        self._heard: Dict[str, int] = {}
+
+    def expect(self, heard: Dict[str, int]) -> None:
+        """Of these calls the client has so many lines."""
+        self._heard.update(heard)
+
+    def of(self, id: str, lines: List[Any]) -> List[Any]:
+        """Those of a call's next lines that are news."""
+        known = min(self._heard.get(id, 0), len(lines))
+        if known:
+            self._heard[id] -= known
+        return lines[known:]
+
+
 class WatchedJobs:
     """The calls of one batch that have not been reported as finished."""
 
@@ -36,6 +54,12 @@ class WatchedJobs:
         self._batch = batch
         self._offsets: Dict[str, int] = {}
         self._started: Set[str] = set()
+        self._unheard = Unheard()
+
+    def add(self, ids: Iterable[str], heard: Dict[str, int]) -> None:
+        """Watch these calls, so many of whose lines the client has."""
+        self.waiting.update(ids)
+        self._unheard.expect(heard)
 
     def look(self, refresh: bool) -> Iterator[Event]:
         """What is new."""
@@ -57,6 +81,7 @@ class WatchedJobs:
         if lines and id not in self._started:
             self._started.add(id)
             yield started_event(id, lines.pop(0)), b""
+        lines = self._unheard.of(id, lines)
         if lines:
             yield {"event": "log", "call": id, "lines": lines}, b""
 
@@ -83,6 +108,16 @@ class WatchedWorkers:
         # The client takes its calls up one by one: what others did meanwhile is kept for it.
         self._kept: Dict[str, List[Event]] = {}
         self._done = batch.done()
+        self._unheard = Unheard()
+
+    def add(self, ids: Iterable[str], heard: Dict[str, int]) -> None:
+        """Watch these calls, so many of whose lines the client has."""
+        self.waiting.update(ids)
+        self._unheard.expect(heard)
+
+    def workers_of(self, ids: Iterable[str]) -> List[Orphan]:
+        """The workers that run these calls now."""
+        return self._ledgers.workers_of(self.waiting.intersection(ids))
 
     def look(self, refresh: bool) -> Iterator[Event]:
         """What is new."""
@@ -99,6 +134,10 @@ class WatchedWorkers:
             for message, body in self._kept.pop(id):
                 if message["event"] == "result":
                     self.waiting.discard(id)
+                elif message["event"] == "log":
+                    message["lines"] = self._unheard.of(id, message["lines"])
+                    if not message["lines"]:
+                        continue
                 yield message, body
         for id in self.waiting.intersection(lost):
             self.waiting.discard(id)
@@ -132,17 +171,37 @@ class Watcher:
         self._hurry = False
         self._started = False
 
-    def add(self, run: str, batch: BatchDirectory, ids: Iterable[str]) -> None:
-        """Report what these calls do from now on, and what they did already."""
+    def add(
+        self,
+        run: str,
+        batch: BatchDirectory,
+        ids: Iterable[str],
+        heard: Optional[Dict[str, int]] = None,
+    ) -> None:
+        """Report what these calls do from now on, and what they did already.
+
+        Args:
+            run: Their flow run.
+            batch: Where they are.
+            ids: Their ids.
+            heard: How many of their lines the client has already, if any.
+        """
         with self._changed:
             kind = WatchedWorkers if batch.is_direct else WatchedJobs
             watched = self._watched.setdefault(batch.path, kind(run, batch))
-            watched.waiting.update(ids)
+            watched.add(ids, heard or {})
             self._hurry = True
             self._changed.notify_all()
             if not self._started:
                 self._started = True
                 threading.Thread(target=self._watch, name="clustrix-watch", daemon=True).start()
+
+    def workers_of(self, ids: Iterable[str]) -> List[Orphan]:
+        """An earlier agent's workers that run these calls now."""
+        wanted = set(ids)
+        with self._changed:
+            direct = [w for w in self._watched.values() if isinstance(w, WatchedWorkers)]
+            return [worker for watched in direct for worker in watched.workers_of(wanted)]
 
     def forget(self, run: str, ids: Iterable[str]) -> None:
         """Say no more about these calls."""

@@ -56,7 +56,8 @@ def test_direct_calls_outlive_the_agent(starts, tmp_path):
         done.id: "finished",
         running.id: "started",
     }
-    second.client.send("attach", run="run", calls=list(known))
+    # The client has heard one line of it, and hears no line twice.
+    second.client.send("attach", run="run", calls=list(known), heard={running.id: 1})
     assert second.value(done) == 2
     (tmp_path / "log.go").touch()
     assert second.value(running) == first.of("started", running)[0][0]["pid"]
@@ -67,6 +68,34 @@ def test_direct_calls_outlive_the_agent(starts, tmp_path):
     second.client.send("ack", run="run", calls=[done.id, running.id])
     second.client.request("close_run", run="run")
     assert not (second.work_dir / "runs" / "run").exists()
+
+
+def test_a_later_agent_ends_the_earlier_one_of_the_same_client(starts):
+    """It may not have noticed that the connection broke, and hands out what is sent again."""
+    first = starts()
+    first.client.request("open_run", run="run", client="c1")
+    running, waiting = Call(SLEEP, (3,)), Call(ADD, (5,))
+    first.run(running, waiting, max_workers=1)
+    first.wait("started", running)
+    second = starts()
+    known = second.client.request("open_run", run="run", client="c1")["known"]
+    assert {id: facts["state"] for id, facts in known.items()} == {running.id: "started"}
+    assert not is_alive(first.hello["pid"])
+
+
+def test_an_orphaned_call_can_be_cancelled(starts):
+    first = starts()
+    running = Call(SLEEP, (60,))
+    first.run(running)
+    first.wait("started", running)
+    pid = first.of("started", running)[0][0]["pid"]
+    first.kill_agent()
+    second = starts()
+    second.client.request("open_run", run="run")
+    second.client.send("attach", run="run", calls=[running.id])
+    second.wait("started", running)
+    second.client.send("cancel", calls=[running.id])
+    wait_for(lambda: not is_alive(pid), 5)
 
 
 def test_direct_calls_are_taken_up_one_by_one(starts):
