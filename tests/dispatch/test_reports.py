@@ -1,0 +1,183 @@
+"""What a flow run's page shows of its calls: a table of all, a page for each failure, progress."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect import flow, runtime, task
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import Artifact
+
+from clustrix_prefect import ClusterTaskRunner, LocalCluster, SlurmCluster, SSHCluster, resources
+from tests.contract.api import eventually
+from tests.dispatch.marks import mark, wait_for_marks
+
+pytestmark = pytest.mark.usefixtures("quick_prefect")
+
+
+@task(task_run_name="measure-{megabytes}")
+def measure(megabytes: int) -> int:
+    kept = b"x" * (megabytes * 2**20)
+    time.sleep(1)
+    return len(kept)
+
+
+@task
+def stumble(what: str) -> None:
+    print("<b>close</b> to the `edge`", file=sys.stderr)
+    raise ValueError(f"no | such | {what}")
+
+
+@task
+def leave() -> None:
+    print("leaving now", file=sys.stderr)
+    os._exit(7)
+
+
+@task
+def wait_for_gate(directory: str, name: str) -> None:
+    mark(directory, name)
+    while not os.path.exists(os.path.join(directory, "gates", name)):
+        time.sleep(0.05)
+
+
+def artifacts(flow_run_id: UUID, key: str, count: int = 1) -> list[Artifact]:
+    """The artifacts of a flow run with this key, once there are so many."""
+    of_flow_run = {"flow_run_id": {"any_": [str(flow_run_id)]}, "key": {"any_": [key]}}
+
+    def read(client: SyncPrefectClient) -> list[Artifact]:
+        answer = client.request("POST", "/artifacts/filter", json={"artifacts": of_flow_run})
+        return Artifact.model_validate_list(answer.json())
+
+    return eventually(read, lambda found: len(found) == count)
+
+
+def rows_of(flow_run_id: UUID) -> dict[str, dict[str, Any]]:
+    """The table of calls, by the task run's name."""
+    (table,) = artifacts(flow_run_id, "cluster-calls")
+    assert table.type == "table"
+    rows = json.loads(table.data) if isinstance(table.data, str) else table.data
+    return {row["task run"].replace("\\", ""): row for row in rows}
+
+
+def test_the_table_of_calls(on_slurm: SlurmCluster) -> None:
+    @flow(task_runner=ClusterTaskRunner(on_slurm))
+    def measured() -> UUID:
+        measure.map([1, 60]).wait()
+        stumble.with_options(task_run_name="stumbled").submit("x").wait()
+        leave.with_options(task_run_name="left").submit().wait()
+        return UUID(str(runtime.flow_run.id))
+
+    rows = rows_of(measured())
+    assert list(rows)[:2] == ["stumbled", "left"], "failures come first"
+    small, large = rows["measure-1"], rows["measure-60"]
+    for row in (small, large):
+        assert row["state"] == "done"
+        assert row["node"] == os.uname().nodename
+        job, _, index = row["job"].partition("_")
+        assert job.isdigit()
+        assert index in ("0", "1")
+        assert 0 <= float(row["queued (s)"]) < 10
+        assert 1 <= float(row["ran (s)"]) < 3
+        assert row["exit code"] == "0"
+        assert row["failure"] == ""
+    assert 5 < float(small["peak memory (MiB)"]) < 60
+    assert 60 < float(large["peak memory (MiB)"]) < 120
+    assert rows["stumbled"]["state"] == rows["left"]["state"] == "failed"
+    assert "ValueError: no" in rows["stumbled"]["failure"]
+    assert rows["left"]["exit code"] == "7"
+    assert "WorkerFailed" in rows["left"]["failure"]
+    assert rows["left"]["job"].isdigit()
+
+
+@pytest.mark.parametrize("where", ["over_ssh", "local"])
+def test_the_table_without_a_scheduler(where: str, request: pytest.FixtureRequest) -> None:
+    cluster: SSHCluster | LocalCluster = request.getfixturevalue(where)
+
+    @flow(task_runner=ClusterTaskRunner(cluster))
+    def measured() -> UUID:
+        measure.map([1, 60]).wait()
+        leave.with_options(task_run_name="left").submit().wait()
+        return UUID(str(runtime.flow_run.id))
+
+    rows = rows_of(measured())
+    large = rows["measure-60"]
+    assert large["node"] == os.uname().nodename
+    assert large["pid"].isdigit()
+    assert large["job"] == ""
+    assert 60 < float(large["peak memory (MiB)"]) < 200
+    assert float(rows["measure-1"]["peak memory (MiB)"]) < 60, "the peak of another call"
+    assert rows["left"]["exit code"] == "7"
+
+
+def test_the_page_of_a_failure(on_slurm: SlurmCluster) -> None:
+    task_runs: dict[str, UUID] = {}
+
+    @flow(task_runner=ClusterTaskRunner(on_slurm))
+    def failing() -> UUID:
+        with resources(memory="300MB"):
+            futures = {"stumbled": stumble.submit("x"), "left": leave.submit()}
+        for name, future in futures.items():
+            future.wait()
+            task_runs[name] = future.task_run_id
+        return UUID(str(runtime.flow_run.id))
+
+    pages = {
+        page.task_run_id: page for page in artifacts(failing(), "cluster-call-failed", count=2)
+    }
+    assert {page.type for page in pages.values()} == {"markdown"}
+    left, stumbled = str(pages[task_runs["left"]].data), str(pages[task_runs["stumbled"]].data)
+    assert "WorkerFailed" in left
+    assert "What to do:" in left
+    assert "leaving now" in left
+    assert "| Exit code | 7 |" in left
+    assert "ValueError" in stumbled
+    assert "no \\| such \\| x" in stumbled
+    assert "<b>close</b> to the `edge`" in stumbled
+    for page in (left, stumbled):
+        assert "#SBATCH --mem=300M" in page
+        assert "worker.py" in page
+
+
+def test_a_long_map_shows_its_progress(
+    local: LocalCluster,
+    far_dir: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("_REPORT_AFTER_SECONDS", "_REPORT_SECONDS", "_LOOK_AT_FLOW_RUN_SECONDS"):
+        monkeypatch.setattr(f"clustrix_prefect.dispatch.runtime.{name}", 0.5)
+    gates = far_dir / "gates"
+    gates.mkdir()
+
+    @flow(task_runner=ClusterTaskRunner(local))
+    def long_map() -> UUID:
+        futures = wait_for_gate.map([str(far_dir)] * 8, [f"call-{n}" for n in range(8)])
+        wait_for_marks(far_dir, 4)
+        for path in list(far_dir.glob("call-*"))[:2]:
+            (gates / path.stem).touch()
+        wait_for_marks(far_dir, 6)
+        flow_run_id = UUID(str(runtime.flow_run.id))
+        halfway = eventually(
+            lambda client: artifacts(flow_run_id, "cluster-progress"),
+            lambda found: "2 done" in str(found[0].description),
+        )[0]
+        assert halfway.type == "progress"
+        assert halfway.data == 25
+        assert "2 queued, 4 running, 2 done, 0 failed" in str(halfway.description)
+        for n in range(8):
+            (gates / f"call-{n}").touch()
+        futures.wait()
+        return flow_run_id
+
+    (final,) = artifacts(long_map(), "cluster-progress")
+    assert final.data == 100
+    assert "0 queued, 0 running, 8 done, 0 failed" in str(final.description)
+    assert "2 queued, 4 running, 2 done, 0 failed" in caplog.text
