@@ -72,9 +72,7 @@ def queued(task_run_id: UUID, reason: str) -> State[Any]:
 
     state = eventually(
         read,
-        lambda state: state is not None
-        and state.name == "Queued"
-        and reason in str(state.message),
+        lambda state: state is not None and state.name == "Queued" and reason in str(state.message),
         within=30,
     )
     assert state is not None
