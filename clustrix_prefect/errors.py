@@ -1,10 +1,11 @@
 """Every exception this package raises, with what happened and what to do.
 
-Three families, so that flows can tell them apart:
+Families, so that flows can tell them apart:
 
 * `ConfigurationError`: something is wrong before anything was submitted.
 * `ConnectionFailed`: the cluster cannot be reached, or refuses us.
 * `InfrastructureError`: a call was submitted and the cluster, not the task, failed it.
+* `PricingError`: a provider gave no prices.
 
 An exception that the task itself raised is none of these: it arrives as what it was
 (see `clustrix_prefect.packaging.results`), or as `RemoteTaskError` when its class cannot
@@ -14,7 +15,10 @@ be rebuilt here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from clustrix_prefect.pricing.fetch import Fetch
 
 
 class ClusterError(Exception):
@@ -237,3 +241,92 @@ class RemoteTaskError(Exception):
 
     def __str__(self) -> str:
         return f"{self.type_name}: {self.text}"
+
+
+# --- credentials ---------------------------------------------------------------------------
+
+
+class CredentialError(ConfigurationError):
+    """A reference to a secret cannot be resolved.
+
+    The message names the reference and the store, never the secret.
+
+    Attributes:
+        reference: The reference as it was written, such as `op://vault/item/field`.
+        store: Where it was looked for, such as `1Password Connect at http://...`.
+    """
+
+    def __init__(
+        self, what: str, remedy: str = "", *, reference: str = "", store: str = ""
+    ) -> None:
+        super().__init__(what, remedy)
+        self.reference = reference
+        self.store = store
+
+
+class CredentialNotFound(CredentialError):
+    """The store has no such vault, item or field, or more than one."""
+
+
+class CredentialForbidden(CredentialError):
+    """The store refused the token, or the token may not see the item."""
+
+
+class CredentialStoreUnavailable(CredentialError):
+    """The store cannot be reached, is not set up, or answered with nonsense."""
+
+
+# --- prices --------------------------------------------------------------------------------
+
+
+class PricingError(ClusterError):
+    """A provider gave no prices. There is no fallback: it is unavailable.
+
+    Attributes:
+        provider: Whom was asked.
+        kind: The class of the failure, in one word.
+        fetch: The facts of the asking, as far as it came.
+    """
+
+    kind: ClassVar[str] = "unavailable"
+
+    def __init__(self, what: str, remedy: str = "", *, provider: str, fetch: Fetch) -> None:
+        super().__init__(what, remedy)
+        self.provider = provider
+        self.fetch = fetch
+
+
+class PricingUnauthorised(PricingError):
+    """The credentials are missing, wrong or expired."""
+
+    kind = "unauthorised"
+
+
+class PricingForbidden(PricingError):
+    """The credentials are good, and may not read prices."""
+
+    kind = "forbidden"
+
+
+class PricingThrottled(PricingError):
+    """The provider said to slow down until our patience ended."""
+
+    kind = "throttled"
+
+
+class PricingUnreachable(PricingError):
+    """No answer: no route, a reset connection, a server's failure, a deadline passed."""
+
+    kind = "unreachable"
+
+
+class PricingMalformed(PricingError):
+    """An answer that is not what the provider documents."""
+
+    kind = "malformed"
+
+
+class PricingIncomplete(PricingError):
+    """The answers ended before the list did: a truncated page, a loop of pages."""
+
+    kind = "incomplete"
