@@ -1,8 +1,8 @@
 """Starts the far side's program through a login shell that may do anything.
 
-One command line goes to the shell, in a form that sh, bash, zsh and csh all take: a single
-quoted script without newlines, exclamation marks or anything else that csh reads inside
-quotes. The script finds a Python and runs a loader, which prints a marker; whatever came
+One command line goes to the shell, in a form that sh, bash, zsh, csh and fish all take: a
+single quoted script without newlines, exclamation marks, double backslashes or anything else
+that csh or fish read inside quotes. The script finds a Python and runs a loader, which prints a marker; whatever came
 before the marker was the login's own. Only then is the program sent.
 """
 
@@ -109,7 +109,8 @@ def command_line(
         work_dir: Where an earlier agent may have left the program.
     """
     script = _one_line(_SCRIPT.replace("CANDIDATES", " ".join(CANDIDATES)))
-    loader = f"exec({json.dumps(_LOADER.strip())})"
+    # In hexadecimal, since fish reads two backslashes in single quotes as one.
+    loader = f'exec(bytes.fromhex("{_LOADER.strip().encode().hex()}").decode())'
     arguments = (
         script,
         python or "",

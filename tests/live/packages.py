@@ -19,6 +19,9 @@ PACKAGES = {
     "sshd": "openssh-server",
     "ssh": "openssh-client",
     "tcsh": "tcsh",
+    "zsh": "zsh",
+    "ksh": "ksh",
+    "fish": "fish",
     "setpriv": "util-linux",
 }
 
