@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         SSHCredentials,
         load_cluster,
     )
+    from clustrix_prefect.credentials import OnePasswordCLI, OnePasswordConnect
     from clustrix_prefect.data import File, Folder, RemoteFile, RemoteFolder
     from clustrix_prefect.runner import ClusterTaskRunner
     from clustrix_prefect.task_resources import Resources, resources
@@ -31,6 +32,8 @@ __all__ = [
     "Folder",
     "LocalCluster",
     "ManagedEnvironment",
+    "OnePasswordCLI",
+    "OnePasswordConnect",
     "RemoteFile",
     "RemoteFolder",
     "Resources",
@@ -47,6 +50,8 @@ _HOMES = {
     "Folder": "clustrix_prefect.data",
     "RemoteFile": "clustrix_prefect.data",
     "RemoteFolder": "clustrix_prefect.data",
+    "OnePasswordCLI": "clustrix_prefect.credentials.onepassword",
+    "OnePasswordConnect": "clustrix_prefect.credentials.onepassword",
     "ClusterTaskRunner": "clustrix_prefect.runner",
     "Resources": "clustrix_prefect.task_resources",
     "resources": "clustrix_prefect.task_resources",

@@ -15,6 +15,7 @@ from prefect.tasks import Task
 
 from clustrix_prefect.clusters import load_cluster
 from clustrix_prefect.clusters.cluster import ClusterBlock
+from clustrix_prefect.credentials.memory import memory_of, remembering
 from clustrix_prefect.dispatch.runtime import Runtime
 from clustrix_prefect.engine import new_task_run_id
 from clustrix_prefect.errors import ConfigurationError, TaskNotSupported
@@ -112,13 +113,16 @@ class ClusterTaskRunner(TaskRunner[ClusterFuture]):
         Raises:
             ConnectionFailed: The cluster cannot be reached.
             PythonVersionMismatch: It has no Python that can run the calls.
+            CredentialError: A reference in its credentials cannot be resolved.
         """
         super().__enter__()
         try:
             cluster = load_cluster(self.cluster) if isinstance(self.cluster, str) else self.cluster
-            self._runtime = Runtime(
-                cluster, requeues=self.requeues, signing_secret=self.signing_secret
-            )
+            # Prefect has not made the flow run's context yet.
+            with remembering(memory_of(self)):
+                self._runtime = Runtime(
+                    cluster, requeues=self.requeues, signing_secret=self.signing_secret
+                )
         except BaseException:
             self._started = False
             raise

@@ -6,16 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from prefect.blocks.core import Block
-from pydantic import Field, HttpUrl, SecretStr, field_validator
+from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator
 
 from clustrix_prefect.clusters.fields import one_line, unset_if_empty
 from clustrix_prefect.connections.authentication import Login
+from clustrix_prefect.credentials.onepassword import store_name
+from clustrix_prefect.credentials.references import check
+from clustrix_prefect.credentials.resolving import resolve
 
 
 class SSHCredentials(Block):
-    """A user name, and a key or a password.
+    """A user name, and a key or a password: themselves, or references to them.
 
-    Whatever is left out comes from `~/.ssh/config` and ssh-agent.
+    A reference is `op://vault/item/field`, `env:NAME` or `prefect:block-name`, and is resolved when
+    a connection is opened. Whatever is left out comes from `~/.ssh/config` and ssh-agent.
     """
 
     _block_type_name = "SSH Credentials"
@@ -30,6 +34,9 @@ class SSHCredentials(Block):
         cluster = SSHCluster(host="login.example.org", credentials=credentials)
         ```
     """
+
+    # A wrong value is not repeated in the error: it may be a secret.
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     username: str | None = Field(
         default=None,
@@ -46,17 +53,27 @@ class SSHCredentials(Block):
     private_key: SecretStr | None = Field(
         default=None,
         title="Private key",
-        description="A private key itself, from -----BEGIN to END-----.",
+        description="A private key itself, from -----BEGIN to END-----, or a reference to one.",
     )
     passphrase: SecretStr | None = Field(
         default=None,
         title="Passphrase",
-        description="What the private key or key file is encrypted with.",
+        description="What the private key or key file is encrypted with, or a reference to it.",
     )
     password: SecretStr | None = Field(
         default=None,
         title="Password",
-        description="The account's password; a key is safer.",
+        description="The account's password, or a reference to it; a key is safer.",
+    )
+
+    secret_store: str | None = Field(
+        default=None,
+        title="1Password",
+        description=(
+            "Block that op:// references are read with. Default: what OP_CONNECT_HOST and "
+            "OP_CONNECT_TOKEN or OP_SERVICE_ACCOUNT_TOKEN say, or the only such block there is."
+        ),
+        examples=["onepassword-connect/team"],
     )
 
     @field_validator("*", mode="before")
@@ -80,18 +97,27 @@ class SSHCredentials(Block):
             )
         return value
 
+    @field_validator("private_key", "passphrase", "password")
+    @classmethod
+    def _secret_or_reference(cls, value: SecretStr | None) -> SecretStr | None:
+        return check(value)
+
+    @field_validator("secret_store")
+    @classmethod
+    def _store(cls, value: str | None) -> str | None:
+        return store_name(value)
+
     @property
     def login(self) -> Login:
-        """These credentials with their secrets in the open, for one connection."""
+        """These credentials with their secrets in the open, for one connection.
+
+        Raises:
+            CredentialError: A reference cannot be resolved.
+        """
         return Login(
             username=self.username,
             key_file=Path(self.key_file) if self.key_file else None,
-            private_key=_revealed(self.private_key),
-            passphrase=_revealed(self.passphrase),
-            password=_revealed(self.password),
+            private_key=resolve(self.private_key, store=self.secret_store),
+            passphrase=resolve(self.passphrase, store=self.secret_store),
+            password=resolve(self.password, store=self.secret_store),
         )
-
-
-def _revealed(secret: SecretStr | None) -> str | None:
-    # The form of the UI sends an empty text for a secret that was left out.
-    return (secret.get_secret_value() or None) if secret else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 
 from clustrix_prefect.connections.connection import Channel
 from clustrix_prefect.connections.tail import Tail
+from clustrix_prefect.credentials.withheld import without_secrets
 from clustrix_prefect.errors import ConnectionLost
 
 
@@ -18,7 +20,8 @@ class LocalChannel:
 
     The new session keeps a Ctrl-C at the terminal from reaching the far side: the flow
     decides what becomes of its calls. Its standard streams are a socket, as under sshd:
-    unlike a pipe, a socket can be shut down under a thread that is blocked on it.
+    unlike a pipe, a socket can be shut down under a thread that is blocked on it. Variables
+    of the flow's environment that hold secrets stay with the flow.
     """
 
     def __init__(self, command: str) -> None:
@@ -29,6 +32,7 @@ class LocalChannel:
                 stdin=far_end.fileno(),
                 stdout=far_end.fileno(),
                 stderr=subprocess.PIPE,
+                env=without_secrets(os.environ),
                 start_new_session=True,
                 bufsize=0,
             )

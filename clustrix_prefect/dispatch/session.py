@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.connections.connection import Connection
+from clustrix_prefect.credentials.memory import current_memory, remembering
 from clustrix_prefect.dispatch.contents import Contents
 from clustrix_prefect.dispatch.environments import Environments
 from clustrix_prefect.errors import (
@@ -63,6 +64,7 @@ class Session:
 
     def __init__(self, cluster: ClusterBlock) -> None:
         self.cluster = cluster
+        self._secrets = current_memory()
         self.scheduler: Scheduler | None = cluster.scheduler()
         self.agent_python = ""
         self.python = ""
@@ -98,7 +100,8 @@ class Session:
             PythonVersionMismatch: It has no Python that can run the calls.
             AgentError: Its work directory cannot be used.
         """
-        connection = self.cluster.connect()
+        with remembering(self._secrets):  # also by threads that open it again
+            connection = self.cluster.connect()
         agent = AgentClient(
             connection,
             python=self.cluster.python,

@@ -1,0 +1,187 @@
+"""Asking `op`, 1Password's command line, with nobody there to answer its questions."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import threading
+from typing import IO, Any
+
+from clustrix_prefect.credentials.memory import Memory
+from clustrix_prefect.credentials.references import OnePasswordReference
+from clustrix_prefect.credentials.stores import Found, field_of
+from clustrix_prefect.errors import (
+    CredentialError,
+    CredentialForbidden,
+    CredentialNotFound,
+    CredentialStoreUnavailable,
+)
+
+_LARGEST_ANSWER = 16 * 2**20
+# Settings that would lead op elsewhere than to the service account, or have it ask somebody.
+_NOT_INHERITED = re.compile(r"OP_(?!CONFIG_DIR)|PREFECT_|CLUSTRIX_")
+_QUIET = {"OP_BIOMETRIC_UNLOCK_ENABLED": "false", "OP_LOAD_DESKTOP_APP_SETTINGS": "false"}
+_TIME = re.compile(r"^\[ERROR\] \d{4}/\d\d/\d\d \d\d:\d\d:\d\d ")
+
+# What op 2 says on its standard error, what that is, and what to do about it.
+_SAYINGS: tuple[tuple[re.Pattern[str], type[CredentialError], str], ...] = (
+    (
+        re.compile(r"isn't a vault|isn't an item|no item|not found|doesn't exist", re.I),
+        CredentialNotFound,
+        "Correct the reference, or give the service account access to the vault.",
+    ),
+    (
+        re.compile(r"more than one (item|vault)", re.I),
+        CredentialNotFound,
+        "Write the id into the reference instead of the name.",
+    ),
+    (
+        re.compile(r"too many requests|rate limit|429", re.I),
+        CredentialStoreUnavailable,
+        "The service account's quota is used up: ask less often, or wait.",
+    ),
+    (
+        re.compile(
+            r"unauthori[sz]ed|401|invalid.*token|token.*(invalid|expired|revoked|deleted)"
+            r"|failed to DecodeSACredentials|sign.?in credentials|not (currently )?signed in",
+            re.I,
+        ),
+        CredentialForbidden,
+        "The service account's token is wrong or has expired: make a new one.",
+    ),
+    (
+        re.compile(r"forbidden|403|permission|access denied", re.I),
+        CredentialForbidden,
+        "Give the service account access to the vault.",
+    ),
+)
+_UNKNOWN = (
+    CredentialStoreUnavailable,
+    "Run `op vault list` with the same OP_SERVICE_ACCOUNT_TOKEN to see more.",
+)
+
+
+class OpProgram:
+    """The `op` program with a service account.
+
+    Args:
+        executable: Its name or path.
+        token: The service account's token; it reaches op in its environment.
+        seconds: How long one run of it may take.
+    """
+
+    def __init__(self, executable: str, token: str, seconds: float) -> None:
+        self.description = f"1Password through {executable}"
+        self._executable = executable
+        self._token = token
+        self._seconds = seconds
+        self._key = ("op", executable, hashlib.sha256(token.encode()).hexdigest())
+
+    def find(self, reference: OnePasswordReference, memory: Memory) -> Found:
+        """Read one field; op is run once for all fields of an item."""
+        command = ["item", "get", f"--vault={reference.vault}", "--format=json"]
+        item = memory.once(
+            (*self._key, reference.vault, reference.item),
+            lambda: self._json(str(reference), [*command, "--", reference.item]),
+        )
+        return field_of(item, reference, self.description)
+
+    def vaults(self) -> list[str]:
+        """The names of the vaults that the service account may see."""
+        found = self._json("the list of vaults", ["vault", "list", "--format=json"])
+        return [str(vault.get("name")) for vault in found if isinstance(vault, dict)]
+
+    def _json(self, reference: str, arguments: list[str]) -> Any:
+        status, output, said = self._run(reference, arguments)
+        if status != 0:
+            raise self._refusal(reference, status, said)
+        try:
+            return json.loads(output)
+        except ValueError:
+            # Not chained: the error holds what could not be read, secrets included.
+            raise self._error(
+                CredentialStoreUnavailable,
+                reference,
+                "printed something that is not JSON",
+                "Check that op is 1Password's own, version 2 (`op --version`).",
+            ) from None
+
+    def _refusal(self, reference: str, status: int, said: str) -> CredentialError:
+        lines = [_TIME.sub("", line) for line in said.splitlines() if line.startswith("[ERROR]")]
+        line = (lines or said.splitlines() or [""])[0].strip()
+        said_so = f" and says: {line:.200}" if line else ""
+        known = (saying[1:] for saying in _SAYINGS if saying[0].search(line))
+        kind, remedy = next(known, _UNKNOWN)
+        return self._error(kind, reference, f"ends with status {status}{said_so}", remedy)
+
+    def _run(self, reference: str, arguments: list[str]) -> tuple[int, bytes, str]:
+        """Run op: without a terminal, in a session of its own, which has to end in time."""
+        try:
+            process = subprocess.Popen(
+                [self._executable, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=self._environment(),
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise self._error(
+                CredentialStoreUnavailable,
+                reference,
+                f"cannot be run ({error.strerror})",
+                "Install 1Password's command line, version 2, or set the block's `executable`.",
+            ) from error
+        assert process.stdout is not None
+        assert process.stderr is not None
+        output, said = _Output(process.stdout, _LARGEST_ANSWER), _Output(process.stderr, 65536)
+        try:
+            status = process.wait(self._seconds)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise self._error(
+                CredentialStoreUnavailable,
+                reference,
+                f"did not end within {self._seconds:g} seconds and was killed",
+                "If it waits for somebody to unlock 1Password, give it a service account's token; "
+                "else check that 1Password can be reached from here.",
+            ) from None
+        # What it leaves running (its cache) may keep the pipes open for longer.
+        for stream in (output, said):
+            stream.ended.wait(2)
+        return status, bytes(output.data), bytes(said.data).decode(errors="replace")
+
+    def _environment(self) -> dict[str, str]:
+        inherited = {k: v for k, v in os.environ.items() if not _NOT_INHERITED.match(k)}
+        return {**inherited, **_QUIET, "OP_SERVICE_ACCOUNT_TOKEN": self._token, "NO_COLOR": "1"}
+
+    def _error(
+        self, kind: type[CredentialError], reference: str, what: str, remedy: str
+    ) -> CredentialError:
+        what = f"{reference}: {self._executable} {what}.".replace(self._token, "(the token)")
+        return kind(what, remedy, reference=reference, store=self.description)
+
+
+class _Output:
+    """What a program writes, read aside so that neither of two pipes blocks it."""
+
+    def __init__(self, stream: IO[bytes], largest: int) -> None:
+        self.data = bytearray()
+        self.ended = threading.Event()
+        self._stream, self._largest = stream, largest
+        threading.Thread(target=self._read, name="clustrix-op", daemon=True).start()
+
+    def _read(self) -> None:
+        with self._stream, contextlib.suppress(OSError, ValueError):
+            while chunk := os.read(self._stream.fileno(), 65536):
+                self.data += chunk
+                if len(self.data) > self._largest:
+                    return
+        self.ended.set()

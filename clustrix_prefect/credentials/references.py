@@ -1,0 +1,160 @@
+"""What a reference to a secret looks like.
+
+    op://vault/item/field            a field of a 1Password item
+    op://vault/item/section/field    the same, in a section of the item
+    env:NAME                         a variable of the flow's environment
+    prefect:name                     a Prefect block of type Secret
+    prefect:type/name                a Prefect block of another type, with one secret
+    prefect:type/name/field          one field of a Prefect block
+
+Anything else is the secret itself.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from pydantic import SecretStr
+
+from clustrix_prefect.credentials.withheld import withhold
+from clustrix_prefect.errors import CredentialError
+
+# "op:/" is an op:// with a slash lost. Schemes are told in any case, and written in lower case.
+_SCHEME = re.compile(r"\s*(op:/|env:|prefect:)", re.IGNORECASE)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_BLOCK_NAME = re.compile(r"[a-z0-9-]+\Z")
+_SHORT = 120
+
+
+@dataclass(frozen=True)
+class OnePasswordReference:
+    """`op://vault/item[/section]/field`; each part is a name or an id."""
+
+    vault: str
+    item: str
+    section: str | None
+    field: str
+
+    def __str__(self) -> str:
+        section = f"{self.section}/" if self.section is not None else ""
+        return f"op://{self.vault}/{self.item}/{section}{self.field}"
+
+
+@dataclass(frozen=True)
+class EnvironmentReference:
+    """`env:NAME`."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"env:{self.name}"
+
+
+@dataclass(frozen=True)
+class BlockReference:
+    """`prefect:[type/]name[/field]`."""
+
+    type: str
+    name: str
+    field: str | None = None
+
+    def __str__(self) -> str:
+        if self.field is None and self.type == "secret":
+            return f"prefect:{self.name}"
+        return "/".join([f"prefect:{self.type}", self.name, *([self.field] if self.field else [])])
+
+
+Reference: TypeAlias = OnePasswordReference | EnvironmentReference | BlockReference
+
+
+def is_reference(text: str) -> bool:
+    """Whether a text is meant as a reference; it may still be a wrong one."""
+    return _SCHEME.match(text) is not None
+
+
+def parse(text: str) -> Reference | None:
+    """The reference that a text is, or None if it is a secret itself.
+
+    Raises:
+        CredentialError: It is meant as a reference and is not one; the message shows it.
+    """
+    if not is_reference(text):
+        return None
+    text = text.strip()
+    if not text.isprintable() or len(text) > 1000:
+        raise _malformed(text, "is more than one line of text")
+    if text.startswith("op://"):
+        return _onepassword(text)
+    if text.startswith("env:"):
+        return _environment(text)
+    if text.startswith("prefect:"):
+        return _block(text)
+    raise _malformed(text, "begins with neither op://, env: nor prefect:")
+
+
+def check(value: SecretStr | None) -> SecretStr | None:
+    """The value itself, for fields of blocks: refuses a malformed reference when it is given.
+
+    Raises:
+        ValueError: The reference is malformed. Pydantic makes a ValidationError of it.
+    """
+    if value is not None:
+        try:
+            parse(value.get_secret_value())
+        except CredentialError as error:
+            raise ValueError(str(error)) from None
+    return value
+
+
+def _onepassword(text: str) -> OnePasswordReference:
+    if "?" in text:
+        raise _malformed(
+            text,
+            "has a query, which is not supported",
+            "Leave out everything from the ? on; private keys are understood in every format.",
+        )
+    parts = text.removeprefix("op://").split("/")
+    if len(parts) not in (3, 4):
+        raise _malformed(text, f"has {len(parts)} part{'s' * (len(parts) != 1)}, not 3 or 4")
+    if not all(part and part == part.strip() for part in parts):
+        raise _malformed(text, "has an empty part, or spaces around one")
+    section = parts[2] if len(parts) == 4 else None
+    return OnePasswordReference(parts[0], parts[1], section, parts[-1])
+
+
+def _environment(text: str) -> EnvironmentReference:
+    name = text.removeprefix("env:")
+    if not _VARIABLE.match(name):
+        raise _malformed(text, "does not name an environment variable", "Write env:NAME.")
+    withhold(name)
+    return EnvironmentReference(name)
+
+
+def _block(text: str) -> BlockReference:
+    parts = text.removeprefix("prefect:").split("/", 2)
+    names = parts[:2]
+    if not all(_BLOCK_NAME.match(name) for name in names) or "" in parts:
+        raise _malformed(
+            text,
+            "does not name a Prefect block",
+            "Write prefect:name for a Secret block, or prefect:type/name/field.",
+        )
+    if len(parts) == 1:
+        return BlockReference("secret", parts[0])
+    return BlockReference(*parts)
+
+
+def _malformed(text: str, why: str, remedy: str = "") -> CredentialError:
+    # What only begins like a reference may be a secret: no more is shown than what it begins with.
+    begins = _SCHEME.match(text)
+    assert begins is not None
+    shown = text if text.isprintable() and len(text) <= _SHORT else f"{begins[0].strip()}..."
+    return CredentialError(
+        f"The reference {shown!r} {why}.",
+        remedy
+        or "Write op://vault/item/field or op://vault/item/section/field, env:NAME or prefect:name;"
+        " names with a / in them are written as ids.",
+        reference=shown,
+    )
