@@ -55,6 +55,19 @@ class Fetch:
     skipped: Counter[str] = field(default_factory=Counter)
     not_covered: tuple[str, ...] = ()
 
+    def include(self, part: Fetch) -> None:
+        """Count what was asked at the same time, by another connection, as part of this."""
+        self.requests += part.requests
+        self.retries += part.retries
+        self.throttled += part.throttled
+        self.pages += part.pages
+        self.rows += part.rows
+        self.received += part.received
+        self.slowest = max(self.slowest, part.slowest)
+        self.skipped.update(part.skipped)
+        dates = [date for date in (self.http_date, part.http_date) if date is not None]
+        self.http_date = min(dates, default=None)
+
 
 @dataclass(frozen=True, slots=True)
 class PriceList:
