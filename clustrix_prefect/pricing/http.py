@@ -305,7 +305,10 @@ class Client:
                 )
             ) from error
         finally:
-            self.fetch.slowest = max(self.fetch.slowest, time.monotonic() - began)
+            ended = time.monotonic()
+            self.fetch.slowest = max(self.fetch.slowest, ended - began)
+            # From its end: how long a request takes to arrive is not ours to know.
+            self._next_request = ended + self._interval
 
     def _whole(self, response: httpx.Response) -> Answer:
         url = without_secrets(str(response.url))
@@ -371,13 +374,12 @@ class Client:
         if wait > 0:
             time.sleep(max(0.0, min(wait, self.remaining)))
         self._refuse_if_late()
-        self._next_request = time.monotonic() + self._interval
 
     def _wait(self, failed: int, again: _Repeat) -> None:
         """Wait before the next attempt, or give up: too many failed, or the deadline is nearer."""
         # Spread, so that many clients do not come back all at once.
         delay = self._first_delay * 2 ** (failed - 1) * random.uniform(0.5, 1.0)  # noqa: S311
-        delay = max(delay, again.told)
+        delay = max(delay, again.told, self._next_request - time.monotonic())
         if failed >= self._attempts or delay >= self.remaining:
             raise again.failure from again.__cause__
         time.sleep(delay)

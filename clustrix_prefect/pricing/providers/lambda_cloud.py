@@ -6,11 +6,15 @@ machines to spare at the moment: none means sold out, not gone.
 
 from __future__ import annotations
 
+import math
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from decimal import Decimal
+from threading import Lock
 from typing import Any
 
 from pydantic import SecretStr
@@ -86,15 +90,42 @@ def fetch_prices(
     headers = {}
     if credentials is not None:
         headers["Authorization"] = f"Bearer {credentials.api_key.get_secret_value()}"
-    with Client(
-        fetch,
-        deadline=deadline,
-        interval=SECONDS_BETWEEN_REQUESTS,
-        first_delay=SECONDS_BETWEEN_REQUESTS,
-        headers=headers,
-        judge=_judge,
-    ) as client:
+    with (
+        _paced(url),
+        Client(
+            fetch,
+            deadline=deadline,
+            interval=SECONDS_BETWEEN_REQUESTS,
+            headers=headers,
+            judge=_judge,
+        ) as client,
+    ):
         return price_list(_prices(client.get_json(url), client), client)
+
+
+@contextmanager
+def _paced(url: str) -> Iterator[None]:
+    """The rate limit is the account's: flows of one process ask one after the other."""
+    with _pacing:
+        pace = _paces.setdefault(url, _Pace())
+    with pace.lock:
+        time.sleep(max(0.0, pace.ended + SECONDS_BETWEEN_REQUESTS - time.monotonic()))
+        try:
+            yield
+        finally:
+            pace.ended = time.monotonic()
+
+
+class _Pace:
+    """When one address was asked last, and who asks at present."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.ended = -math.inf
+
+
+_pacing = Lock()
+_paces: dict[str, _Pace] = {}
 
 
 def _judge(answer: Answer) -> type[PricingError] | None:

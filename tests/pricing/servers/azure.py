@@ -166,7 +166,7 @@ class AzureServer(TLSServer):
     def _spoilt(self, rows: list[Row]) -> Iterator[Row]:
         for row in rows:
             plain = row["type"] == "Consumption" and row["meterName"] == row["skuName"]
-            linux = plain and row["productName"].endswith("Series")
+            linux = plain and str(row["productName"]).endswith("Series")
             hit = linux and row["armSkuName"] == _INFLATED
             price = row["retailPrice"]
             if self.fault is Fault.REGION_DROPPED and row["armRegionName"] == "westeurope":
