@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from typing import Any, Literal
 
 from prefect.blocks.core import Block
-from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from typing_extensions import Self
 
 from clustrix_prefect.clusters.environment import ManagedEnvironment
@@ -26,6 +26,9 @@ _NOT_SHARED = {"default_resources", "keep_job_files"}
 
 class ClusterBlock(Block, ABC):
     """A cluster; its kinds say how it is reached and whether it has a scheduler."""
+
+    # A wrong value is not repeated in the error: it may be a secret of the credentials.
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     remote_work_dir: str | None = Field(
         default=None,

@@ -8,6 +8,7 @@ ValueError. Here every answer is looked at before the library sees it, and names
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import time
@@ -81,24 +82,17 @@ class ConnectServer:
     def _item(
         self, asking: _Asking, vault: str, reference: OnePasswordReference, memory: Memory
     ) -> Any:
-        """One request for an id, two for a name, which only a list can tell the id of."""
-        if _ID.match(reference.item):
-            try:
-                return asking.get(f"/v1/vaults/{vault}/items/{reference.item}")
-            except CredentialNotFound:
-                # A name may look like an id. What was found by neither is the better error.
-                if vault == reference.vault:
-                    vault = self._vault_that_looks_like_an_id(asking, vault, memory)
-        path = f"/v1/vaults/{vault}/items"
-        query = f"?filter={_equals('title', reference.item)}"
-        item = asking.only(path + query, "item", reference.item)
-        return asking.get(f"{path}/{item}")
-
-    def _vault_that_looks_like_an_id(self, asking: _Asking, vault: str, memory: Memory) -> str:
         try:
-            return self._vault_id(asking, vault, memory)
-        except CredentialNotFound:
-            return vault
+            return _item_in(asking, vault, reference.item)
+        except CredentialNotFound as error:
+            if vault != reference.vault:
+                raise
+            # A name may look like an id.
+            try:
+                vault = self._vault_id(asking, vault, memory)
+            except CredentialNotFound:
+                raise error from None
+            return _item_in(asking, vault, reference.item)
 
     # --- the library --------------------------------------------------------------------------
 
@@ -116,6 +110,16 @@ class ConnectServer:
         client.session.close()
         client.session = _CheckedSession(self._host, headers, self._seconds)
         return client
+
+
+def _item_in(asking: _Asking, vault: str, item: str) -> Any:
+    """One request for an id, two for a name, which only a list can tell the id of."""
+    path = f"/v1/vaults/{vault}/items"
+    if _ID.match(item):
+        with contextlib.suppress(CredentialNotFound):  # a name may look like an id
+            return asking.get(f"{path}/{item}")
+    identifier = asking.only(f"{path}?filter={_equals('title', item)}", "item", item)
+    return asking.get(f"{path}/{identifier}")
 
 
 class _Asking:

@@ -68,7 +68,8 @@ class OnePasswordConnect(OnePasswordBlock):
         ```python
         from clustrix_prefect import OnePasswordConnect
 
-        OnePasswordConnect.load("BLOCK_NAME").read("op://vault/item/field")
+        connect = OnePasswordConnect.load("BLOCK_NAME")
+        secret = connect.read("op://vault/item/field")
         ```
     """
 
@@ -126,7 +127,8 @@ class OnePasswordCLI(OnePasswordBlock):
         ```python
         from clustrix_prefect import OnePasswordCLI
 
-        OnePasswordCLI.load("BLOCK_NAME").read("op://vault/item/field")
+        op = OnePasswordCLI.load("BLOCK_NAME")
+        secret = op.read("op://vault/item/field")
         ```
     """
 

@@ -155,7 +155,14 @@ class OpProgram:
             ) from None
         # What it leaves running (its cache) may keep the pipes open for longer.
         for stream in (output, said):
-            stream.ended.wait(2)
+            stream.ended.wait(0.5)
+        if len(output.data) > _LARGEST_ANSWER:
+            raise self._error(
+                CredentialStoreUnavailable,
+                reference,
+                f"printed more than {_LARGEST_ANSWER >> 20} MiB",
+                "Check that op is 1Password's own, version 2 (`op --version`).",
+            )
         return status, bytes(output.data), bytes(said.data).decode(errors="replace")
 
     def _environment(self) -> dict[str, str]:
@@ -183,5 +190,5 @@ class _Output:
             while chunk := os.read(self._stream.fileno(), 65536):
                 self.data += chunk
                 if len(self.data) > self._largest:
-                    return
+                    break
         self.ended.set()

@@ -101,7 +101,8 @@ def _only_secret(document: BlockDocument, reference: BlockReference, store: str)
 
 def _secret_fields(document: BlockDocument) -> list[str]:
     schema: Mapping[str, Any] = document.block_schema.fields if document.block_schema else {}
-    return [str(name).removesuffix(".*") for name in schema.get("secret_fields", [])]
+    names = (str(name).removesuffix(".*") for name in schema.get("secret_fields", []))
+    return list(dict.fromkeys(names))
 
 
 def _at(data: Any, field: str) -> Any:

@@ -84,7 +84,7 @@ def parse(text: str) -> Reference | None:
         return None
     text = text.strip()
     if not text.isprintable() or len(text) > 1000:
-        raise _malformed(text, "is more than one line of text")
+        raise _malformed(text, "is more than one short line")
     if text.startswith("op://"):
         return _onepassword(text)
     if text.startswith("env:"):

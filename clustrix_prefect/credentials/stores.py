@@ -60,7 +60,7 @@ def field_of(item: Any, reference: OnePasswordReference, store: str) -> Found:
     """
     if not isinstance(item, Mapping) or not isinstance(item.get("fields", []), Sequence):
         raise CredentialStoreUnavailable(
-            f"{store} answered with something that is not an item.",
+            f"{reference}: {store} answered with something that is not an item.",
             "Check that a 1Password Connect server, or 1Password's own op, answers there.",
             reference=str(reference),
             store=store,

@@ -1,0 +1,201 @@
+"""`op`, by its stand-in: what it is given, what it says, and that it never waits for anybody."""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from pathlib import Path
+
+import pytest
+
+from clustrix_prefect import OnePasswordCLI
+from clustrix_prefect.credentials import resolve
+from clustrix_prefect.credentials.memory import Memory, remembering
+from clustrix_prefect.errors import (
+    CredentialError,
+    CredentialForbidden,
+    CredentialNotFound,
+    CredentialStoreUnavailable,
+)
+from tests.credentials.conftest import SERVICE_ACCOUNT
+from tests.live.op_standin import StandInOp
+
+REFERENCE = "op://Clusters/ndoli/password"
+
+
+def failure(store: OnePasswordCLI, reference: str = REFERENCE) -> CredentialError:
+    """The error of a read; what every one of them has in common is checked here."""
+    with pytest.raises(CredentialError) as caught:
+        store.read(reference)
+    error = caught.value
+    assert error.reference == reference
+    assert store.executable in error.store
+    assert error.remedy
+    shown = "".join(traceback.format_exception(error))
+    for secret in (SERVICE_ACCOUNT, "correct horse"):
+        assert secret not in shown
+    return error
+
+
+def test_fields_of_an_item_with_one_run(cli: OnePasswordCLI, standin_op: StandInOp) -> None:
+    with remembering(Memory()):
+        assert resolve(REFERENCE, store=cli) == "correct horse"
+        assert resolve("op://Clusters/ndoli/keys/private key", store=cli) == "KEY"
+    (call,) = standin_op.calls
+    assert call["arguments"] == [
+        "item", "get", "--vault=Clusters", "--format=json", "--", "ndoli",
+    ]  # fmt: skip
+
+
+def test_it_gets_the_token_and_nothing_that_leads_elsewhere(
+    cli: OnePasswordCLI, standin_op: StandInOp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OP_CONNECT_HOST", "http://127.0.0.1:1")
+    monkeypatch.setenv("OP_CONNECT_TOKEN", "of-connect")
+    monkeypatch.setenv("OP_SESSION_abc", "of-a-session")
+    monkeypatch.setenv("OP_ACCOUNT", "my.1password.com")
+    cli.read(REFERENCE)
+    variables = standin_op.calls[0]["variables"]
+    assert variables["OP_SERVICE_ACCOUNT_TOKEN"] == SERVICE_ACCOUNT
+    assert not {"OP_CONNECT_HOST", "OP_CONNECT_TOKEN", "OP_SESSION_abc", "OP_ACCOUNT"} & {
+        *variables
+    }
+
+
+def test_it_has_no_terminal_and_no_input(cli: OnePasswordCLI, standin_op: StandInOp) -> None:
+    cli.read(REFERENCE)
+    (call,) = standin_op.calls
+    assert not call["has_terminal"]
+    assert call["stdin_is_empty"]
+
+
+def test_names_are_never_options(cli: OnePasswordCLI, standin_op: StandInOp) -> None:
+    standin_op.add("Clusters", "--help", {"password": "dashing"})
+    assert resolve("op://Clusters/--help/password", store=cli) == "dashing"
+
+
+@pytest.mark.parametrize("how", ["asks", "asks and ignores SIGTERM"])
+def test_it_never_waits_for_anybody(standin_op: StandInOp, how: str) -> None:
+    standin_op.behave(how)
+    cli = OnePasswordCLI(
+        service_account_token=SERVICE_ACCOUNT, executable=standin_op.executable, timeout_seconds=0.5
+    )
+    began = time.monotonic()
+    error = failure(cli)
+    assert time.monotonic() - began < 4
+    assert isinstance(error, CredentialStoreUnavailable)
+    assert "did not end within 0.5 seconds and was killed" in str(error)
+    assert "service account" in error.remedy
+    assert not running(standin_op.executable), "nothing of it is left"
+
+
+def running(executable: str) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                command = (entry / "cmdline").read_bytes().decode().split("\0")
+            except OSError:
+                continue
+            if executable in command:
+                found.append(int(entry.name))
+    return found
+
+
+def test_without_a_token_it_is_not_started(standin_op: StandInOp) -> None:
+    with pytest.raises(CredentialStoreUnavailable, match="OP_SERVICE_ACCOUNT_TOKEN"):
+        OnePasswordCLI(executable=standin_op.executable).read(REFERENCE)
+    assert standin_op.calls == []
+
+
+def test_what_it_leaves_running_is_not_waited_for(
+    cli: OnePasswordCLI, standin_op: StandInOp
+) -> None:
+    standin_op.behave("leaves a daemon")
+    began = time.monotonic()
+    assert resolve(REFERENCE, store=cli) == "correct horse"
+    assert time.monotonic() - began < 4.8
+
+
+@pytest.mark.parametrize(
+    ("reference", "kind", "says"),
+    [
+        ("op://Nowhere/ndoli/password", CredentialNotFound, "isn't a vault in this account"),
+        ("op://Clusters/nothing/password", CredentialNotFound, "isn't an item"),
+        ("op://Clusters/ndoli/pin", CredentialNotFound, "has no such field; it has username"),
+    ],
+)
+def test_what_is_not_there(
+    cli: OnePasswordCLI, reference: str, kind: type[CredentialError], says: str
+) -> None:
+    error = failure(cli, reference)
+    assert type(error) is kind
+    assert says in str(error)
+
+
+def test_two_items_of_one_name(cli: OnePasswordCLI, standin_op: StandInOp) -> None:
+    standin_op.add("Clusters", "ndoli", {"password": "another"})
+    error = failure(cli)
+    assert type(error) is CredentialNotFound
+    assert "id" in error.remedy
+
+
+def test_a_wrong_token(standin_op: StandInOp) -> None:
+    cli = OnePasswordCLI(
+        service_account_token=f"{SERVICE_ACCOUNT}x", executable=standin_op.executable
+    )
+    error = failure(cli)
+    assert type(error) is CredentialForbidden
+    assert "wrong or has expired" in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("says", "kind", "remedy"),
+    [
+        ("(403) (Forbidden), You don't have permission", CredentialForbidden, "access"),
+        ("(429) Too Many Requests: rate limit exceeded", CredentialStoreUnavailable, "quota"),
+        ("error initializing client: dial tcp", CredentialStoreUnavailable, "op vault list"),
+        ("failed to DecodeSACredentials", CredentialForbidden, "token"),
+        ("you are not currently signed in. Please run `op signin`", CredentialForbidden, "token"),
+    ],
+)  # fmt: skip
+def test_what_it_says(
+    cli: OnePasswordCLI,
+    standin_op: StandInOp,
+    says: str,
+    kind: type[CredentialError],
+    remedy: str,
+) -> None:
+    standin_op.behave(f"says {says}")
+    error = failure(cli)
+    assert type(error) is kind
+    assert says in str(error)
+    assert remedy in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("html", "printed something that is not JSON"),
+        ("floods", "printed more than 16 MiB"),
+        ("half an item", "printed something that is not JSON"),
+        ("repeats the token", "cannot use (the token) now"),
+    ],
+)
+def test_nonsense_is_not_repeated(
+    cli: OnePasswordCLI, standin_op: StandInOp, how: str, says: str
+) -> None:
+    standin_op.behave(how, half="correct horse")
+    error = failure(cli)
+    assert isinstance(error, CredentialStoreUnavailable)
+    assert says in str(error)
+
+
+def test_there_is_no_such_program(tmp_path: Path) -> None:
+    cli = OnePasswordCLI(
+        service_account_token=SERVICE_ACCOUNT, executable=str(tmp_path / "missing")
+    )
+    error = failure(cli)
+    assert "cannot be run (No such file or directory)" in str(error)
+    assert "Install" in error.remedy
