@@ -182,13 +182,13 @@ class AzureServer(TLSServer):
             if self.fault is Fault.WRONG_UNIT and hit:
                 row = _priced(row, round(price * 730, 6))
             if self.fault is Fault.WINDOWS_AS_LINUX and hit:
-                row = _priced(row, _windows(row, rows))
+                row = _priced(row, _windows(row, self.rows))
             if self.fault is Fault.OTHER_CURRENCY and hit:
                 row = {**row, "currencyCode": "EUR"}
             if self.fault is Fault.CHEAP_GPU and linux and row["armSkuName"] == _GPU:
                 row = _priced(row, 0.01)
             if self.fault is Fault.SPOT_SWAPPED:
-                row = _priced(row, _swapped(row, rows))
+                row = _priced(row, _swapped(row, self.rows))
             yield row
             if self.fault is Fault.DUPLICATE_IDS and hit:
                 yield _priced(row, round(price * 1.5, 6))
