@@ -67,8 +67,9 @@ def test_minutes_make_the_hours_that_are_published(server: HuggingFaceServer) ->
 
 def test_spaces_and_jobs_are_two_prices(server: HuggingFaceServer) -> None:
     prices = ask(server)
-    assert len({price.key for price in prices.prices}) == len(prices.prices) == 22
+    assert len({price.key for price in prices.prices}) == len(prices.prices) == 23
     assert one(prices, "cpu-basic", "Spaces").hourly == 0
+    assert one(prices, "zero-a10g", "Spaces").hourly == 0
     assert one(prices, "cpu-basic", "Jobs").hourly == Decimal("0.01002")
     assert [request.path for request in server.requests] == [
         "/api/spaces/hardware",

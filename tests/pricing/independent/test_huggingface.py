@@ -13,7 +13,7 @@ from clustrix_prefect.pricing.providers import huggingface
 from tests.pricing.servers.faults import Fault
 from tests.pricing.servers.huggingface import HuggingFaceServer
 
-# https://huggingface.co/docs/hub/jobs-pricing, dollars an hour; Spaces give away cpu-basic.
+# https://huggingface.co/docs/hub/jobs-pricing, dollars an hour; Spaces give away cpu-basic and ZeroGPU.
 JOBS = {
     "cpu-basic": "0.01",
     "cpu-upgrade": "0.03",
@@ -27,7 +27,7 @@ JOBS = {
     "a100-large": "2.50",
     "h200x8": "40.00",
 }
-SPACES = {**JOBS, "cpu-basic": "0"}
+SPACES = {**JOBS, "cpu-basic": "0", "zero-a10g": "0"}
 
 
 def hub_agrees(server: HuggingFaceServer) -> None:

@@ -29,6 +29,8 @@ HARDWARE: tuple[tuple[str, str, int, int, tuple[str, int, int] | None, int], ...
     ("a100-large", "Nvidia A100 - large", 12, 142, ("A100", 1, 80), 41667),
     ("h200x8", "8x Nvidia H200", 184, 2048, ("H200", 8, 1128), 666667),
 )
+# Of Spaces alone, and free: shared accelerators, by the call.
+_ZERO = ("zero-a10g", "ZeroGPU", 14, 112, ("A10G", 1, 24), 0)
 _HIT = "t4-medium"  # whom most faults of the numbers befall
 
 
@@ -90,7 +92,8 @@ class HuggingFaceServer(TLSServer):
         return reply
 
     def _spoilt(self, product: str) -> Iterator[dict[str, Any]]:
-        for name, pretty, vcpus, memory, accelerator, micro in HARDWARE:
+        listed = (*HARDWARE, _ZERO) if product == "spaces" else HARDWARE
+        for name, pretty, vcpus, memory, accelerator, micro in listed:
             hit = name == _HIT
             if product == "spaces" and name == "cpu-basic":
                 micro = 0  # free for Spaces
