@@ -34,7 +34,7 @@ def find(reference: BlockReference, memory: Memory) -> Found:
         ("prefect", store, reference.type, reference.name), lambda: _read(reference, store)
     )
     field = reference.field or _only_secret(document, reference, store)
-    value = _at(document.data, field)
+    value = value_at(document.data, field)
     if value is None or value == "":
         raise CredentialNotFound(
             f"{reference}: the block {reference.type}/{reference.name} of {store} has no value "
@@ -86,8 +86,8 @@ def _read(reference: BlockReference, store: str) -> BlockDocument:
 
 def _only_secret(document: BlockDocument, reference: BlockReference, store: str) -> str:
     """The field that holds the secret of a block, where only one can be meant."""
-    fields = _secret_fields(document)
-    filled = [name for name in fields if _at(document.data, name) not in (None, "")]
+    fields = secret_fields(document)
+    filled = [name for name in fields if value_at(document.data, name) not in (None, "")]
     if len(filled) == 1:
         return filled[0]
     raise CredentialNotFound(
@@ -99,14 +99,15 @@ def _only_secret(document: BlockDocument, reference: BlockReference, store: str)
     )
 
 
-def _secret_fields(document: BlockDocument) -> list[str]:
+def secret_fields(document: BlockDocument) -> list[str]:
+    """The names of a block's fields that Prefect masks; "a.b" is one within another."""
     schema: Mapping[str, Any] = document.block_schema.fields if document.block_schema else {}
     names = (str(name).removesuffix(".*") for name in schema.get("secret_fields", []))
     return list(dict.fromkeys(names))
 
 
-def _at(data: Any, field: str) -> Any:
-    """A field's value; "credentials.password" is one within another, so is "value/user"."""
+def value_at(data: Any, field: str) -> Any:
+    """A field's value; "credentials.password" is one within another, and so is "value/user"."""
     for name in field.replace("/", ".").split("."):
         data = data.get(name) if isinstance(data, Mapping) else None
     return data

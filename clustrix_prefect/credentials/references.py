@@ -108,6 +108,14 @@ def check(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
+def shown_of(text: str) -> str:
+    """A reference as it may be shown: what only begins like one may be a secret."""
+    if text.isprintable() and len(text) <= _SHORT:
+        return text
+    begins = _SCHEME.match(text)
+    return f"{begins[0].strip()}..." if begins else "..."
+
+
 def _onepassword(text: str) -> OnePasswordReference:
     if "?" in text:
         raise _malformed(
@@ -147,10 +155,7 @@ def _block(text: str) -> BlockReference:
 
 
 def _malformed(text: str, why: str, remedy: str = "") -> CredentialError:
-    # What only begins like a reference may be a secret: no more is shown than what it begins with.
-    begins = _SCHEME.match(text)
-    assert begins is not None
-    shown = text if text.isprintable() and len(text) <= _SHORT else f"{begins[0].strip()}..."
+    shown = shown_of(text)
     return CredentialError(
         f"The reference {shown!r} {why}.",
         remedy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,6 +11,8 @@ from typing import Any, Protocol
 from clustrix_prefect.credentials.memory import Memory
 from clustrix_prefect.credentials.references import OnePasswordReference
 from clustrix_prefect.errors import CredentialNotFound, CredentialStoreUnavailable
+
+_DECIMALS = re.compile(r"\.\d+")
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,7 @@ def _shown(one: Mapping[str, Any], sections: Mapping[Any, Any]) -> str:
 
 
 def _time(text: Any) -> datetime | None:
-    try:
-        return datetime.fromisoformat(str(text).replace("Z", "+00:00"))
+    try:  # Python 3.10 reads neither Z nor any number of decimals
+        return datetime.fromisoformat(_DECIMALS.sub("", str(text)).replace("Z", "+00:00"))
     except ValueError:
         return None
