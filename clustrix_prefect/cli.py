@@ -1,4 +1,4 @@
-"""The command line: `clustrix-prefect check`, `jobs` and `store`."""
+"""The command line: `clustrix-prefect check`, `jobs`, `store` and `prices`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from clustrix_prefect.errors import ClusterError
+from clustrix_prefect.price_commands import add_price_commands
 from clustrix_prefect.store_commands import add_store_commands
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="clustrix-prefect", description="Look at clusters, and at our jobs on them."
+        prog="clustrix-prefect", description="Look at clusters, at our jobs on them, and at prices."
     )
     parser.add_argument("--version", action="version", version=version("clustrix-prefect"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -56,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     cancel.add_argument("--yes", action="store_true", help="do not ask")
     cancel.set_defaults(run=_cancel_jobs)
     add_store_commands(commands, cluster, as_json)
+    add_price_commands(commands, as_json)
     return parser
 
 

@@ -1,0 +1,147 @@
+"""Asks all providers at once, and picks the machines that are like a given one."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from clustrix_prefect.errors import ClusterError, ConfigurationError, PricingError
+from clustrix_prefect.pricing.equivalents.accounts import keywords_of
+from clustrix_prefect.pricing.equivalents.machines import Machine, machine_of
+from clustrix_prefect.pricing.equivalents.regions import EVERYWHERE, Place, place_of
+from clustrix_prefect.pricing.price import Commitment, Price, PurchaseOption
+from clustrix_prefect.pricing.providers import PROVIDERS
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A machine that is like the one asked for, and its price."""
+
+    price: Price
+    machine: Machine
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """A provider that could not be asked.
+
+    Attributes:
+        provider: Whom.
+        kind: The class of the failure in one word, such as `unauthorised`.
+        what: What happened, and what to do.
+    """
+
+    provider: str
+    kind: str
+    what: str
+
+
+@dataclass
+class Equivalents:
+    """What came of looking for machines like one.
+
+    Attributes:
+        instance_type: The machine that was asked for.
+        place: Where.
+        machine: What it is; `None` if none of those that could be asked sells it there.
+        offers: It and its like, on demand, for Linux, cheapest first.
+        unavailable: Who could not be asked.
+        absent: Providers without a region there.
+        unknown: How many types of a provider nobody says the machine of.
+    """
+
+    instance_type: str
+    place: Place
+    machine: Machine | None = None
+    offers: list[Offer] = field(default_factory=list)
+    unavailable: list[Unavailable] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+    unknown: dict[str, int] = field(default_factory=dict)
+
+
+def find_equivalents(
+    instance_type: str,
+    region: str,
+    *,
+    providers: Sequence[str] = tuple(PROVIDERS),
+    keywords: Mapping[str, Mapping[str, Any]] | None = None,
+    deadline: float = 300.0,
+) -> Equivalents:
+    """The machine and its like: same processors, memory within 10 %, same GPUs.
+
+    Args:
+        instance_type: As its provider calls it, such as `m5.large`.
+        region: As any provider calls it; the others are asked for theirs in the same place.
+        providers: Whom to ask.
+        keywords: More keywords for the `fetch_prices` of some, such as endpoints.
+        deadline: Seconds for each.
+
+    Raises:
+        ConfigurationError: The region is not in the table.
+    """
+    place = place_of(region)
+    found = Equivalents(instance_type, place)
+    asked = []
+    for provider in providers:
+        if provider in EVERYWHERE or place.region_of(provider):
+            asked.append(provider)
+        else:
+            found.absent.append(provider)
+
+    def ask(provider: str) -> list[Price] | Unavailable:
+        more = (keywords or {}).get(provider, {})
+        return _linux_on_demand(provider, place, {"deadline": deadline, **more})
+
+    machines: list[Offer] = []
+    with ThreadPoolExecutor(max(1, len(asked)), thread_name_prefix="prices") as threads:
+        for provider, prices in zip(asked, threads.map(ask, asked), strict=True):
+            if isinstance(prices, Unavailable):
+                found.unavailable.append(prices)
+                continue
+            known = [(price, machine_of(price)) for price in prices]
+            machines += [Offer(price, machine) for price, machine in known if machine is not None]
+            if unknown := sum(machine is None for _, machine in known):
+                found.unknown[provider] = unknown
+    wanted = [offer for offer in machines if offer.price.instance_type == instance_type]
+    if wanted:
+        found.machine = wanted[0].machine
+        found.offers = sorted(
+            (offer for offer in machines if offer.machine.is_like(found.machine)), key=_cheapest
+        )
+    return found
+
+
+def _cheapest(offer: Offer) -> tuple[str, Decimal, str, str]:
+    price = offer.price
+    # Never converted: currencies are listed apart.
+    return price.currency, price.hourly, price.provider, price.instance_type
+
+
+def _linux_on_demand(
+    provider: str, place: Place, keywords: Mapping[str, Any]
+) -> list[Price] | Unavailable:
+    region = place.region_of(provider)
+    try:
+        module = importlib.import_module(PROVIDERS[provider])
+        prices = module.fetch_prices(
+            regions=[region] if region else None, **{**keywords_of(provider), **keywords}
+        ).prices
+    except PricingError as error:
+        return Unavailable(provider, error.kind, str(error))
+    except ConfigurationError as error:  # a client library or a secret is missing
+        return Unavailable(provider, "not set up", str(error))
+    except ClusterError as error:
+        return Unavailable(provider, "unavailable", str(error))
+    return [
+        price
+        for price in prices
+        if price.purchase_option is PurchaseOption.ON_DEMAND
+        and price.commitment is Commitment.NONE
+        # Lambda and Hugging Face sell nothing else, and do not say so.
+        and price.operating_system in ("Linux", None)
+        and price.tenancy in ("Shared", None)
+    ]
