@@ -15,16 +15,20 @@ from clustrix_prefect.pricing.checks.finding import (
     plain,
 )
 from clustrix_prefect.pricing.fetch import PriceList
-from clustrix_prefect.pricing.price import PriceKey, PurchaseOption
+from clustrix_prefect.pricing.price import Commitment, PriceKey, PurchaseOption
 from clustrix_prefect.pricing.thresholds import Thresholds
 
 Counts = Mapping[str, int]
-"""How many prices each region has; the region of prices without one is an empty text."""
+"""How many on-demand prices each region has; the region of those without one is ''."""
 
 
 def counts_of(prices: PriceList) -> dict[str, int]:
-    """How many prices each region has."""
-    counts = Counter(price.region or "" for price in prices.prices)
+    """How many on-demand prices each region has; what else is listed is up to who asks."""
+    counts = Counter(
+        price.region or ""
+        for price in prices.prices
+        if price.purchase_option is PurchaseOption.ON_DEMAND and price.commitment is Commitment.NONE
+    )
     return dict(sorted(counts.items()))
 
 

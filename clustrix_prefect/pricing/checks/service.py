@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from clustrix_prefect.errors import PricingError
+from clustrix_prefect.errors import ClusterError, CredentialError, PricingError
 from clustrix_prefect.pricing.checks.finding import Evidence, Finding, Level
 from clustrix_prefect.pricing.fetch import Fetch, PriceList
 from clustrix_prefect.pricing.thresholds import Thresholds
@@ -28,8 +28,10 @@ def failed(provider: str, error: BaseException) -> Finding:
         return Finding(
             Level.FAILURE, _CHECK_OF_KIND.get(error.kind, "availability"), provider, message
         )
-    if hasattr(error, "reference"):  # a credential that cannot be resolved
+    if isinstance(error, CredentialError):
         return Finding(Level.FAILURE, "authentication", provider, f"unavailable: {error}")
+    if isinstance(error, ClusterError):
+        return Finding(Level.FAILURE, "availability", provider, f"unavailable: {error}")
     return Finding(
         Level.FAILURE,
         "availability",

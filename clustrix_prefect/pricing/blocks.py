@@ -1,0 +1,102 @@
+"""Prefect blocks of the price flows: the approved baseline, and the providers' credentials."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from decimal import Decimal
+
+from prefect.blocks.core import Block
+from pydantic import Field, HttpUrl, SecretStr, field_validator
+
+from clustrix_prefect.pricing import baseline
+from clustrix_prefect.pricing.checks.waivers import Waiver
+from clustrix_prefect.pricing.price import PriceKey
+
+
+class PricingBaseline(Block):
+    """Where the approved prices are, who approved them, and what is waived until when.
+
+    `approve_pricing_baseline` saves it. Waivers can be added by hand.
+    """
+
+    _block_type_name = "Pricing Baseline"
+    _block_type_slug = "pricing-baseline"
+    _description = "The prices that somebody approved, by path and digest, and waivers."
+    _documentation_url = HttpUrl("https://filesystem-spec.readthedocs.io")
+    _code_example = """
+        ```python
+        from clustrix_prefect.pricing.blocks import PricingBaseline
+
+        amounts = PricingBaseline.load("BLOCK_NAME").amounts()
+        ```
+    """
+
+    path: str = Field(title="Path", description="The file with the amounts; any fsspec path.")
+    digest: str = Field(title="Digest", description="The file's sha256.")
+    approver: str = Field(title="Approver", description="Who approved them.")
+    approved_at: datetime = Field(title="Approved at", description="When (UTC).")
+    reason: str = Field(title="Reason", description="Why.")
+    waivers: list[Waiver] = Field(
+        default_factory=list,
+        title="Waivers",
+        description="Prices that a check need not tell of, until a day.",
+    )
+
+    @field_validator("digest")
+    @classmethod
+    def _sha256(cls, value: str) -> str:
+        if len(value) != 64 or set(value) - set("0123456789abcdef"):
+            raise ValueError("expects a sha256, as 64 hexadecimal digits")
+        return value
+
+    def amounts(self) -> dict[PriceKey, Decimal]:
+        """The approved amounts.
+
+        Raises:
+            ConfigurationError: They cannot be read, or are not what was approved.
+        """
+        return baseline.read(self.path, self.digest)
+
+    def expired_waivers(self, today: date) -> list[Waiver]:
+        """Waivers that no longer count."""
+        return [waiver for waiver in self.waivers if waiver.expires < today]
+
+
+class PricingCredentials(Block):
+    """What the providers want to see before they tell prices.
+
+    Each may be a reference: `op://vault/item/field`, `env:NAME`, `prefect:block-name`. Leave out
+    what you do not have: Azure, AWS's public files and Hugging Face need none.
+    """
+
+    _block_type_name = "Pricing Credentials"
+    _block_type_slug = "pricing-credentials"
+    _description = "What the cloud providers want to see before they tell prices."
+    _documentation_url = HttpUrl("https://docs.prefect.io")
+    _code_example = """
+        ```python
+        from clustrix_prefect.pricing.blocks import PricingCredentials
+
+        PricingCredentials(lambda_api_key="op://cloud/lambda/api-key").save("BLOCK_NAME")
+        ```
+    """
+
+    aws_access_key_id: SecretStr | None = Field(default=None, title="AWS access key")
+    aws_secret_access_key: SecretStr | None = Field(default=None, title="AWS secret key")
+    aws_session_token: SecretStr | None = Field(default=None, title="AWS session token")
+    gcp_api_key: SecretStr | None = Field(default=None, title="GCP API key")
+    gcp_service_account: SecretStr | None = Field(
+        default=None, title="GCP service account", description="The JSON of its key."
+    )
+    azure_subscription_id: str | None = Field(default=None, title="Azure subscription")
+    azure_tenant_id: str | None = Field(default=None, title="Azure tenant")
+    azure_client_id: str | None = Field(default=None, title="Azure client")
+    azure_client_secret: SecretStr | None = Field(default=None, title="Azure client secret")
+    lambda_api_key: SecretStr | None = Field(default=None, title="Lambda API key")
+    huggingface_token: SecretStr | None = Field(default=None, title="Hugging Face token")
+    store: str | None = Field(
+        default=None,
+        title="1Password block",
+        description="The block that op:// references are read from, such as "
+        "onepassword-connect/team. Default: the only one there is, or the environment's.",
+    )

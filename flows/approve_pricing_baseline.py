@@ -1,0 +1,166 @@
+"""Approve today's prices: what validate_pricing will hold the next ones against.
+
+python flows/approve_pricing_baseline.py                         # asks in the Prefect UI
+python flows/approve_pricing_baseline.py --yes --reason "first baseline"
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import sys
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import State
+from prefect.exceptions import FlowPauseTimeout
+from prefect.flow_runs import pause_flow_run
+from prefect.input import RunInput
+from prefect.states import Completed, Failed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from clustrix_prefect.pricing.approval import (
+    as_page,
+    proposed_amounts,
+    remember,
+    unchanged_since,
+)
+from clustrix_prefect.pricing.asking import questions
+from clustrix_prefect.pricing.baseline import differences
+from clustrix_prefect.pricing.checks import run_checks
+from clustrix_prefect.pricing.fetch import PriceList
+from clustrix_prefect.pricing.validation import (
+    amounts_of,
+    ask_all,
+    load_baseline,
+    load_credentials,
+)
+
+Provider = Literal["aws", "gcp", "azure", "lambda_cloud", "huggingface"]
+
+
+class Confirmation(RunInput):
+    """What the UI asks while the flow run is paused."""
+
+    approve: bool = False
+    approver: str = ""
+    reason: str = ""
+
+
+@flow(name="approve-pricing-baseline", task_runner=ThreadPoolTaskRunner(max_workers=8))
+def approve_pricing_baseline(
+    providers: list[Provider] | None = None,
+    regions: dict[Provider, list[str]] | None = None,
+    credentials: str | None = None,
+    baseline: str = "approved",
+    folder: str = "~/.clustrix-prefect/prices",
+    yes: bool = False,
+    reason: str = "",
+    wait_seconds: int = 3600,
+    options: dict[Provider, dict[str, Any]] | None = None,
+    deadline: float = 300.0,
+) -> State[None]:
+    """Show how today's prices differ from the approved ones, and approve them if told so.
+
+    What was approved of a provider that cannot be asked stays, as does what was approved of
+    regions and providers that are not asked.
+
+    Args:
+        providers: Whom to ask; default: who needs no credentials, and whose credentials there
+            are.
+        regions: For each provider; default: its usual ones.
+        credentials: Name of a `PricingCredentials` block.
+        baseline: Name of the `PricingBaseline` block to save.
+        folder: Where its file goes: any fsspec path.
+        yes: Approve without asking; needs a reason.
+        reason: Why.
+        wait_seconds: How long to wait for somebody to confirm. After it, nothing has changed.
+        options: For each provider more arguments of its `fetch_prices`, such as endpoints.
+        deadline: Seconds for each provider.
+    """
+    log = get_run_logger()
+    if yes and not reason.strip():
+        return Failed(message="Nothing was approved: `yes` needs a `reason`.")
+    asked = ask_all(
+        questions(
+            providers,
+            regions=regions,
+            credentials=load_credentials(credentials),
+            options=options,
+            deadline=deadline,
+        )
+    )
+    findings = run_checks(asked)
+    if not any(isinstance(one.answer, PriceList) for one in asked):
+        return Failed(message="Nothing was approved: no provider could be asked.")
+    block = load_baseline(baseline)
+    old = amounts_of(block) or {}
+    new = proposed_amounts(old, asked)
+    found = differences(old, new)
+    page = as_page(found, findings)
+    create_markdown_artifact(page, key="price-approval", description=str(found))
+    log.info("%s", found)
+    if block is not None and not found:
+        return Completed(message="Nothing to approve: the prices are those that were approved.")
+    approver = getpass.getuser()
+    if not yes:
+        try:
+            answer = pause_flow_run(
+                wait_for_input=Confirmation.with_initial_data(description=page, reason=reason),
+                timeout=wait_seconds,
+                poll_interval=min(10, max(1, wait_seconds // 10)),
+            )
+        except FlowPauseTimeout:
+            log.error("Nobody confirmed; the old baseline stands.")
+            return Failed(message=f"Nobody confirmed in {wait_seconds} s; the old baseline stands.")
+        if not answer.approve:
+            return Completed(message="Not approved; the old baseline stands.")
+        if not answer.reason.strip():
+            return Failed(message="Nothing was approved: a reason is needed.")
+        approver, reason = answer.approver.strip() or "somebody in the Prefect UI", answer.reason
+    if not unchanged_since(block, baseline):
+        return Failed(message="Somebody else approved prices meanwhile; theirs stand.")
+    saved = remember(baseline, block, folder, new, approver=approver, reason=reason)
+    log.info("Approved %d prices: %s, sha256 %s", len(new), saved.path, saved.digest)
+    return Completed(message=f"Approved {len(new):,} prices ({found}).")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the flow."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--provider", action="append", help="whom to ask; may be repeated")
+    parser.add_argument(
+        "--region",
+        action="append",
+        default=[],
+        metavar="PROVIDER=REGION",
+        help="such as aws=us-east-1; may be repeated",
+    )
+    parser.add_argument("--credentials", help="name of a PricingCredentials block")
+    parser.add_argument("--baseline", default="approved", help="name of the block to save")
+    parser.add_argument("--folder", default="~/.clustrix-prefect/prices", help="any fsspec path")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--reason", default="", help="why they are right")
+    options = parser.parse_args(arguments)
+    regions: dict[str, list[str]] = {}
+    for text in options.region:
+        provider, _, region = text.partition("=")
+        regions.setdefault(provider, []).append(region)
+    state = approve_pricing_baseline(
+        providers=options.provider,
+        regions=regions or None,
+        credentials=options.credentials,
+        baseline=options.baseline,
+        folder=options.folder,
+        yes=options.yes,
+        reason=options.reason,
+        return_state=True,
+    )
+    print(state.message)
+    return 0 if state.is_completed() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""Ask cloud providers for the prices of their machines, and check what they say.
+
+python flows/validate_pricing.py                                 # who needs no credentials
+python flows/validate_pricing.py --region aws=us-east-1 --credentials cloud
+python flows/validate_pricing.py --credentials cloud --cron "0 6 * * *"    # every morning
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from prefect import flow, get_client, get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from clustrix_prefect.errors import ConfigurationError
+from clustrix_prefect.pricing.asking import questions
+from clustrix_prefect.pricing.checks import Finding, Level, run_checks
+from clustrix_prefect.pricing.history import last_passed_counts, past_records
+from clustrix_prefect.pricing.report import verdict
+from clustrix_prefect.pricing.validation import (
+    SUMMARY_KEY,
+    amounts_of,
+    ask_all,
+    describe_baseline,
+    load_baseline,
+    load_credentials,
+    show,
+    thresholds_with,
+)
+
+Provider = Literal["aws", "gcp", "azure", "lambda_cloud", "huggingface"]
+
+
+@flow(name="validate-pricing", task_runner=ThreadPoolTaskRunner(max_workers=8))
+def validate_pricing(
+    providers: list[Provider] | None = None,
+    regions: dict[Provider, list[str]] | None = None,
+    credentials: str | None = None,
+    baseline: str = "approved",
+    second_source: bool = False,
+    thresholds: dict[str, Any] | None = None,
+    options: dict[Provider, dict[str, Any]] | None = None,
+    deadline: float = 300.0,
+) -> State[None]:
+    """Are the providers' prices there, complete, possible, and those that were approved?
+
+    Args:
+        providers: Whom to ask; default: who needs no credentials, and whose credentials there
+            are.
+        regions: For each provider; default: its usual ones.
+        credentials: Name of a `PricingCredentials` block.
+        baseline: Name of a `PricingBaseline` block; without one, drift says so.
+        second_source: Also read AWS's public files, and compare: hundreds of megabytes a region.
+        thresholds: Other limits than those of `clustrix_prefect.pricing.thresholds`.
+        options: For each provider more arguments of its `fetch_prices`, such as endpoints.
+        deadline: Seconds for each provider.
+    """
+    log = get_run_logger()
+    limits = thresholds_with(thresholds)
+    asked = ask_all(
+        questions(
+            providers,
+            regions=regions,
+            credentials=load_credentials(credentials),
+            options=options,
+            deadline=deadline,
+        ),
+        second_source=second_source,
+    )
+    unreadable: list[Finding] = []
+    block = load_baseline(baseline)
+    approved = None
+    try:
+        approved = amounts_of(block)
+    except ConfigurationError as error:
+        unreadable.append(Finding(Level.FAILURE, "drift", "baseline", str(error)))
+    with get_client(sync_client=True) as client:
+        past = past_records(client, SUMMARY_KEY)
+        findings = unreadable + run_checks(
+            asked,
+            thresholds=limits,
+            baseline=approved,
+            waivers=block.waivers if block else (),
+            previous=last_passed_counts(past),
+        )
+        judged = verdict(asked, findings)
+        show(
+            client,
+            asked,
+            findings,
+            judged,
+            past=past,
+            baseline=describe_baseline(block),
+            limits=limits,
+        )
+    for finding in judged.warnings:
+        log.warning("%s", finding)
+    for finding in judged.failures:
+        log.error("%s", finding)
+    if judged.is_degraded:
+        log.error("%s", judged.text)
+        return Failed(message=judged.message)
+    log.info("%s", judged.text)
+    return Completed(message=judged.message)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the flow once, or on a schedule."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--provider", action="append", help="whom to ask; may be repeated")
+    parser.add_argument(
+        "--region",
+        action="append",
+        default=[],
+        metavar="PROVIDER=REGION",
+        help="such as aws=us-east-1; may be repeated",
+    )
+    parser.add_argument("--credentials", help="name of a PricingCredentials block")
+    parser.add_argument("--baseline", default="approved", help="name of a PricingBaseline block")
+    parser.add_argument("--second-source", action="store_true", help="compare AWS's two sources")
+    parser.add_argument("--cron", help='keep running, and validate then: "0 6 * * *"')
+    options = parser.parse_args(arguments)
+    regions: dict[str, list[str]] = {}
+    for text in options.region:
+        provider, _, region = text.partition("=")
+        regions.setdefault(provider, []).append(region)
+    parameters = {
+        "providers": options.provider,
+        "regions": regions or None,
+        "credentials": options.credentials,
+        "baseline": options.baseline,
+        "second_source": options.second_source,
+    }
+    if options.cron:
+        validate_pricing.serve(name="daily", cron=options.cron, parameters=parameters)
+        return 0
+    state = validate_pricing(**parameters, return_state=True)
+    print(state.message)
+    return 0 if state.is_completed() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
