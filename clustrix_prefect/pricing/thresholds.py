@@ -34,7 +34,7 @@ class Thresholds:
     most_per_machine: float = 1000.0
     # What is really free: provider, instance type, licence.
     free: frozenset[tuple[str, str, str | None]] = frozenset(
-        {("huggingface", "cpu-basic", "Spaces")}
+        {("huggingface", "cpu-basic", "Spaces"), ("huggingface", "zero-a10g", "Spaces")}
     )
 
     # --- unit and currency -------------------------------------------------------------------
