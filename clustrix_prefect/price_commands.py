@@ -50,6 +50,11 @@ def add_price_commands(commands: Any, as_json: argparse.ArgumentParser) -> None:
         help=f"ask only these of {', '.join(PROVIDERS)}",
     )
     prices.add_argument(
+        "--credentials",
+        metavar="BLOCK",
+        help="name of a PricingCredentials block; by default the environment's credentials",
+    )
+    prices.add_argument(
         "--endpoint",
         action="append",
         default=[],
@@ -64,12 +69,14 @@ def add_price_commands(commands: Any, as_json: argparse.ArgumentParser) -> None:
 
 def _prices(options: argparse.Namespace) -> int:
     from clustrix_prefect.pricing.equivalents.finding import find_equivalents
+    from clustrix_prefect.pricing.validation import load_credentials
 
     found = find_equivalents(
         options.type,
         options.region,
         providers=options.providers,
-        keywords=_endpoints(options.endpoint),
+        credentials=load_credentials(options.credentials),
+        options=_endpoints(options.endpoint),
         deadline=options.deadline,
     )
     now = datetime.now(timezone.utc)

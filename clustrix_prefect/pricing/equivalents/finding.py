@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -10,7 +9,12 @@ from decimal import Decimal
 from typing import Any
 
 from clustrix_prefect.errors import ClusterError, ConfigurationError, PricingError
-from clustrix_prefect.pricing.equivalents.accounts import keywords_of
+from clustrix_prefect.pricing.asking import Question, ask
+from clustrix_prefect.pricing.blocks import PricingCredentials
+from clustrix_prefect.pricing.equivalents.accounts import (
+    credentials_from_environment,
+    options_from_environment,
+)
 from clustrix_prefect.pricing.equivalents.machines import Machine, machine_of
 from clustrix_prefect.pricing.equivalents.regions import EVERYWHERE, Place, place_of
 from clustrix_prefect.pricing.price import Commitment, Price, PurchaseOption
@@ -68,7 +72,8 @@ def find_equivalents(
     region: str,
     *,
     providers: Sequence[str] = tuple(PROVIDERS),
-    keywords: Mapping[str, Mapping[str, Any]] | None = None,
+    credentials: PricingCredentials | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
     deadline: float = 300.0,
 ) -> Equivalents:
     """The machine and its like: same processors, memory within 10 %, same GPUs.
@@ -77,7 +82,8 @@ def find_equivalents(
         instance_type: As its provider calls it, such as `m5.large`.
         region: As any provider calls it; the others are asked for theirs in the same place.
         providers: Whom to ask.
-        keywords: More keywords for the `fetch_prices` of some, such as endpoints.
+        credentials: What they may want to see; default: what the environment says.
+        options: For some providers more arguments of their `fetch_prices`, such as endpoints.
         deadline: Seconds for each.
 
     Raises:
@@ -92,13 +98,24 @@ def find_equivalents(
         else:
             found.absent.append(provider)
 
-    def ask(provider: str) -> list[Price] | Unavailable:
-        more = (keywords or {}).get(provider, {})
-        return _linux_on_demand(provider, place, {"deadline": deadline, **more})
+    if credentials is None:
+        credentials = credentials_from_environment()
+
+    def prices_of(provider: str) -> list[Price] | Unavailable:
+        region = place.region_of(provider)
+        return _linux_on_demand(
+            Question(
+                provider=provider,
+                regions=(region,) if region else None,
+                credentials=credentials,
+                options={**options_from_environment(provider), **(options or {}).get(provider, {})},
+                deadline=deadline,
+            )
+        )
 
     machines: list[Offer] = []
     with ThreadPoolExecutor(max(1, len(asked)), thread_name_prefix="prices") as threads:
-        for provider, prices in zip(asked, threads.map(ask, asked), strict=True):
+        for provider, prices in zip(asked, threads.map(prices_of, asked), strict=True):
             if isinstance(prices, Unavailable):
                 found.unavailable.append(prices)
                 continue
@@ -121,15 +138,10 @@ def _cheapest(offer: Offer) -> tuple[str, Decimal, str, str]:
     return price.currency, price.hourly, price.provider, price.instance_type
 
 
-def _linux_on_demand(
-    provider: str, place: Place, keywords: Mapping[str, Any]
-) -> list[Price] | Unavailable:
-    region = place.region_of(provider)
+def _linux_on_demand(question: Question) -> list[Price] | Unavailable:
+    provider = question.provider
     try:
-        module = importlib.import_module(PROVIDERS[provider])
-        prices = module.fetch_prices(
-            regions=[region] if region else None, **{**keywords_of(provider), **keywords}
-        ).prices
+        prices = ask(question).prices
     except PricingError as error:
         return Unavailable(provider, error.kind, str(error))
     except ConfigurationError as error:  # a client library or a secret is missing

@@ -1,0 +1,355 @@
+"""Machines that are alike, regions that are near, and the command that shows both."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from clustrix_prefect.cli import main
+from clustrix_prefect.errors import ConfigurationError
+from clustrix_prefect.pricing.equivalents.machines import Machine, machine_of, model_of
+from clustrix_prefect.pricing.equivalents.regions import PLACES, place_of
+from clustrix_prefect.pricing.price import Price, PurchaseOption
+from tests.pricing.servers.aws import ACCESS_KEY, SECRET_KEY, AWSServer
+from tests.pricing.servers.azure import CLIENT, SECRET, SUBSCRIPTION, TENANT, AzureServer
+from tests.pricing.servers.faults import Fault
+from tests.pricing.servers.huggingface import HuggingFaceServer
+from tests.pricing.servers.lambda_cloud import KEY, LambdaServer
+
+
+def priced(provider: str, name: str, **fields: Any) -> Price:
+    return Price(
+        provider=provider,
+        region=None,
+        instance_type=name,
+        purchase_option=PurchaseOption.ON_DEMAND,
+        hourly=Decimal(1),
+        currency="USD",
+        amount=Decimal(1),
+        unit="hour",
+        source="https://example.com",
+        fetched_at=datetime.now(timezone.utc),
+        **fields,
+    )
+
+
+def machine(
+    vcpus: str, memory: str, gpus: int = 0, model: str | None = None, gib: str = "0"
+) -> Machine:
+    return Machine(
+        Decimal(vcpus), Decimal(memory), gpus, model, Decimal(gib) if Decimal(gib) else None
+    )
+
+
+# --- machines -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        (machine("2", "8"), machine("2", "8"), True),
+        (machine("2", "8"), machine("2", "7.5"), True),  # n1-standard-2
+        (machine("2", "8"), machine("2", "7.2"), True),
+        (machine("2", "8"), machine("2", "7.1"), False),
+        (machine("2", "8"), machine("4", "8"), False),
+        (machine("8", "61", 1, "V100", "16"), machine("8", "61"), False),
+        (machine("8", "61", 1, "V100", "16"), machine("8", "61", 1, "V100", "16"), True),
+        (machine("8", "61", 1, "V100", "16"), machine("8", "61", 2, "V100", "16"), False),
+        (machine("8", "61", 1, "A100", "40"), machine("8", "61", 1, "A100", "80"), False),
+        (machine("8", "61", 1, "A100", "40"), machine("8", "61", 1, "A100"), True),
+        (machine("8", "61", 1, "T4"), machine("8", "61", 1, "L4"), False),
+        # Which GPU nobody says: like no other.
+        (machine("8", "61", 1), machine("8", "61", 1), False),
+    ],
+)
+def test_what_makes_machines_alike(one: Machine, other: Machine, alike: bool) -> None:
+    assert one.is_like(other) is alike
+    assert other.is_like(one) is alike
+
+
+@pytest.mark.parametrize(
+    ("text", "model"),
+    [
+        ("NVIDIA Tesla A100 80GB", "A100"),
+        ("Nvidia Tesla V100 GPU", "V100"),
+        ("nvidia-tesla-t4", "T4"),
+        ("H100", "H100"),
+        ("A10G", "A10G"),
+        ("RTX PRO 6000", "RTXPRO6000"),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_models_of_gpus(text: str | None, model: str | None) -> None:
+    assert model_of(text) == model
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ("Standard_D2s_v3", machine("2", "8")),
+        ("Standard_D16ads_v5", machine("16", "64")),
+        ("Standard_D4lds_v5", machine("4", "8")),
+        ("Standard_E8s_v5", machine("8", "64")),
+        ("Standard_F4s_v2", machine("4", "8")),
+        ("Standard_F4as_v6", machine("4", "16")),
+        ("Standard_F4als_v6", machine("4", "8")),
+        ("Standard_F4ams_v6", machine("4", "32")),
+        ("Standard_NC24ads_A100_v4", machine("24", "220", 1, "A100", "80")),
+        ("Standard_E4-2s_v5", None),  # constrained
+        ("Standard_E96s_v5", None),  # has 672 GiB, not 768
+        ("Standard_D2_v2", None),
+        ("Standard_B1ls", None),
+        ("Standard_DC2s_v3", None),
+    ],
+)
+def test_sizes_as_azure_documents_them(size: str, expected: Machine | None) -> None:
+    found = machine_of(priced("azure", size))
+    if expected is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert found.is_documented
+        assert str(found) == str(expected)
+
+
+def test_what_the_price_says_goes_before_what_documents_say() -> None:
+    said = {"vcpus": Decimal(2), "memory_gib": Decimal(9), "gpu_count": 0}
+    found = machine_of(priced("azure", "Standard_D2s_v3", **said))
+    assert found == machine("2", "9")
+
+
+def test_aws_says_how_many_gpus_and_its_documents_which() -> None:
+    said = {"vcpus": Decimal(8), "memory_gib": Decimal(61), "gpu_count": 1, "family": "p3"}
+    assert str(machine_of(priced("aws", "p3.2xlarge", **said))) == (
+        "8 vCPUs, 61 GiB, 1 x V100 of 16 GiB"
+    )
+    assert machine_of(priced("aws", "m5.large", family="m5")) is None
+
+
+# --- regions --------------------------------------------------------------------------------
+
+
+def test_the_table_names_each_region_once_and_each_place_has_two_providers() -> None:
+    regions = [region for place in PLACES for region in place.aws + place.gcp + place.azure]
+    assert [region for region, count in Counter(regions).items() if count > 1] == []
+    for place in PLACES:
+        assert sum(map(bool, (place.aws, place.gcp, place.azure))) >= 2, place
+        assert all(re.fullmatch(r"[a-z]{2}-[a-z]+-\d", region) for region in place.aws)
+        assert all(re.fullmatch(r"[a-z]+-[a-z]+\d+", region) for region in place.gcp)
+        assert all(re.fullmatch(r"[a-z]+\d?", region) for region in place.azure)
+
+
+def test_near_regions() -> None:
+    virginia = place_of("us-east-1")
+    assert [virginia.region_of(name) for name in ("aws", "gcp", "azure", "lambda_cloud")] == [
+        "us-east-1",
+        "us-east4",
+        "eastus",
+        None,
+    ]
+    # Where a provider has two, the one that was named.
+    assert place_of("eastus2").region_of("azure") == "eastus2"
+    assert place_of("eastus2").region_of("aws") == "us-east-1"
+    assert place_of("westeurope").region_of("aws") is None
+    with pytest.raises(ConfigurationError):
+        place_of("mars-north-1")
+
+
+# --- the command ----------------------------------------------------------------------------
+
+
+@dataclass
+class World:
+    """The sources on loopback, and the command that asks them."""
+
+    aws: AWSServer
+    azure: AzureServer
+    lambda_cloud: LambdaServer
+    huggingface: HuggingFaceServer
+
+    def prices(self, *arguments: str) -> int:
+        endpoints = {
+            "aws": self.aws.url,
+            "aws.bulk_endpoint": self.aws.url,
+            "azure": self.azure.prices_url,
+            "azure.compute_endpoint": self.azure.url,
+            "azure.authority": self.azure.url,
+            "lambda_cloud": self.lambda_cloud.endpoint,
+            "huggingface": self.huggingface.url,
+        }
+        providers = ("aws", "azure", "lambda_cloud", "huggingface")
+        given = [
+            part for name, url in endpoints.items() for part in ("--endpoint", f"{name}={url}")
+        ]
+        return main(["prices", *arguments, "--deadline", "20", "--providers", *providers, *given])
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    monkeypatch.setenv("LAMBDA_API_KEY", KEY)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with (
+        AWSServer() as aws,
+        AzureServer() as azure,
+        LambdaServer() as lambda_cloud,
+        HuggingFaceServer() as huggingface,
+    ):
+        yield World(aws, azure, lambda_cloud, huggingface)
+
+
+@pytest.fixture
+def offers(world: World, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    def ask(*arguments: str, status: int = 0) -> Any:
+        assert world.prices(*arguments, "--json") == status
+        return json.loads(capsys.readouterr().out)
+
+    return ask
+
+
+def amounts(report: Any) -> list[tuple[str, str, Decimal]]:
+    return [
+        (offer["provider"], offer["instance_type"], Decimal(offer["hourly"]))
+        for offer in report["offers"]
+    ]
+
+
+def test_a_machine_and_its_like_cheapest_first(world: World, offers: Callable[..., Any]) -> None:
+    report = offers("m5.large", "--region", "us-east-1")
+    assert amounts(report) == [
+        ("aws", "m5.large", Decimal("0.096")),
+        ("azure", "Standard_D2s_v3", Decimal("0.096")),
+    ]
+    assert report["place"] == "Virginia"
+    assert report["machine"]["memory_gib"] == "8"
+    assert report["complete"] is True
+    (aws, azure) = report["offers"]
+    assert (aws["region"], azure["region"]) == ("us-east-1", "eastus")
+    assert (aws["machine_from_documents"], azure["machine_from_documents"]) == (False, True)
+    assert azure["source"] == world.azure.prices_url
+    assert all(datetime.fromisoformat(offer["fetched_at"]) for offer in report["offers"])
+    # Spot and Windows are cheaper or dearer, and another thing.
+    assert Decimal("0.188") not in [amount for _, _, amount in amounts(report)]
+
+
+def test_it_works_from_any_providers_machine_and_region(offers: Callable[..., Any]) -> None:
+    assert amounts(offers("Standard_D4s_v3", "--region", "eastus")) == [
+        ("aws", "m5.xlarge", Decimal("0.192")),
+        ("azure", "Standard_D4s_v3", Decimal("0.192")),
+    ]
+    assert amounts(offers("t4-small", "--region", "us-east-1")) == [
+        ("huggingface", "t4-small", Decimal("0.40002")),
+        ("huggingface", "t4-small", Decimal("0.40002")),
+        # 16 GiB to 15, and a T4 by AWS's documents.
+        ("aws", "g4dn.xlarge", Decimal("0.526")),
+    ]
+
+
+def test_gpus_count(offers: Callable[..., Any]) -> None:
+    report = offers("gpu_8x_h100_sxm5", "--region", "us-east-1")
+    assert amounts(report) == [("lambda_cloud", "gpu_8x_h100_sxm5", Decimal("23.92"))]
+    assert report["machine"]["gpu_model"] == "H100"
+    assert report["offers"][0]["region"] is None
+
+
+def test_azures_sizes_with_credentials(
+    world: World, offers: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert offers("m5.large", "--region", "us-east-1")["unknown_machines"] == {"azure": 1}
+    monkeypatch.setenv("AZURE_SUBSCRIPTION_ID", SUBSCRIPTION)
+    monkeypatch.setenv("AZURE_TENANT_ID", TENANT)
+    monkeypatch.setenv("AZURE_CLIENT_ID", CLIENT)
+    # A reference does as well.
+    monkeypatch.setenv("THE_SECRET", SECRET)
+    monkeypatch.setenv("AZURE_CLIENT_SECRET", "env:THE_SECRET")
+    report = offers("m5.large", "--region", "us-east-1")
+    assert report["unknown_machines"] == {}
+    assert [offer["machine_from_documents"] for offer in report["offers"]] == [False, False]
+
+
+def test_without_a_key_aws_is_asked_for_its_public_files(
+    world: World, offers: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    report = offers("m5.large", "--region", "us-east-1")
+    assert len(report["offers"]) == 2
+    assert {request.method for request in world.aws.requests} == {"GET"}
+
+
+def test_who_cannot_be_asked_is_listed_and_the_status_says_so(
+    world: World, offers: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.azure.fault = Fault.HTML_200
+    monkeypatch.delenv("LAMBDA_API_KEY")
+    report = offers("m5.large", "--region", "us-east-1", status=3)
+    assert amounts(report) == [("aws", "m5.large", Decimal("0.096"))]
+    assert report["complete"] is False
+    assert {failure["provider"]: failure["kind"] for failure in report["unavailable"]} == {
+        "azure": "malformed",
+        "lambda_cloud": "unauthorised",
+    }
+
+
+def test_no_fallback(world: World, offers: Callable[..., Any]) -> None:
+    world.aws.fault = Fault.EXPIRED_TOKEN
+    report = offers("m5.large", "--region", "us-east-1", status=1)
+    assert report["offers"] == []
+    assert report["machine"] is None
+    assert [failure["provider"] for failure in report["unavailable"]] == ["aws"]
+
+
+def test_who_has_no_region_there_is_not_unavailable(
+    world: World, offers: Callable[..., Any]
+) -> None:
+    report = offers("Standard_D2s_v3", "--region", "westeurope")
+    assert report["no_region_there"] == ["aws"]
+    assert amounts(report) == [("azure", "Standard_D2s_v3", Decimal("0.12"))]
+    assert world.aws.requests == []
+
+
+def test_a_table_for_people(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.lambda_cloud.fault = Fault.FORBIDDEN
+    assert world.prices("m5.large", "--region", "us-east-1") == 3
+    shown = capsys.readouterr().out
+    lines = shown.splitlines()
+    assert lines[0] == "m5.large in Virginia: 2 vCPUs, 8 GiB, no GPU"
+    assert re.split(r"\s{2,}", lines[2]) == [
+        "PROVIDER",
+        "TYPE",
+        "REGION",
+        "AN HOUR",
+        "MACHINE",
+        "AGE",
+        "SOURCE",
+    ]
+    first = re.split(r"\s{2,}", lines[3])
+    assert first[:5] == ["aws", "m5.large", "us-east-1", "0.0960 USD", "2 vCPUs, 8 GiB, no GPU"]
+    assert first[5] == "published 5 h ago"
+    assert first[6] == world.aws.url
+    second = re.split(r"\s{2,}", lines[4])
+    assert second[4] == "2 vCPUs, 8 GiB, no GPU *"
+    assert re.fullmatch(r"read \d+ s ago", second[5])
+    assert "from the provider's documents" in shown
+    assert "unavailable: lambda_cloud, forbidden." in shown
+
+
+def test_what_is_not_sold_there(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert world.prices("m99.large", "--region", "us-east-1") == 1
+    assert "m99.large is not sold in Virginia" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("endpoint", ["acme=https://x", "aws", "aws.key=https://x"])
+def test_endpoints_that_are_none(endpoint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prices", "m5.large", "--region", "us-east-1", "--endpoint", endpoint]) == 1
+    assert "PROVIDER=URL" in capsys.readouterr().err
