@@ -20,7 +20,7 @@ from tests.bench.table import Bound, Part, Row, spread
 
 SINGLE_CALLS = 20
 ELEMENTS = 200
-ROUNDS = 3
+ROUNDS = 5
 
 _LONGER_SECONDS = 0.3
 _ONE_SHARE = 1.5
