@@ -257,3 +257,18 @@ def test_tasks_on_this_machine_do_not_inherit_what_references_name(
     assert seen["NOT_A_SECRET"] == "seen"
     assert not [name for name, value in seen.items() if "hunter" in value]
     assert os.environ["SECRET_OF_OURS"] == "hunter2", "the flow itself has them"
+
+
+def test_a_variable_that_is_named_too_late_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("NAMED_TOO_LATE", "hunter2")
+
+    @flow(task_runner=ClusterTaskRunner(clusters.local_cluster(tmp_path, max_parallel_calls=1)))
+    def naming() -> str | None:
+        return resolve("env:NAMED_TOO_LATE")
+
+    assert naming() == "hunter2"
+    warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert any("env:NAMED_TOO_LATE was named after workers" in text for text in warnings)
+    assert "hunter2" not in caplog.text
