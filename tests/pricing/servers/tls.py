@@ -56,6 +56,11 @@ class Request:
         return next((v for k, v in self.headers.items() if k.lower() == name.lower()), "")
 
     @property
+    def form(self) -> Mapping[str, str]:
+        """The body, read as a form."""
+        return dict(parse_qsl(self.body.decode(), keep_blank_values=True))
+
+    @property
     def document(self) -> Any:
         """The body, read as JSON."""
         return json.loads(self.body)
