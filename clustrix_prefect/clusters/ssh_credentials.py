@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator
 
 from clustrix_prefect.clusters.fields import one_line, unset_if_empty
 from clustrix_prefect.connections.authentication import Login
+from clustrix_prefect.credentials.memory import current_memory, remembering
 from clustrix_prefect.credentials.onepassword import store_name
 from clustrix_prefect.credentials.references import check
 from clustrix_prefect.credentials.resolving import resolve
@@ -114,10 +115,11 @@ class SSHCredentials(Block):
         Raises:
             CredentialError: A reference cannot be resolved.
         """
-        return Login(
-            username=self.username,
-            key_file=Path(self.key_file) if self.key_file else None,
-            private_key=resolve(self.private_key, store=self.secret_store),
-            passphrase=resolve(self.passphrase, store=self.secret_store),
-            password=resolve(self.password, store=self.secret_store),
-        )
+        with remembering(current_memory()):  # what lies in one item is read once
+            return Login(
+                username=self.username,
+                key_file=Path(self.key_file) if self.key_file else None,
+                private_key=resolve(self.private_key, store=self.secret_store),
+                passphrase=resolve(self.passphrase, store=self.secret_store),
+                password=resolve(self.password, store=self.secret_store),
+            )

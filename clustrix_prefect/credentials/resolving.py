@@ -18,7 +18,7 @@ from clustrix_prefect.credentials.references import (
     parse,
 )
 from clustrix_prefect.credentials.stores import Found
-from clustrix_prefect.errors import ConfigurationError, CredentialNotFound
+from clustrix_prefect.errors import CredentialError, CredentialNotFound
 
 # What the Prefect API shows in the place of a secret.
 _MASK = "********"
@@ -48,7 +48,7 @@ def resolve(
     if reference is not None:
         return find(reference, store=store).value
     if text == _MASK:
-        raise ConfigurationError(
+        raise CredentialError(
             f"A secret is {_MASK!r}, which the Prefect API shows in the place of secrets.",
             "Save the block again with the secret, or with a reference to it.",
         )

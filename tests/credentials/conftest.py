@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from prefect.blocks.core import Block
 from prefect.settings import (
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     PREFECT_LOGGING_TO_API_BATCH_INTERVAL,
@@ -71,6 +72,21 @@ def cli(standin_op: StandInOp) -> OnePasswordCLI:
     return OnePasswordCLI(
         service_account_token=SERVICE_ACCOUNT, executable=standin_op.executable, timeout_seconds=5
     )
+
+
+@pytest.fixture
+def saved(prefect_server: PrefectServer) -> Iterator[Callable[[Block, str], str]]:
+    """Saves blocks, which are removed again; gives their types and names."""
+    made: list[tuple[type[Block], str]] = []
+
+    def save(block: Block, name: str) -> str:
+        block.save(name, overwrite=True, _sync=True)
+        made.append((type(block), name))
+        return f"{block.get_block_type_slug()}/{name}"
+
+    yield save
+    for kind, name in made:
+        kind.delete(name, _sync=True)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import traceback
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -36,20 +35,6 @@ class TestStandard(BlockStandardTestSuite):
     @pytest.fixture
     def block(self, block: type[Block]) -> type[Block]:
         return block
-
-
-@pytest.fixture
-def saved(prefect_server: PrefectServer) -> Iterator[Any]:
-    """Saves blocks that are removed again."""
-    made: list[tuple[type[Block], str]] = []
-
-    def save(block: Block, name: str) -> None:
-        block.save(name, overwrite=True, _sync=True)
-        made.append((type(block), name))
-
-    yield save
-    for kind, name in made:
-        kind.delete(name, _sync=True)
 
 
 class TestWhatIsRefused:

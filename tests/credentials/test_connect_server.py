@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ssl
+import sys
 import time
 import traceback
+from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+import trustme
 
 from clustrix_prefect import OnePasswordConnect
 from clustrix_prefect.credentials import resolve
@@ -205,6 +210,45 @@ class TestWhatIsNotThere:
             lambda target, authorization: answer(target.partition("?")[0], authorization)
         )
         assert connect.read(REFERENCE).get_secret_value() == "correct horse"
+
+
+class TestTLS:
+    """Certificates are always checked, against the authorities that the environment names."""
+
+    @pytest.fixture
+    def authority(self) -> trustme.CA:
+        return trustme.CA()
+
+    @pytest.fixture
+    def over_tls(self, authority: trustme.CA) -> Iterator[OnePasswordConnect]:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(context)
+        server = ConnectServer(context)
+        server.vault("Clusters").add("ndoli", {"password": "correct horse"})
+        server.tokens[TOKEN] = {"Clusters"}
+        server.start()
+        yield OnePasswordConnect(host=server.url, token=TOKEN, timeout_seconds=5)
+        server.stop()
+
+    def test_an_authority_of_the_site(
+        self,
+        over_tls: OnePasswordConnect,
+        authority: trustme.CA,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+        assert over_tls.read(REFERENCE).get_secret_value() == "correct horse"
+
+    def test_an_unknown_one(self, over_tls: OnePasswordConnect) -> None:
+        assert "CERTIFICATE_VERIFY_FAILED" in str(failure(over_tls))
+
+
+def test_without_the_library(connect: OnePasswordConnect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onepasswordconnectsdk.client", None)
+    with pytest.raises(CredentialStoreUnavailable, match=r"clustrix-prefect\[onepassword\]"):
+        connect.read(REFERENCE)
 
 
 class TestRefusals:

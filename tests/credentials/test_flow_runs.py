@@ -12,6 +12,7 @@ import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prefect import flow, task
@@ -83,6 +84,28 @@ class TestOncePerFlowRun:
         assert asyncio.run(using()) == ["correct horse"] * 3  # type: ignore[arg-type]
         assert len(of_environment.requests) == 3
 
+    def test_blocks_are_read_in_an_async_flow_too(
+        self, saved: Any, connect: OnePasswordConnect
+    ) -> None:
+        saved(connect, "async")
+
+        @flow
+        async def using() -> list[str | None]:
+            return [
+                resolve("op://Clusters/ndoli/password", store="onepassword-connect/async"),
+                resolve("prefect:onepassword-connect/async"),
+            ]
+
+        assert asyncio.run(using()) == ["correct horse", TOKEN]  # type: ignore[arg-type]
+
+    def test_fields_of_one_item_outside_of_flow_runs(self, of_environment: ConnectServer) -> None:
+        login = SSHCredentials(
+            private_key="op://Clusters/ndoli/keys/private key",
+            password="op://Clusters/ndoli/password",
+        ).login
+        assert (login.private_key, login.password) == ("KEY", "correct horse")
+        assert len(of_environment.requests) == 3
+
     def test_who_asks_meanwhile_waits(self, of_environment: ConnectServer) -> None:
         memory = Memory()
         asked = []
@@ -137,9 +160,11 @@ class TestOncePerFlowRun:
 
 class TestLoggingIn:
     @pytest.fixture
-    def store(self, connect: OnePasswordConnect, connect_server: ConnectServer) -> ConnectServer:
+    def store(
+        self, saved: Any, connect: OnePasswordConnect, connect_server: ConnectServer
+    ) -> ConnectServer:
         connect_server.vaults[0].add("account", {"password": PASSWORD})
-        connect.save("login", overwrite=True, _sync=True)
+        saved(connect, "login")
         return connect_server
 
     @pytest.fixture

@@ -11,7 +11,7 @@ from clustrix_prefect.credentials.references import (
     OnePasswordReference,
     parse,
 )
-from clustrix_prefect.errors import ConfigurationError, CredentialError
+from clustrix_prefect.errors import CredentialError
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_what_only_begins_like_one_is_not_repeated(rest: str) -> None:
 
 
 def test_the_mask_of_the_api_is_not_a_secret() -> None:
-    with pytest.raises(ConfigurationError, match="in the place of secrets"):
+    with pytest.raises(CredentialError, match="in the place of secrets"):
         resolve("********")
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
-from prefect.blocks.core import Block
 from prefect.blocks.system import Secret
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import Artifact
@@ -24,20 +22,6 @@ from tests.live.op_standin import StandInOp
 from tests.live.prefect_server import PrefectServer
 
 pytestmark = pytest.mark.usefixtures("quick_prefect")
-
-
-@pytest.fixture
-def saved(prefect_server: PrefectServer) -> Iterator[Any]:
-    made: list[tuple[type[Block], str]] = []
-
-    def save(block: Block, name: str) -> str:
-        block.save(name, overwrite=True, _sync=True)
-        made.append((type(block), name))
-        return f"{block.get_block_type_slug()}/{name}"
-
-    yield save
-    for kind, name in made:
-        kind.delete(name, _sync=True)
 
 
 @pytest.fixture

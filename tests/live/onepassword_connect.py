@@ -10,6 +10,7 @@ import contextlib
 import json
 import re
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -90,6 +91,9 @@ class Vault:
 class ConnectServer:
     """The server.
 
+    Args:
+        tls: What it speaks HTTPS with; plain HTTP without.
+
     Attributes:
         url: Its address.
         vaults: What it holds.
@@ -97,7 +101,7 @@ class ConnectServer:
         requests: The path and query of every request so far, as they were sent.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.vaults: list[Vault] = []
         self.tokens: dict[str, set[str]] = {}
         self.requests: list[str] = []
@@ -108,7 +112,11 @@ class ConnectServer:
         handler = type("Handler", (_Handler,), {"server_of_ours": server})
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self._http.server_address[1]}"
+        if tls:
+            self._http.socket = tls.wrap_socket(
+                self._http.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)
 
     def start(self) -> None:
