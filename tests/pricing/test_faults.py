@@ -58,6 +58,8 @@ RIGHT: Mapping[Fault, tuple[str, Level]] = {
 ELSEWHERE: Mapping[tuple[str, Fault], tuple[str, Level]] = {
     # Hugging Face's hardware has no families; that it is dearer than approved is all there is.
     ("huggingface", Fault.INFLATED): ("drift", FAILURE),
+    # A SKU is a part of every machine of its series: all are dearer, and stay in proportion.
+    ("gcp", Fault.INFLATED): ("drift", FAILURE),
     # The list is an object with the types' names as keys, so they cannot come twice; an entry
     # under another name than its own is not as documented.
     ("lambda_cloud", Fault.DUPLICATE_IDS): ("schema", FAILURE),
@@ -75,7 +77,7 @@ CONSEQUENCES: Mapping[Fault, frozenset[str]] = {
     Fault.CHEAP_GPU: frozenset({"structure", "spread", "drift"}),
     # What is not there was there before, and was approved.
     Fault.MISSING_PRICE: frozenset({"coverage", "drift"}),
-    Fault.TRUNCATED_PAGE: frozenset({"drift"}),
+    Fault.TRUNCATED_PAGE: frozenset({"schema", "drift"}),  # Google's machines lack parts
     Fault.OTHER_CURRENCY: frozenset({"drift"}),
     Fault.REGION_DROPPED: frozenset({"drift"}),
     Fault.TYPE_DROPPED: frozenset({"drift"}),

@@ -11,10 +11,11 @@ from pydantic import SecretStr
 from clustrix_prefect.pricing.asking import Question, ask
 from clustrix_prefect.pricing.blocks import PricingCredentials
 from clustrix_prefect.pricing.checks import Asked
-from tests.pricing.servers import aws, azure, huggingface, lambda_cloud
+from tests.pricing.servers import aws, azure, gcp, huggingface, lambda_cloud
 from tests.pricing.servers.aws import AWSServer
 from tests.pricing.servers.azure import AzureServer
 from tests.pricing.servers.faults import Fault
+from tests.pricing.servers.gcp import GCPServer
 from tests.pricing.servers.huggingface import HuggingFaceServer
 from tests.pricing.servers.lambda_cloud import LambdaServer
 from tests.pricing.servers.tls import TLSServer
@@ -22,6 +23,7 @@ from tests.pricing.servers.tls import TLSServer
 CREDENTIALS = PricingCredentials(
     aws_access_key_id=SecretStr(aws.ACCESS_KEY),
     aws_secret_access_key=SecretStr(aws.SECRET_KEY),
+    gcp_api_key=SecretStr(gcp.API_KEY),
     azure_subscription_id=azure.SUBSCRIPTION,
     azure_tenant_id=azure.TENANT,
     azure_client_id=azure.CLIENT,
@@ -69,6 +71,12 @@ SOURCES: Mapping[str, Source] = {
             "spot": server.fault is Fault.SPOT_SWAPPED,
         },
         regions=tuple(aws.REGIONS),
+    ),
+    "gcp": Source(
+        GCPServer,
+        lambda server: {"endpoint": f"{server.url}/v1"},
+        regions=tuple(region for regions, _ in gcp.PLACES.values() for region in regions),
+        settings={"largest_page": 200},  # several pages
     ),
     "azure": Source(
         AzureServer,

@@ -18,7 +18,7 @@ _UNIT = re.compile(r"\bunit\b")
 _CURRENCY = re.compile(r"[A-Z]{3}\Z")
 # Rows that the source itself says are not in force, or that are machines we do not list, are
 # rightly left out; a row that is one of ours and cannot be read is not.
-_UNREADABLE = re.compile(r"missing|not .* as documented|no instance type|no region|no zone")
+_UNREADABLE = re.compile(r"missing|not .*as documented|no instance type|no region|no zone")
 
 
 def schema(prices: PriceList, limits: Thresholds) -> Finding:

@@ -79,6 +79,7 @@ def _out_of_proportion(prices: Sequence[Price], limits: Thresholds) -> Iterator[
             group: tuple[str | None, ...] = (
                 price.region,
                 size[0],
+                _shape(price),
                 price.operating_system,
                 price.licence,
                 price.tenancy,
@@ -95,6 +96,14 @@ def _out_of_proportion(prices: Sequence[Price], limits: Thresholds) -> Iterator[
                 yield Evidence.of(
                     price, f"{plain(price.hourly)} is {percent(share)} off its family {group[1]}"
                 )
+
+
+def _shape(price: Price) -> str | None:
+    # Google prices memory by itself, and its largest sizes have less of it for each processor.
+    # Elsewhere the smallest of a family have more, or less, at the family's price.
+    if price.provider != "gcp" or not price.vcpus or price.memory_gib is None:
+        return None
+    return f"{price.memory_gib / price.vcpus:.3f}"
 
 
 def _accelerators_out_of_proportion(
