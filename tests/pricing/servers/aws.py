@@ -86,6 +86,13 @@ MACHINES = (
 )
 """Public on-demand prices of us-east-1."""
 
+_GPUS = {
+    "g4dn": ("T4", 16384),
+    "g5": ("A10G", 24576),
+    "p3": ("V100", 16384),
+    "p5": ("H100", 81920),
+}
+
 REGIONS: Mapping[str, tuple[str, str, str]] = {
     "us-east-1": ("US East (N. Virginia)", "", "1"),
     "eu-central-1": ("EU (Frankfurt)", "EUC1-", "1.15"),
@@ -174,6 +181,7 @@ class AWSServer(TLSServer):
         past_spot_price: If set, each spot price has older ones of this amount about it.
         edit: Changes each product before it is served: `edit(sku, row)`, `None` to drop it.
         filler: How many reserved rows the file has for each price, to make it as big as AWS's.
+        variants: The rows around each price; the first is the price itself.
     """
 
     FAULTS = CONNECTION_FAULTS | {
@@ -208,6 +216,7 @@ class AWSServer(TLSServer):
         self.regions = dict(regions)
         self.edit: Callable[[str, Row], Row | None] | None = None
         self.filler = 3
+        self.variants = _VARIANTS
         self.past_spot_price = ""
         self._published = datetime.now(timezone.utc).replace(microsecond=0) - timedelta(hours=5)
         self._matched: dict[tuple[Fault | None, str], list[Row]] = {}
@@ -224,6 +233,8 @@ class AWSServer(TLSServer):
         form = {name: values[0] for name, values in parse_qs(request.body.decode()).items()}
         if form.get("Action") == "DescribeSpotPriceHistory":
             return self._spot(form, _scope(request)[1])
+        if form.get("Action") == "DescribeInstanceTypes":
+            return self._instance_types(form)
         return _error("UnknownOperationException", "unknown operation")
 
     def throttled(self) -> Reply:
@@ -272,7 +283,7 @@ class AWSServer(TLSServer):
             if self.fault is Fault.TYPE_DROPPED and machine.name == "c5.large":
                 continue
             price = Decimal(machine.linux) * Decimal(factor)
-            for letter, differs, amount in _VARIANTS:
+            for letter, differs, amount in self.variants:
                 row = _product(
                     machine,
                     region,
@@ -396,6 +407,30 @@ class AWSServer(TLSServer):
             "<requestId>b55EXAMPLE-1234-5678</requestId>"
             f"<{name}>{''.join(page)}</{name}><nextToken>{escape(token)}</nextToken>"
             "</DescribeSpotPriceHistoryResponse>"
+        )
+        return Reply(body=text.encode(), content_type="text/xml;charset=UTF-8")
+
+    def _instance_types(self, form: Mapping[str, str]) -> Reply:
+        """Which accelerators types have; gpuhunt asks it, the product does not."""
+        wanted = {value for name, value in form.items() if name.startswith("InstanceType.")}
+        items = []
+        for machine in self.machines:
+            if machine.name in wanted and machine.gpu:
+                name, mebibytes = _GPUS[machine.name.partition(".")[0]]
+                gpu = (
+                    f"<name>{name}</name><manufacturer>NVIDIA</manufacturer>"
+                    f"<count>{machine.gpu}</count>"
+                    f"<memoryInfo><sizeInMiB>{mebibytes}</sizeInMiB></memoryInfo>"
+                )
+                items.append(
+                    f"<item><instanceType>{machine.name}</instanceType>"
+                    f"<gpuInfo><gpus><item>{gpu}</item></gpus></gpuInfo></item>"
+                )
+        text = (
+            '<?xml version="1.0" encoding="UTF-8"?>\n'
+            '<DescribeInstanceTypesResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/">'
+            "<requestId>b55EXAMPLE-1234-5678</requestId>"
+            f"<instanceTypeSet>{''.join(items)}</instanceTypeSet></DescribeInstanceTypesResponse>"
         )
         return Reply(body=text.encode(), content_type="text/xml;charset=UTF-8")
 
