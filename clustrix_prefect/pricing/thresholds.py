@@ -123,7 +123,8 @@ NOT_BY_SIZE: Mapping[str, re.Pattern[str]] = {
     # HPC machines are whole hosts at one price, with fewer processors switched on. The sizes of
     # u- machines are those of their memory.
     "aws": re.compile(r"hpc\d|u-|u\d|mac"),
-    # A local disk for each host, not for each size.
-    "gcp": re.compile(r"z3-"),
+    # z3 has a local disk for each host, not for each size; n2-highmem-128 has 6.75 GB for each
+    # processor, the others of its family 8.
+    "gcp": re.compile(r"z3-|n2-highmem-128\Z"),
 }
 """Families whose prices do not grow with the size in the name."""
