@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
+import sys
 import time
 import traceback
 from pathlib import Path
@@ -63,11 +66,33 @@ def test_it_gets_the_token_and_nothing_that_leads_elsewhere(
     }
 
 
-def test_it_has_no_terminal_and_no_input(cli: OnePasswordCLI, standin_op: StandInOp) -> None:
-    cli.read(REFERENCE)
-    (call,) = standin_op.calls
-    assert not call["has_terminal"]
-    assert call["stdin_is_empty"]
+_AT_A_TERMINAL = """
+import subprocess, sys
+from clustrix_prefect import OnePasswordCLI
+
+token, executable = sys.argv[1:]
+subprocess.run([executable, "vault", "list"], stdin=subprocess.DEVNULL)  # as it would be
+OnePasswordCLI(service_account_token=token, executable=executable).read("{reference}")
+"""
+
+
+def test_it_has_no_terminal_and_no_input(standin_op: StandInOp) -> None:
+    """Even where somebody sits at a terminal: op would ask there, whatever its input is."""
+    code = _AT_A_TERMINAL.format(reference=REFERENCE)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        arguments = [sys.executable, "-c", code, SERVICE_ACCOUNT, standin_op.executable]
+        os.execv(sys.executable, arguments)
+    with contextlib.suppress(OSError):  # the terminal's other end is closed
+        while os.read(terminal, 4096):
+            pass
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == 0
+    by_hand, ours = standin_op.calls
+    assert by_hand["has_terminal"]
+    assert not ours["has_terminal"]
+    assert ours["stdin_is_empty"]
 
 
 def test_names_are_never_options(cli: OnePasswordCLI, standin_op: StandInOp) -> None:
