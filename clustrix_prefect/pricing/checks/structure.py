@@ -42,15 +42,19 @@ def structure(prices: PriceList, limits: Thresholds) -> Finding:
 
 
 def _spot_above_on_demand(prices: Sequence[Price], limits: Thresholds) -> Iterator[Evidence]:
-    on_demand: dict[tuple[str | None, ...], Decimal] = {}
-    spots = []
-    for price in prices:
-        if price.commitment is not Commitment.NONE:
-            continue
-        if price.purchase_option is PurchaseOption.SPOT:
-            spots.append(price)
-        else:
-            on_demand[_machine(price)] = price.hourly
+    spots = [
+        price
+        for price in prices
+        if price.purchase_option is PurchaseOption.SPOT and price.commitment is Commitment.NONE
+    ]
+    if not spots:
+        return
+    on_demand = {
+        _machine(price): price.hourly
+        for price in prices
+        if price.purchase_option is PurchaseOption.ON_DEMAND
+        and price.commitment is Commitment.NONE
+    }
     tolerated = Decimal(1 + limits.spot_tolerance)
     for price in spots:
         full = on_demand.get(_machine(price))
