@@ -39,6 +39,22 @@ def load_cluster(name: str) -> ClusterBlock:
         ) from error
 
 
+def saved_clusters() -> list[str]:
+    """The names of all cluster blocks that are saved, as `load_cluster` takes them.
+
+    Raises:
+        ConfigurationError: The Prefect API cannot be asked.
+    """
+    try:
+        with get_client(sync_client=True) as client:
+            return [f"{slug}/{name}" for slug in _KINDS for name in _documents(client, slug)]
+    except httpx.HTTPError as error:
+        raise ConfigurationError(
+            f"The Prefect API at {PREFECT_API_URL.value()} cannot be asked for clusters: {error}.",
+            "Start the server, or correct PREFECT_API_URL (`prefect config view` shows it).",
+        ) from error
+
+
 def _load(name: str) -> ClusterBlock:
     slug, _, document = name.partition("/")
     kind = _KINDS.get(slug)
@@ -58,8 +74,7 @@ def _load(name: str) -> ClusterBlock:
 
 
 def _existing() -> str:
-    with get_client(sync_client=True) as client:
-        names = [f"{slug}/{name}" for slug in _KINDS for name in _documents(client, slug)]
+    names = saved_clusters()
     if not names:
         return 'No cluster block is saved yet; save one with SlurmCluster(...).save("name").'
     return f"There are: {', '.join(names)}."

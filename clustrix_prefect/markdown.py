@@ -1,0 +1,32 @@
+"""Texts that markdown shows as they are, and tables of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+_MEANS_SOMETHING = "\\`*_{}[]<>|#!~&"
+
+
+def escape(text: str) -> str:
+    """A text in one line that means nothing to markdown, whatever a file name holds."""
+    seen = "".join(letter if letter.isprintable() else _named(letter) for letter in text)
+    return "".join(f"\\{letter}" if letter in _MEANS_SOMETHING else letter for letter in seen)
+
+
+def _named(letter: str) -> str:
+    """A letter that would not show: "\\n", or "\\xff" for a byte of a name that is no text."""
+    if "\udc80" <= letter <= "\udcff":
+        return f"\\x{ord(letter) - 0xDC00:02x}"
+    return letter.encode("unicode_escape").decode()
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a table; the cells are markdown, so other people's texts come escaped.
+
+    Args:
+        header: The names of the columns; one that ends with ":" is aligned to the right.
+        rows: The cells.
+    """
+    names = [name.rstrip(":") for name in header]
+    rules = ["--:" if name.endswith(":") else "---" for name in header]
+    return [f"| {' | '.join(cells)} |" for cells in (names, rules, *rows)]

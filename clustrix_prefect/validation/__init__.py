@@ -1,0 +1,1 @@
+"""What the validation flows do: look at clusters, and say what they found."""

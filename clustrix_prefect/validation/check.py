@@ -1,0 +1,46 @@
+"""One thing that was checked on a cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from clustrix_prefect.errors import ClusterError
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was checked, and what came of it.
+
+    Attributes:
+        cluster: Where.
+        name: What.
+        value: What was found.
+        problem: What is wrong with it, if anything.
+        remedy: What to do about that.
+        left_out: Why it was not checked, if it was not.
+        seconds: How long it took, if that was measured.
+    """
+
+    cluster: str
+    name: str
+    value: str = ""
+    problem: str = ""
+    remedy: str = ""
+    left_out: str = ""
+    seconds: float | None = None
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problem
+
+    @classmethod
+    def failed(cls, cluster: str, name: str, error: BaseException) -> Check:
+        """A check that an exception ended."""
+        if isinstance(error, ClusterError):
+            return cls(cluster, name, problem=error.what, remedy=error.remedy)
+        return cls(cluster, name, problem=f"{type(error).__name__}: {error}")
+
+    def __str__(self) -> str:
+        told = [self.value, self.problem, self.remedy, self.left_out]
+        return f"{self.cluster}, {self.name}: {' '.join(text for text in told if text)}"

@@ -1,0 +1,62 @@
+"""Check that clusters let us in, have what calls need, and take and cancel a job.
+
+    python flows/validate_cluster_access.py                      every saved cluster
+    python flows/validate_cluster_access.py slurm-cluster/ndoli  these
+
+The run fails if anything is wrong; its page says what, and what to do about it.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from clustrix_prefect.validation.access import check_access
+from clustrix_prefect.validation.check import Check
+from clustrix_prefect.validation.clusters import cluster_named, names_of
+from clustrix_prefect.validation.report import conclude
+
+
+@task(task_run_name="{cluster}", cache_policy=NO_CACHE, persist_result=False)
+def look_at(cluster: str) -> list[Check]:
+    """Look at one cluster."""
+    log = get_run_logger()
+    checks = []
+    for check in check_access(cluster, cluster_named(cluster)):
+        log.log(20 if check.is_ok else 40, "%s", check)
+        checks.append(check)
+    return checks
+
+
+@flow(
+    name="validate-cluster-access",
+    task_runner=ThreadPoolTaskRunner(max_workers=8),
+    persist_result=False,
+)
+def validate_cluster_access(clusters: list[str] | None = None) -> State[None]:
+    """Log in, look for Python, the scheduler and the work directory, submit and cancel a job.
+
+    Args:
+        clusters: Cluster blocks by type and name, such as "slurm-cluster/ndoli". Default: all
+            that are saved; this machine, if none is.
+    """
+    names = names_of(clusters)
+    futures = look_at.map(names)
+    answers = [future.result(raise_on_failure=False) for future in futures]
+    checks: list[Check] = []
+    for name, answer in zip(names, answers, strict=True):
+        if isinstance(answer, BaseException):
+            checks.append(Check.failed(name, "looking at it", answer))
+        else:
+            checks += answer
+    return conclude("Access to clusters", checks, key="cluster-access")
+
+
+if __name__ == "__main__":
+    ended = validate_cluster_access(sys.argv[1:] or None, return_state=True)
+    print(ended.message)
+    sys.exit(0 if ended.is_completed() else 1)

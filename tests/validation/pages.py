@@ -1,0 +1,41 @@
+"""What the Prefect server shows of a validation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import Artifact, State
+
+from tests.contract.api import eventually
+
+
+def page_of(state: State[Any], key: str) -> str:
+    """The artifact of the run that ended in this state, without what hides markdown."""
+    wanted = {
+        "flow_run_id": {"any_": [str(state.state_details.flow_run_id)]},
+        "key": {"any_": [key]},
+    }
+
+    def read(client: SyncPrefectClient) -> list[Artifact]:
+        answer = client.request("POST", "/artifacts/filter", json={"artifacts": wanted})
+        return Artifact.model_validate_list(answer.json())
+
+    (page,) = eventually(read, lambda found: len(found) == 1)
+    return str(page.data).replace("\\", "")
+
+
+def rows_of(page: str) -> list[dict[str, str]]:
+    """The rows of the tables of a page, by the names of their columns."""
+    found: list[dict[str, str]] = []
+    header: list[str] = []
+    for line in page.splitlines():
+        if not line.startswith("|"):
+            header = []
+            continue
+        cells = [cell.strip() for cell in line.strip("| ").split(" | ")]
+        if not header:
+            header = cells
+        elif set(line) - set("|-: "):
+            found.append(dict(zip(header, cells, strict=False)))
+    return found
