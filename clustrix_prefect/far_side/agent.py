@@ -15,6 +15,7 @@ from typing import Any, Callable, Dict, List, Optional
 from . import activation, commands, environments, probe, pythons
 from .exchange import Exchange
 from .failures import Failure, describe
+from .file_operations import FileOperations
 from .files import write_all
 from .frames import FileBody, Message
 from .journal import Journal
@@ -69,6 +70,7 @@ class Agent:
             open_sink=self._open_sink,
         )
         self._exchange = Exchange(lambda: self._dir)
+        self._files = FileOperations(self._link.send)
         hold = self._link.wait_until_sendable
         self._pool = Pool(self._send_event, hold)
         self._status = commands.StatusPoller(self._link.send, self._has_jobs)
@@ -76,6 +78,7 @@ class Agent:
         # Answered in the order of arrival, on the reading thread: quick, or order matters.
         self._in_order: Dict[str, Callable[[Message, Any], Any]] = {
             **self._exchange.in_order,
+            **self._files.in_order,
             "ack": self._ack,
             "attach": self._attach,
             "cancel": self._cancel,
@@ -87,6 +90,7 @@ class Agent:
         # These take their time, each on a thread of its own.
         self._aside: Dict[str, Callable[[Message, Any], Any]] = {
             **self._exchange.aside,
+            **self._files.aside,
             "abandon_build": self._abandon_build,
             "build_environment": self._build_environment,
             "close_run": self._close_run,

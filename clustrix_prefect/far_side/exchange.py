@@ -3,7 +3,7 @@
 import os
 import queue
 import threading
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 from . import trees
 from .contents import CHUNK_BYTES, ChunkList, of_file, read_fully
@@ -12,7 +12,7 @@ from .frames import Message
 from .outputs import store_id
 from .retention import Retention, end_run
 from .store import Incoming, Store, checked_name, note_needed
-from .uploads import Uploads
+from .uploads import ArrivingChunk, Uploads
 from .workdir import WorkDir, expand, plain_name
 
 Act = Callable[[Message, Any], Any]
@@ -70,9 +70,15 @@ class Exchange:
         while True:
             self._turns.get()()
 
-    def open_sink(self, message: Message) -> Optional[Incoming]:
-        """A content that comes in one large piece goes to the store while it arrives."""
-        return self._store.incoming(message["sha"]) if message.get("op") == "put" else None
+    def open_sink(self, message: Message) -> Union[Incoming, ArrivingChunk, None]:
+        """What comes in one large piece, as it is, goes to the store while it arrives."""
+        if message.get("op") == "put":
+            return self._store.incoming(message["sha"])
+        if message.get("op") == "upload_chunk" and not message["compressed"]:
+            return ArrivingChunk(
+                self._uploads, message["token"], message["index"], message["digest"]
+            )
+        return None
 
     def close_run(self, run: str) -> None:
         """A run has ended."""
@@ -147,8 +153,12 @@ class Exchange:
         return {"missing": upload.offer(message["first"], message["digests"])}
 
     def _chunk(self, message: Message, body: Any) -> None:
+        if "stream" in message and not message["compressed"]:
+            if body is not None:
+                raise body
+            return
         upload = self._uploads.get(message["token"])
-        upload.write(message["index"], message["digest"], body, bool(message.get("compressed")))
+        upload.write(message["index"], message["digest"], body, message["compressed"])
 
     def _finish(self, message: Message, body: Any) -> None:
         self._uploads.finish(message["token"], message["name"], bool(message["executable"]))

@@ -49,6 +49,11 @@ def place() -> "Optional[Dict[str, Any]]":
     return _context if "store" in _context else None
 
 
+def cluster_name() -> "Optional[str]":
+    """The cluster that this process runs on, as the flow names it: "slurm-cluster/ndoli"."""
+    return _context.get("cluster")
+
+
 def set_context(context: "Dict[str, Any]") -> None:
     """Say which task run the next call is."""
     _context.clear()

@@ -82,12 +82,22 @@ class _PassThrough:
 class _Inert:
     """A task runner or cluster block: can be made where a flow is defined, and nothing more."""
 
+    _kind: Optional[str] = None
+    _block_name: Optional[str] = None
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         pass
 
     @classmethod
-    def load(cls, *args: Any, **kwargs: Any) -> "_Inert":
-        return cls()
+    def load(cls, name: Any = None, *args: Any, **kwargs: Any) -> "_Inert":
+        loaded = cls()
+        loaded._block_name = "{}/{}".format(cls._kind, name) if cls._kind else None
+        return loaded
+
+
+def _block(kind: str) -> Any:
+    """An inert block of this type."""
+    return type("_InertBlock", (_Inert,), {"_kind": kind})
 
 
 class _Annotation:
@@ -194,10 +204,10 @@ _OFFERED: Dict[str, Dict[str, Any]] = {
         ("TaskRunner", "ThreadPoolTaskRunner", "ProcessPoolTaskRunner"), _Inert
     ),
     "clustrix_prefect": dict(
-        dict.fromkeys(
-            ("ClusterTaskRunner", "LocalCluster", "SSHCluster", "SlurmCluster", "SSHCredentials"),
-            _Inert,
-        ),
+        dict.fromkeys(("ClusterTaskRunner", "SSHCredentials"), _Inert),
+        LocalCluster=_block("local-cluster"),
+        SSHCluster=_block("ssh-cluster"),
+        SlurmCluster=_block("slurm-cluster"),
         resources=_PassThrough,
     ),
     "clustrix_prefect.task_resources": {"resources": _PassThrough},
@@ -217,6 +227,10 @@ def make_module(name: str) -> StandInModule:
         from . import outputs
 
         module.__dict__.update(outputs.OFFERED)
+    if name in ("clustrix_prefect", "clustrix_prefect.filesystem.functions"):
+        from . import shim
+
+        module.__dict__.update(shim.OFFERED)
     return module
 
 

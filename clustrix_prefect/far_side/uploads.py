@@ -5,6 +5,7 @@ connection left of the same content, and what other contents of the store have i
 it, is taken from there; only the rest is sent. Each chunk is verified before it is written.
 """
 
+import hashlib
 import os
 import zlib
 from typing import Any, Dict, List, Optional, Tuple
@@ -63,13 +64,21 @@ class Upload:
             # Never more than a chunk, whatever was sent.
             data = zlib.decompressobj().decompress(data, CHUNK_BYTES + 1)
         if digest(data) != wanted:
-            raise Failure("DigestMismatch", "chunk {} arrived with another content".format(index))
+            raise _other_content(index)
         self._write(index, data, wanted)
 
     def _write(self, index: int, data: Any, wanted: str) -> None:
-        offset = index * CHUNK_BYTES
-        if len(data) != min(CHUNK_BYTES, self._size - offset):
-            raise Failure("ValueError", "chunk {} is of the wrong size".format(index))
+        if len(data) != self.length(index):
+            raise _wrong_size(index)
+        self.write_at(index * CHUNK_BYTES, data)
+        self._digests[index] = wanted
+
+    def length(self, index: int) -> int:
+        """How many bytes a chunk has."""
+        return min(CHUNK_BYTES, self._size - index * CHUNK_BYTES)
+
+    def write_at(self, offset: int, data: Any) -> None:
+        """Write bytes that may yet turn out to be the wrong ones."""
         view = memoryview(data)
         try:
             while len(view):
@@ -78,6 +87,9 @@ class Upload:
         except OSError as error:
             error.filename = self._path
             raise
+
+    def verified(self, index: int, wanted: str) -> None:
+        """The bytes of a chunk that were written are what this digest says."""
         self._digests[index] = wanted
 
     def finish(self, name: str, executable: bool) -> None:
@@ -105,6 +117,62 @@ class Upload:
         """Remove what has arrived."""
         self.close()
         remove(self._path)
+
+
+class ArrivingChunk:
+    """A chunk that is hashed and written while it arrives, and counts once it is verified.
+
+    A failure on the way is kept until `finish`, so that the rest of the stream can pass.
+
+    Args:
+        uploads: The uploads that were begun.
+        token: Which of them this belongs to.
+        index: The chunk's number.
+        wanted: Its digest.
+    """
+
+    def __init__(self, uploads: "Uploads", token: str, index: int, wanted: str) -> None:
+        self._index = index
+        self._wanted = wanted
+        self._digest = hashlib.sha256()
+        self._arrived = 0
+        self._error: Optional[Exception] = None
+        try:
+            self._upload = uploads.get(token)
+        except Failure as error:
+            self._error = error
+
+    def write(self, data: Any) -> None:
+        """Take the next bytes."""
+        if self._error is not None:
+            return
+        if self._arrived + len(data) > self._upload.length(self._index):
+            self._error = _wrong_size(self._index)
+            return
+        try:
+            self._upload.write_at(self._index * CHUNK_BYTES + self._arrived, data)
+        except OSError as error:
+            self._error = error
+        self._digest.update(data)
+        self._arrived += len(data)
+
+    def finish(self) -> Optional[Exception]:
+        """Verify the chunk; the failure that prevented it, or None."""
+        if self._error is None and self._arrived != self._upload.length(self._index):
+            self._error = _wrong_size(self._index)
+        if self._error is None and self._digest.hexdigest() != self._wanted:
+            self._error = _other_content(self._index)
+        if self._error is None:
+            self._upload.verified(self._index, self._wanted)
+        return self._error
+
+
+def _other_content(index: int) -> Failure:
+    return Failure("DigestMismatch", "chunk {} arrived with another content".format(index))
+
+
+def _wrong_size(index: int) -> Failure:
+    return Failure("ValueError", "chunk {} is of the wrong size".format(index))
 
 
 class _ChunkSources:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from pathlib import Path
@@ -241,6 +242,26 @@ def test_a_blob_that_was_changed_on_the_way_is_refused(starts):
             far.client.put_blob("0" * 64, b"x" * size)
         assert caught.value.type == "DigestMismatch"
     assert not [path for path in (far.work_dir / "store").iterdir() if "0000" in path.name]
+
+
+@pytest.mark.parametrize("size", [1000, 1_000_000], ids=["inline", "stream"])
+def test_a_chunk_that_is_not_what_it_should_be_is_refused(starts, size):
+    far = starts()
+    good = b"x" * size
+    sha = hashlib.sha256(good).hexdigest()
+    upload = {"token": sha, "index": 0, "digest": sha, "compressed": False}
+    with pytest.raises(Exception, match="no upload"):
+        far.client.begin("upload_chunk", good, **upload).wait()
+    far.client.request("upload_begin", token=sha, size=size)
+    for bad in (b"y" * size, good + b"x", good[1:]):
+        with pytest.raises(Exception, match="another content|of the wrong size"):
+            far.client.begin("upload_chunk", bad, **upload).wait()
+    finish = {"token": sha, "name": sha, "executable": False}
+    with pytest.raises(Exception, match="did not arrive whole"):
+        far.client.request("upload_finish", **finish)
+    far.client.begin("upload_chunk", good, **upload).wait()
+    far.client.request("upload_finish", **finish)
+    assert far.client.request("have", blobs=[sha])["missing"] == []
 
 
 def test_much_at_once_in_both_directions(starts):
