@@ -110,7 +110,8 @@ def _endpoints(texts: Sequence[str]) -> dict[str, dict[str, str]]:
 
 def _print(found: Equivalents, now: datetime) -> None:
     if found.machine is None:
-        print(f"{found.instance_type} is not sold in {found.place.name} by those who were asked.")
+        who = "Nobody who could be asked" if found.unavailable else "Nobody"
+        print(f"{who} sells {found.instance_type} in {found.place.name}, for Linux on demand.")
     else:
         print(f"{found.instance_type} in {found.place.name}: {found.machine}\n")
         header = ("PROVIDER", "TYPE", "REGION", "AN HOUR", "MACHINE", "AGE", "SOURCE")

@@ -21,6 +21,7 @@ from clustrix_prefect.pricing.price import Price, PurchaseOption
 from tests.pricing.servers.aws import ACCESS_KEY, SECRET_KEY, AWSServer
 from tests.pricing.servers.azure import CLIENT, SECRET, SUBSCRIPTION, TENANT, AzureServer
 from tests.pricing.servers.faults import Fault
+from tests.pricing.servers.gcp import API_KEY, GCPServer
 from tests.pricing.servers.huggingface import HuggingFaceServer
 from tests.pricing.servers.lambda_cloud import KEY, LambdaServer
 
@@ -172,6 +173,7 @@ class World:
     """The sources on loopback, and the command that asks them."""
 
     aws: AWSServer
+    gcp: GCPServer
     azure: AzureServer
     lambda_cloud: LambdaServer
     huggingface: HuggingFaceServer
@@ -180,32 +182,37 @@ class World:
         endpoints = {
             "aws": self.aws.url,
             "aws.bulk_endpoint": self.aws.url,
+            "gcp": f"{self.gcp.url}/v1",
             "azure": self.azure.prices_url,
             "azure.compute_endpoint": self.azure.url,
             "azure.authority": self.azure.url,
             "lambda_cloud": self.lambda_cloud.endpoint,
             "huggingface": self.huggingface.url,
         }
-        providers = ("aws", "azure", "lambda_cloud", "huggingface")
         given = [
             part for name, url in endpoints.items() for part in ("--endpoint", f"{name}={url}")
         ]
-        return main(["prices", *arguments, "--deadline", "20", "--providers", *providers, *given])
+        # Google's source knows other places than the others.
+        providers = ["aws", "azure", "lambda_cloud", "huggingface"]
+        asked = ["prices", "--providers", *providers, "--deadline", "20", *given, *arguments]
+        return main(asked)
 
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    monkeypatch.setenv("GOOGLE_API_KEY", API_KEY)
     monkeypatch.setenv("LAMBDA_API_KEY", KEY)
     monkeypatch.delenv("HF_TOKEN", raising=False)
     with (
         AWSServer() as aws,
+        GCPServer() as gcp,
         AzureServer() as azure,
         LambdaServer() as lambda_cloud,
         HuggingFaceServer() as huggingface,
     ):
-        yield World(aws, azure, lambda_cloud, huggingface)
+        yield World(aws, gcp, azure, lambda_cloud, huggingface)
 
 
 @pytest.fixture
@@ -253,6 +260,17 @@ def test_it_works_from_any_providers_machine_and_region(offers: Callable[..., An
         # 16 GiB to 15, and a T4 by AWS's documents.
         ("aws", "g4dn.xlarge", Decimal("0.526")),
     ]
+
+
+def test_machines_of_google_are_made_of_parts(offers: Callable[..., Any]) -> None:
+    asked = ("--region", "eu-central-1", "--providers", "aws", "gcp")
+    found = amounts(offers("m5.large", *asked))
+    # 2 x 0.028093327 + 8 x 0.003765506: each part is told in nanodollars.
+    assert found[0] == ("gcp", "e2-standard-2", Decimal("0.086310702"))
+    assert ("aws", "m5.large", Decimal("0.1104")) in found
+    # 7.5 GiB are near enough to 8.
+    assert "n1-standard-2" in [name for _, name, _ in found]
+    assert [amount for *_, amount in found] == sorted(amount for *_, amount in found)
 
 
 def test_gpus_count(offers: Callable[..., Any]) -> None:
@@ -346,7 +364,7 @@ def test_a_table_for_people(world: World, capsys: pytest.CaptureFixture[str]) ->
 
 def test_what_is_not_sold_there(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert world.prices("m99.large", "--region", "us-east-1") == 1
-    assert "m99.large is not sold in Virginia" in capsys.readouterr().out
+    assert "Nobody sells m99.large in Virginia" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("endpoint", ["acme=https://x", "aws", "aws.key=https://x"])
