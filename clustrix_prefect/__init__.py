@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )
     from clustrix_prefect.credentials import OnePasswordCLI, OnePasswordConnect
     from clustrix_prefect.data import File, Folder, RemoteFile, RemoteFolder
+    from clustrix_prefect.pricing.blocks import PricingBaseline, PricingCredentials
     from clustrix_prefect.runner import ClusterTaskRunner
     from clustrix_prefect.task_resources import Resources, resources
 
@@ -34,6 +35,8 @@ __all__ = [
     "ManagedEnvironment",
     "OnePasswordCLI",
     "OnePasswordConnect",
+    "PricingBaseline",
+    "PricingCredentials",
     "RemoteFile",
     "RemoteFolder",
     "Resources",
@@ -52,6 +55,8 @@ _HOMES = {
     "RemoteFolder": "clustrix_prefect.data",
     "OnePasswordCLI": "clustrix_prefect.credentials.onepassword",
     "OnePasswordConnect": "clustrix_prefect.credentials.onepassword",
+    "PricingBaseline": "clustrix_prefect.pricing.blocks",
+    "PricingCredentials": "clustrix_prefect.pricing.blocks",
     "ClusterTaskRunner": "clustrix_prefect.runner",
     "Resources": "clustrix_prefect.task_resources",
     "resources": "clustrix_prefect.task_resources",

@@ -133,7 +133,7 @@ def _can_be_asked(
         "gcp": credentials.gcp_api_key or credentials.gcp_service_account,
         "lambda_cloud": credentials.lambda_api_key,
     }
-    return given.get(provider) is not None
+    return bool(given.get(provider))
 
 
 def _credentials(provider: str, block: PricingCredentials | None, module: Any) -> Any:
@@ -142,7 +142,7 @@ def _credentials(provider: str, block: PricingCredentials | None, module: Any) -
         return None
 
     def secret(value: SecretStr | None) -> SecretStr | None:
-        found = resolve(value, store=block.store)
+        found = resolve(value, store=block.secret_store)
         return SecretStr(found) if found else None
 
     if provider == "aws":
@@ -160,7 +160,7 @@ def _credentials(provider: str, block: PricingCredentials | None, module: Any) -
         hidden = secret(block.azure_client_secret)
         if hidden is None or not all(names):
             return None
-        plain = [resolve(name, store=block.store) for name in names]
+        plain = [resolve(name, store=block.secret_store) for name in names]
         return module.AzureCredentials(*plain, hidden)
     if provider == "lambda_cloud":
         key = secret(block.lambda_api_key)

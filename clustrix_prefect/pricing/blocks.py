@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from prefect.blocks.core import Block
-from pydantic import Field, HttpUrl, SecretStr, field_validator
+from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator
 
+from clustrix_prefect.credentials.onepassword import store_name
+from clustrix_prefect.credentials.references import check
 from clustrix_prefect.pricing import baseline
 from clustrix_prefect.pricing.checks.waivers import Waiver
 from clustrix_prefect.pricing.price import PriceKey
@@ -25,7 +28,7 @@ class PricingBaseline(Block):
     _documentation_url = HttpUrl("https://filesystem-spec.readthedocs.io")
     _code_example = """
         ```python
-        from clustrix_prefect.pricing.blocks import PricingBaseline
+        from clustrix_prefect import PricingBaseline
 
         amounts = PricingBaseline.load("BLOCK_NAME").amounts()
         ```
@@ -57,10 +60,6 @@ class PricingBaseline(Block):
         """
         return baseline.read(self.path, self.digest)
 
-    def expired_waivers(self, today: date) -> list[Waiver]:
-        """Waivers that no longer count."""
-        return [waiver for waiver in self.waivers if waiver.expires < today]
-
 
 class PricingCredentials(Block):
     """What the providers want to see before they tell prices.
@@ -72,14 +71,17 @@ class PricingCredentials(Block):
     _block_type_name = "Pricing Credentials"
     _block_type_slug = "pricing-credentials"
     _description = "What the cloud providers want to see before they tell prices."
-    _documentation_url = HttpUrl("https://docs.prefect.io")
+    _documentation_url = HttpUrl("https://docs.prefect.io/v3/concepts/blocks")
     _code_example = """
         ```python
-        from clustrix_prefect.pricing.blocks import PricingCredentials
+        from clustrix_prefect import PricingCredentials
 
         PricingCredentials(lambda_api_key="op://cloud/lambda/api-key").save("BLOCK_NAME")
         ```
     """
+
+    # A wrong value is not repeated in the error: it may be a secret.
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     aws_access_key_id: SecretStr | None = Field(default=None, title="AWS access key")
     aws_secret_access_key: SecretStr | None = Field(default=None, title="AWS secret key")
@@ -94,9 +96,34 @@ class PricingCredentials(Block):
     azure_client_secret: SecretStr | None = Field(default=None, title="Azure client secret")
     lambda_api_key: SecretStr | None = Field(default=None, title="Lambda API key")
     huggingface_token: SecretStr | None = Field(default=None, title="Hugging Face token")
-    store: str | None = Field(
+    secret_store: str | None = Field(
         default=None,
         title="1Password block",
         description="The block that op:// references are read from, such as "
         "onepassword-connect/team. Default: the only one there is, or the environment's.",
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _unset_if_empty(cls, value: Any) -> Any:
+        # What the UI's form sends for a field that was cleared.
+        return None if isinstance(value, str) and not value.strip() else value
+
+    @field_validator(
+        "aws_access_key_id",
+        "aws_secret_access_key",
+        "aws_session_token",
+        "gcp_api_key",
+        "gcp_service_account",
+        "azure_client_secret",
+        "lambda_api_key",
+        "huggingface_token",
+    )
+    @classmethod
+    def _secret_or_reference(cls, value: SecretStr | None) -> SecretStr | None:
+        return check(value)
+
+    @field_validator("secret_store")
+    @classmethod
+    def _store(cls, value: str | None) -> str | None:
+        return store_name(value)
