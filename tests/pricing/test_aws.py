@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -351,3 +353,29 @@ def test_a_damaged_row_of_a_file_is_noticed(server: AWSServer) -> None:
     server.csv_pieces = cut  # type: ignore[method-assign]
     with pytest.raises(PricingIncomplete, match="columns"):
         ask(server, source="bulk")
+
+
+_WITHOUT_BOTO3 = """
+import sys
+sys.modules["boto3"] = sys.modules["botocore"] = None
+from clustrix_prefect.errors import ConfigurationError
+from clustrix_prefect.pricing.providers.aws import fetch_prices
+listed = fetch_prices(source="bulk", bulk_endpoint=sys.argv[1], deadline=20)
+try:
+    fetch_prices(regions=["us-east-1"])
+except ConfigurationError as error:
+    print(len(listed.prices), error)
+"""
+
+
+def test_the_bulk_files_need_no_boto3(server: AWSServer) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_BOTO3, server.url],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == (
+        "19 Asking AWS for prices needs boto3, which is not installed. "
+        "Install it with `pip install 'clustrix-prefect[aws]'`.\n"
+    )

@@ -15,7 +15,12 @@ from clustrix_prefect.pricing.documents import complete, malformed
 from clustrix_prefect.pricing.fetch import Fetch, PriceList
 from clustrix_prefect.pricing.http import Answer, Client, without_secrets
 from clustrix_prefect.pricing.price import Price
-from clustrix_prefect.pricing.providers.aws import FAMILIES, NOT_COVERED, machine_price, moment
+from clustrix_prefect.pricing.providers.aws_machines import (
+    FAMILIES,
+    NOT_COVERED,
+    machine_price,
+    moment,
+)
 
 ENDPOINT = "https://pricing.us-east-1.amazonaws.com"
 

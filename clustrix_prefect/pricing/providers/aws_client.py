@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-from pydantic import SecretStr
 
 from clustrix_prefect.errors import (
     ConfigurationError,
@@ -22,6 +20,7 @@ from clustrix_prefect.errors import (
 )
 from clustrix_prefect.pricing.fetch import Fetch
 from clustrix_prefect.pricing.http import LARGEST_BODY, ca_bundle, http_date, without_secrets
+from clustrix_prefect.pricing.providers.aws import AWSCredentials
 
 try:
     import boto3
@@ -42,6 +41,7 @@ ATTEMPTS = 4
 """How often boto3 sends one request."""
 
 _SILENCE = 30.0
+_USER = re.compile(r"//[^/@\s]*@")  # in a URL that boto3 quotes
 _UNAUTHORISED = frozenset(
     {
         "AuthFailure",
@@ -74,21 +74,6 @@ _THROTTLED = frozenset(
     }
 )
 _LOST_ITS_PLACE = frozenset({"ExpiredNextTokenException", "InvalidNextTokenException"})
-
-
-@dataclass(frozen=True, slots=True)
-class AWSCredentials:
-    """An access key. Without one, boto3 looks where it always does.
-
-    Attributes:
-        access_key_id: Such as `AKIA...`.
-        secret_access_key: The key's secret.
-        session_token: For temporary keys.
-    """
-
-    access_key_id: SecretStr
-    secret_access_key: SecretStr
-    session_token: SecretStr | None = None
 
 
 class Asking:
@@ -171,6 +156,8 @@ class Asking:
         if self.remaining <= 0:
             raise _Late
         self.fetch.requests += 1
+        # "attempt=2; max=4": boto3 counts for the server's sake.
+        self.fetch.retries += "attempt=1;" not in _text(request.headers.get("amz-sdk-request"))
         request.stream_output = True
         began = time.monotonic()
         try:
@@ -213,8 +200,12 @@ class Asking:
             return _kind_of(code, status), f"{code} (HTTP {status})."
         for types, kind in _KINDS:
             if isinstance(error, types):
-                return kind, f"{error}"
-        return PricingUnreachable, f"{error}"
+                return kind, _USER.sub("//", str(error))
+        return PricingUnreachable, _USER.sub("//", str(error))
+
+
+def _text(header: str | bytes | None) -> str:
+    return header.decode() if isinstance(header, bytes) else header or "attempt=1;"
 
 
 class _Late(Exception):

@@ -12,7 +12,8 @@ from clustrix_prefect.pricing.documents import NO_PRICE, complete
 from clustrix_prefect.pricing.fetch import Fetch, PriceList
 from clustrix_prefect.pricing.http import without_secrets
 from clustrix_prefect.pricing.price import Price, PurchaseOption
-from clustrix_prefect.pricing.providers.aws_client import Asking, AWSCredentials
+from clustrix_prefect.pricing.providers.aws import AWSCredentials
+from clustrix_prefect.pricing.providers.aws_client import Asking
 
 ENDPOINT = "https://ec2.{region}.amazonaws.com"
 
@@ -50,14 +51,14 @@ def fetch_spot_prices(
     asking = Asking(fetch, credentials, deadline=deadline)
     prices: list[Price] = []
     for region in regions:
-        prices.extend(_of_region(asking, region, endpoint.replace("{region}", region)))
+        prices.extend(_of_region(asking, region, endpoint))
     return complete(prices, fetch)
 
 
 def _of_region(asking: Asking, region: str, endpoint: str) -> Iterator[Price]:
     fetch = asking.fetch
     now = datetime.now(timezone.utc)
-    source = without_secrets(endpoint)
+    source = without_secrets(endpoint.replace("{region}", region))
     # The history may hold older prices of a machine beside the one that holds.
     latest: dict[tuple[str, str], Any] = {}
     for page in _pages(asking, region, endpoint, now):
@@ -105,24 +106,26 @@ def _of_region(asking: Asking, region: str, endpoint: str) -> Iterator[Price]:
 
 
 def _pages(asking: Asking, region: str, endpoint: str, now: datetime) -> Iterator[Any]:
-    client = asking.client("ec2", region, None if "{" in endpoint else endpoint)
+    # Left to boto3, so that AWS_ENDPOINT_URL_EC2 has its usual effect, and China its own host.
+    wanted = None if endpoint == ENDPOINT else endpoint.replace("{region}", region)
+    client = asking.client("ec2", region, wanted)
+    source = client.meta.endpoint_url
     pages = iter(
         client.get_paginator("describe_spot_price_history").paginate(
             ProductDescriptions=[LINUX], StartTime=now, PaginationConfig={"PageSize": 1000}
         )
     )
     while True:
-        with asking.failures(endpoint):
+        with asking.failures(source):
             page = next(pages, None)
         if page is None:
             return
         if "SpotPriceHistory" not in page:
             raise asking.failure(
                 PricingMalformed,
-                f"{without_secrets(endpoint)} answered without a spotPriceHistorySet.",
+                f"{without_secrets(source)} answered without a spotPriceHistorySet.",
                 "Look whether the endpoint is AWS's own.",
             )
-        asking.fetch.retries += page["ResponseMetadata"].get("RetryAttempts", 0)
         yield page
 
 
