@@ -6,7 +6,6 @@ python flows/approve_pricing_baseline.py --yes --reason "first baseline"
 
 from __future__ import annotations
 
-import argparse
 import getpass
 import sys
 from collections.abc import Sequence
@@ -31,12 +30,15 @@ from clustrix_prefect.pricing.asking import questions
 from clustrix_prefect.pricing.baseline import differences
 from clustrix_prefect.pricing.checks import run_checks
 from clustrix_prefect.pricing.fetch import PriceList
+from clustrix_prefect.pricing.flow_arguments import flow_parameters, flow_parser
 from clustrix_prefect.pricing.validation import (
     amounts_of,
     ask_all,
     load_baseline,
     load_credentials,
 )
+
+FOLDER = "~/.clustrix-prefect/prices"
 
 Provider = Literal["aws", "gcp", "azure", "lambda_cloud", "huggingface"]
 
@@ -55,7 +57,7 @@ def approve_pricing_baseline(
     regions: dict[Provider, list[str]] | None = None,
     credentials: str | None = None,
     baseline: str = "approved",
-    folder: str = "~/.clustrix-prefect/prices",
+    folder: str = FOLDER,
     yes: bool = False,
     reason: str = "",
     wait_seconds: int = 3600,
@@ -129,30 +131,13 @@ def approve_pricing_baseline(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the flow."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--provider", action="append", help="whom to ask; may be repeated")
-    parser.add_argument(
-        "--region",
-        action="append",
-        default=[],
-        metavar="PROVIDER=REGION",
-        help="such as aws=us-east-1; may be repeated",
-    )
-    parser.add_argument("--credentials", help="name of a PricingCredentials block")
-    parser.add_argument("--baseline", default="approved", help="name of the block to save")
-    parser.add_argument("--folder", default="~/.clustrix-prefect/prices", help="any fsspec path")
+    parser = flow_parser((__doc__ or "").partition("\n")[0])
+    parser.add_argument("--folder", default=FOLDER, help="where the file goes: any fsspec path")
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parser.add_argument("--reason", default="", help="why they are right")
     options = parser.parse_args(arguments)
-    regions: dict[str, list[str]] = {}
-    for text in options.region:
-        provider, _, region = text.partition("=")
-        regions.setdefault(provider, []).append(region)
     state = approve_pricing_baseline(
-        providers=options.provider,
-        regions=regions or None,
-        credentials=options.credentials,
-        baseline=options.baseline,
+        **flow_parameters(options),
         folder=options.folder,
         yes=options.yes,
         reason=options.reason,

@@ -7,7 +7,6 @@ python flows/validate_pricing.py --credentials cloud --cron "0 6 * * *"    # eve
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -20,6 +19,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from clustrix_prefect.errors import ConfigurationError
 from clustrix_prefect.pricing.asking import questions
 from clustrix_prefect.pricing.checks import Finding, Level, run_checks
+from clustrix_prefect.pricing.flow_arguments import flow_parameters, flow_parser
 from clustrix_prefect.pricing.history import last_passed_counts, past_records
 from clustrix_prefect.pricing.report import verdict
 from clustrix_prefect.pricing.validation import (
@@ -111,31 +111,11 @@ def validate_pricing(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the flow once, or on a schedule."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--provider", action="append", help="whom to ask; may be repeated")
-    parser.add_argument(
-        "--region",
-        action="append",
-        default=[],
-        metavar="PROVIDER=REGION",
-        help="such as aws=us-east-1; may be repeated",
-    )
-    parser.add_argument("--credentials", help="name of a PricingCredentials block")
-    parser.add_argument("--baseline", default="approved", help="name of a PricingBaseline block")
+    parser = flow_parser((__doc__ or "").partition("\n")[0])
     parser.add_argument("--second-source", action="store_true", help="compare AWS's two sources")
     parser.add_argument("--cron", help='keep running, and validate then: "0 6 * * *"')
     options = parser.parse_args(arguments)
-    regions: dict[str, list[str]] = {}
-    for text in options.region:
-        provider, _, region = text.partition("=")
-        regions.setdefault(provider, []).append(region)
-    parameters = {
-        "providers": options.provider,
-        "regions": regions or None,
-        "credentials": options.credentials,
-        "baseline": options.baseline,
-        "second_source": options.second_source,
-    }
+    parameters = {**flow_parameters(options), "second_source": options.second_source}
     if options.cron:
         validate_pricing.serve(name="daily", cron=options.cron, parameters=parameters)
         return 0

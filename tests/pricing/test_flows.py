@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -318,14 +321,14 @@ def test_somebody_answers_in_the_ui(
     dearer(servers)
     ended: list[State[Any]] = []
 
-    def run() -> None:
+    def approve() -> None:
         ended.append(
             approve_pricing_baseline.with_options(flow_run_name=f"paused-{approves}")(
                 **world, folder=str(tmp_path), wait_seconds=10, return_state=True
             )
         )
 
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=approve)
     thread.start()
     wanted = {
         "flow_runs": {
@@ -366,3 +369,55 @@ def test_what_was_not_asked_or_cannot_be_stays_approved(
     assert state.message == "Approved 74 prices (2 changed, 0 new, 0 gone)."
     after = load().amounts()
     assert {key.instance_type for key in before if before[key] != after[key]} == {"t4-medium"}
+
+
+# --- as commands ----------------------------------------------------------------------------
+
+
+def run(script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, f"flows/{script}", *arguments],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def test_without_credentials_and_without_a_server(
+    world: dict[str, Any], servers: Mapping[str, TLSServer], tmp_path: Path
+) -> None:
+    """As the README has it: Prefect starts a server of its own for as long as the run."""
+    home = {
+        "PREFECT_HOME": str(tmp_path),
+        "PREFECT_API_URL": "",
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
+    }
+    hub = f"huggingface={servers['huggingface'].url}"
+    ended = run("validate_pricing.py", "--provider", "huggingface", "--endpoint", hub, **home)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stdout.splitlines()[-1] == "Passed: 23 prices of 1 provider, 1 warning."
+
+
+def test_approving_and_validating_as_commands(
+    world: dict[str, Any], servers: Mapping[str, TLSServer], tmp_path: Path
+) -> None:
+    asked = ["--provider", "huggingface", "--endpoint"]
+    asked.append(f"huggingface={servers['huggingface'].url}")
+    folder = ["--folder", str(tmp_path)]
+    refused = run("approve_pricing_baseline.py", *asked, *folder, "--yes")
+    assert (refused.returncode, list(tmp_path.iterdir())) == (1, [])
+    approved = run("approve_pricing_baseline.py", *asked, *folder, "--yes", "--reason", "first")
+    assert approved.returncode == 0, approved.stdout + approved.stderr
+    assert approved.stdout.splitlines()[-1].startswith("Approved 23 prices")
+    dearer(servers)
+    degraded = run("validate_pricing.py", *asked)
+    assert degraded.returncode == 1
+    assert "Degraded: 1 failure (huggingface: drift)" in degraded.stdout
+
+
+def test_wrong_arguments() -> None:
+    for arguments in (["--provider", "nowhere"], ["--region", "eastus"], ["--endpoint", "aws"]):
+        assert run("validate_pricing.py", *arguments).returncode == 2
