@@ -26,6 +26,7 @@ from clustrix_prefect.pricing.price import Commitment, Price, PurchaseOption
 from clustrix_prefect.pricing.providers import azure
 from tests.pricing.servers.azure import CLIENT, SECRET, SUBSCRIPTION, TENANT, AzureServer, row
 from tests.pricing.servers.faults import Fault
+from tests.pricing.servers.tls import Reply, Request
 
 CREDENTIALS = azure.AzureCredentials(SUBSCRIPTION, TENANT, CLIENT, SecretStr(SECRET))
 
@@ -298,6 +299,59 @@ def test_credentials_that_do_not_do(
     with pytest.raises(kind) as raised:
         ask(server, credentials=CREDENTIALS)
     assert type(raised.value) is kind
+
+
+class FaultAt(AzureServer):
+    """Has a fault in the answers to one path only."""
+
+    def __init__(self, fault: Fault, path: str) -> None:
+        super().__init__()
+        self._at = (fault, path)
+
+    def reply(self, request: Request) -> Reply:
+        fault, path = self._at
+        self.fault = fault if request.path.endswith(path) else None
+        return super().reply(request)
+
+
+@pytest.mark.parametrize("path", ["/skus", "/oauth2/v2.0/token", "/openid-configuration"])
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (Fault.HTML_502, PricingUnreachable),
+        (Fault.HTML_200, PricingMalformed),
+        (Fault.RESET, PricingUnreachable),
+        (Fault.SLOW_BODY, PricingUnreachable),
+        (Fault.TRUNCATED_BODY, PricingIncomplete),
+    ],
+)
+def test_what_goes_wrong_with_the_sizes_has_its_name(
+    path: str, fault: Fault, kind: type[PricingError]
+) -> None:
+    began = time.monotonic()
+    with FaultAt(fault, path) as server, pytest.raises(kind) as raised:
+        # Long enough for all that is not slow, also on a busy machine.
+        ask(
+            server,
+            "eastus",
+            credentials=CREDENTIALS,
+            deadline=2 if fault is Fault.SLOW_BODY else 20,
+        )
+    assert time.monotonic() - began < 20
+    assert type(raised.value) is kind
+    assert raised.value.fetch.provider == "azure"
+
+
+def test_one_variable_is_enough_to_trust_an_authority(
+    server: AzureServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE"):
+        monkeypatch.delenv(name)
+    assert ask(server, "eastus", credentials=CREDENTIALS).prices[0].vcpus == 2
+    monkeypatch.delenv("SSL_CERT_FILE")
+    with pytest.raises(PricingUnreachable) as raised:
+        ask(server, "eastus", credentials=CREDENTIALS)
+    assert "SSL_CERT_FILE" in raised.value.remedy
 
 
 def test_a_wrong_secret_is_named_nowhere(server: AzureServer) -> None:

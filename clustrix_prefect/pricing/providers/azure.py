@@ -15,33 +15,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import SecretStr
-
-from clustrix_prefect.errors import (
-    PricingError,
-    PricingForbidden,
-    PricingIncomplete,
-    PricingMalformed,
-    PricingThrottled,
-    PricingUnauthorised,
-    PricingUnreachable,
-)
+from clustrix_prefect.errors import PricingError, PricingIncomplete
 from clustrix_prefect.pricing.documents import NO_PRICE, complete, is_number, malformed
 from clustrix_prefect.pricing.fetch import Fetch, PriceList
 from clustrix_prefect.pricing.http import Client, without_secrets
 from clustrix_prefect.pricing.price import Commitment, Price, PurchaseOption
+from clustrix_prefect.pricing.providers import azure_sizes
+from clustrix_prefect.pricing.providers.azure_sizes import AzureCredentials, Sizes
 
-if TYPE_CHECKING:
-    from azure.mgmt.compute.models import ResourceSku
+__all__ = ["DEFAULT_REGIONS", "ENDPOINT", "AzureCredentials", "family_of", "fetch_prices"]
 
 ENDPOINT = "https://prices.azure.com/api/retail/prices"
-COMPUTE_ENDPOINT = "https://management.azure.com"
-AUTHORITY = "https://login.microsoftonline.com"
+COMPUTE_ENDPOINT = azure_sizes.ENDPOINT
+AUTHORITY = azure_sizes.AUTHORITY
 API_VERSION = "2023-01-01-preview"
 
 DEFAULT_REGIONS = (
@@ -90,30 +81,6 @@ _TERMS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class AzureCredentials:
-    """A service principal that may list the sizes of a subscription (role Reader).
-
-    Attributes:
-        subscription_id: The subscription whose sizes are listed.
-        tenant_id: The directory of the service principal.
-        client_id: The service principal.
-        client_secret: Its secret.
-    """
-
-    subscription_id: str
-    tenant_id: str
-    client_id: str
-    client_secret: SecretStr
-
-
-@dataclass(frozen=True, slots=True)
-class _Size:
-    vcpus: Decimal | None
-    memory_gib: Decimal | None
-    gpu_count: int
-
-
 def fetch_prices(
     *,
     regions: Sequence[str] | None = None,
@@ -159,7 +126,7 @@ def fetch_prices(
     try:
         prices = _prices_of_regions(asked, query, fetch, deadline)
         if credentials is not None:
-            sizes = _Sizes(credentials, compute_endpoint, authority, fetch, started + deadline)
+            sizes = Sizes(credentials, compute_endpoint, authority, fetch, started + deadline)
             prices = sizes.added_to(prices)
     finally:
         fetch.seconds = time.monotonic() - started
@@ -374,175 +341,3 @@ def family_of(size: str) -> str | None:
     if family in ("Dv2", "DSv2") and int(match["number"]) > 10:
         family += " 11-15"  # documented apart: more memory for each processor
     return family if match["tier"] == "Standard" else f"Basic {family}"
-
-
-# --- sizes ----------------------------------------------------------------------------------
-
-
-class _Sizes:
-    """Asks Azure Resource Manager what machines the sizes are."""
-
-    def __init__(
-        self,
-        credentials: AzureCredentials,
-        endpoint: str,
-        authority: str,
-        fetch: Fetch,
-        ends: float,
-    ) -> None:
-        self._credentials = credentials
-        self._endpoint = endpoint
-        self._authority = authority
-        self._fetch = fetch
-        self._ends = ends
-
-    def added_to(self, prices: Sequence[Price]) -> list[Price]:
-        """The prices, with processors, memory and accelerators of the sizes that are known."""
-        sizes: dict[str, _Size] = {}
-        regions: dict[str | None, set[str]] = {}
-        for price in prices:
-            regions.setdefault(price.region, set()).add(price.instance_type)
-        for region, types in regions.items():
-            # A size is the same machine in every region: most regions need not be asked.
-            if not types <= sizes.keys():
-                sizes.update(self._of_region(str(region)))
-        return [
-            replace(price, vcpus=size.vcpus, memory_gib=size.memory_gib, gpu_count=size.gpu_count)
-            if (size := sizes.get(price.instance_type))
-            else price
-            for price in prices
-        ]
-
-    def _of_region(self, region: str) -> dict[str, _Size]:
-        try:
-            from azure.core.exceptions import (
-                AzureError,
-                ClientAuthenticationError,
-                DecodeError,
-                HttpResponseError,
-            )
-            from azure.identity import ClientSecretCredential
-            from azure.mgmt.compute import ComputeManagementClient
-        except ImportError as error:
-            raise self._failure(
-                PricingUnreachable,
-                "Azure's client library is not installed.",
-                'Install it: pip install "clustrix-prefect[azure]".',
-            ) from error
-        given = self._credentials
-        remaining = max(1.0, self._ends - time.monotonic())
-        # How long to wait, and how often, for a login or an answer.
-        patience: dict[str, Any] = {
-            "retry_total": 4,
-            "retry_backoff_factor": 0.25,
-            "connection_timeout": min(30.0, remaining),
-            "read_timeout": min(60.0, remaining),
-        }
-        try:
-            with (
-                ClientSecretCredential(
-                    given.tenant_id,
-                    given.client_id,
-                    given.client_secret.get_secret_value(),
-                    authority=self._authority,
-                    # Asks login.microsoftonline.com about authorities that are not Microsoft's.
-                    disable_instance_discovery=self._authority != AUTHORITY,
-                    **patience,
-                ) as credential,
-                ComputeManagementClient(
-                    credential,
-                    given.subscription_id,
-                    self._endpoint,
-                    credential_scopes=[f"{COMPUTE_ENDPOINT}/.default"],
-                    raw_response_hook=self._note,
-                    **patience,
-                ) as client,
-            ):
-                pages = client.resource_skus.list(
-                    filter=f"location eq '{region}'", timeout=remaining
-                ).by_page()
-                return dict(self._read(pages))
-        except ClientAuthenticationError as error:
-            # Where the login itself failed there is no answer of Resource Manager.
-            raise self._failure(
-                PricingUnauthorised,
-                "Azure does not accept the service principal.",
-                "Check its tenant, its id and its secret, and whether the secret has expired.",
-            ) from error
-        except HttpResponseError as error:
-            kind, remedy = _KINDS.get(
-                error.status_code or 0,
-                (PricingUnreachable, "Azure Resource Manager is out of order: try again later."),
-            )
-            if isinstance(error, DecodeError):
-                kind, remedy = PricingMalformed, "Look whether a gateway answers in its place."
-            raise self._failure(
-                kind,
-                f"Azure Resource Manager answered HTTP {error.status_code} for the sizes.",
-                remedy,
-            ) from error
-        except AzureError as error:
-            raise self._failure(
-                PricingUnreachable,
-                f"Azure's sizes cannot be had from {without_secrets(self._endpoint)}.",
-                "Check the network, the proxy and the endpoint.",
-            ) from error
-        except (TypeError, ValueError, AttributeError) as error:
-            raise self._failure(
-                PricingMalformed,
-                "Azure's list of sizes is not as documented.",
-                "Look whether the endpoint is the documented one.",
-            ) from error
-
-    def _read(self, pages: Any) -> Iterator[tuple[str, _Size]]:
-        links: set[str] = set()
-        for page in pages:
-            skus = list(page)
-            self._fetch.pages += 1
-            for sku in skus:
-                if sku.resource_type == "virtualMachines" and sku.name:
-                    yield sku.name, _size(sku)
-            link = pages.continuation_token
-            if link in links or (link and not skus) or time.monotonic() > self._ends:
-                raise self._failure(
-                    PricingIncomplete,
-                    "Azure's list of sizes does not end.",
-                    "Try again; if it happens again, look for a gateway in between.",
-                )
-            links.add(link)
-
-    def _note(self, response: Any) -> None:
-        self._fetch.requests += 1
-        status = response.http_response.status_code
-        self._fetch.throttled += status == 429
-        self._fetch.retries += status in (408, 429, 500, 502, 503, 504)
-
-    def _failure(self, kind: type[PricingError], what: str, remedy: str) -> PricingError:
-        return kind(what, remedy, provider=_PROVIDER, fetch=self._fetch)
-
-
-_KINDS: Mapping[int, tuple[type[PricingError], str]] = {
-    401: (PricingUnauthorised, "Check the service principal's secret."),
-    403: (PricingForbidden, "Give the service principal the role Reader on the subscription."),
-    404: (PricingForbidden, "Check the subscription's id."),
-    429: (PricingThrottled, "Ask less often."),
-}
-
-
-def _size(sku: ResourceSku) -> _Size:
-    said = {pair.name: pair.value for pair in sku.capabilities or ()}
-    return _Size(
-        # Of constrained sizes fewer processors can be used than are there.
-        vcpus=_number(said.get("vCPUsAvailable") or said.get("vCPUs")),
-        memory_gib=_number(said.get("MemoryGB")),  # says GB; Microsoft's documents say GiB
-        gpu_count=int(_number(said.get("GPUs")) or 0),
-    )
-
-
-def _number(text: str | None) -> Decimal | None:
-    if text is None:
-        return None
-    try:
-        return Decimal(text)
-    except InvalidOperation as error:
-        raise ValueError(f"{text[:40]!r} is no number") from error

@@ -13,7 +13,7 @@ from clustrix_prefect.pricing.providers import huggingface
 from tests.pricing.servers.faults import Fault
 from tests.pricing.servers.huggingface import HuggingFaceServer
 
-# https://huggingface.co/docs/hub/jobs-pricing, dollars an hour; Spaces give away cpu-basic and ZeroGPU.
+# https://huggingface.co/docs/hub/jobs-pricing, dollars an hour; two are free in Spaces.
 JOBS = {
     "cpu-basic": "0.01",
     "cpu-upgrade": "0.03",
