@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from decimal import Decimal
 
+from clustrix_prefect.markdown import escape
 from clustrix_prefect.pricing import baseline
 from clustrix_prefect.pricing.baseline import Amounts, Differences, in_words
 from clustrix_prefect.pricing.blocks import PricingBaseline
 from clustrix_prefect.pricing.checks import Asked, Finding, Level
 from clustrix_prefect.pricing.fetch import PriceList
 from clustrix_prefect.pricing.price import PriceKey
-from clustrix_prefect.pricing.report import escape
 from clustrix_prefect.pricing.validation import load_baseline
 
 _MOST_ROWS = 50

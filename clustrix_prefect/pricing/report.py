@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from clustrix_prefect.markdown import escape
 from clustrix_prefect.pricing.checks import Asked, Finding, Level
 from clustrix_prefect.pricing.checks.finding import plain
 from clustrix_prefect.pricing.fetch import PriceList
@@ -53,9 +54,8 @@ class Verdict:
     def message(self) -> str:
         """For a state: the verdict, and the first failures."""
         shown = [f"- {finding}" for finding in self.failures[:MOST_FINDINGS]]
-        more = len(self.failures) - len(shown)
-        if more:
-            shown[-1:] = [f"- and {more + 1} more"] if len(shown) == MOST_FINDINGS else []
+        if len(self.failures) > MOST_FINDINGS:
+            shown.append(f"and {len(self.failures) - MOST_FINDINGS} more")
         return "\n".join([self.text, *shown])
 
 
@@ -209,13 +209,6 @@ def _row(
         "an hour": escape(amount),
         "note": escape(note),
     }
-
-
-def escape(text: str) -> str:
-    """Text that markdown and its tables show as it is."""
-    for character in "\\`*_{}[]<>|#!~":
-        text = text.replace(character, f"\\{character}")
-    return " ".join(text.split())
 
 
 def _number(count: int, thing: str) -> str:

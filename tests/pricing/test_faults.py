@@ -14,6 +14,7 @@ from decimal import Decimal
 
 import pytest
 
+from clustrix_prefect.pricing.asking import ask, ask_second_source
 from clustrix_prefect.pricing.baseline import approved_amounts
 from clustrix_prefect.pricing.checks import Asked, Finding, Level, run_checks
 from clustrix_prefect.pricing.checks.comparison import counts_of
@@ -21,7 +22,7 @@ from clustrix_prefect.pricing.fetch import PriceList
 from clustrix_prefect.pricing.price import PriceKey
 from tests.pricing.servers.faults import Fault
 from tests.pricing.servers.tls import AUTHORITY
-from tests.pricing.world import SOURCES, answer
+from tests.pricing.world import SOURCES, answer, question
 
 FAILURE, WARNING = Level.FAILURE, Level.WARNING
 
@@ -199,3 +200,18 @@ def test_what_is_not_applicable_has_a_reason(provider: str, fault: Fault) -> Non
 def test_there_are_enough_cells() -> None:
     assert len(CELLS) + len(NOT_APPLICABLE) == len(SOURCES) * len(Fault)
     assert len(CELLS) >= 60
+
+
+def test_two_sources_of_one_price(trusted: None) -> None:
+    with SOURCES["aws"].server() as server:
+        asked = question("aws", server)
+        first = ask(asked)
+        same = Asked(provider="aws", answer=first, second=ask_second_source(asked))
+        server.fault = Fault.INFLATED
+        dearer = Asked(provider="aws", answer=first, second=ask_second_source(asked))
+    (agreed,) = [finding for finding in run_checks([same]) if finding.check == "agreement"]
+    assert (agreed.level, agreed.message) == (Level.OK, "57 prices are the same in two sources")
+    (differs,) = [finding for finding in run_checks([dearer]) if finding.check == "agreement"]
+    assert [str(evidence) for evidence in differs.evidence] == [
+        "m5.xlarge in us-east-1: 0.192, and 0.2112 in the other source"
+    ]
