@@ -1,0 +1,3 @@
+"""A module that only another module imports."""
+
+PER_SIDE = 10

@@ -1,0 +1,93 @@
+"""Packaging as the flow validates it: over SSH, through SLURM, and what it does not let pass."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+import pytest
+
+from clustrix_prefect import LocalCluster, SlurmCluster
+from clustrix_prefect.errors import EnvironmentMismatch, WorkerFailed
+from clustrix_prefect.validation.packaging import Case, judge
+from flows.travelling.cases import TooLarge, basic, cases, raises
+from flows.validate_packaging import validate_packaging
+from tests.validation.pages import page_of, rows_of
+
+PROOF = {"run": "r1", "host": "node7", "pid": 5, "job": "42", "omp": "1", "python": "3.6"}
+
+
+def test_every_case_over_ssh_and_through_slurm(bigbox: str, ndoli: str) -> None:
+    state = validate_packaging([bigbox, ndoli], return_state=True)
+    assert state.is_completed(), state.message
+    rows = [row for row in rows_of(page_of(state, "packaging")) if "check" in row]
+    for cluster in (bigbox, ndoli):
+        ours = {row["check"]: row for row in rows if row["cluster"] == cluster}
+        assert len(ours) == 28
+        assert ours.pop("numpy argument")["result"] in ("ok", "left out")
+        assert {row["result"] for row in ours.values()} == {"ok"}
+        assert f"process {os.getpid()}," not in ours["basic"]["found"]
+        assert ("job " in ours["basic"]["found"]) == (cluster == ndoli)
+
+
+def test_a_cluster_that_cannot_be_used_is_a_failure(here: str) -> None:
+    state = validate_packaging(["ssh-cluster/gone", here], return_state=True)
+    assert state.is_failed()
+    rows = [row for row in rows_of(page_of(state, "packaging")) if "check" in row]
+    assert rows[0]["cluster"] == "ssh-cluster/gone"
+    assert rows[0]["result"] == "✗ failed"
+    assert {row["result"] for row in rows if row["cluster"] == here} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (({**PROOF, "run": "r0"}, 8), "the answer to another run"),
+        (({**PROOF, "host": socket.gethostname(), "pid": os.getpid()}, 8), "flow's own process"),
+        (({**PROOF, "job": ""}, 8), "outside of a job"),
+        (({**PROOF, "omp": ""}, 8), "OMP_NUM_THREADS was ''"),
+        (({**PROOF}, 9), "gave 9, not 8"),
+        (({**PROOF}, 8.0), "gave 8.0, not 8"),
+        (({}, 8), "does not say where it ran"),
+        (8, "proves nothing"),
+        (True, "proves nothing"),
+        (None, "proves nothing"),
+        (WorkerFailed("It was killed."), "It was killed."),
+        (ValueError("no"), "ValueError: no"),
+    ],
+)
+def test_nothing_else_passes_than_the_value_with_its_proof(answer: Any, told: str) -> None:
+    case = Case("helper", basic, 8)
+    check = judge("slurm-cluster/ndoli", SlurmCluster(), case, answer, "r1", "1")
+    assert told in check.problem
+    assert not check.is_ok
+    right = judge("slurm-cluster/ndoli", SlurmCluster(), case, (PROOF, 8), "r1", "1")
+    assert right.is_ok
+    assert right.value == "node7, process 5, job 42, Python 3.6"
+
+
+def test_an_exception_must_be_the_one_with_its_traceback() -> None:
+    case = Case("raises", raises, TooLarge)
+    without = TooLarge(PROOF, 50)
+    assert "traceback" in judge("here", LocalCluster(), case, without, "r1", "1").problem
+    error = TooLarge(PROOF, 50)
+    error.__cause__ = RuntimeError("raise TooLarge(proof(run), size)")
+    assert judge("here", LocalCluster(), case, error, "r1", "1").is_ok
+    assert not judge("here", LocalCluster(), case, ValueError("x"), "r1", "1").is_ok
+    assert not judge("here", LocalCluster(), case, (PROOF, TooLarge), "r1", "1").is_ok
+
+
+def test_only_the_package_a_case_needs_may_be_missing() -> None:
+    case = Case("numpy argument", basic, 8, needs="numpy")
+    lacks = EnvironmentMismatch("no numpy", requirements=["numpy==2.4.6"])
+    assert judge("here", LocalCluster(), case, lacks, "r1", "1").left_out
+    more = EnvironmentMismatch("no numpy, no torch", requirements=["numpy==2.4.6", "torch==2"])
+    assert not judge("here", LocalCluster(), case, more, "r1", "1").is_ok
+    assert not judge("here", LocalCluster(), Case("x", basic, 8), lacks, "r1", "1").is_ok
+
+
+def test_each_case_has_a_name_of_its_own() -> None:
+    names = [case.name for case in cases()]
+    assert len(set(names)) == len(names)
+    assert [case.task.name for case in cases()] == names
