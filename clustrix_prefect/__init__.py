@@ -21,6 +21,20 @@ if TYPE_CHECKING:
     )
     from clustrix_prefect.credentials import OnePasswordCLI, OnePasswordConnect
     from clustrix_prefect.data import File, Folder, RemoteFile, RemoteFolder
+    from clustrix_prefect.filesystem.cluster_filesystem import ClusterFileSystem
+    from clustrix_prefect.filesystem.functions import (
+        DiskUsage,
+        FileStat,
+        cluster_count_files,
+        cluster_du,
+        cluster_exists,
+        cluster_find,
+        cluster_glob,
+        cluster_isdir,
+        cluster_isfile,
+        cluster_ls,
+        cluster_stat,
+    )
     from clustrix_prefect.pricing.blocks import PricingBaseline, PricingCredentials
     from clustrix_prefect.runner import ClusterTaskRunner
     from clustrix_prefect.task_resources import Resources, resources
@@ -28,8 +42,11 @@ if TYPE_CHECKING:
 __version__ = version("clustrix-prefect")
 
 __all__ = [
+    "ClusterFileSystem",
     "ClusterTaskRunner",
+    "DiskUsage",
     "File",
+    "FileStat",
     "Folder",
     "LocalCluster",
     "ManagedEnvironment",
@@ -43,6 +60,15 @@ __all__ = [
     "SSHCluster",
     "SSHCredentials",
     "SlurmCluster",
+    "cluster_count_files",
+    "cluster_du",
+    "cluster_exists",
+    "cluster_find",
+    "cluster_glob",
+    "cluster_isdir",
+    "cluster_isfile",
+    "cluster_ls",
+    "cluster_stat",
     "load_cluster",
     "resources",
 ]
@@ -57,9 +83,26 @@ _HOMES = {
     "OnePasswordConnect": "clustrix_prefect.credentials.onepassword",
     "PricingBaseline": "clustrix_prefect.pricing.blocks",
     "PricingCredentials": "clustrix_prefect.pricing.blocks",
+    "ClusterFileSystem": "clustrix_prefect.filesystem.cluster_filesystem",
     "ClusterTaskRunner": "clustrix_prefect.runner",
     "Resources": "clustrix_prefect.task_resources",
     "resources": "clustrix_prefect.task_resources",
+    **dict.fromkeys(
+        (
+            "DiskUsage",
+            "FileStat",
+            "cluster_count_files",
+            "cluster_du",
+            "cluster_exists",
+            "cluster_find",
+            "cluster_glob",
+            "cluster_isdir",
+            "cluster_isfile",
+            "cluster_ls",
+            "cluster_stat",
+        ),
+        "clustrix_prefect.filesystem.functions",
+    ),
 }
 
 

@@ -115,7 +115,7 @@ class _Remote:
     def __init__(self, facts: dict[str, Any], cluster: ClusterBlock | None) -> None:
         self._facts = facts
         self._cluster = cluster
-        self._block: str | None = _document_of(cluster)
+        self._block: str | None = cluster.saved_as if cluster else None
         self.name: str = facts["name"]
         self.size: int = facts.get("total", facts["size"])
         self.content: str | None = facts.get("content")
@@ -205,8 +205,3 @@ def on_another_cluster(what: _Remote) -> NotPortable:
         f"{what!r} is not on the cluster that the task runs on.",
         f"Bring it there through this machine: {what.kind.capitalize()}(it.download(...)).",
     )
-
-
-def _document_of(cluster: ClusterBlock | None) -> str | None:
-    name = getattr(cluster, "_block_document_name", None)
-    return f"{cluster.get_block_type_slug()}/{name}" if cluster is not None and name else None

@@ -250,6 +250,12 @@ class ClusterBlock(Block, ABC):
         return [*(f"module load {name}" for name in self.modules), *self.setup]
 
     @property
+    def saved_as(self) -> str | None:
+        """The block's type and name, "slurm-cluster/ndoli", if it was saved or loaded."""
+        name = self._block_document_name
+        return f"{self.get_block_type_slug()}/{name}" if name else None
+
+    @property
     def identity(self) -> str:
         """A text that is equal for blocks that can share a connection, without secrets."""
         settings = {

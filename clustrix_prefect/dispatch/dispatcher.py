@@ -293,6 +293,7 @@ class Dispatcher:
             "log_prints": request.log_prints,
             "log_level": driver.log_level,
             "run": self.run_key,
+            "cluster": self.cluster.saved_as,
         }
 
     def cancel(self, calls: Iterable[Call]) -> None:

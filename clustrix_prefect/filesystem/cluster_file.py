@@ -1,0 +1,81 @@
+"""A file of a cluster that is open."""
+
+from __future__ import annotations
+
+import io
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from fsspec.spec import AbstractBufferedFile
+
+from clustrix_prefect.filesystem import urls
+
+if TYPE_CHECKING:
+    from clustrix_prefect.filesystem.cluster_filesystem import ClusterFileSystem
+
+_HOW = {"wb": "truncate", "xb": "exclusive", "ab": "append"}
+
+
+class ClusterFile(AbstractBufferedFile):  # type: ignore[misc]
+    """A file that is read in blocks, or written in them.
+
+    As on a local disk, it is made when it is opened, and a path that cannot be written to is
+    refused then. Within a transaction it is written beside its place, and moved there at the end.
+    """
+
+    fs: ClusterFileSystem
+    buffer: io.BytesIO
+    forced: bool
+
+    def __init__(self, fs: ClusterFileSystem, path: str, mode: str = "rb", **options: Any) -> None:
+        super().__init__(fs, path, mode, **options)
+        self._target = path
+        if mode == "rb":
+            return
+        if not self.autocommit:
+            directory, _, name = path.rpartition("/")
+            self._target = f"{directory}/.{name[:100]}.{secrets.token_hex(4)}.part"
+        try:
+            size = self._send(b"", _HOW[mode], parents=fs.auto_mkdir)
+        except BaseException:
+            self.closed = True  # there is nothing to be finished
+            raise
+        self._at = self.loc = size if mode == "ab" else 0
+
+    def _send(self, data: bytes, how: str | None, **fields: Any) -> int:
+        answer, _ = self.fs._files.request(
+            "fs_write",
+            data,
+            shown=self.path,
+            path=urls.far_path(self._target),
+            how=how,
+            **fields,
+        )
+        return int(answer["size"])
+
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        return self.fs.cat_file(self.path, start, end)
+
+    def flush(self, force: bool = False) -> None:
+        """Have the far side write what was written here so far."""
+        if self.closed:
+            raise ValueError("Flush on closed file")
+        if self.mode == "rb":
+            return
+        self.forced = self.forced or force
+        data = self.buffer.getvalue()
+        if data:
+            how = "append" if self.mode == "ab" else None
+            self._send(data, how, offset=self._at)
+            self._at += len(data)
+            self.buffer = io.BytesIO()
+
+    def commit(self) -> None:
+        """Move it to its place."""
+        if self._target != self.path:
+            self.fs._ask("fs_replace", self._target, to=urls.far_path(self.path))
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        if self._target != self.path:
+            self.fs.rm_file(self._target)

@@ -1,0 +1,490 @@
+"""The files of a cluster as an fsspec filesystem.
+
+ClusterFileSystem("slurm-cluster/ndoli").ls("/scratch/ana")
+pandas.read_csv("cluster://ndoli/scratch/ana/x.csv")
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+from fsspec.callbacks import DEFAULT_CALLBACK, Callback
+from fsspec.spec import AbstractFileSystem
+from fsspec.utils import isfilelike, stringify_path
+
+from clustrix_prefect.clusters.cluster import ClusterBlock
+from clustrix_prefect.errors import ConfigurationError, ConnectionFailed
+from clustrix_prefect.filesystem import listings, urls
+from clustrix_prefect.filesystem.cluster_file import ClusterFile
+from clustrix_prefect.filesystem.far_files import FarFiles, far_files
+from clustrix_prefect.filesystem.listings import Info
+from clustrix_prefect.filesystem.naming import find_cluster
+from clustrix_prefect.filesystem.transfers import read_all, write_all
+
+
+class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
+    """The files of a cluster, reached over its connection.
+
+    Every operation is one round trip; long listings arrive while they are made. All instances of
+    a process that mean the same cluster share one connection. Paths are taken as they are,
+    whatever they hold; those that are relative, or begin with `~`, are meant from the home
+    directory. A `cluster://` URL may be given instead of a path.
+
+    Args:
+        cluster: A cluster block, its type and name ("slurm-cluster/ndoli"), or its name alone
+            where that is unique.
+        auto_mkdir: Whether writing a file makes the directories above it.
+
+    Raises:
+        ConfigurationError: There is no such block.
+    """
+
+    protocol = "cluster"
+    root_marker = "/"
+    # Two blocks that differ in nothing but a secret would look the same to fsspec's cache.
+    cachable = False
+
+    def __init__(
+        self, cluster: ClusterBlock | str, *, auto_mkdir: bool = False, **options: Any
+    ) -> None:
+        if chained := {"fo", "target_protocol", "target_options"} & set(options):
+            raise ConfigurationError(
+                f"A cluster is no archive in which to look for files ({', '.join(chained)}).",
+                "If `::` is part of a name, write it as %3A%3A in the URL.",
+            )
+        super().__init__(**options)
+        self.cluster = find_cluster(cluster)
+        self.auto_mkdir = auto_mkdir
+        self._name = cluster if isinstance(cluster, str) else cluster.saved_as
+        self._opened: tuple[int, FarFiles] | None = None
+
+    # --- which filesystem this is ---------------------------------------------------------------
+
+    @property
+    def fsid(self) -> str:
+        """A text that is the same for filesystems of the same cluster."""
+        return f"cluster:{self.cluster.identity}"
+
+    @property
+    def _fs_token(self) -> str:
+        return self.cluster.identity.rpartition(":")[2]
+
+    @property
+    def storage_options(self) -> dict[str, Any]:
+        """What makes this filesystem anew: the block's name, never the block."""
+        if self._name is None:
+            raise ConfigurationError(
+                f"The block of {self.cluster.description} is not saved, so the filesystem cannot "
+                "be pickled or written down.",
+                'Save it with cluster.save("name"), and make the filesystem with that name.',
+            )
+        return {"cluster": self._name, "auto_mkdir": self.auto_mkdir}
+
+    @storage_options.setter
+    def storage_options(self, options: dict[str, Any]) -> None:
+        """fsspec would keep what it was made of, the block with its secrets included."""
+
+    @property
+    def storage_args(self) -> tuple[Any, ...]:
+        """Everything that makes this filesystem anew has a name."""
+        return ()
+
+    @storage_args.setter
+    def storage_args(self, args: tuple[Any, ...]) -> None:
+        """As for `storage_options`."""
+
+    def __reduce__(self) -> Any:
+        return partial(type(self), **self.storage_options), ()
+
+    @property
+    def _files(self) -> FarFiles:
+        if self._opened is None or self._opened[0] != os.getpid():
+            self._opened = (os.getpid(), far_files(self.cluster))
+        return self._opened[1]
+
+    def _ask(self, op: str, path: str, **fields: Any) -> tuple[dict[str, Any], bytes]:
+        """One operation on a path: what it gave, and the bytes that came with it."""
+        return self._files.request(op, shown=path, path=urls.far_path(path), **fields)
+
+    # --- paths ----------------------------------------------------------------------------------
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> Any:
+        if isinstance(path, list):
+            return [cls._strip_protocol(each) for each in path]
+        text = stringify_path(path)
+        return urls.parse(text)[1] if urls.is_url(text) else urls.plain_path(text)
+
+    @staticmethod
+    def _get_kwargs_from_urls(path: str) -> dict[str, Any]:
+        return {"cluster": urls.parse(path)[0]} if urls.is_url(path) else {}
+
+    def unstrip_protocol(self, name: str) -> str:
+        """The URL of a path.
+
+        Raises:
+            ConfigurationError: The block is not saved, so it has no name.
+        """
+        if urls.is_url(name):
+            return name
+        saved = self.cluster.saved_as or self.storage_options["cluster"]
+        return urls.make(saved, self._strip_protocol(name))
+
+    # --- looking --------------------------------------------------------------------------------
+
+    def info(self, path: str, **_: Any) -> Info:
+        """What is known of a path; of a link, what is known of where it leads."""
+        path = self._strip_protocol(path)
+        return {"name": path, **self._ask("fs_info", path)[0]}
+
+    def exists(self, path: str, **_: Any) -> bool:
+        """Whether there is something at a path, and where it leads if it is a link."""
+        return self._type(path) is not None
+
+    def lexists(self, path: str, **_: Any) -> bool:
+        """Whether there is something at a path, be it a link that leads nowhere."""
+        try:
+            self.info(path)
+        except FileNotFoundError:
+            return self.islink(path)
+        return True
+
+    def isdir(self, path: str) -> bool:
+        """Whether a path leads to a directory."""
+        return self._type(path) == "directory"
+
+    def isfile(self, path: str) -> bool:
+        """Whether a path leads to a regular file."""
+        return self._type(path) == "file"
+
+    def _type(self, path: str) -> str | None:
+        try:
+            return cast("str", self.info(path)["type"])
+        except ConnectionFailed:
+            raise
+        except OSError:
+            return None
+
+    def islink(self, path: str) -> bool:
+        """Whether there is a symbolic link at a path."""
+        path = self._strip_protocol(path)
+        return bool(self._ask("fs_islink", path)[0]["islink"])
+
+    def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
+        """What is in a directory, as paths or with what is known of each."""
+        path = self._strip_protocol(path)
+        answer, body = self._ask("fs_ls", path, detail=detail)
+        if "info" in answer:
+            return [{"name": path, **answer["info"]}] if detail else [path]
+        pieces = listings.pieces_of(body)
+        if not detail:
+            return [listings.below(path, piece[2:]) for piece in pieces if piece[0] != ">"]
+        return list(listings.entries_of(path, pieces).values())
+
+    def _walk(self, path: str, maxdepth: int | None, detail: bool) -> Iterator[str]:
+        """The pieces of the listing of everything below a directory, as they arrive."""
+        for pieces in self._files.walk(
+            urls.far_path(path), maxdepth=maxdepth, detail=detail, shown=path
+        ):
+            yield from pieces
+
+    def walk(
+        self,
+        path: str,
+        maxdepth: int | None = None,
+        topdown: bool = True,
+        on_error: str | Callable[[OSError], Any] = "omit",
+        detail: bool = False,
+        **options: Any,
+    ) -> Iterator[tuple[str, Any, Any]]:
+        """Every directory below one with what is in it, as `os.walk` gives them.
+
+        With `topdown`, it is one streamed answer; what is removed from the names of a
+        directory's subdirectories is left out.
+        """
+        if maxdepth is not None and maxdepth < 1:
+            raise ValueError("maxdepth must be at least 1")
+        path = self._strip_protocol(path)
+        if not topdown:
+            yield from super().walk(
+                path, maxdepth, topdown=False, on_error=on_error, detail=detail, **options
+            )
+            return
+        wanted = {path}
+        try:
+            for listing in listings.directories(path, self._walk(path, maxdepth, detail=True)):
+                if listing.path not in wanted:
+                    continue
+                wanted.discard(listing.path)
+                if listing.error is not None:
+                    raise listing.error
+                dirs = _of_type(listing.entries, directory=True)
+                files = _of_type(listing.entries, directory=False)
+                shown = (dirs, files) if detail else (list(dirs), list(files))
+                yield listing.path, *shown
+                wanted.update(listings.below(listing.path, name) for name in shown[0])
+        except OSError as error:
+            if on_error == "raise" or isinstance(error, ConnectionFailed):
+                raise
+            if callable(on_error):
+                on_error(error)
+
+    def iter_find(
+        self, path: str, maxdepth: int | None = None, withdirs: bool = False
+    ) -> Iterator[str]:
+        """The paths of all files below a directory, in no order, each as soon as it is known.
+
+        Raises:
+            OSError: The directory is not there, or cannot be read.
+        """
+        path = self._strip_protocol(path)
+        pieces = self._walk(path, maxdepth, detail=False)
+        return listings.paths(path, pieces, directories_too=withdirs)
+
+    def find(
+        self,
+        path: str,
+        maxdepth: int | None = None,
+        withdirs: bool = False,
+        detail: bool = False,
+        **_: Any,
+    ) -> Any:
+        """The paths of all files below a directory, sorted; with what is known of each.
+
+        A path that is not there gives none, as fsspec has it everywhere.
+        """
+        if maxdepth is not None and maxdepth < 1:
+            raise ValueError("maxdepth must be at least 1")
+        path = self._strip_protocol(path)
+        try:
+            if detail:
+                found = self._find_with_facts(path, maxdepth, withdirs)
+            else:
+                found = dict.fromkeys(self.iter_find(path, maxdepth, withdirs))
+                if withdirs:
+                    found[path] = None
+        except NotADirectoryError:
+            found = {path: {}} if self.isfile(path) else {}
+        except ConnectionFailed:
+            raise
+        except OSError:
+            found = {path: self.info(path)} if withdirs and self.isdir(path) else {}
+        return {name: found[name] for name in sorted(found)} if detail else sorted(found)
+
+    def _find_with_facts(self, path: str, maxdepth: int | None, withdirs: bool) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for listing in listings.directories(path, self._walk(path, maxdepth, detail=True)):
+            for info in listing.entries.values():
+                if withdirs or info["type"] != "directory":
+                    found[info["name"]] = info
+        if withdirs:
+            found[path] = self.info(path)
+        return found
+
+    def du(
+        self,
+        path: str,
+        total: bool = True,
+        maxdepth: int | None = None,
+        withdirs: bool = False,
+        **_: Any,
+    ) -> Any:
+        """The sizes of the files below a path, together or each."""
+        found = self.find(path, maxdepth, withdirs, detail=True)
+        sizes = {
+            name: info["size"] if info else self.info(name)["size"] for name, info in found.items()
+        }
+        return sum(sizes.values()) if total else sizes
+
+    def space(self, path: str = "/") -> dict[str, int]:
+        """The size of the file system that a path is on, and what is left of it, in bytes.
+
+        Returns:
+            `total`, `free`, `available` (to this account), `files` and `files_available`.
+        """
+        return self._ask("fs_space", self._strip_protocol(path))[0]
+
+    def created(self, path: str) -> datetime:
+        """When a file's description last changed, which is as near as Linux comes."""
+        return datetime.fromtimestamp(self.info(path)["created"], tz=timezone.utc)
+
+    def modified(self, path: str) -> datetime:
+        """When a file was last written to."""
+        return datetime.fromtimestamp(self.info(path)["mtime"], tz=timezone.utc)
+
+    # --- contents -------------------------------------------------------------------------------
+
+    def _open(
+        self,
+        path: str,
+        mode: str = "rb",
+        block_size: int | None = None,
+        autocommit: bool = True,
+        cache_options: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> ClusterFile:
+        return ClusterFile(
+            self,
+            path,
+            mode,
+            block_size=block_size or "default",
+            autocommit=autocommit,
+            cache_options=cache_options,
+            **options,
+        )
+
+    def cat_file(
+        self, path: str, start: int | None = None, end: int | None = None, **_: Any
+    ) -> bytes:
+        """The bytes of a file, or some of them; places may be counted from its end."""
+        path = self._strip_protocol(path)
+        return b"".join(read_all(self._files, path, start, end))
+
+    def pipe_file(self, path: str, value: Any, mode: str = "overwrite", **_: Any) -> None:
+        """Write a file."""
+        view = memoryview(value).cast("B")
+        self._write(self._strip_protocol(path), view, mode, parents=self.auto_mkdir)
+
+    def _write(
+        self,
+        path: str,
+        source: Any,
+        mode: str = "overwrite",
+        *,
+        parents: bool,
+        callback: Callback = DEFAULT_CALLBACK,
+    ) -> None:
+        how = "exclusive" if mode == "create" else "truncate"
+        write_all(self._files, path, source, how=how, parents=parents, callback=callback)
+
+    def get_file(
+        self,
+        rpath: str,
+        lpath: Any,
+        callback: Callback = DEFAULT_CALLBACK,
+        outfile: Any = None,
+        **_: Any,
+    ) -> None:
+        """Bring a file to this machine; of a directory, make one."""
+        rpath = self._strip_protocol(rpath)
+        if outfile is None and isfilelike(lpath):
+            outfile = lpath
+        pieces = read_all(self._files, rpath, None, None, callback=callback)
+        try:
+            first = next(pieces, b"")
+        except IsADirectoryError:
+            os.makedirs(lpath, exist_ok=True)
+            return
+        if outfile is not None:
+            _write_pieces(outfile, first, pieces)
+            return
+        target = Path(stringify_path(lpath))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("wb") as file:
+            _write_pieces(file, first, pieces)
+
+    def put_file(
+        self,
+        lpath: Any,
+        rpath: str,
+        callback: Callback = DEFAULT_CALLBACK,
+        mode: str = "overwrite",
+        **_: Any,
+    ) -> None:
+        """Send a file, making the directories above it; of a directory, make one."""
+        source, rpath = Path(stringify_path(lpath)), self._strip_protocol(rpath)
+        if source.is_dir():
+            self.makedirs(rpath, exist_ok=True)
+            return
+        with source.open("rb") as file:
+            self._write(rpath, file, mode, parents=True, callback=callback)
+
+    def cp_file(self, path1: str, path2: str, **_: Any) -> None:
+        """Copy a file on the cluster; of a directory, make one."""
+        self._from_to("fs_copy", path1, path2)
+
+    def mv(self, path1: str, path2: str, recursive: bool = True, **_: Any) -> None:
+        """Move a file or directory on the cluster, into `path2` if that is a directory."""
+        self._from_to("fs_move", path1, path2)
+
+    def _from_to(self, op: str, path1: str, path2: str) -> None:
+        to = urls.far_path(self._strip_protocol(path2))
+        self._ask(op, self._strip_protocol(path1), to=to, parents=self.auto_mkdir)
+
+    def touch(self, path: str, truncate: bool = True, **_: Any) -> None:
+        """Make an empty file, or say that one was written to just now."""
+        path = self._strip_protocol(path)
+        self._ask("fs_touch", path, truncate=truncate, parents=self.auto_mkdir)
+
+    # --- the tree -------------------------------------------------------------------------------
+
+    def mkdir(self, path: str, create_parents: bool = True, **_: Any) -> None:
+        """Make a directory.
+
+        Raises:
+            FileExistsError: It is there.
+        """
+        self._ask("fs_mkdir", self._strip_protocol(path), parents=create_parents)
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        """Make a directory and those above it."""
+        self._ask("fs_mkdir", self._strip_protocol(path), parents=True, exist_ok=exist_ok)
+
+    def rmdir(self, path: str) -> None:
+        """Remove an empty directory."""
+        self._ask("fs_rmdir", self._strip_protocol(path))
+
+    def rm_file(self, path: str) -> None:
+        """Remove a file."""
+        self._ask("fs_rm", self._strip_protocol(path))
+
+    def _rm(self, path: str) -> None:
+        self.rm_file(path)
+
+    def rm(
+        self, path: str | list[str], recursive: bool = False, maxdepth: int | None = None
+    ) -> None:
+        """Remove files, and with `recursive` directories with all that is in them.
+
+        Paths are taken literally: `*` is a character.
+
+        Raises:
+            ValueError: A directory without `recursive`.
+        """
+        paths = [self._strip_protocol(each) for each in ([path] if isinstance(path, str) else path)]
+        try:
+            far = [urls.far_path(each) for each in paths]
+            self._files.request("fs_remove", paths=far, recursive=recursive)
+        except IsADirectoryError as error:
+            raise ValueError(f"{error.filename} is a directory; set recursive=True") from error
+
+    def link(self, src: str, dst: str, **_: Any) -> None:
+        """Make a hard link at `dst`."""
+        to = urls.far_path(self._strip_protocol(dst))
+        self._ask("fs_link", self._strip_protocol(src), to=to)
+
+    def symlink(self, src: str, dst: str, **_: Any) -> None:
+        """Make a symbolic link at `dst` that says `src`, as it is written."""
+        to = urls.far_path(self._strip_protocol(dst))
+        self._files.request("fs_link", shown=src, path=src, to=to, symbolic=True)
+
+    def chmod(self, path: str, mode: int) -> None:
+        """Set the permissions of a file."""
+        self._ask("fs_chmod", self._strip_protocol(path), mode=mode)
+
+
+def _of_type(entries: dict[str, Info], *, directory: bool) -> dict[str, Info]:
+    return {
+        name: info for name, info in entries.items() if (info["type"] == "directory") is directory
+    }
+
+
+def _write_pieces(file: Any, first: bytes, rest: Iterator[bytes]) -> None:
+    file.write(first)
+    for piece in rest:
+        file.write(piece)

@@ -1,0 +1,105 @@
+"""What the far side says is in its directories.
+
+A listing is a row of pieces, each a name after a slash, with what is known of it before:
+
+    /inside                 what follows is in this directory; nothing: in the first one
+    !13                     it could not be read, for this reason
+    f 12 33188 ... /name    an entry: file, directory, link or other, and its facts if wanted
+    >target                 where the link before it leads
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+Info = dict[str, Any]
+
+_TYPES = {"f": "file", "d": "directory", "l": "other", "o": "other"}
+
+
+@dataclass
+class Listing:
+    """One directory.
+
+    Attributes:
+        path: Where it is.
+        entries: What is in it, by name.
+        error: Why that is not known.
+    """
+
+    path: str
+    entries: dict[str, Info] = field(default_factory=dict)
+    error: OSError | None = None
+
+
+def pieces_of(body: bytes | bytearray) -> list[str]:
+    """The pieces of a part of a listing."""
+    return bytes(body).decode("utf-8", "surrogateescape").split("\0") if body else []
+
+
+def below(directory: str, name: str) -> str:
+    """The path of what is in a directory."""
+    return f"{directory}{name}" if directory.endswith("/") else f"{directory}/{name}"
+
+
+def entries_of(directory: str, pieces: Iterable[str]) -> dict[str, Info]:
+    """The entries of one directory."""
+    listing = Listing(directory)
+    for piece in pieces:
+        _add(listing, piece)
+    return listing.entries
+
+
+def directories(top: str, pieces: Iterable[str]) -> Iterator[Listing]:
+    """Every directory that is listed, each as soon as all of it is there."""
+    current: Listing | None = None
+    for piece in pieces:
+        if piece.startswith("/"):
+            path = below(top, piece[1:]) if len(piece) > 1 else top
+            if current is None or current.path != path:
+                if current is not None:
+                    yield current
+                current = Listing(path)
+        elif current is not None:
+            _add(current, piece)
+    if current is not None:
+        yield current
+
+
+def paths(top: str, pieces: Iterable[str], *, directories_too: bool) -> Iterator[str]:
+    """The paths of all entries, as they arrive."""
+    prefix = below(top, "")
+    for piece in pieces:
+        kind = piece[0]
+        if kind == "/":
+            prefix = below(below(top, piece[1:]), "") if len(piece) > 1 else below(top, "")
+        elif kind in "flo" or (kind == "d" and directories_too):
+            yield prefix + piece[2:]
+
+
+def _add(listing: Listing, piece: str) -> None:
+    kind = piece[0]
+    if kind == "!":
+        number = int(piece[1:])
+        listing.error = OSError(number, os.strerror(number), listing.path)
+    elif kind == ">":
+        next(reversed(listing.entries.values()))["destination"] = piece[1:]
+    else:
+        facts, _, name = piece[1:].partition("/")
+        listing.entries[name] = {"name": below(listing.path, name), "type": _TYPES[kind]}
+        if facts:
+            size, mode, uid, gid, mtime, ctime, ino, nlink = facts.split(" ")
+            listing.entries[name].update(
+                size=int(size),
+                created=float(ctime),
+                islink=kind == "l",
+                mode=int(mode),
+                uid=int(uid),
+                gid=int(gid),
+                mtime=float(mtime),
+                ino=int(ino),
+                nlink=int(nlink),
+            )

@@ -1,0 +1,70 @@
+"""URLs of files on clusters.
+
+    cluster://slurm-cluster.ndoli/scratch/ana/x.csv     block type, block name, path
+    cluster://ndoli/scratch/ana/x.csv                   where the name alone is unique
+    cluster://ndoli/~/x.csv                             from the home directory on
+
+In a URL every character of a path may be written as `%` and its hexadecimal code, and those
+that URLs mangle have to be: newlines, `%` itself, and the `::` by which fsspec chains URLs.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote, unquote
+
+from clustrix_prefect.errors import ConfigurationError
+
+SCHEME = "cluster://"
+HOME = "/~"
+
+
+def is_url(path: str) -> bool:
+    """Whether this is a URL of a cluster and not a path."""
+    return path.startswith(SCHEME)
+
+
+def parse(url: str) -> tuple[str, str]:
+    """The cluster that a URL names ("slurm-cluster/ndoli", or "ndoli"), and the path there.
+
+    Raises:
+        ConfigurationError: It is not such a URL.
+    """
+    where, slash, path = url.removeprefix(SCHEME).partition("/")
+    if "::" in url:
+        raise ConfigurationError(
+            f"{url!r} holds `::`, by which fsspec chains URLs.",
+            "If it is part of the name, write it as %3A%3A.",
+        )
+    if not where or where in ("~", ".", ".."):
+        raise ConfigurationError(
+            f"{url!r} names no cluster.",
+            f"Write {SCHEME}<block type>.<block name>/path, such as "
+            f"{SCHEME}slurm-cluster.ndoli/scratch/x.csv.",
+        )
+    kind, dot, name = unquote(where).partition(".")
+    cluster = f"{kind}/{name}" if dot else kind
+    return cluster, plain_path(slash + unquote(path, errors="surrogateescape"))
+
+
+def make(cluster: str, path: str) -> str:
+    """The URL of a path on the cluster "slurm-cluster/ndoli"."""
+    kind, _, name = cluster.partition("/")
+    return f"{SCHEME}{kind}.{name}{quote(path, safe='/~', errors='surrogateescape')}"
+
+
+def plain_path(path: str) -> str:
+    """A path as the filesystem writes it: absolute, `/~` standing for the home directory."""
+    if path == "~" or path.startswith("~/"):
+        path = f"/{path}"
+    elif path in ("", "/"):
+        return "/"
+    elif not path.startswith("/"):
+        while path.startswith("./"):
+            path = path[2:].lstrip("/")
+        path = HOME if path in ("", ".") else f"{HOME}/{path}"
+    return path.rstrip("/") or "/"
+
+
+def far_path(path: str) -> str:
+    """A path of the filesystem as the far side understands it."""
+    return path[1:] if path == HOME or path.startswith(f"{HOME}/") else path
