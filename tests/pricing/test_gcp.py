@@ -76,6 +76,38 @@ def test_local_ssd_is_paid_by_the_month(server: GCPServer) -> None:
     assert round(price.hourly, 12) == Decimal("5.060717890411")
 
 
+def test_one_accelerator_has_two_names(server: GCPServer) -> None:
+    # "H100 80GB Plus" is the H100 Mega: 208 x 0.026924 + 1872 x 0.002344 + 8 x 10.344276, and disks
+    price = next(p for p in ask(server).prices if p.instance_type == "a3-megagpu-8g")
+    assert price.gpu_model == "Nvidia H100 80GB Mega"
+    assert round(price.hourly, 6) == Decimal("93.399902")
+
+
+def test_a_spot_price_that_is_filed_under_on_demand_stays_one(server: GCPServer) -> None:
+    everything = {price.key: price.hourly for price in ask(server).prices}
+
+    def misfiled(sku: SKU) -> SKU:
+        if sku["category"]["resourceGroup"] in ("LocalSSD", "GPU"):
+            sku["category"]["usageType"] = "OnDemand"
+        return sku
+
+    server.edit = misfiled
+    assert {price.key: price.hourly for price in ask(server).prices} == everything
+
+
+def test_an_on_demand_price_that_is_filed_under_spot_is_none(server: GCPServer) -> None:
+    def misfiled(sku: SKU) -> SKU:
+        if sku["description"].startswith("N2 Instance Core running"):
+            sku["category"]["usageType"] = "Preemptible"
+        return sku
+
+    server.edit = misfiled
+    listed = ask(server)
+    assert n2(listed) == []
+    reason = "a spot price whose description is not as documented"
+    assert listed.fetch.skipped[reason] == 3  # one in each place
+
+
 def test_spot_prices_come_with_the_others(server: GCPServer) -> None:
     spot = amounts(ask(server), PurchaseOption.SPOT)
     # 0.0094833 + 3.75 x 0.0012711

@@ -54,7 +54,7 @@ HOURS_A_MONTH = 730
 _COMPUTE_ENGINE = "services/6F81-5844-456A"
 _PAGE = 5000
 _EMPTY_PAGES = 3
-_OPTIONS = {"OnDemand": PurchaseOption.ON_DEMAND, "Preemptible": PurchaseOption.SPOT}
+_USAGE = ("OnDemand", "Preemptible")  # the others are commitments and their premiums
 _MACHINE = re.compile(r"(?:Spot )?(?:Preemptible )?(?P<series>.+) (?P<part>Core|Ram) running in .+")
 _GPU = re.compile(
     r"(?P<gpu>Nvidia .+?) GPU (?:attached to (?:Spot )?Preemptible VMs )?running in .+"
@@ -291,10 +291,16 @@ def _rows(page: Any, client: Client) -> list[Any]:
 def _rates(sku: Mapping[str, Any], fetch: Fetch) -> Iterator[tuple[_Part, _Rate]]:
     """What of a machine the SKU sells, in each of its regions; mostly nothing of one."""
     try:
-        option = _OPTIONS.get(sku["category"]["usageType"])
-        sold = _sold(sku["description"])
-        if option is None or sold is None:
+        usage, description = sku["category"]["usageType"], sku["description"]
+        sold = _sold(description)
+        if usage not in _USAGE or sold is None:
             return
+        # The description counts: some spot SKUs are filed under OnDemand.
+        spot = "Preemptible" in description or "Spot" in description
+        if usage == "Preemptible" and not spot:
+            fetch.skipped["a spot price whose description is not as documented"] += 1
+            return
+        option = PurchaseOption.SPOT if spot else PurchaseOption.ON_DEMAND
         kind, of = sold
         rate = _rate(sku["pricingInfo"], _UNITS[kind])
         if isinstance(rate, str):

@@ -65,6 +65,7 @@ SERIES: Sequence[tuple[str, str, str, str]] = (
     ("Compute optimized", "CPU", "0.03398", "0.00455"),
     ("Memory-optimized Instance", "CPU", "0.0348", "0.0051"),
     ("A2 Instance", "CPU", "0.031611", "0.004237"),
+    ("A3Plus Instance", "CPU", "0.026924", "0.002344"),
     ("G2 Instance", "CPU", "0.024988", "0.002927"),
 )
 """A series as descriptions name it, the resource group of its cores, and its prices by the hour."""
@@ -72,6 +73,7 @@ SERIES: Sequence[tuple[str, str, str, str]] = (
 GPUS = {
     "Nvidia Tesla A100": "2.933908",
     "Nvidia Tesla A100 80GB": "3.92",
+    "Nvidia H100 80GB Plus": "10.344276",
     "Nvidia L4": "0.560004",
 }
 SSD_A_MONTH = "0.08"
@@ -292,6 +294,8 @@ class GCPServer(TLSServer):
                 yield _sku(
                     f"{name} GPU running in {place}", "GPU", "OnDemand", regions, amount, "h"
                 )
+                limited = f"{name} GPU attached to DWS Defined Duration VMs running in {place}"
+                yield _sku(limited, "GPU", "OnDemand", regions, amount * Decimal("0.5"), "h")
                 spot = f"{name} GPU attached to Spot Preemptible VMs running in {place}"
                 yield _sku(spot, "GPU", "Preemptible", regions, amount * Decimal("0.3"), "h")
                 yield _sku(
@@ -336,10 +340,10 @@ class GCPServer(TLSServer):
             rates[0]["unitPrice"] = _money(amount * 730)
         if n2 and self.fault is Fault.OTHER_CURRENCY:
             rates[0]["unitPrice"] = _money(amount, "EUR")
-        if self.fault is Fault.SPOT_SWAPPED and sku["category"]["resourceGroup"] != "SSD":
-            swapped = {"OnDemand": "Preemptible", "Preemptible": "OnDemand"}
+        if self.fault is Fault.SPOT_SWAPPED and sku["category"]["resourceFamily"] == "Compute":
+            swapped = {"OnDemand": amount * Decimal("0.3"), "Preemptible": amount / Decimal("0.3")}
             usage = sku["category"]["usageType"]
-            sku["category"]["usageType"] = swapped.get(usage, usage)
+            rates[0]["unitPrice"] = _money(swapped.get(usage, amount))
         cheap = {
             "A2 Instance Core running in Americas": "0.0001",
             "A2 Instance Ram running in Americas": "0.00001",
