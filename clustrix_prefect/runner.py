@@ -82,6 +82,7 @@ class ClusterTaskRunner(TaskRunner[ClusterFuture]):
         self.requeues = requeues
         self.signing_secret = signing_secret
         self._runtime: Runtime | None = None
+        self._obstacle: Exception | None = None
         self._lock = threading.Lock()
 
     def duplicate(self) -> ClusterTaskRunner:
@@ -101,20 +102,14 @@ class ClusterTaskRunner(TaskRunner[ClusterFuture]):
 
     def __getstate__(self) -> dict[str, Any]:
         # A flow travels to a process of its own together with its runner, not yet started.
-        return {**self.__dict__, "_runtime": None, "_lock": None, "_started": False}
+        return {**self.__dict__, "_runtime": None, "_obstacle": None, "_lock": None, "_started": False}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = threading.Lock()
 
     def __enter__(self) -> ClusterTaskRunner:
-        """Connect to the cluster.
-
-        Raises:
-            ConnectionFailed: The cluster cannot be reached.
-            PythonVersionMismatch: It has no Python that can run the calls.
-            CredentialError: A reference in its credentials cannot be resolved.
-        """
+        """Connect to the cluster; what prevents it is raised by `submit` and `map`."""
         super().__enter__()
         try:
             cluster = load_cluster(self.cluster) if isinstance(self.cluster, str) else self.cluster
@@ -123,6 +118,10 @@ class ClusterTaskRunner(TaskRunner[ClusterFuture]):
                 self._runtime = Runtime(
                     cluster, requeues=self.requeues, signing_secret=self.signing_secret
                 )
+        except Exception as error:
+            # Prefect enters a runner where nothing catches: the flow run would stay `Running`
+            # for ever. Raised in the flow, the same exception makes it fail, or retry.
+            self._obstacle = error
         except BaseException:
             self._started = False
             raise
@@ -130,7 +129,7 @@ class ClusterTaskRunner(TaskRunner[ClusterFuture]):
 
     def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
         """Wait for what was submitted; after an exception, cancel it."""
-        runtime, self._runtime = self._runtime, None
+        runtime, self._runtime, self._obstacle = self._runtime, None, None
         try:
             if runtime is not None:
                 runtime.close(failed=exc_type is not None)
@@ -155,7 +154,12 @@ class ClusterTaskRunner(TaskRunner[ClusterFuture]):
         Raises:
             TaskNotSupported: Tasks of this kind cannot run far away.
             InvalidResources: What the call asks for cannot be had on this cluster.
+            ConnectionFailed: The cluster cannot be reached.
+            PythonVersionMismatch: It has no Python that can run the calls.
+            CredentialError: A reference in its credentials cannot be resolved.
         """
+        if self._obstacle is not None:
+            raise self._obstacle
         if not self._started or self._runtime is None:
             raise RuntimeError("Task runner is not started")
         if task.isgenerator:

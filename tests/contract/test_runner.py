@@ -8,9 +8,10 @@ from typing import Any
 import cloudpickle
 import pytest
 from prefect import flow, task
+from prefect.client.orchestration import get_client
 from prefect.task_runners import TaskRunner
 
-from clustrix_prefect import ClusterTaskRunner, LocalCluster
+from clustrix_prefect import ClusterTaskRunner, LocalCluster, SSHCluster
 from clustrix_prefect.errors import ConfigurationError, TaskNotSupported
 
 from .conftest import Cluster
@@ -77,8 +78,31 @@ def test_a_cluster_by_name(cluster: Cluster) -> None:
 
 @pytest.mark.only_on("local")
 def test_a_name_that_is_not_there(cluster: Cluster) -> None:
-    with pytest.raises(ConfigurationError, match="local-cluster/not-there"):
-        ClusterTaskRunner("local-cluster/not-there").__enter__()
+    runner = ClusterTaskRunner("local-cluster/not-there")
+    with runner, pytest.raises(ConfigurationError, match="local-cluster/not-there"):
+        runner.submit(square, {"x": 2})
+    with runner, pytest.raises(ConfigurationError, match="local-cluster/not-there"):
+        runner.map(square, {"x": [2]})
+
+
+@pytest.mark.only_on("local")
+def test_a_flow_whose_cluster_cannot_be_reached_fails(cluster: Cluster) -> None:
+    attempts = []
+
+    @flow(task_runner=ClusterTaskRunner(SSHCluster(host="127.0.0.1", port=1)), retries=1)
+    def unreachable() -> int:
+        attempts.append(1)
+        return square.submit(2).result()
+
+    state = unreachable(return_state=True)
+    assert state.is_failed()
+    assert "ConnectionFailed" in str(state.message)
+    assert len(attempts) == 2
+    assert state.state_details.flow_run_id is not None
+    with get_client(sync_client=True) as client:
+        shown = client.read_flow_run(state.state_details.flow_run_id).state
+    assert shown is not None
+    assert shown.is_failed()
 
 
 @pytest.mark.cluster_only("threads collect what a generator yields")

@@ -209,8 +209,8 @@ class TestLoggingIn:
         self, over_ssh: SSHCluster, store: ConnectServer
     ) -> None:
         @flow(task_runner=ClusterTaskRunner(over_ssh))
-        def doubling() -> None:
-            raise AssertionError("it does not come to this")
+        def doubling() -> int:
+            return double.submit(1).result()
 
         store.tokens.clear()
         with pytest.raises(CredentialForbidden) as caught:

@@ -191,10 +191,10 @@ class TestConda:
     ) -> None:
         cluster = self.cluster(ssh_host, remote_work_dir, conda_environment="torch")
         with (
+            ClusterTaskRunner(cluster) as runner,
             pytest.raises(ConfigurationError, match=f"conda environment 'torch'.*{prefix}"),
-            ClusterTaskRunner(cluster),
         ):
-            pass
+            runner.submit(activated, {})
 
     @staticmethod
     def cluster(host: SSHHost, work_dir: Path, **fields: Any) -> Any:
