@@ -14,6 +14,7 @@ from decimal import Decimal
 
 import pytest
 
+from clustrix_prefect.errors import PricingError
 from clustrix_prefect.pricing.asking import ask, ask_second_source
 from clustrix_prefect.pricing.baseline import approved_amounts
 from clustrix_prefect.pricing.checks import Asked, Finding, Level, run_checks
@@ -181,7 +182,10 @@ def test_the_right_check_tells_of_it(
     answers: Mapping[tuple[str, Fault], Future[Asked]],
 ) -> None:
     check, level = ELSEWHERE.get((provider, fault), RIGHT[fault])
-    found = world.findings(answers[provider, fault].result())
+    asked = answers[provider, fault].result()
+    if isinstance(asked.answer, BaseException) and not isinstance(asked.answer, PricingError):
+        raise asked.answer  # nothing that a source does may end in another error
+    found = world.findings(asked)
     assert {finding.provider for finding in found} == {provider}
     assert (check, level) in {(finding.check, finding.level) for finding in found}, found
     others = {finding.check for finding in found} - {check}
