@@ -74,6 +74,7 @@ def measure(lab: Lab) -> Part:
             bound=Bound("<", 2.0, " s"),
             figure=checks.seconds,
         ),
+        _memory("peak memory with that baseline beside the prices", checks.memory),
         Row(
             f"AWS's public file, {file.received / 1e6:,.0f} MB, {file.rows:,} rows",
             f"{file.seconds:.0f} s",
