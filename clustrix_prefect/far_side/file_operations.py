@@ -291,6 +291,8 @@ def _range(start: Optional[int], end: Optional[int], size: int) -> Tuple[int, Op
         start = max(0, size + start)
     if end is not None and end < 0:
         end = max(0, size + end)
+    if end is not None and end < start:
+        raise ValueError("the range ends before it begins")
     return start, end
 
 

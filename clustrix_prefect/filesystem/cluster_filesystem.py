@@ -269,7 +269,7 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
                 if withdirs:
                     found[path] = None
         except NotADirectoryError:
-            found = {path: {}} if self.isfile(path) else {}
+            found = {path: self.info(path)} if self.isfile(path) else {}
         except ConnectionFailed:
             raise
         except OSError:
@@ -296,9 +296,7 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
     ) -> Any:
         """The sizes of the files below a path, together or each."""
         found = self.find(path, maxdepth, withdirs, detail=True)
-        sizes = {
-            name: info["size"] if info else self.info(name)["size"] for name, info in found.items()
-        }
+        sizes = {name: info["size"] for name, info in found.items()}
         return sum(sizes.values()) if total else sizes
 
     def space(self, path: str = "/") -> dict[str, int]:

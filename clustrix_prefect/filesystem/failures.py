@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
 from clustrix_prefect.errors import AgentError
+
+_WITHOUT_NUMBER: dict[str, type[Exception]] = {
+    "Error": shutil.Error,
+    "OSError": OSError,
+    "SameFileError": shutil.SameFileError,
+    "ValueError": ValueError,
+}
 
 
 def error_of(failed: Mapping[str, Any], path: str | None = None) -> Exception:
@@ -21,8 +29,6 @@ def error_of(failed: Mapping[str, Any], path: str | None = None) -> Exception:
         if "filename2" in failed:
             names = [failed.get("filename"), None, failed["filename2"]]
         return OSError(failed["errno"], failed["strerror"], *names)
-    if failed["type"] == "ValueError":
-        return ValueError(failed["text"])
-    if failed["type"] in ("Error", "SameFileError", "OSError"):  # shutil's
-        return OSError(failed["text"])
+    if failed["type"] in _WITHOUT_NUMBER:
+        return _WITHOUT_NUMBER[failed["type"]](failed["text"])
     return AgentError(failed["text"], type=failed["type"])

@@ -88,9 +88,7 @@ def tree(ssh_host: SSHHost) -> Iterator[Path]:
 
 
 @pytest.fixture
-def as_account(
-    ssh_host: SSHHost,
-) -> Iterator[Callable[[], contextlib.AbstractContextManager[None]]]:
+def as_account(ssh_host: SSHHost) -> Callable[[], contextlib.AbstractContextManager[None]]:
     """Have this process be allowed no more than the account is: root may read everything."""
 
     @contextlib.contextmanager
@@ -101,4 +99,4 @@ def as_account(
         finally:
             os.seteuid(0)
 
-    yield become
+    return become
