@@ -18,7 +18,7 @@ _REPORTS = Path(".bench")
 
 def _parts() -> dict[str, Callable[[Lab], Part]]:
     # Imported after the lab has set up Prefect's environment.
-    from tests.bench import data, hashing, jobs, pricing, rates, scale, traffic
+    from tests.bench import data, hashing, jobs, packaging, pricing, rates, scale, traffic
 
     return {
         "rates": rates.measure,
@@ -28,11 +28,12 @@ def _parts() -> dict[str, Callable[[Lab], Part]]:
         "scale": scale.measure,
         "queue": scale.measure_queue,
         "hashing": hashing.measure,
+        "packaging": packaging.measure,
         "pricing": pricing.measure,
     }
 
 
-PARTS = ("rates", "jobs", "traffic", "data", "scale", "queue", "hashing", "pricing")
+PARTS = ("rates", "jobs", "traffic", "data", "scale", "queue", "hashing", "packaging", "pricing")
 
 
 def main(arguments: Sequence[str]) -> int:
