@@ -102,7 +102,13 @@ class ClusterTaskRunner(TaskRunner[ClusterFuture]):
 
     def __getstate__(self) -> dict[str, Any]:
         # A flow travels to a process of its own together with its runner, not yet started.
-        return {**self.__dict__, "_runtime": None, "_obstacle": None, "_lock": None, "_started": False}
+        return {
+            **self.__dict__,
+            "_runtime": None,
+            "_obstacle": None,
+            "_lock": None,
+            "_started": False,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
