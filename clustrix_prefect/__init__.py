@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from clustrix_prefect.clusters import (
         LocalCluster,
         ManagedEnvironment,
+        SGECluster,
         SlurmCluster,
         SSHCluster,
         SSHCredentials,
@@ -57,6 +58,7 @@ __all__ = [
     "RemoteFile",
     "RemoteFolder",
     "Resources",
+    "SGECluster",
     "SSHCluster",
     "SSHCredentials",
     "SlurmCluster",

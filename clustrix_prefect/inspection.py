@@ -15,6 +15,7 @@ from clustrix_prefect.clusters.workers import WorkerCluster
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.connections.connection import Connection
 from clustrix_prefect.connections.ssh import SSHConnection
+from clustrix_prefect.dispatch.site import ask_site
 from clustrix_prefect.errors import AgentError, ClusterError
 from clustrix_prefect.schedulers.scheduler import JobSpec, Scheduler, TryLater
 
@@ -186,12 +187,12 @@ def _interpreter(found: dict[str, Any]) -> str:
 def _jobs(
     cluster: ClusterBlock, scheduler: Scheduler, agent: AgentClient, user_id: int
 ) -> Iterator[Finding]:
-    done = [agent.request("command", argv=argv) for argv in scheduler.limits_commands()]
-    limits = scheduler.parse_limits([(one["returncode"], one["stdout"]) for one in done])
+    scheduler, limits = ask_site(agent, scheduler)
     if not limits.version:
+        first = agent.request("command", argv=scheduler.limits_commands()[0])
         yield Finding(
             "scheduler",
-            problem=f"{scheduler.name} does not answer: {_last_line(done[0]['stderr'])}.",
+            problem=f"{scheduler.name} does not answer: {_last_line(first['stderr'])}.",
             remedy="Is this its login node, and are its commands there after logging in by hand?",
         )
         return

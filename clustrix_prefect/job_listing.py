@@ -10,6 +10,7 @@ from typing import Any
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.connections.agent import AgentClient
+from clustrix_prefect.dispatch.site import ask_site
 from clustrix_prefect.errors import AgentError, ConfigurationError
 from clustrix_prefect.schedulers.scheduler import JobState, Scheduler
 
@@ -133,4 +134,5 @@ def cluster_jobs(cluster: ClusterBlock) -> Iterator[ClusterJobs]:
         hello = agent.start()
         with closing(agent):
             work_dir = agent.request("configure", work_dir=cluster.remote_work_dir)["work_dir"]
+            scheduler, _ = ask_site(agent, scheduler)
             yield ClusterJobs(agent, scheduler, f"{work_dir}/runs", hello["uid"])

@@ -29,6 +29,7 @@ os.environ.update(
 )
 
 from tests.live.daemon import ServiceUnavailable  # noqa: E402
+from tests.live.gridengine import GridEngine, environment_of  # noqa: E402
 from tests.live.prefect_server import PrefectServer  # noqa: E402
 from tests.live.pythons import FarPythons, find_pythons  # noqa: E402
 from tests.live.slurm import Slurm, conf_of  # noqa: E402
@@ -140,8 +141,8 @@ def prefect_server(
 
 @pytest.fixture(scope="session")
 def ssh_host(run_directory: RunDirectory, pytestconfig: pytest.Config) -> Iterator[SSHHost]:
-    """An SSH server with an account of its own, whose logins see the `slurm` cluster."""
-    environment = {"SLURM_CONF": str(conf_of(run_directory))}
+    """An SSH server with an account of its own, whose logins see `slurm` and `gridengine`."""
+    environment = {"SLURM_CONF": str(conf_of(run_directory)), **environment_of(run_directory)}
     yield from _running(SSHHost(run_directory, environment), pytestconfig)
 
 
@@ -151,6 +152,14 @@ def slurm(
 ) -> Iterator[Slurm]:
     """A SLURM cluster; its jobs run as the account of `ssh_host`, which submits them."""
     yield from _running(Slurm(run_directory), pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def gridengine(
+    run_directory: RunDirectory, ssh_host: SSHHost, pytestconfig: pytest.Config
+) -> Iterator[GridEngine]:
+    """A Grid Engine; its jobs run as the account of `ssh_host`, which submits them."""
+    yield from _running(GridEngine(run_directory), pytestconfig)
 
 
 @pytest.fixture(scope="session")

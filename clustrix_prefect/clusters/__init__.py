@@ -1,6 +1,7 @@
 """Cluster blocks: which clusters there are, how they are reached and what they run."""
 
 from clustrix_prefect.clusters.environment import ManagedEnvironment
+from clustrix_prefect.clusters.gridengine import SGECluster
 from clustrix_prefect.clusters.loading import load_cluster
 from clustrix_prefect.clusters.local import LocalCluster
 from clustrix_prefect.clusters.slurm import SlurmCluster
@@ -10,6 +11,7 @@ from clustrix_prefect.clusters.ssh_credentials import SSHCredentials
 __all__ = [
     "LocalCluster",
     "ManagedEnvironment",
+    "SGECluster",
     "SSHCluster",
     "SSHCredentials",
     "SlurmCluster",

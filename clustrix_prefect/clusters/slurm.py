@@ -6,18 +6,12 @@ from typing import Any
 
 from pydantic import Field, HttpUrl, field_validator
 
-from clustrix_prefect.clusters.cluster import ClusterBlock
+from clustrix_prefect.clusters.batch import BatchCluster
 from clustrix_prefect.clusters.fields import one_line, unset_if_empty
-from clustrix_prefect.clusters.host import SSHHost
-from clustrix_prefect.connections.connection import Connection
-from clustrix_prefect.connections.local import LocalConnection
-from clustrix_prefect.errors import InvalidResources
-from clustrix_prefect.schedulers.scheduler import JobSpec
 from clustrix_prefect.schedulers.slurm import SlurmScheduler
-from clustrix_prefect.task_resources import Resources
 
 
-class SlurmCluster(ClusterBlock, SSHHost):
+class SlurmCluster(BatchCluster):
     """A cluster whose login node (or this machine) has `sbatch`.
 
     Examples:
@@ -53,15 +47,11 @@ class SlurmCluster(ClusterBlock, SSHHost):
         ```
     """
 
-    host: str | None = Field(
-        default=None,
-        title="Host",
-        description=(
-            "Name or address of the login node, or its alias in ~/.ssh/config. "
-            "Left out: `sbatch` of the machine that the flow runs on."
-        ),
-        examples=["login.cluster.example.org"],
-    )
+    system = "SLURM"
+    submits_with = "sbatch"
+    directive_prefix = "#SBATCH"
+    option_example = "--option=value"
+
     partition: str | None = Field(
         default=None,
         title="Partition",
@@ -80,30 +70,6 @@ class SlurmCluster(ClusterBlock, SSHHost):
         description="Quality of service of jobs that do not say. Default: the site's.",
         examples=["normal"],
     )
-    extra_directives: list[str] = Field(
-        default_factory=list,
-        title="Extra directives",
-        description="Further options of `sbatch`, one a line of the job script.",
-        examples=[["--exclusive", "--mail-type=FAIL"]],
-    )
-    skip_directives: list[str] = Field(
-        default_factory=list,
-        title="Skipped directives",
-        description="Options that this site refuses and that are left out.",
-        examples=[["--mem"]],
-    )
-    max_array_size: int | None = Field(
-        default=None,
-        ge=1,
-        title="Array size",
-        description="Elements of the largest job array. Default: what the site says.",
-    )
-    max_submitted_jobs: int | None = Field(
-        default=None,
-        ge=1,
-        title="Submitted jobs",
-        description="Jobs and array elements in the queue at once. Default: what the site says.",
-    )
 
     @field_validator("partition", "account", "qos", mode="before")
     @classmethod
@@ -115,29 +81,6 @@ class SlurmCluster(ClusterBlock, SSHHost):
     def _site_one_line(cls, value: str | None) -> str | None:
         return None if value is None else one_line(value)
 
-    @field_validator("extra_directives")
-    @classmethod
-    def _directives(cls, value: list[str]) -> list[str]:
-        for line in value:
-            if not one_line(line).removeprefix("#SBATCH").strip().startswith("-"):
-                raise ValueError(f'{line!r} is not an option of sbatch; write "--option=value"')
-        return value
-
-    @field_validator("skip_directives")
-    @classmethod
-    def _option_names(cls, value: list[str]) -> list[str]:
-        for name in value:
-            if not one_line(name).startswith("--") or "=" in name or " " in name:
-                raise ValueError(f'{name!r} is not the name of an option; write "--mem"')
-        return value
-
-    @property
-    def description(self) -> str:
-        return f"SLURM at {self.address}" if self.host else "SLURM on this machine"
-
-    def connect(self) -> Connection:
-        return self.open_ssh() if self.host else LocalConnection()
-
     def scheduler(self) -> SlurmScheduler:
         return SlurmScheduler(
             partition=self.partition,
@@ -146,54 +89,3 @@ class SlurmCluster(ClusterBlock, SSHHost):
             extra_directives=tuple(self.extra_directives),
             skip_directives=tuple(self.skip_directives),
         )
-
-    def check_resources(self, wanted: Resources) -> None:
-        if wanted.signal_before_end is None:
-            return
-        if wanted.time is None or wanted.signal_before_end >= wanted.time:
-            raise InvalidResources(
-                f"resources(signal_before_end={wanted.signal_before_end}) needs a longer `time`.",
-                'Write for example resources(time="01:00:00", signal_before_end=60).',
-            )
-
-    def job_script(self, resources: Resources | dict[str, Any] | None = None) -> str:
-        """The script that would be submitted, for people to read.
-
-        Args:
-            resources: What `resources(...)` would say around the call.
-
-        Returns:
-            The script for an array of ten calls; names and directories that are known only
-            on the cluster are in capitals.
-
-        Raises:
-            InvalidResources: A field of `resources` is wrong.
-        """
-        asked = resources if isinstance(resources, Resources) else Resources.of(**resources or {})
-        wanted = self.resources.merged(asked)
-        self.check_resources(wanted)
-        work_dir = (self.remote_work_dir or "~/.clustrix-prefect").replace("~", "/HOME", 1)
-        spec = JobSpec(
-            name="TASK-RUN",
-            resources=wanted,
-            array_size=10,
-            directory=f"{work_dir}/runs/RUN/BATCH",
-            command=[
-                self._shown_python(work_dir),
-                f"{work_dir}/far_side/HASH/worker.py",
-                "--batch",
-                f"{work_dir}/runs/RUN/BATCH",
-                "--index-variable",
-                SlurmScheduler.index_variable,
-                "--calls-per-job",
-                str(wanted.calls_per_job or 1),
-            ],
-            prologue=self.prologue,
-            environment=self.environment,
-        )
-        return self.scheduler().job_script(spec)
-
-    def _shown_python(self, work_dir: str) -> str:
-        if self.managed_environment is not None:
-            return f"{work_dir}/environments/HASH/env/bin/python"
-        return self.interpreter or "PYTHON"

@@ -79,7 +79,20 @@ def _name(
         return (
             JobCancelled,
             "Somebody cancelled the job.",
-            "Ask who did (`scontrol show job` may say), then run the flow again.",
+            "Ask who did (the scheduler's accounting may say), then run the flow again.",
+        )
+    if state is JobState.KILLED:
+        return (
+            JobCancelled,
+            "The job was killed (SIGKILL): somebody cancelled it, or its node ran out of memory.",
+            "Ask who did, or ask for more with resources(memory=...); then run the flow again.",
+        )
+    if status is not None and state is JobState.NOT_STARTED:
+        return (
+            WorkerNotStarted,
+            f"The scheduler cannot start the job: {status.reason or 'it does not say why'}.",
+            "It was taken out of the queue. Mend what the reason names, or tell the"
+            " administrators, then run the flow again.",
         )
     if state is JobState.NODE_FAILURE:
         return NodeFailure, "The node failed under the job.", "Run the flow again."

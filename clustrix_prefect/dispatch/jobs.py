@@ -351,6 +351,8 @@ class JobLane:
             job_id=call.job_id,
             node=call.node,
         )
+        if status is not None and status.state is JobState.NOT_STARTED and call.job_id:
+            self._command(self._scheduler.cancel_command([call.job_id]))
         self._dispatcher.fail(call, error)
 
     def _was_not_reached(self, call: Call, status: JobStatus) -> bool:
@@ -363,7 +365,7 @@ class JobLane:
     def _was_taken_out(self, call: Call) -> bool:
         """Whether an element that waited is gone while the rest of its array is still listed.
 
-        SLURM forgets at once the elements that somebody cancels while they wait.
+        SLURM and others forget at once the elements that somebody cancels while they wait.
         """
         job_of = self._scheduler.job_of
         return call.state is CallState.QUEUED and any(
@@ -513,8 +515,9 @@ class JobLane:
 
 
 def _plain(name: str) -> str:
-    """A job name that every scheduler takes."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:40] or "task"
+    """A job name that every scheduler takes: it begins with a letter."""
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:40] or "task"
+    return plain if plain[0].isalpha() else f"task-{plain}"
 
 
 def _attached(calls: list[Call]) -> bytes:

@@ -16,6 +16,7 @@ from clustrix_prefect.connections.connection import Connection
 from clustrix_prefect.credentials.memory import current_memory, remembering
 from clustrix_prefect.dispatch.contents import Contents
 from clustrix_prefect.dispatch.environments import Environments
+from clustrix_prefect.dispatch.site import ask_site
 from clustrix_prefect.errors import (
     ClusterError,
     ConfigurationError,
@@ -125,7 +126,7 @@ class Session:
             self.store = configured["store"]
             self._choose_python(agent, self._activate(agent) or self.cluster.interpreter)
             if self.scheduler is not None:
-                self._ask_limits(agent, self.scheduler)
+                self.scheduler, self.limits = ask_site(agent, self.scheduler)
         except BaseException:
             agent.close()
             _close_aside(connection)
@@ -187,17 +188,6 @@ class Session:
             )
         self.python_version = (chosen["version"][0], chosen["version"][1])
         self.python = chosen["path"]
-
-    def _ask_limits(self, agent: AgentClient, scheduler: Scheduler) -> None:
-        outputs = []
-        for command in scheduler.limits_commands():
-            try:
-                answer = agent.request("command", argv=command, timeout=30)
-                outputs.append((answer["returncode"], answer["stdout"]))
-            except ClusterError:
-                logger.debug("%s failed on %s", command, self.host, exc_info=True)
-                outputs.append((127, ""))
-        self.limits = scheduler.parse_limits(outputs)
 
     # --- what the dispatchers use ----------------------------------------------------------
 

@@ -208,6 +208,8 @@ _OFFERED: Dict[str, Dict[str, Any]] = {
         LocalCluster=_block("local-cluster"),
         SSHCluster=_block("ssh-cluster"),
         SlurmCluster=_block("slurm-cluster"),
+        SGECluster=_block("sge-cluster"),
+        PBSCluster=_block("pbs-cluster"),
         resources=_PassThrough,
     ),
     "clustrix_prefect.task_resources": {"resources": _PassThrough},

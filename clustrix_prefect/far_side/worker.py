@@ -63,10 +63,12 @@ def job_id() -> "Optional[str]":
     array, index = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
     if array and index:
         return array + "_" + index
-    for name in ("SLURM_JOB_ID", "PBS_JOBID", "JOB_ID"):
-        if environment.get(name):
-            return environment[name]
-    return None
+    if environment.get("SLURM_JOB_ID"):
+        return environment["SLURM_JOB_ID"]
+    if environment.get("PBS_JOBID"):
+        return environment["PBS_JOBID"].partition(".")[0]  # without its server
+    job, task = environment.get("JOB_ID"), environment.get("SGE_TASK_ID", "undefined")
+    return job + "." + task if job and task != "undefined" else job
 
 
 # --- a batch job --------------------------------------------------------------------------

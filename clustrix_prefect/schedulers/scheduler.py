@@ -51,8 +51,12 @@ class JobState(enum.Enum):
     TIME_LIMIT = "time limit"
     OUT_OF_MEMORY = "out of memory"
     CANCELLED = "cancelled"
+    # Some schedulers cancel with SIGKILL and write down no more than that.
+    KILLED = "killed"
     NODE_FAILURE = "node failure"
     PREEMPTED = "preempted"
+    # It stays in the queue like this until somebody takes it out.
+    NOT_STARTED = "cannot be started"
 
     @property
     def is_final(self) -> bool:
@@ -106,6 +110,10 @@ class Scheduler(Protocol):
     name: str
     index_variable: str
     default_array_size: int
+
+    def for_site(self, version: str) -> Scheduler:
+        """This scheduler as it is spoken where `parse_limits` told this version."""
+        ...
 
     def job_script(self, spec: JobSpec) -> str:
         """The script to submit, as text."""

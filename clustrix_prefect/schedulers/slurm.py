@@ -8,18 +8,13 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from clustrix_prefect.schedulers.array_indices import format_indices, parse_indices
-from clustrix_prefect.schedulers.scheduler import (
-    WORKER_NOT_STARTED,
-    JobSpec,
-    JobState,
-    JobStatus,
-    Limits,
-)
+from clustrix_prefect.schedulers.array_indices import format_indices
+from clustrix_prefect.schedulers.folding import FoldedStatuses, fold_elements
+from clustrix_prefect.schedulers.job_script import chosen, job_script
+from clustrix_prefect.schedulers.scheduler import JobSpec, JobState, JobStatus, Limits
 from clustrix_prefect.schedulers.slurm_refusals import refusal
 from clustrix_prefect.task_resources import Resources
 
@@ -81,33 +76,21 @@ class SlurmScheduler:
     index_variable = "SLURM_ARRAY_TASK_ID"
     default_array_size = 1001
 
+    def for_site(self, version: str) -> SlurmScheduler:
+        return self
+
     # --- submitting -----------------------------------------------------------------------
 
     def job_script(self, spec: JobSpec) -> str:
-        # A login shell defines `module`; without a prologue its start-up would only cost time.
-        shell = "/bin/bash -l" if spec.prologue else "/bin/sh"
-        python = shlex.quote(spec.command[0])
-        lines = [
-            f"#!{shell}",
-            *(f"#SBATCH {directive}" for directive in self._directives(spec)),
-            "",
-            *(f"export {name}={shlex.quote(value)}" for name, value in spec.environment.items()),
-            *spec.prologue,
-            f"command -v {python} > /dev/null || {{",
-            f'  echo "{WORKER_NOT_STARTED}: $(hostname) has no" {python} >&2',
-            "  exit 127",
-            "}",
-            f"exec {shlex.join(spec.command)}",
-        ]
-        return "\n".join(lines) + "\n"
+        return job_script(spec, (f"#SBATCH {directive}" for directive in self._directives(spec)))
 
-    def _directives(self, spec: JobSpec) -> Iterator[str]:
+    def _directives(self, spec: JobSpec) -> list[str]:
+        options = (
+            name if value is None else f"{name}={shlex.quote(value)}"
+            for name, value in self._options(spec)
+        )
         extra = [line.removeprefix("#SBATCH").strip() for line in self.extra_directives]
-        left_out = {_option(line) for line in (*extra, *self.skip_directives)}
-        for name, value in self._options(spec):
-            if name not in left_out:
-                yield name if value is None else f"{name}={shlex.quote(value)}"
-        yield from extra
+        return chosen(options, extra, self.skip_directives)
 
     def _options(self, spec: JobSpec) -> Iterator[tuple[str, str | None]]:
         wanted = spec.resources
@@ -167,12 +150,14 @@ class SlurmScheduler:
         return ["env", "SLURM_BITSTR_LEN=0", *squeue, f"--format={_STATUS_FORMAT}"]
 
     def parse_status(self, stdout: str) -> Mapping[str, JobStatus]:
-        statuses = _Statuses()
+        statuses = FoldedStatuses("_")
         for line in stdout.splitlines():
             fields = line.split("|", 4)
             if len(fields) == 5:
                 job_id, state, node, reason, name = (field.strip() for field in fields)
-                statuses.add(job_id, _status(state, reason, node, name=name))
+                folded = _FOLDED.match(job_id)
+                job, indices = folded.groups() if folded else (job_id, None)
+                statuses.add(job, indices, _status(state, reason, node, name=name))
         return statuses
 
     def details_command(self, element_id: str) -> list[str]:
@@ -228,44 +213,6 @@ class SlurmScheduler:
         )
 
 
-class _Statuses(Mapping[str, JobStatus]):
-    """Statuses by job id; what SLURM folds (`123_[4-9]`) is unfolded when asked for."""
-
-    def __init__(self) -> None:
-        self._jobs: dict[str, JobStatus] = {}
-        self._folded: defaultdict[str, list[tuple[list[range], JobStatus]]] = defaultdict(list)
-
-    def add(self, job_id: str, status: JobStatus) -> None:
-        if match := _FOLDED.match(job_id):
-            self._folded[match[1]].append((parse_indices(match[2]), status))
-        else:
-            self._jobs[job_id] = status
-
-    def __getitem__(self, element_id: str) -> JobStatus:
-        if element_id in self._jobs:
-            return self._jobs[element_id]
-        job, _, index = element_id.partition("_")
-        if index.isdigit():
-            for ranges, status in self._folded.get(job, ()):
-                if any(int(index) in indices for indices in ranges):
-                    return status
-            # An array that was cancelled before any of it ran is listed by its bare number.
-            whole = self._jobs.get(job)
-            if whole is not None and whole.state.is_final:
-                return whole
-        raise KeyError(element_id)
-
-    def __iter__(self) -> Iterator[str]:
-        yield from self._jobs
-        for job, parts in self._folded.items():
-            for ranges, _ in parts:
-                for indices in ranges:
-                    yield from (f"{job}_{index}" for index in indices)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-
 def _status(
     state: str, reason: str, node: str, *, exit_code: int | None = None, name: str = ""
 ) -> JobStatus:
@@ -283,20 +230,7 @@ def _status(
 
 def _folded(element_ids: Sequence[str]) -> list[str]:
     """The ids as `scancel` takes them, elements of one array folded."""
-    jobs: list[str] = []
-    elements: defaultdict[str, list[int]] = defaultdict(list)
-    for element_id in element_ids:
-        job, _, index = element_id.partition("_")
-        if index:
-            elements[job].append(int(index))
-        else:
-            jobs.append(job)
-    return [*jobs, *(f"{job}_[{format_indices(indices)}]" for job, indices in elements.items())]
-
-
-def _option(directive: str) -> str:
-    """The name of the option in a directive: "--mem" of "--mem=4G"."""
-    return re.split(r"[=\s]", directive.strip(), maxsplit=1)[0]
+    return fold_elements(element_ids, "_", lambda indices: [f"[{format_indices(indices)}]"])
 
 
 def _clock(seconds: int) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from clustrix_prefect.errors import SubmissionRefused
-from clustrix_prefect.schedulers.scheduler import SubmissionUnclear, TryLater
+from clustrix_prefect.schedulers.refusals import Refusals
+from clustrix_prefect.schedulers.scheduler import TryLater
 
 # Limits on how much may be submitted; a limit on one job's size or time is named differently
 # (QOSMaxCpuPerJobLimit) and will not go away by waiting.
@@ -27,9 +28,7 @@ _NO_ANSWER = re.compile(
     r"|Connection reset|Unexpected message received|Message receive failure",
     re.IGNORECASE,
 )
-# The agent's way to say that a command took too long: sbatch itself waits for two minutes when
-# the controller takes no more jobs.
-_CUT_SHORT = 124
+_NOISE = re.compile(r"^\s*(?:sbatch: |error: |fatal: |allocation failure: )+")
 
 _REMEDIES = {
     "Invalid partition": "Name a partition that `sinfo` lists (the block's `partition`).",
@@ -56,6 +55,9 @@ _REMEDIES = {
 }
 
 
+_REFUSALS = Refusals("SLURM", "sbatch", _FOR_NOW, _NO_ANSWER, _NOISE, _REMEDIES)
+
+
 def refusal(returncode: int, stderr: str) -> TryLater | SubmissionRefused:
     """What `sbatch` meant by this.
 
@@ -63,24 +65,7 @@ def refusal(returncode: int, stderr: str) -> TryLater | SubmissionRefused:
         returncode: Its exit status, not 0.
         stderr: What it wrote to its standard error.
     """
-    said = _plain(stderr)
-    if _FOR_NOW.search(stderr):
-        return TryLater(said)
     if _POLICY.search(stderr) and not _NAMED_LIMIT.search(stderr):
-        return TryLater(said)  # older versions do not say which limit; most often it is this one
-    if returncode == _CUT_SHORT or _NO_ANSWER.search(stderr):
-        return SubmissionUnclear(said or "sbatch did not answer in time")
-    remedy = next(
-        (remedy for phrase, remedy in _REMEDIES.items() if phrase.lower() in said.lower()),
-        "The block's job_script() shows what was submitted.",
-    )
-    return SubmissionRefused(
-        f"SLURM refuses the job: {said or 'sbatch gives no reason'}.", remedy, exit_code=returncode
-    )
-
-
-def _plain(stderr: str) -> str:
-    """The messages without their prefixes, on one line."""
-    prefix = re.compile(r"^\s*(?:sbatch: |error: |fatal: |allocation failure: )+")
-    lines = [prefix.sub("", line) for line in stderr.splitlines()]
-    return "; ".join(line.strip().rstrip(".") for line in lines if line.strip())
+        # Older versions do not say which limit; most often it is one on how much is submitted.
+        return TryLater(_REFUSALS.plain(stderr))
+    return _REFUSALS.read(returncode, stderr)

@@ -19,7 +19,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from clustrix_prefect import ClusterTaskRunner
 from clustrix_prefect.clusters.cluster import ClusterBlock
-from tests.live.clusters import local_cluster, slurm_cluster, ssh_cluster
+from tests.live.clusters import local_cluster, sge_cluster, slurm_cluster, ssh_cluster
 from tests.live.prefect_server import PrefectServer
 from tests.live.rundir import RunDirectory
 from tests.live.ssh_host import SSHHost
@@ -100,6 +100,13 @@ def _slurm(request: pytest.FixtureRequest) -> Cluster:
     return _cluster("slurm", cluster, one_by_one={"max_submitted_jobs": 1})
 
 
+def _sge(request: pytest.FixtureRequest) -> Cluster:
+    request.getfixturevalue("gridengine")
+    host: SSHHost = request.getfixturevalue("ssh_host")
+    cluster = sge_cluster(host, request.getfixturevalue("far_pythons"), host.home / "contract-sge")
+    return _cluster("sge", cluster, one_by_one={"max_submitted_jobs": 1})
+
+
 def _cluster(name: str, cluster: ClusterBlock, one_by_one: dict[str, Any]) -> Cluster:
     narrow = cluster.model_copy(update=one_by_one)
     other = cluster.model_copy(update={"environment": {"ELSEWHERE": "1"}})
@@ -111,7 +118,13 @@ def _cluster(name: str, cluster: ClusterBlock, one_by_one: dict[str, Any]) -> Cl
     )
 
 
-_CLUSTERS = {"threadpool": _threadpool, "local": _local, "ssh": _ssh, "slurm": _slurm}
+_CLUSTERS = {
+    "threadpool": _threadpool,
+    "local": _local,
+    "ssh": _ssh,
+    "slurm": _slurm,
+    "sge": _sge,
+}
 
 
 @pytest.fixture(scope="session")

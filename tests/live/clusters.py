@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from clustrix_prefect import LocalCluster, SlurmCluster, SSHCluster, SSHCredentials
+from clustrix_prefect import LocalCluster, SGECluster, SlurmCluster, SSHCluster, SSHCredentials
+from tests.live.gridengine import PARALLEL_ENVIRONMENT
 from tests.live.pythons import FarPythons
 from tests.live.ssh_host import SSHHost
 
@@ -40,4 +41,17 @@ def slurm_cluster(
     small = {"cores": 1, "memory": "256MB", "time": "00:05:00"}
     return SlurmCluster(
         **{**account(host, pythons, work_dir), "default_resources": small, **fields}
+    )
+
+
+def sge_cluster(host: SSHHost, pythons: FarPythons, work_dir: Path, **fields: Any) -> SGECluster:
+    """The Grid Engine, through the SSH server as its login node."""
+    small = {"cores": 1, "time": "00:05:00"}
+    return SGECluster(
+        **{
+            **account(host, pythons, work_dir),
+            "parallel_environment": PARALLEL_ENVIRONMENT,
+            "default_resources": small,
+            **fields,
+        }
     )

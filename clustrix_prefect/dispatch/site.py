@@ -1,0 +1,25 @@
+"""What a site's scheduler allows, and in which of its dialects it is spoken to."""
+
+from __future__ import annotations
+
+import logging
+
+from clustrix_prefect.connections.agent import AgentClient
+from clustrix_prefect.errors import ClusterError
+from clustrix_prefect.schedulers.scheduler import Limits, Scheduler
+
+logger = logging.getLogger("prefect.clustrix")
+
+
+def ask_site(agent: AgentClient, scheduler: Scheduler) -> tuple[Scheduler, Limits]:
+    """The scheduler as it is spoken there, and its limits; both by asking its own commands."""
+    outputs = []
+    for command in scheduler.limits_commands():
+        try:
+            answer = agent.request("command", argv=command, timeout=30)
+            outputs.append((answer["returncode"], answer["stdout"]))
+        except ClusterError:
+            logger.debug("%s failed on the cluster", command, exc_info=True)
+            outputs.append((127, ""))
+    limits = scheduler.parse_limits(outputs)
+    return scheduler.for_site(limits.version), limits

@@ -1,0 +1,158 @@
+"""Grid Engine (SGE and its heirs): job scripts, and the commands that submit, list and cancel."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from xml.etree import ElementTree
+
+from clustrix_prefect.schedulers.array_indices import format_indices
+from clustrix_prefect.schedulers.folding import FoldedStatuses, fold_elements
+from clustrix_prefect.schedulers.gridengine_answers import REFUSALS, end_of_job, status_of
+from clustrix_prefect.schedulers.job_script import (
+    INDEX_VARIABLE,
+    chosen,
+    job_script,
+    own_logs,
+    shell_of,
+)
+from clustrix_prefect.schedulers.scheduler import JobSpec, JobStatus, Limits
+
+_JOB_ID = re.compile(r"^(\d+)(?:\.\d+-\d+:\d+)?$")
+# `qstat` knows why a task in error cannot start; of what ended, the accounting tells.
+_DETAILS = """qstat -j "$1" 2> /dev/null | grep "^error reason *${2:-1}:" \\
+|| exec qacct -j "$1" ${2:+-t "$2"}"""
+
+
+@dataclass(frozen=True)
+class GridEngineScheduler:
+    """How a Grid Engine site is spoken to.
+
+    Attributes:
+        queue: Where jobs go that do not say (`-q`).
+        project: Who is charged for jobs that do not say (`-P`).
+        account: A word for the accounting (`-A`).
+        parallel_environment: What gives several slots of one host (`-pe`).
+        memory_resource: What memory is asked for as; the value is for one slot.
+        gpu_resource: What GPUs are asked for as.
+        extra_directives: Further options of `qsub`; they replace ours.
+        skip_directives: Options that the site refuses and that are left out: "-l h_vmem".
+    """
+
+    queue: str | None = None
+    project: str | None = None
+    account: str | None = None
+    parallel_environment: str | None = None
+    memory_resource: str = "h_vmem"
+    gpu_resource: str = "gpu"
+    extra_directives: Sequence[str] = ()
+    skip_directives: Sequence[str] = ()
+
+    name = "Grid Engine"
+    index_variable = INDEX_VARIABLE
+    default_array_size = 75_000
+
+    def for_site(self, version: str) -> GridEngineScheduler:
+        return self
+
+    def job_script(self, spec: JobSpec) -> str:
+        directives = (f"#$ {line}" for line in self._directives(spec))
+        return job_script(spec, directives, own_logs(spec, "$((SGE_TASK_ID - 1))"))
+
+    def _directives(self, spec: JobSpec) -> list[str]:
+        extra = [line.removeprefix("#$").strip() for line in self.extra_directives]
+        return chosen(self._options(spec), extra, self.skip_directives)
+
+    def _options(self, spec: JobSpec) -> Iterator[str]:
+        wanted, queue = spec.resources, spec.resources.partition or self.queue
+        yield f"-S {shell_of(spec).split()[0]}"  # the script's first line counts for nothing
+        yield f"-N {spec.name}"
+        yield from ("-o /dev/null", "-j y", "-r n")
+        if spec.array_size is not None:
+            yield f"-t 1-{spec.array_size}"
+            if wanted.max_parallel_jobs:
+                yield f"-tc {wanted.max_parallel_jobs}"
+        for option, value in (
+            ("-q", queue),
+            ("-P", wanted.account or self.project),
+            ("-A", self.account),
+        ):
+            if value is not None:
+                yield f"{option} {shlex.quote(value)}"
+        cores = wanted.cores or 1
+        if cores > 1:
+            yield f"-pe {self.parallel_environment} {cores}"
+        if wanted.time:
+            yield f"-l h_rt={wanted.time}"
+        if wanted.time and wanted.signal_before_end:
+            yield f"-l s_rt={wanted.time - wanted.signal_before_end}"
+        if wanted.memory:
+            yield f"-l {self.memory_resource}={math.ceil(wanted.memory / cores / 1024**2)}M"
+        if wanted.gpus:
+            yield f"-l {self.gpu_resource}={wanted.gpus}"
+        if wanted.constraint:
+            yield f"-l {wanted.constraint}"
+
+    def submit_command(self, script: str, spec: JobSpec) -> list[str]:
+        return ["qsub", "-terse", script]
+
+    def trial_command(self, spec: JobSpec) -> list[str]:
+        options = [word for line in self._directives(spec) for word in shlex.split(line)]
+        return ["qsub", "-w", "v", *options, "-b", "y", "true"]
+
+    def parse_submit(self, returncode: int, stdout: str, stderr: str) -> str:
+        for line in reversed(stdout.splitlines()) if returncode == 0 else ():
+            if match := _JOB_ID.match(line.strip()):
+                return match[1]
+        raise REFUSALS.read(returncode, stderr or stdout)
+
+    def element_id(self, job_id: str, index: int | None) -> str:
+        return job_id if index is None else f"{job_id}.{index + 1}"  # tasks begin with 1
+
+    def job_of(self, element_id: str) -> str:
+        return element_id.partition(".")[0]
+
+    def status_command(self, user_id: int) -> list[str]:
+        return ["sh", "-c", 'exec qstat -xml -u "$(id -un)"']
+
+    def parse_status(self, stdout: str) -> Mapping[str, JobStatus]:
+        statuses = FoldedStatuses(".")
+        for job in ElementTree.fromstring(stdout).iter("job_list"):  # noqa: S314 (our scheduler's)
+            told = {child.tag: (child.text or "").strip() for child in job}
+            _, _, node = told.get("queue_name", "").partition("@")
+            status = status_of(told["state"], node or None, told["JB_name"])
+            statuses.add(told["JB_job_number"], told.get("tasks"), status)
+        return statuses
+
+    def details_command(self, element_id: str) -> list[str]:
+        return ["sh", "-c", _DETAILS, "sh", *element_id.split(".")]
+
+    def parse_details(self, returncode: int, stdout: str) -> JobStatus | None:
+        return None if returncode else end_of_job(stdout)
+
+    def cancel_command(self, element_ids: Sequence[str]) -> list[str]:
+        return ["qdel", *fold_elements(element_ids, ".", _ranges)]
+
+    def signal_command(self, element_ids: Sequence[str], signal: str) -> None:
+        return None
+
+    def limits_commands(self) -> list[list[str]]:
+        return [["qstat", "-help"], ["qconf", "-sconf"]]
+
+    def parse_limits(self, outputs: Sequence[tuple[int, str]]) -> Limits:
+        (_, usage), (_, configuration) = outputs
+        found = dict(re.findall(r"^(max_aj_tasks|max_u_jobs)\s+(\d+)$", configuration, re.M))
+        version = re.match(r"(?:SGE|UGE|OGS/GE|GE|AGE)\b.*", usage)
+        return Limits(
+            max_array_size=int(found.get("max_aj_tasks", 0)) or None,
+            max_submitted_jobs=int(found.get("max_u_jobs", 0)) or None,
+            version=f"Grid Engine ({version[0].strip()})" if version else "",
+        )
+
+
+def _ranges(indices: list[int]) -> list[str]:
+    """Task ranges as `qdel` takes them, one a word."""
+    return format_indices(indices).split(",")

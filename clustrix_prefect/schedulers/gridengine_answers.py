@@ -1,0 +1,86 @@
+"""What Grid Engine's commands say: refusals, states, and the ends of jobs."""
+
+from __future__ import annotations
+
+import re
+
+from clustrix_prefect.schedulers.refusals import Refusals
+from clustrix_prefect.schedulers.scheduler import JobState, JobStatus
+
+REFUSALS = Refusals(
+    "Grid Engine",
+    "qsub",
+    for_now=re.compile(
+        r"only \d+ (?:active )?jobs are allowed|unable to contact qmaster|Connection refused"
+    ),
+    no_answer=re.compile(r"got (?:send|read) (?:error|timeout)|failed receiving", re.IGNORECASE),
+    noise=re.compile(r"^\s*(?:Unable to run job: |qsub: |error: |denied: )+|^Exiting\.$"),
+    remedies={
+        "unknown queue": "Name a queue that `qconf -sql` lists (the block's `queue`).",
+        "parallel environment": "Name one that `qconf -spl` lists (`parallel_environment`).",
+        "in PE": "Ask for fewer cores, or name another `parallel_environment`.",
+        "unknown resource": "Name resources that `qconf -sc` lists: the block's `memory_resource`"
+        " and `gpu_resource` say what is asked for, `skip_directives` leaves it out.",
+        "project": "Name a project that `qconf -sprjl` lists (the block's `project`).",
+        "no suitable queues": "Ask for less; `qhost -F` shows what the nodes have.",
+        "Unknown option": "Correct `extra_directives`; `man qsub` lists the options.",
+    },
+)
+_WAITING = {"qw": "waiting", "hqw": "held", "hRwq": "held", "Rq": "to be run again"}
+# After the task's number come the time and, of the process that failed, the user and its id.
+_ERROR = re.compile(r"^error reason +\d+: +\S+ \S+ (?:\[\d+:\d+\]: )?(?:error: )?(.+)$", re.M)
+_TIME_LIMIT = "qmaster enforced h_rt"
+# Codes of `failed` with which a job never ran, and those that stand for its node.
+_NEVER_RAN = range(1, 20)
+_NODE_FAILED = {20, 22, 23, 24}
+_AFTER_THE_JOB = 100
+
+
+def status_of(state: str, node: str | None, name: str) -> JobStatus:
+    """What `qstat` means by the letters of a job's state.
+
+    Args:
+        state: The letters, such as "qw", "Eqw" or "dr".
+        node: Where it runs.
+        name: The job's name.
+    """
+    if "E" in state:
+        return JobStatus(JobState.NOT_STARTED, f"it is in state {state}", name=name)
+    if "q" in state:
+        told = f"{_WAITING[state]} ({state})" if state in _WAITING else state
+        return JobStatus(JobState.QUEUED, told, name=name)
+    return JobStatus(JobState.RUNNING, "" if state == "r" else state, node, name=name)
+
+
+def end_of_job(details: str) -> JobStatus | None:
+    """What `qstat -j` (its line on an error) or `qacct -j` said of a job or of one array task.
+
+    Args:
+        details: The output of one of them.
+
+    Returns:
+        None for a job that has not ended, and where neither knows it.
+    """
+    if error := _ERROR.search(details):
+        return JobStatus(JobState.NOT_STARTED, error[1].strip())
+    told = dict(re.findall(r"^(\w+) +(.*?) *$", details, re.MULTILINE))
+    if "failed" not in told or "exit_status" not in told:
+        return None
+    code, _, why = (part.strip() for part in told["failed"].partition(":"))
+    status = int(told["exit_status"].split()[0])
+    exit_code = 128 - status if code == str(_AFTER_THE_JOB) and status > 128 else status
+    node = told.get("hostname")
+    state = _end(int(code), why, exit_code)
+    return JobStatus(state, why, node, exit_code, told.get("jobname", ""))
+
+
+def _end(code: int, why: str, exit_code: int) -> JobState:
+    if why.startswith(_TIME_LIMIT):
+        return JobState.TIME_LIMIT
+    if code == _AFTER_THE_JOB and exit_code == -9:
+        return JobState.KILLED
+    if code in _NODE_FAILED:
+        return JobState.NODE_FAILURE
+    if code in _NEVER_RAN or code in (21, 26, 27, 28):
+        return JobState.NOT_STARTED
+    return JobState.COMPLETED if code == exit_code == 0 else JobState.FAILED
