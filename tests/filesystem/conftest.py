@@ -54,27 +54,42 @@ def far_directory(rooted_host: RootedSSHHost, rooted: SSHCluster) -> Iterator[st
     shutil.rmtree(rooted_host.home / name, ignore_errors=True)
 
 
-@pytest.fixture(scope="session", params=["3.6", "3.13"])
-def ssh(
-    request: pytest.FixtureRequest,
-    ssh_host: SSHHost,
-    far_pythons: FarPythons,
-    pythons: dict[str, str],
-) -> Iterator[SSHCluster]:
-    """A host that shares this machine's files, its agent under the oldest and newest Python."""
-    if request.param not in pythons:
-        pytest.skip(f"no Python {request.param} on this machine")
-    python = far_pythons[request.param]
-    work_dir = ssh_host.home / f"files-{request.param}"
-    cluster = clusters.ssh_cluster(ssh_host, far_pythons, work_dir, python=python)
-    yield cluster
-    far_files(cluster).close()
+@pytest.fixture(scope="session")
+def ssh_under(
+    ssh_host: SSHHost, far_pythons: FarPythons, pythons: dict[str, str]
+) -> Iterator[Callable[[str], SSHCluster]]:
+    """A host that shares this machine's files, its agent under a Python of this version."""
+    made: dict[str, SSHCluster] = {}
+
+    def make(version: str) -> SSHCluster:
+        if version not in pythons:
+            pytest.skip(f"no Python {version} on this machine")
+        if version not in made:
+            made[version] = clusters.ssh_cluster(
+                ssh_host,
+                far_pythons,
+                ssh_host.home / f"files-{version}",
+                python=far_pythons[version],
+            )
+        return made[version]
+
+    yield make
+    for cluster in made.values():
+        far_files(cluster).close()
 
 
-@pytest.fixture(params=["here", "there"])
-def where(request: pytest.FixtureRequest) -> ClusterBlock | None:
-    """This machine, and a cluster: the same questions have to get the same answers."""
-    return None if request.param == "here" else request.getfixturevalue("ssh")
+@pytest.fixture
+def ssh(ssh_under: Callable[[str], SSHCluster]) -> SSHCluster:
+    """The host, for what does not depend on the version there."""
+    return ssh_under("3.11")
+
+
+@pytest.fixture(params=["here", "3.6", "3.13"])
+def where(
+    request: pytest.FixtureRequest, ssh_under: Callable[[str], SSHCluster]
+) -> ClusterBlock | None:
+    """This machine, and a host with the oldest and the newest Python: all answer the same."""
+    return None if request.param == "here" else ssh_under(request.param)
 
 
 @pytest.fixture
