@@ -27,6 +27,7 @@ from clustrix_prefect.pricing.fetch import PriceList
 from clustrix_prefect.pricing.price import Commitment, Price, PurchaseOption
 from clustrix_prefect.pricing.providers.aws import AWSCredentials, fetch_prices
 from clustrix_prefect.pricing.providers.aws_bulk import fetch_bulk_prices
+from clustrix_prefect.pricing.providers.aws_spot import fetch_spot_prices
 from tests.pricing.servers.aws import (
     ACCESS_KEY,
     REGIONS,
@@ -175,6 +176,33 @@ def test_of_a_history_the_latest_spot_price_counts(server: AWSServer) -> None:
     spot = [p.hourly for p in prices if p.purchase_option is PurchaseOption.SPOT]
     assert len(spot) == 38
     assert Decimal("9.9") not in spot
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "says"),
+    [
+        (Fault.HTML_502, PricingUnreachable, "502"),
+        (Fault.TRUNCATED_BODY, PricingIncomplete, "Connection was closed"),
+        (Fault.EXPIRED_TOKEN, PricingUnauthorised, "RequestExpired"),
+        (Fault.FORBIDDEN, PricingForbidden, "UnauthorizedOperation"),
+        (Fault.ALWAYS_429, PricingThrottled, "RequestLimitExceeded"),
+        (Fault.LOOP_CHANGING_TOKENS, PricingIncomplete, "again and again"),
+        (Fault.RENAMED_KEY, PricingMalformed, "without a spotPriceHistorySet"),
+    ],
+)
+def test_a_fault_of_ec2_has_its_failure(
+    server: AWSServer, fault: Fault, kind: type[PricingError], says: str
+) -> None:
+    server.fault = fault
+    with pytest.raises(kind, match=says) as caught:
+        fetch_spot_prices(regions=["us-east-1"], credentials=KEY, endpoint=server.url, deadline=20)
+    assert type(caught.value) is kind
+
+
+def test_ec2_knows_a_wrong_key(server: AWSServer) -> None:
+    wrong = AWSCredentials(SecretStr("AKIAI44QH8DHBEXAMPLE"), SecretStr(SECRET_KEY))
+    with pytest.raises(PricingUnauthorised, match="AuthFailure"):
+        fetch_spot_prices(regions=["us-east-1"], credentials=wrong, endpoint=server.url)
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,17 @@ def _offers(client: Any, asking: Asking, region: str, family: str) -> Iterator[P
     filters = {"regionCode": region, "productFamily": family, **FILTERS}
     seen: set[str] = set()
     empty = 0
-    for page in _pages(client, asking, filters):
+    pages = asking.pages(
+        client,
+        "get_products",
+        ServiceCode="AmazonEC2",
+        Filters=[
+            {"Type": "TERM_MATCH", "Field": field, "Value": value}
+            for field, value in filters.items()
+        ],
+        PaginationConfig={"PageSize": 100},
+    )
+    for page in pages:
         rows = _rows(page, asking)
         fetch.pages += 1
         fetch.rows += len(rows)
@@ -93,25 +103,6 @@ def _offers(client: Any, asking: Asking, region: str, family: str) -> Iterator[P
         seen |= skus
         for row in rows:
             yield from _prices(row, fetch)
-
-
-def _pages(client: Any, asking: Asking, filters: Mapping[str, str]) -> Iterator[Any]:
-    pages = iter(
-        client.get_paginator("get_products").paginate(
-            ServiceCode="AmazonEC2",
-            Filters=[
-                {"Type": "TERM_MATCH", "Field": field, "Value": value}
-                for field, value in filters.items()
-            ],
-            PaginationConfig={"PageSize": 100},
-        )
-    )
-    while True:
-        with asking.failures(asking.fetch.source):
-            page = next(pages, None)
-        if page is None:
-            return
-        yield page
 
 
 def _rows(page: Mapping[str, Any], asking: Asking) -> list[Any]:

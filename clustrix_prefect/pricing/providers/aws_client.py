@@ -124,6 +124,16 @@ class Asking:
         client.meta.events.register("response-received", self._note)
         return client
 
+    def pages(self, client: Any, operation: str, **arguments: Any) -> Iterator[Any]:
+        """The pages of `operation`, as boto3's paginator asks for them."""
+        pages = iter(client.get_paginator(operation).paginate(**arguments))
+        while True:
+            with self.failures(client.meta.endpoint_url):
+                page = next(pages, None)
+            if page is None:
+                return
+            yield page
+
     @property
     def remaining(self) -> float:
         """Seconds until the deadline; negative after it."""

@@ -58,24 +58,42 @@ def fetch_spot_prices(
 def _of_region(asking: Asking, region: str, endpoint: str) -> Iterator[Price]:
     fetch = asking.fetch
     now = datetime.now(timezone.utc)
-    source = without_secrets(endpoint.replace("{region}", region))
+    # Left to boto3, so that AWS_ENDPOINT_URL_EC2 has its usual effect, and China its own host.
+    wanted = None if endpoint == ENDPOINT else endpoint.replace("{region}", region)
+    client = asking.client("ec2", region, wanted)
+    source = without_secrets(client.meta.endpoint_url)
     # The history may hold older prices of a machine beside the one that holds.
     latest: dict[tuple[str, str], Any] = {}
-    for page in _pages(asking, region, endpoint, now):
+    seen: set[tuple[Any, ...]] = set()
+    pages = asking.pages(
+        client,
+        "describe_spot_price_history",
+        ProductDescriptions=[LINUX],
+        StartTime=now,
+        PaginationConfig={"PageSize": 1000},
+    )
+    for page in pages:
+        # boto3 leaves out what it does not know: a renamed element looks like an empty page.
+        if "SpotPriceHistory" not in page:
+            raise asking.failure(
+                PricingMalformed,
+                f"{source} answered without a spotPriceHistorySet.",
+                "Look whether the endpoint is AWS's own.",
+            )
         rows = page["SpotPriceHistory"]
         fetch.pages += 1
         fetch.rows += len(rows)
         news = False
         for row in rows:
-            try:
-                key = (row["AvailabilityZone"], row["InstanceType"])
-                newer = key not in latest or row["Timestamp"] > latest[key]["Timestamp"]
-            except KeyError:
+            key = (row.get("AvailabilityZone"), row.get("InstanceType"))
+            when = row.get("Timestamp")
+            if not all(key) or when is None:
                 fetch.skipped["no zone, type or time"] += 1
                 continue
-            if newer:
+            news = news or (*key, when) not in seen
+            seen.add((*key, when))
+            if key not in latest or when > latest[key]["Timestamp"]:
                 latest[key] = row
-                news = True
         if rows and not news:
             raise asking.failure(
                 PricingIncomplete,
@@ -103,30 +121,6 @@ def _of_region(asking: Asking, region: str, endpoint: str) -> Iterator[Price]:
             source=source,
             fetched_at=now,
         )
-
-
-def _pages(asking: Asking, region: str, endpoint: str, now: datetime) -> Iterator[Any]:
-    # Left to boto3, so that AWS_ENDPOINT_URL_EC2 has its usual effect, and China its own host.
-    wanted = None if endpoint == ENDPOINT else endpoint.replace("{region}", region)
-    client = asking.client("ec2", region, wanted)
-    source = client.meta.endpoint_url
-    pages = iter(
-        client.get_paginator("describe_spot_price_history").paginate(
-            ProductDescriptions=[LINUX], StartTime=now, PaginationConfig={"PageSize": 1000}
-        )
-    )
-    while True:
-        with asking.failures(source):
-            page = next(pages, None)
-        if page is None:
-            return
-        if "SpotPriceHistory" not in page:
-            raise asking.failure(
-                PricingMalformed,
-                f"{without_secrets(source)} answered without a spotPriceHistorySet.",
-                "Look whether the endpoint is AWS's own.",
-            )
-        yield page
 
 
 def _amount(text: str | None) -> Decimal | None:

@@ -227,7 +227,7 @@ class AWSServer(TLSServer):
             return self._file(request)
         refused = self._refused(request)
         if refused is not None:
-            return refused
+            return refused if request.header("X-Amz-Target") else _ec2_error(refused)
         if request.header("X-Amz-Target") == "AWSPriceListService.GetProducts":
             return self._get_products(request.document)
         form = {name: values[0] for name, values in parse_qs(request.body.decode()).items()}
@@ -243,7 +243,8 @@ class AWSServer(TLSServer):
                 b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
             )
             return Reply(503, slow, content_type="application/xml")
-        return _error("ThrottlingException", "Rate exceeded")
+        slow = _error("ThrottlingException", "Rate exceeded")
+        return slow if self.requests[-1].header("X-Amz-Target") else _ec2_error(slow)
 
     # --- who asks ---------------------------------------------------------------------------
 
@@ -721,6 +722,29 @@ def _error(code: str, message: str, status: int = 400) -> Reply:
     kind = f"com.amazonaws.pricing#{code}"
     reply = Reply.json({"__type": kind, "message": message}, status)
     return _amazon(reply, "application/x-amz-json-1.1")
+
+
+_EC2_ERRORS = {
+    "ThrottlingException": (503, "RequestLimitExceeded"),
+    "ExpiredTokenException": (400, "RequestExpired"),
+    "AccessDeniedException": (403, "UnauthorizedOperation"),
+}
+
+
+def _ec2_error(reply: Reply) -> Reply:
+    """The same refusal as EC2 says it: in XML, with codes of its own, AuthFailure for the rest.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
+    """
+    assert isinstance(reply.body, bytes)
+    error = json.loads(reply.body)
+    status, code = _EC2_ERRORS.get(error["__type"].partition("#")[2], (401, "AuthFailure"))
+    text = (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        f"<Response><Errors><Error><Code>{code}</Code><Message>{escape(error['message'])}"
+        "</Message></Error></Errors><RequestID>ea966190-EXAMPLE</RequestID></Response>"
+    )
+    return Reply(status, text.encode(), content_type="text/xml;charset=UTF-8")
 
 
 def _amazon(reply: Reply, content_type: str) -> Reply:
