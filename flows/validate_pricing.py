@@ -43,6 +43,7 @@ def validate_pricing(
     credentials: str | None = None,
     baseline: str = "approved",
     second_source: bool = False,
+    spot: bool = True,
     thresholds: dict[str, Any] | None = None,
     options: dict[Provider, dict[str, Any]] | None = None,
     deadline: float = 300.0,
@@ -56,6 +57,7 @@ def validate_pricing(
         credentials: Name of a `PricingCredentials` block.
         baseline: Name of a `PricingBaseline` block; without one, drift says so.
         second_source: Also read AWS's public files, and compare: hundreds of megabytes a region.
+        spot: Also ask EC2 for spot prices, if there is a key; the others' lists have theirs.
         thresholds: Other limits than those of `clustrix_prefect.pricing.thresholds`.
         options: For each provider more arguments of its `fetch_prices`, such as endpoints.
         deadline: Seconds for each provider.
@@ -69,6 +71,7 @@ def validate_pricing(
             credentials=load_credentials(credentials),
             options=options,
             deadline=deadline,
+            spot=spot,
         ),
         second_source=second_source,
     )

@@ -29,6 +29,7 @@ class Question:
         credentials: What it may want to see.
         options: More arguments of its `fetch_prices`, such as endpoints.
         deadline: Seconds for all of it.
+        spot: Whether to ask for spot prices where that is another request, with credentials.
     """
 
     provider: str
@@ -36,6 +37,7 @@ class Question:
     credentials: PricingCredentials | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     deadline: float = 300.0
+    spot: bool = False
 
 
 def questions(
@@ -45,6 +47,7 @@ def questions(
     credentials: PricingCredentials | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     deadline: float = 300.0,
+    spot: bool = False,
 ) -> list[Question]:
     """What to ask each provider.
 
@@ -54,6 +57,7 @@ def questions(
         credentials: What they may want to see.
         options: For each provider more arguments of its `fetch_prices`.
         deadline: Seconds for each.
+        spot: Whether to ask for spot prices where that is another request, with credentials.
 
     Raises:
         ConfigurationError: There is no such provider.
@@ -72,6 +76,7 @@ def questions(
             credentials=credentials,
             options=dict((options or {}).get(name, {})),
             deadline=deadline,
+            spot=spot,
         )
         for name in dict.fromkeys(providers)
     ]
@@ -87,9 +92,12 @@ def ask(question: Question) -> PriceList:
     module = importlib.import_module(PROVIDERS[question.provider])
     credentials = _credentials(question.provider, question.credentials, module)
     options = dict(question.options)
-    if question.provider == "aws" and credentials is None:
+    if question.provider == "aws":
         # Without a key of ours, the files that are public. `source="api"` says that boto3 has one.
-        options.setdefault("source", "bulk")
+        options.setdefault("source", "bulk" if credentials is None else "api")
+        # A gateway for the one API is none for the other.
+        reachable = "endpoint" not in options or "compute_endpoint" in options
+        options.setdefault("spot", question.spot and reachable and options["source"] == "api")
     prices: PriceList = module.fetch_prices(
         regions=question.regions,
         credentials=credentials,

@@ -33,6 +33,7 @@ from flows.approve_pricing_baseline import approve_pricing_baseline
 from flows.validate_pricing import validate_pricing
 from tests.contract.api import eventually
 from tests.live.prefect_server import PrefectServer
+from tests.pricing.servers.aws import AWSServer
 from tests.pricing.servers.faults import Fault
 from tests.pricing.servers.tls import TLSServer
 from tests.pricing.world import CREDENTIALS, SOURCES
@@ -237,7 +238,23 @@ def test_a_baseline_that_is_not_what_was_approved(
     assert "is not the one that was approved: its sha256 differs" in str(state.message)
 
 
-def test_a_provider_that_is_not_installed_or_unknown(world: dict[str, Any]) -> None:
+def test_aws_with_spot_prices_and_its_second_source(world: dict[str, Any]) -> None:
+    with AWSServer() as server:
+        places = dict.fromkeys(("endpoint", "bulk_endpoint", "compute_endpoint"), server.url)
+        asked = {
+            "providers": ["aws"],
+            "regions": {"aws": ["us-east-1"]},
+            "options": {"aws": places},
+        }
+        state = validate(world, **asked, second_source=True)
+        assert state.message == "Passed: 57 prices of 1 provider, 1 warning."  # no baseline
+        rows = json.loads(str(artifacts("prices-aws")[0].data))
+        assert "19 prices are the same in two sources" in {row["note"] for row in rows}
+        state = validate(world, **asked, spot=False)
+        assert state.message == "Passed: 19 prices of 1 provider, 1 warning."
+
+
+def test_an_unknown_provider(world: dict[str, Any]) -> None:
     with pytest.raises(Exception, match=r"providers|provider"):
         validate_pricing(**{**world, "providers": ["nowhere"]})
 
