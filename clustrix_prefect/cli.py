@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from clustrix_prefect.apply_commands import add_apply_commands
 from clustrix_prefect.errors import ClusterError
 from clustrix_prefect.price_commands import add_price_commands
 from clustrix_prefect.store_commands import add_store_commands
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     cancel.set_defaults(run=_cancel_jobs)
     add_store_commands(commands, cluster, as_json)
     add_price_commands(commands, as_json)
+    add_apply_commands(commands)
     return parser
 
 

@@ -1,0 +1,1 @@
+"""Blocks and automations from readable files, made so on the Prefect server."""

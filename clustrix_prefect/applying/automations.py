@@ -1,0 +1,279 @@
+"""Automations from files, with names where Prefect wants ids.
+
+    name: Validations that hang are cancelled
+    trigger: ...                     # as Prefect writes them
+    actions:
+      - type: send-notification
+        block: slack-webhook/team    # instead of block_document_id
+      - type: run-deployment
+        deployment: validate-all/daily
+      - type: pause-automation
+        automation: Nightly
+      - type: pause-work-pool
+        work_pool: validation
+      - type: pause-work-queue
+        work_queue: validation/default
+
+Several documents of a file are separated by `---`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.sorting import AutomationSort
+from prefect.events.schemas.automations import Automation, AutomationCore
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from pydantic import ValidationError
+
+from clustrix_prefect.applying.files import Document, Mistake, WrongFiles, read_documents
+
+_PAGE = 200
+
+
+@dataclass
+class PlannedAutomation:
+    """An automation as a file describes it, beside the one on the server.
+
+    Attributes:
+        wanted: The automation.
+        existing: The one of this name on the server, if there is one.
+        differences: What would change, in words; empty if nothing would.
+    """
+
+    wanted: AutomationCore
+    existing: Automation | None = None
+    differences: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """What it is called, here and on the server."""
+        return self.wanted.name
+
+    @property
+    def is_new(self) -> bool:
+        """Whether there is none of this name on the server."""
+        return self.existing is None
+
+
+def plan_automations(paths: Sequence[Path]) -> list[PlannedAutomation]:
+    """Read files, and compare them with what is on the server; nothing is changed.
+
+    Raises:
+        WrongFiles: Something is wrong with the files, or names what is not there.
+    """
+    planned: list[PlannedAutomation] = []
+    mistakes: list[Mistake] = []
+    with get_client(sync_client=True) as client:
+        existing = _existing(client)
+        seen: set[str] = set()
+        for document in read_documents(paths):
+            try:
+                one = _plan(document, client, existing)
+                if one.name in seen:
+                    told = f"There is another automation {one.name!r} in the files."
+                    raise WrongFiles([document.mistake(told, "name")])
+            except WrongFiles as error:
+                mistakes += error.mistakes
+            else:
+                seen.add(one.name)
+                planned.append(one)
+    if mistakes:
+        raise WrongFiles(mistakes)
+    return planned
+
+
+def apply_automations(planned: Sequence[PlannedAutomation]) -> list[str]:
+    """Create what is new, and update what differs.
+
+    Returns:
+        The names of those that were created or updated.
+    """
+    done = []
+    with get_client(sync_client=True) as client:
+        for one in planned:
+            if one.existing is None:
+                client.create_automation(one.wanted)
+            elif one.differences:
+                client.update_automation(one.existing.id, one.wanted)
+            else:
+                continue
+            done.append(one.name)
+    return done
+
+
+def _existing(client: SyncPrefectClient) -> dict[str, list[Automation]]:
+    found: dict[str, list[Automation]] = {}
+    offset = 0
+    while True:
+        page = client.read_automations(sort=AutomationSort.NAME_ASC, limit=_PAGE, offset=offset)
+        for automation in page:
+            found.setdefault(automation.name, []).append(automation)
+        if len(page) < _PAGE:
+            return found
+        offset += _PAGE
+
+
+def _plan(
+    document: Document, client: SyncPrefectClient, existing: Mapping[str, list[Automation]]
+) -> PlannedAutomation:
+    data = document.data
+    if not isinstance(data, dict) or not isinstance(data.get("name"), str):
+        raise WrongFiles([document.mistake("An automation has a `name`.")])
+    mistakes = [
+        document.mistake(f"An automation has no {key!r}.", key)
+        for key in map(str, data)
+        if key not in AutomationCore.model_fields
+    ]
+    wanted = dict(data)
+    for key in ("actions", "actions_on_trigger", "actions_on_resolve"):
+        listed = data.get(key)
+        if isinstance(listed, list):
+            wanted[key] = [
+                _resolved(action, (key, number), document, client, existing, mistakes)
+                for number, action in enumerate(listed)
+            ]
+    same = existing.get(data["name"], [])
+    if len(same) > 1:
+        told = f"The server has {len(same)} automations of this name; delete all but one."
+        mistakes.append(document.mistake(told, "name"))
+    if mistakes:
+        raise WrongFiles(mistakes)
+    try:
+        core = AutomationCore.model_validate(wanted)
+    except ValidationError as error:
+        raise WrongFiles(_validation_mistakes(document, error)) from None
+    one = PlannedAutomation(core, same[0] if same else None)
+    one.differences = list(_differences(one))
+    return one
+
+
+def _validation_mistakes(document: Document, error: ValidationError) -> list[Mistake]:
+    """What is wrong, once for each line: of a union, pydantic tells what each member lacks."""
+    found: dict[tuple[str | int, ...], Mistake] = {}
+    for one in error.errors(include_input=False, include_url=False):
+        known: tuple[str | int, ...] = ()
+        for part in one["loc"]:  # between the names of the file are those of classes
+            if (*known, part) in document.lines:
+                known = (*known, part)
+        where = ".".join(map(str, known)) or "this"
+        found.setdefault(known, document.mistake(f"{where}: {one['msg']}", *known))
+    return list(found.values())
+
+
+# --- names to ids -------------------------------------------------------------------------
+
+
+def _resolved(
+    action: Any,
+    place: tuple[str, int],
+    document: Document,
+    client: SyncPrefectClient,
+    existing: Mapping[str, list[Automation]],
+    mistakes: list[Mistake],
+) -> Any:
+    if not isinstance(action, dict):
+        return action
+    kind = action.get("type", "")
+    wanted = dict(action)
+    for key, (id_field, find) in _FINDERS.items():
+        if id_field in action:
+            told = f"Write `{key}: NAME` instead of {id_field}: ids differ from server to server."
+            mistakes.append(document.mistake(told, *place, id_field))
+        if key not in action:
+            continue
+        found = find(client, str(action[key]), existing)
+        if found is None:
+            told = f"The server has no {key.replace('_', ' ')} {action[key]!r}."
+            mistakes.append(document.mistake(told, *place, key))
+        wanted.pop(key)
+        wanted[id_field] = found
+        if f"{kind}".endswith(("-deployment", "-automation", "-work-pool", "-work-queue")):
+            wanted.setdefault("source", "selected")
+    return wanted
+
+
+def _deployment(
+    client: SyncPrefectClient, name: str, existing: Mapping[str, list[Automation]]
+) -> UUID | None:
+    if "/" not in name:
+        return None
+    try:
+        return client.read_deployment_by_name(name).id
+    except ObjectNotFound:
+        return None
+
+
+def _block(
+    client: SyncPrefectClient, name: str, existing: Mapping[str, list[Automation]]
+) -> UUID | None:
+    slug, _, title = name.partition("/")
+    try:
+        return client.read_block_document_by_name(title, slug, include_secrets=False).id
+    except (ObjectNotFound, PrefectHTTPStatusError):
+        return None
+
+
+def _automation(
+    client: SyncPrefectClient, name: str, existing: Mapping[str, list[Automation]]
+) -> UUID | None:
+    same = existing.get(name, [])
+    return same[0].id if len(same) == 1 else None
+
+
+def _work_pool(
+    client: SyncPrefectClient, name: str, existing: Mapping[str, list[Automation]]
+) -> UUID | None:
+    try:
+        return client.read_work_pool(name).id
+    except ObjectNotFound:
+        return None
+
+
+def _work_queue(
+    client: SyncPrefectClient, name: str, existing: Mapping[str, list[Automation]]
+) -> UUID | None:
+    pool, _, queue = name.partition("/")
+    try:
+        return client.read_work_queue_by_name(queue or "default", pool).id
+    except (ObjectNotFound, PrefectHTTPStatusError):
+        return None
+
+
+_Finder = Callable[[SyncPrefectClient, str, Mapping[str, list[Automation]]], UUID | None]
+_FINDERS: dict[str, tuple[str, _Finder]] = {
+    "deployment": ("deployment_id", _deployment),
+    "block": ("block_document_id", _block),
+    "automation": ("automation_id", _automation),
+    "work_pool": ("work_pool_id", _work_pool),
+    "work_queue": ("work_queue_id", _work_queue),
+}
+
+
+# --- comparing ----------------------------------------------------------------------------
+
+
+def _differences(one: PlannedAutomation) -> Iterator[str]:
+    new = one.wanted.model_dump(mode="json")
+    if one.existing is None:
+        for name in one.wanted.model_fields_set - {"name"}:
+            yield f"{name}: {new[name]}"
+        return
+    old = one.existing.model_dump(mode="json")
+    for name in AutomationCore.model_fields:
+        if _normal(old.get(name)) != _normal(new.get(name)):
+            yield f"{name}: {old.get(name)} -> {new.get(name)}"
+
+
+def _normal(value: Any) -> Any:
+    """Without what the server adds by itself."""
+    if isinstance(value, dict):
+        return {key: _normal(inner) for key, inner in value.items() if key != "id"}
+    if isinstance(value, list):
+        return [_normal(inner) for inner in value]
+    return value

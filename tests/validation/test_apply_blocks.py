@@ -1,0 +1,183 @@
+"""`clustrix-prefect blocks apply`, against a real Prefect server."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import get_client
+
+from clustrix_prefect import LocalCluster, SlurmCluster, SSHCredentials
+from clustrix_prefect.applying.blocks import KINDS
+from clustrix_prefect.cli import main
+from tests.live.prefect_server import PrefectServer
+
+ROOT = Path(__file__).parents[2]
+TWO = """\
+block: slurm-cluster/NAME
+fields:
+  host: ndoli.example.edu
+  credentials: ssh-credentials/NAME
+  environment:
+    OMP_NUM_THREADS: "1"
+---
+block: ssh-credentials/NAME
+fields:
+  username: ana
+  password: env:NDOLI_PASSWORD
+"""
+
+
+@pytest.fixture
+def name(prefect_server: PrefectServer) -> Iterator[str]:
+    name = f"n{uuid.uuid4().hex[:8]}"
+    yield name
+    with get_client(sync_client=True) as client:
+        for document in client.read_block_documents(limit=200, offset=0):
+            if document.name == name:
+                client.delete_block_document(document.id)
+
+
+@pytest.fixture
+def file(name: str, tmp_path: Path) -> Path:
+    path = tmp_path / "ndoli.yaml"
+    path.write_text(TWO.replace("NAME", name))
+    return path
+
+
+def versions() -> dict[str, Any]:
+    """When each block was last written."""
+    with get_client(sync_client=True) as client:
+        documents = client.read_block_documents(limit=200, offset=0)
+    return {f"{one.block_type.slug}/{one.name}": one.updated for one in documents if one.name}
+
+
+def apply(*arguments: Any) -> int:
+    return main(["blocks", "apply", *map(str, arguments)])
+
+
+def test_blocks_are_saved_and_a_second_time_nothing_is(
+    file: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert apply(file) == 0
+    assert "2 of 2 blocks saved." in capsys.readouterr().out
+    cluster = SlurmCluster.load(name, _sync=True)
+    assert (cluster.host, cluster.environment) == ("ndoli.example.edu", {"OMP_NUM_THREADS": "1"})
+    assert cluster.credentials.password.get_secret_value() == "env:NDOLI_PASSWORD"
+    before = versions()
+    assert apply(file) == 0
+    assert "0 of 2 blocks saved." in capsys.readouterr().out
+    assert versions() == before
+    # What is within is the other block itself, not a copy of it.
+    file.write_text(file.read_text().replace("ana", "bob"))
+    assert apply(file) == 0
+    assert "1 of 2 blocks saved." in capsys.readouterr().out
+    assert SlurmCluster.load(name, _sync=True).credentials.username == "bob"
+
+
+def test_a_dry_run_shows_the_difference_and_changes_nothing(
+    file: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert apply("--dry-run", file) == 0
+    assert "2 of 2 blocks would be saved." in capsys.readouterr().out
+    assert f"slurm-cluster/{name}" not in versions()
+    apply(file)
+    capsys.readouterr()
+    before = versions()
+    file.write_text(file.read_text().replace("ndoli.example.edu", "kili.example.edu"))
+    assert apply("--dry-run", file) == 0
+    out = capsys.readouterr().out
+    assert "host: 'ndoli.example.edu' -> 'kili.example.edu'" in out
+    assert "1 of 2 blocks would be saved." in out
+    assert versions() == before
+
+
+def test_a_dry_run_never_shows_a_secret(
+    file: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    apply(file)
+    block = SSHCredentials(username="ana", password="canary-one", passphrase="canary-two")
+    block.save(name, overwrite=True, _sync=True)
+    cluster = LocalCluster(environment={"API_TOKEN": "canary-three", "A": "b"})
+    cluster.save(name, overwrite=True, _sync=True)
+    with file.open("a") as text:
+        text.write(f"---\nblock: local-cluster/{name}\nfields: {{environment: {{A: c}}}}\n")
+    capsys.readouterr()
+    assert apply("--dry-run", file) == 0
+    shown = capsys.readouterr()
+    assert "password: a value that is not shown -> env:NDOLI_PASSWORD" in shown.out
+    assert "passphrase: a value that is not shown -> nothing" in shown.out
+    assert "{API_TOKEN: a value that is not shown, A: 'b'} -> {A: 'c'}" in shown.out
+    assert "canary" not in shown.out + shown.err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "told"),
+    [
+        ("env:NDOLI_PASSWORD", "canary", 11, "This is a secret"),
+        ("env:NDOLI_PASSWORD", "ev:CANARY", 11, "This is a secret"),
+        ("env:NDOLI_PASSWORD", "12345", 11, "This is a secret"),
+        ("env:NDOLI_PASSWORD", "[env:A, canary]", 11, "This is a secret"),
+        ("env:NDOLI_PASSWORD", "env:NO NAME", 11, "env:"),
+        ('OMP_NUM_THREADS: "1"', "API_TOKEN: canary", 6, "This is a secret"),
+        ("username: ana", "username: '-----BEGIN RSA PRIVATE KEY-----canary'", 10, "secret"),
+        ("host:", "hots:", 3, "has no field 'hots'; is it 'host'?"),
+        ("credentials: ssh-credentials/NAME", "credentials: {password: canary}", 4, "secret"),
+        ("credentials: ssh-credentials/NAME", "credentials: [1]", 4, "name it"),
+        ("credentials: ssh-credentials/NAME", "credentials: gone", 4, "no block ssh-cred"),
+        ("credentials: ssh-credentials/NAME", "credentials: local-cluster/x", 4, "no block"),
+        ("block: slurm-cluster/NAME", "block: slurm/NAME", 1, "'slurm' is not a type"),
+        ("block: slurm-cluster/NAME", "block: slurm-cluster/No_Name", 1, "not a block's name"),
+        ("block: slurm-cluster/NAME", "blck: slurm-cluster/NAME", 1, "Write `block:"),
+        ("block: ssh-credentials/NAME", "block: slurm-cluster/NAME", 8, "is also at"),
+        ("host: ndoli.example.edu", "host: a\n  host: b", 4, "'host' is here twice"),
+        ("host: ndoli.example.edu", "port: 123456", 3, "port: Input should be"),
+        ("host: ndoli.example.edu", "host: [", 5, "not YAML"),
+        ("host: ndoli.example.edu", "host: !!python/name:os.system", 3, "not YAML"),
+    ],
+)
+def test_mistakes_are_told_with_their_line_and_nothing_is_saved(
+    file: Path,
+    name: str,
+    old: str,
+    new: str,
+    line: int,
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text, old = file.read_text(), old.replace("NAME", name) if "env:" not in old else old
+    assert old in text
+    file.write_text(text.replace(old, new.replace("NAME", name), 1))
+    before = versions()
+    assert apply(file) == 1
+    err = capsys.readouterr().err
+    assert any(f"{file}:{line}: " in one and told in one for one in err.splitlines()), err
+    assert "canary" not in err.lower()
+    assert versions() == before
+
+
+def test_all_mistakes_are_told_at_once(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = file.read_text().replace("host:", "hots:").replace("env:NDOLI_PASSWORD", "canary")
+    file.write_text(text)
+    assert apply(file) == 1
+    err = capsys.readouterr().err
+    assert ":3: " in err
+    assert ":11: " in err
+
+
+def test_the_examples_can_be_applied(
+    prefect_server: PrefectServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert apply("--dry-run", ROOT / "blocks") == 0
+    out = capsys.readouterr().out
+    for name in ("local-cluster/workstation", "slurm-cluster/ndoli", "ssh-cluster/gpu"):
+        assert f"{name}: new" in out
+    assert "onepassword-connect/team: new" in out
+    assert "token: env:OP_CONNECT_TOKEN" in out
+
+
+def test_every_type_of_block_can_be_described() -> None:
+    assert {"local-cluster", "ssh-cluster", "slurm-cluster", "ssh-credentials"} <= set(KINDS)
