@@ -1,0 +1,170 @@
+"""The same functions inside a task: they look at the machine that it runs on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from clustrix_prefect import (
+    ClusterTaskRunner,
+    DiskUsage,
+    FileStat,
+    LocalCluster,
+    cluster_count_files,
+    cluster_du,
+    cluster_exists,
+    cluster_find,
+    cluster_glob,
+    cluster_isdir,
+    cluster_isfile,
+    cluster_ls,
+    cluster_stat,
+)
+from tests.live.prefect_server import PrefectServer
+
+VERSIONS = ("3.6", "3.8", "3.11", "3.13")
+
+
+@pytest.fixture(params=VERSIONS)
+def cluster(
+    request: pytest.FixtureRequest,
+    pythons: dict[str, str],
+    prefect_server: PrefectServer,
+    tmp_path: Path,
+) -> Iterator[LocalCluster]:
+    """A saved cluster whose calls run under each Python."""
+    if request.param not in pythons:
+        pytest.skip(f"no Python {request.param} on this machine")
+    block = LocalCluster(
+        remote_work_dir=str(tmp_path / "work"), python=pythons[request.param], max_parallel_calls=1
+    )
+    name = f"in-task-{os.urandom(3).hex()}"
+    block.save(name, _sync=True)
+    yield block
+    LocalCluster.delete(name, _sync=True)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    top = tmp_path / "tree"
+    (top / "sub").mkdir(parents=True)
+    (top / "a.csv").write_text("12345")
+    (top / "sub/b.csv").write_text("123")
+    (top / ".dot").touch()
+    (top / os.fsdecode(b"\xe9")).touch()
+    os.utime(top / "a.csv", (1_600_000_000.5, 1_600_000_000.5))
+    (top / "a.csv").chmod(0o600)
+    return top
+
+
+@task(cache_policy=NO_CACHE)
+def look(top: str) -> tuple:
+    import sys
+
+    from clustrix_prefect import cluster_ls as ls_from_within
+
+    stat = cluster_stat(top + "/a.csv")
+    try:
+        stat.size = 0
+    except AttributeError as error:
+        refused = str(error)
+    return (
+        ls_from_within(top),
+        cluster_find("*.csv", top),
+        cluster_glob("*/*", top),
+        stat,
+        (stat.name, stat.size, stat.is_file, refused),
+        cluster_du(top),
+        cluster_count_files(top),
+        (cluster_exists(top), cluster_isdir(top), cluster_isfile(top)),
+        # What it is given can be opened.
+        [open(top + "/" + name).close() for name in ls_from_within(top) if name != "sub"],
+        "prefect.client" in sys.modules or "paramiko" in sys.modules,
+    )
+
+
+def test_in_a_task_on_any_python(cluster: LocalCluster, tree: Path) -> None:
+    @flow(task_runner=ClusterTaskRunner(cluster))
+    def looking() -> tuple:
+        return look.submit(str(tree)).result()
+
+    seen = looking()
+    assert seen == (
+        [".dot", "a.csv", "sub", os.fsdecode(b"\xe9")],
+        ["a.csv", "sub/b.csv"],
+        ["sub/b.csv"],
+        FileStat(
+            size=5,
+            modified=1_600_000_000.5,
+            is_dir=False,
+            is_file=True,
+            permissions="600",
+            name="a.csv",
+        ),
+        ("a.csv", 5, True, "cannot assign to field 'size'"),
+        DiskUsage(total_bytes=8, file_count=4),
+        4,
+        (True, True, False),
+        [None, None, None],
+        False,
+    )
+    # They come back as what they are here.
+    assert type(seen[3]) is FileStat
+    assert seen[5].total_mb == 8 / 2**20
+    # The same questions, asked from the flow's side.
+    assert seen[:4] == (
+        cluster_ls(tree, cluster),
+        cluster_find("*.csv", tree, cluster),
+        cluster_glob("*/*", tree, cluster),
+        cluster_stat(tree / "a.csv", cluster),
+    )
+
+
+@task(cache_policy=NO_CACHE)
+def ask(top: str, cluster: str) -> list:
+    return cluster_ls(top, cluster)
+
+
+@task(cache_policy=NO_CACHE)
+def ask_loaded(top: str, name: str) -> list:
+    from clustrix_prefect import LocalCluster
+
+    return cluster_ls(top, LocalCluster.load(name))
+
+
+@task(cache_policy=NO_CACHE)
+def look_at_what_is_missing(top: str) -> list:
+    return cluster_ls(top + "/missing")
+
+
+@task(cache_policy=NO_CACHE)
+def pass_on(stat: FileStat) -> tuple:
+    return stat, stat.size
+
+
+def test_naming_its_own_cluster_or_another(cluster: LocalCluster, tree: Path) -> None:
+    own = cluster.saved_as
+    assert own is not None
+    short = own.partition("/")[2]
+
+    @flow(task_runner=ClusterTaskRunner(cluster))
+    def asking() -> None:
+        top = str(tree)
+        assert ask.submit(top, own).result() == cluster_ls(tree)
+        assert ask.submit(top, short).result() == cluster_ls(tree)
+        assert ask_loaded.submit(top, short).result() == cluster_ls(tree)
+        for failing in (ask.submit(top, "slurm-cluster/other"), ask_loaded.submit(top, "other")):
+            with pytest.raises(Exception, match=r"other'.* cannot be reached from inside a task"):
+                failing.result()
+        with pytest.raises(FileNotFoundError, match="missing"):
+            look_at_what_is_missing.submit(top).result()
+        # Answers travel as arguments, too.
+        stat = cluster_stat(tree / "a.csv")
+        assert pass_on.submit(stat).result() == (stat, 5)
+
+    asking()
