@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from clustrix_prefect.clusters import (
         LocalCluster,
         ManagedEnvironment,
+        PBSCluster,
         SGECluster,
         SlurmCluster,
         SSHCluster,
@@ -53,6 +54,7 @@ __all__ = [
     "ManagedEnvironment",
     "OnePasswordCLI",
     "OnePasswordConnect",
+    "PBSCluster",
     "PricingBaseline",
     "PricingCredentials",
     "RemoteFile",

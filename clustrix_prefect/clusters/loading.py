@@ -12,13 +12,14 @@ from prefect.settings import PREFECT_API_URL
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.clusters.gridengine import SGECluster
 from clustrix_prefect.clusters.local import LocalCluster
+from clustrix_prefect.clusters.pbs import PBSCluster
 from clustrix_prefect.clusters.slurm import SlurmCluster
 from clustrix_prefect.clusters.ssh import SSHCluster
 from clustrix_prefect.errors import ConfigurationError
 
 _KINDS: dict[str, type[ClusterBlock]] = {
     kind.get_block_type_slug(): kind
-    for kind in (LocalCluster, SSHCluster, SlurmCluster, SGECluster)
+    for kind in (LocalCluster, SSHCluster, SlurmCluster, PBSCluster, SGECluster)
 }
 
 

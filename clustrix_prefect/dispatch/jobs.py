@@ -99,11 +99,9 @@ class JobLane:
         dispatcher.timers.every(_LOOK_AT_GATHERINGS, self._look_at_gatherings)
         dispatcher.timers.every(1.0, self._look_at_missing)
         cluster = dispatcher.cluster
-        self._max_array = (
-            getattr(cluster, "max_array_size", None)
-            or self._session.limits.max_array_size
-            or scheduler.default_array_size
-        )
+        # Where the site knows no arrays, or smaller ones, the block's wish cannot make them larger.
+        known = (getattr(cluster, "max_array_size", None), self._session.limits.max_array_size)
+        self._max_array = min(filter(None, known), default=scheduler.default_array_size)
         self._max_submitted = (
             getattr(cluster, "max_submitted_jobs", None) or self._session.limits.max_submitted_jobs
         )

@@ -1,0 +1,126 @@
+"""A PBS cluster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, HttpUrl, field_validator
+
+from clustrix_prefect.clusters.batch import BatchCluster
+from clustrix_prefect.clusters.fields import one_line, unset_if_empty
+from clustrix_prefect.errors import InvalidResources
+from clustrix_prefect.schedulers.pbs import PBSScheduler
+from clustrix_prefect.task_resources import Resources
+
+
+class PBSCluster(BatchCluster):
+    """A cluster whose login node (or this machine) has PBS's `qsub`.
+
+    OpenPBS and PBS Pro, Torque, or the PBS commands of SLURM: which of them it is, is found out
+    when connecting.
+
+    Examples:
+        ```python
+        cluster = PBSCluster(
+            host="login.example.org",
+            queue="workq",
+            default_resources={"cores": 1, "memory": "2GB", "time": "00:30:00"},
+        )
+        print(cluster.job_script({"cores": 8, "memory": "16GB"}))
+        ```
+    """
+
+    _block_type_name = "PBS Cluster"
+    _block_type_slug = "pbs-cluster"
+    _description = "Run a flow's tasks as PBS jobs; nothing is installed on the cluster."
+    _documentation_url = HttpUrl("https://openpbs.org")
+    _code_example = """
+        ```python
+        from prefect import flow, task
+        from clustrix_prefect import PBSCluster, ClusterTaskRunner, resources
+
+        cluster = PBSCluster.load("BLOCK_NAME")
+
+        @task
+        def fit(seed: int) -> float:
+            return seed / 2
+
+        @flow(task_runner=ClusterTaskRunner(cluster))
+        def sweep() -> list[float]:
+            with resources(cores=4, memory="8GB", time="00:30:00"):
+                return fit.map(range(100)).result()
+        ```
+    """
+
+    system = "PBS"
+    submits_with = "qsub"
+    directive_prefix = "#PBS"
+    option_example = "-l mem=4gb"
+
+    queue: str | None = Field(
+        default=None,
+        title="Queue",
+        description="Queue for jobs that do not name one (`partition`). Default: the site's.",
+        examples=["workq"],
+    )
+    project: str | None = Field(
+        default=None,
+        title="Project",
+        description="The project of every job (`-P`), where the site has projects.",
+        examples=["lab42"],
+    )
+    account: str | None = Field(
+        default=None,
+        title="Account",
+        description="Whom to charge (`-A`) for jobs that do not say. Default: the user's account.",
+        examples=["lab42"],
+    )
+    resource_list: list[str] = Field(
+        default_factory=list,
+        title="Resource list",
+        description="What every job asks for with `-l`; it replaces ours of the same name.",
+        examples=[["select=1:ncpus=8:mem=16gb", "place=excl"]],
+    )
+
+    @field_validator("queue", "project", "account", mode="before")
+    @classmethod
+    def _site_unset_if_empty(cls, value: Any) -> Any:
+        return unset_if_empty(value)
+
+    @field_validator("queue", "project", "account")
+    @classmethod
+    def _site_one_line(cls, value: str | None) -> str | None:
+        return None if value is None else one_line(value)
+
+    @field_validator("resource_list")
+    @classmethod
+    def _requests(cls, value: list[str]) -> list[str]:
+        for request in value:
+            if one_line(request).startswith("-"):
+                raise ValueError(f'{request!r} is not a request; write "place=excl", without -l')
+        return value
+
+    def scheduler(self) -> PBSScheduler:
+        return PBSScheduler(
+            queue=self.queue,
+            account=self.account,
+            project=self.project,
+            extra_directives=[
+                *(f"-l {request}" for request in self.resource_list),
+                *self.extra_directives,
+            ],
+            skip_directives=tuple(self.skip_directives),
+        )
+
+    def check_resources(self, wanted: Resources) -> None:
+        super().check_resources(wanted)
+        self.refuse(
+            wanted,
+            qos="Write the site's way to say it in `extra_directives`, such as '-W x=QOS:high'.",
+            signal_before_end="PBS gives no such warning; measure the time in the task itself.",
+        )
+        if isinstance(wanted.gpus, str):
+            raise InvalidResources(
+                f"PBS has no kinds of GPU: resources(gpus={wanted.gpus!r}) says too much.",
+                'Write resources(gpus=1, constraint="..."), with the kind as the site names it.',
+            )

@@ -1,0 +1,164 @@
+"""PBS: OpenPBS and PBS Pro, Torque, and the PBS commands that SLURM brings."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from clustrix_prefect.schedulers.job_script import (
+    INDEX_VARIABLE,
+    chosen,
+    job_script,
+    own_logs,
+    shell_of,
+)
+from clustrix_prefect.schedulers.pbs_answers import REFUSALS, jobs_in, status_of
+from clustrix_prefect.schedulers.pbs_dialects import OPENPBS, Dialect, dialect_of, site_of
+from clustrix_prefect.schedulers.scheduler import JobSpec, JobStatus, Limits
+
+# An array's id has empty brackets, an element's its index in them; then comes the server.
+_JOB_ID = re.compile(r"^(\d+(?:\[\])?)(?:\.\S*)?$")
+_INDEX = "${PBS_ARRAY_INDEX:-$PBS_ARRAYID}"
+
+
+@dataclass(frozen=True)
+class PBSScheduler:
+    """How a PBS site is spoken to.
+
+    Attributes:
+        queue: Where jobs go that do not say (`-q`).
+        account: Who is charged for jobs that do not say (`-A`).
+        project: The project of all jobs (`-P`), where there are projects.
+        extra_directives: Further options of `qsub`; they replace ours.
+        skip_directives: Options that the site refuses and that are left out: "-l mem".
+        dialect: Which PBS it is.
+    """
+
+    queue: str | None = None
+    account: str | None = None
+    project: str | None = None
+    extra_directives: Sequence[str] = ()
+    skip_directives: Sequence[str] = ()
+    dialect: Dialect = OPENPBS
+
+    name = "PBS"
+    index_variable = INDEX_VARIABLE
+    default_array_size = 1000
+
+    def for_site(self, version: str) -> PBSScheduler:
+        return replace(self, dialect=dialect_of(version))
+
+    def job_script(self, spec: JobSpec) -> str:
+        directives = (f"#PBS {line}" for line in self._directives(spec))
+        return job_script(spec, directives, own_logs(spec, _INDEX) if self.dialect.is_pbs else ())
+
+    def _directives(self, spec: JobSpec) -> list[str]:
+        extra = [line.removeprefix("#PBS").strip() for line in self.extra_directives]
+        return chosen(self._options(spec), extra, self._skipped)
+
+    @property
+    def _skipped(self) -> list[str]:
+        # Chunks are asked for in one of two forms, of which a job may have only one.
+        forms = re.compile(r"-l\s*(?:select|nodes)=")
+        given = any(forms.search(line) for line in self.extra_directives)
+        return [*self.skip_directives, *(("-l select", "-l nodes", "-l mem") if given else ())]
+
+    def _options(self, spec: JobSpec) -> Iterator[str]:
+        wanted, dialect = spec.resources, self.dialect
+        yield f"-N {spec.name}"
+        if dialect.is_pbs:
+            yield f"-S {shell_of(spec).split()[0]}"
+            yield from ("-j oe", "-o /dev/null")
+        else:  # its daemons tell in these files why they ended a job
+            yield from (f"-{name[0]} {spec.directory}/logs/0.{name}" for name in ("out", "err"))
+        yield "-r n"
+        if spec.array_size is not None:
+            throttle = f"%{wanted.max_parallel_jobs}" if wanted.max_parallel_jobs else ""
+            yield f"{dialect.array_option} 0-{spec.array_size - 1}{throttle}"
+        for option, value in (
+            ("-q", wanted.partition or self.queue),
+            ("-A", wanted.account or self.account),
+            ("-P", self.project if dialect.has_projects else None),
+        ):
+            if value is not None:
+                yield f"{option} {shlex.quote(value)}"
+        if wanted.time:
+            minutes, seconds = divmod(wanted.time, 60)
+            yield f"-l walltime={minutes // 60:02}:{minutes % 60:02}:{seconds:02}"
+        yield from self._sizes(spec)
+
+    def _sizes(self, spec: JobSpec) -> Iterator[str]:
+        """Chunks, or nodes and the memory of all of them."""
+        wanted = spec.resources
+        nodes, ranks = wanted.nodes or 1, wanted.tasks_per_node
+        chunk = [
+            (self.dialect.cores, (wanted.cores or 1) * (ranks or 1)),
+            ("mpiprocs" if self.dialect.has_chunks else "", ranks),
+            (self.dialect.gpus, wanted.gpus),
+        ]
+        memory = math.ceil((wanted.memory or 0) / 1024**2)
+        if self.dialect.has_chunks:
+            chunk.append(("mem", f"{memory}mb" if memory else None))
+        parts = [f"{name}={value}" for name, value in chunk if name and value]
+        parts = [part for part in parts if f"-l {part.partition('=')[0]}" not in self._skipped]
+        form = "select" if self.dialect.has_chunks else "nodes"
+        yield f"-l {form}={':'.join([str(nodes), *parts, *filter(None, [wanted.constraint])])}"
+        if memory and not self.dialect.has_chunks:
+            yield f"-l mem={memory * nodes}mb"
+
+    def submit_command(self, script: str, spec: JobSpec) -> list[str]:
+        if self.dialect.is_pbs:
+            return ["qsub", script]
+        # SLURM's reads no directives, and of several `-l` only the last.
+        lines = [line.split(maxsplit=1) for line in self._directives(spec)]
+        options = [word for line in lines if line[0] != "-l" for word in line]
+        return [
+            "qsub",
+            *options,
+            "-l",
+            ",".join(line[1] for line in lines if line[0] == "-l"),
+            script,
+        ]
+
+    def trial_command(self, spec: JobSpec) -> None:
+        return None
+
+    def parse_submit(self, returncode: int, stdout: str, stderr: str) -> str:
+        for line in reversed(stdout.splitlines()) if returncode == 0 else ():
+            if match := _JOB_ID.match(line.strip()):
+                return match[1]
+        raise REFUSALS.read(returncode, f"{stderr}\n{stdout}")
+
+    def element_id(self, job_id: str, index: int | None) -> str:
+        return job_id if index is None else job_id.replace("[]", f"[{index}]")
+
+    def job_of(self, element_id: str) -> str:
+        return re.sub(r"\[\d+\]$", "[]", element_id)
+
+    def status_command(self, user_id: int) -> list[str]:
+        return ["sh", "-c", self.dialect.status]
+
+    def parse_status(self, stdout: str) -> Mapping[str, JobStatus]:
+        return {job_id: status_of(job, self.dialect.ends) for job_id, job in jobs_in(stdout)}
+
+    def details_command(self, element_id: str) -> list[str]:
+        return [*self.dialect.details, element_id]
+
+    def parse_details(self, returncode: int, stdout: str) -> JobStatus | None:
+        return None if returncode else next(iter(self.parse_status(stdout).values()), None)
+
+    def cancel_command(self, element_ids: Sequence[str]) -> list[str]:
+        return ["qdel", *element_ids]
+
+    def signal_command(self, element_ids: Sequence[str], signal: str) -> None:
+        return None  # `qdel` asks a job to end before it kills it
+
+    def limits_commands(self) -> list[list[str]]:
+        version = ["sh", "-c", "qstat --version 2>&1"]
+        return [version, ["qmgr", "-c", "list server"], ["sinfo", "--version"]]
+
+    def parse_limits(self, outputs: Sequence[tuple[int, str]]) -> Limits:
+        return site_of(*(stdout for _, stdout in outputs))
