@@ -33,6 +33,7 @@ from flows.approve_pricing_baseline import approve_pricing_baseline
 from flows.validate_pricing import validate_pricing
 from tests.contract.api import eventually
 from tests.live.prefect_server import PrefectServer
+from tests.pricing.servers import azure, huggingface, lambda_cloud
 from tests.pricing.servers.aws import AWSServer
 from tests.pricing.servers.faults import Fault
 from tests.pricing.servers.tls import TLSServer
@@ -105,15 +106,15 @@ def summary() -> str:
     return str(artifacts("prices")[0].data).replace("\\", "")
 
 
-def log_of(state: State[Any], text: str) -> None:
-    """Wait until a line with this text is in the run's log."""
+def log_of(state: State[Any], text: str) -> str:
+    """The run's log, once a line with this text is in it."""
     run = str(state.state_details.flow_run_id)
 
     def read(client: Any) -> list[str]:
         chosen = LogFilter(flow_run_id={"any_": [run]})
         return [log.message for log in client.read_logs(chosen, limit=200, offset=0)]
 
-    eventually(read, lambda lines: any(text in line for line in lines))
+    return "\n".join(eventually(read, lambda lines: any(text in line for line in lines)))
 
 
 # --- validation -----------------------------------------------------------------------------
@@ -173,15 +174,18 @@ def test_one_that_fails_stops_no_other(
     assert "| azure | 80 |" in page
 
 
+@pytest.mark.parametrize("provider", ASKED)
 def test_no_body_of_an_answer_is_shown(
-    world: dict[str, Any], servers: Mapping[str, TLSServer]
+    world: dict[str, Any], servers: Mapping[str, TLSServer], provider: str
 ) -> None:
-    servers["huggingface"].fault = Fault.HTML_200
-    state = validate(world, providers=["huggingface"])
-    shown = f"{state.message} {summary()} {artifacts('prices-huggingface')[0].data}"
+    servers[provider].fault = Fault.HTML_200
+    state = validate(world, providers=[provider])
     assert state.is_failed()
+    table = artifacts(f"prices-{provider.replace('_', '-')}")[0].data
+    shown = f"{state.message} {summary()} {table} {log_of(state, 'Degraded: ')}"
     assert "log in to the network" not in shown
-    assert "hf_Token" not in shown
+    for secret in (huggingface.TOKEN, lambda_cloud.KEY, azure.SECRET):
+        assert secret not in shown
 
 
 def test_an_event_for_each_failure(
