@@ -19,7 +19,7 @@ Act = Callable[[Message, Any], Any]
 # More than this is asked for piece by piece.
 READ_LIMIT = 4 * 1024 * 1024
 # Parts of a listing that are sent before the client must have taken some.
-AHEAD = 32
+AHEAD = 16
 _PART_BYTES = 64 * 1024
 _PART_SECONDS = 0.1
 

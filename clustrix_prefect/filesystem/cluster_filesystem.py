@@ -54,7 +54,7 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
     ) -> None:
         if chained := {"fo", "target_protocol", "target_options"} & set(options):
             raise ConfigurationError(
-                f"A cluster is no archive in which to look for files ({', '.join(chained)}).",
+                f"A cluster is no archive in which to look for files ({', '.join(sorted(chained))}).",
                 "If `::` is part of a name, write it as %3A%3A in the URL.",
             )
         super().__init__(**options)

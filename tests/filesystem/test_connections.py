@@ -1,0 +1,214 @@
+"""What goes over the connection, and what a filesystem carries with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from clustrix_prefect import (
+    ClusterFileSystem,
+    LocalCluster,
+    SSHCluster,
+    SSHCredentials,
+    cluster_count_files,
+    cluster_du,
+    cluster_exists,
+    cluster_find,
+    cluster_glob,
+    cluster_isdir,
+    cluster_isfile,
+    cluster_ls,
+    cluster_stat,
+)
+from clustrix_prefect.errors import ConfigurationError
+from clustrix_prefect.filesystem.far_files import far_files
+from tests.live.prefect_server import PrefectServer
+
+_SECRET = "correct horse battery staple"
+
+
+@pytest.fixture
+def fresh(ssh: SSHCluster) -> Iterator[SSHCluster]:
+    """A cluster that nobody has asked yet."""
+    cluster = ssh.model_copy(update={"remote_work_dir": f"~/fresh-{os.urandom(4).hex()}"})
+    yield cluster
+    far_files(cluster).close()
+
+
+def test_twelve_operations_use_one_connection(fresh: SSHCluster, ssh_host: Any, tree: Any) -> None:
+    before = ssh_host.connections
+    (tree / "x").write_text("x")
+    cluster_ls(tree, fresh)
+    cluster_find("*", tree, fresh)
+    cluster_glob("*", tree, fresh)
+    cluster_stat(tree, fresh)
+    cluster_exists(tree, fresh)
+    cluster_isdir(tree, fresh)
+    cluster_isfile(tree, fresh)
+    cluster_du(tree, fresh)
+    cluster_count_files(tree, cluster=fresh)
+    ClusterFileSystem(fresh).cat(f"{tree}/x")
+    ClusterFileSystem(fresh).pipe(f"{tree}/y", b"y")
+    ClusterFileSystem(fresh).find(str(tree))
+    assert ssh_host.connections == before + 1
+    assert far_files(fresh).connections == 1
+
+
+OPERATIONS: dict[str, Callable[[ClusterFileSystem, str], Any]] = {
+    "cat_file": lambda fs, top: fs.cat_file(f"{top}/file"),
+    "range": lambda fs, top: fs.cat_file(f"{top}/file", -2),
+    "pipe_file": lambda fs, top: fs.pipe_file(f"{top}/new", b"x" * 1000),
+    "info": lambda fs, top: fs.info(f"{top}/file"),
+    "exists": lambda fs, top: fs.exists(f"{top}/none"),
+    "isdir": lambda fs, top: fs.isdir(top),
+    "ls": lambda fs, top: fs.ls(top),
+    "mkdir": lambda fs, top: fs.mkdir(f"{top}/a/b/c"),
+    "mv": lambda fs, top: fs.mv(f"{top}/file", f"{top}/moved"),
+    "cp_file": lambda fs, top: fs.cp_file(f"{top}/file", f"{top}/copy"),
+    "rm": lambda fs, top: fs.rm([f"{top}/file", f"{top}/sub"], recursive=True),
+    "get_file": lambda fs, top: fs.get_file(f"{top}/file", f"{top}-down"),
+    "cluster_ls": lambda fs, top: cluster_ls(top, fs.cluster),
+    "cluster_find": lambda fs, top: cluster_find("*", top, fs.cluster),
+    "cluster_glob": lambda fs, top: cluster_glob("**", top, fs.cluster),
+    "cluster_du": lambda fs, top: cluster_du(top, fs.cluster),
+    "cluster_exists": lambda fs, top: cluster_exists(top, fs.cluster),
+}
+# Streamed: no answer is waited for, the listing just comes.
+STREAMED: dict[str, Callable[[ClusterFileSystem, str], Any]] = {
+    "find": lambda fs, top: fs.find(top),
+    "walk": lambda fs, top: list(fs.walk(top)),
+    "du": lambda fs, top: fs.du(top),
+}
+
+
+@pytest.mark.parametrize("name", [*OPERATIONS, *STREAMED])
+def test_one_operation_is_one_round_trip(name: str, tmp_path: Any) -> None:
+    for number in range(20):
+        (tmp_path / f"tree/sub/{number}").mkdir(parents=True)
+    (tmp_path / "tree/file").write_text("content")
+    fs = ClusterFileSystem(LocalCluster())
+    agent = far_files(fs.cluster).agent
+    before = agent.round_trips
+    (OPERATIONS | STREAMED)[name](fs, str(tmp_path / "tree"))
+    assert agent.round_trips - before == (1 if name in OPERATIONS else 0)
+
+
+def test_a_listing_arrives_while_it_is_made_and_waits_for_its_reader(ssh: SSHCluster) -> None:
+    fs = ClusterFileSystem(ssh)
+    agent = far_files(ssh).agent
+    before = agent.bytes_received
+    with closing(fs.walk("/usr", detail=True)) as listing:
+        next(listing)
+        time.sleep(1.5)
+        ahead = agent.bytes_received - before
+        everything = 1 + sum(1 for _ in listing)
+    total = agent.bytes_received - before
+    assert ahead < 1_500_000 < 2_500_000 < total
+    assert everything == sum(1 for _ in os.walk("/usr"))
+
+
+def test_a_listing_that_nobody_reads_on_is_ended(ssh: SSHCluster) -> None:
+    fs = ClusterFileSystem(ssh)
+    agent = far_files(ssh).agent
+    for _ in range(3):
+        with closing(fs.iter_find("/usr")) as listing:
+            assert next(listing).startswith("/usr/")
+    received = -1
+    deadline = time.monotonic() + 10
+    while agent.bytes_received != received and time.monotonic() < deadline:
+        received = agent.bytes_received
+        time.sleep(0.5)
+    assert agent.bytes_received - received < 100  # but for a sign of life
+    assert fs.exists("/usr")
+
+
+def test_a_connection_that_broke_is_opened_again(
+    fresh: SSHCluster, ssh_host: Any, tree: Any
+) -> None:
+    (tree / "x").write_text("x")
+    fs = ClusterFileSystem(fresh)
+    assert fs.cat(f"{tree}/x") == b"x"
+    ssh_host.drop_connections()
+    assert fs.cat(f"{tree}/x") == b"x"
+    ssh_host.drop_connections()
+    assert cluster_ls(tree, fresh) == ["x"]
+    assert far_files(fresh).connections == 3
+
+
+def test_a_listing_whose_connection_breaks_does_not_look_complete(
+    fresh: SSHCluster, ssh_host: Any
+) -> None:
+    fs = ClusterFileSystem(fresh)
+    listing = fs.walk("/usr", detail=True)
+    next(listing)
+    ssh_host.drop_connections()
+    with pytest.raises(ConnectionError):
+        list(listing)
+
+
+# --- what a filesystem carries ------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_secret(prefect_server: PrefectServer) -> Iterator[SSHCluster]:
+    block = SSHCluster(
+        host="nowhere.invalid", credentials=SSHCredentials(username="ana", password=_SECRET)
+    )
+    block.save("with-secret", overwrite=True, _sync=True)
+    yield block
+    SSHCluster.delete("with-secret", _sync=True)
+
+
+def test_pickles_carry_a_name_and_no_secret(with_secret: SSHCluster) -> None:
+    for given in (with_secret, "ssh-cluster/with-secret", "with-secret"):
+        fs = ClusterFileSystem(given, auto_mkdir=True)
+        for carried in (pickle.dumps(fs), fs.to_json().encode(), repr(fs.storage_options).encode()):
+            assert b"with-secret" in carried
+            assert b"horse" not in carried
+        for again in (pickle.loads(pickle.dumps(fs)), ClusterFileSystem.from_json(fs.to_json())):
+            assert again == fs
+            assert again.auto_mkdir
+            assert again.cluster.credentials.password.get_secret_value() == _SECRET
+    assert b"horse" not in repr(vars(fs)).encode()
+
+
+def test_a_block_that_is_not_saved_is_not_pickled() -> None:
+    fs = ClusterFileSystem(SSHCluster(host="nowhere.invalid"))
+    with pytest.raises(ConfigurationError, match=r'cluster\.save\("name"\)'):
+        pickle.dumps(fs)
+
+
+def test_another_secret_is_another_filesystem() -> None:
+    one, other, same = (
+        ClusterFileSystem(
+            SSHCluster(host="h", credentials=SSHCredentials(username="a", password=password))
+        )
+        for password in ("one", "other", "one")
+    )
+    assert one != other
+    assert one == same
+    assert hash(one) == hash(same)
+
+
+def test_in_another_process(prefect_server: PrefectServer, tmp_path: Any) -> None:
+    LocalCluster(max_parallel_calls=1).save("pickled", overwrite=True, _sync=True)
+    (tmp_path / "x").write_text("x")
+    pickled = pickle.dumps(ClusterFileSystem("pickled")).hex()
+    program = (
+        "import json, pickle, sys;"
+        f"fs = pickle.loads(bytes.fromhex('{pickled}'));"
+        f"print(json.dumps(fs.ls({str(tmp_path)!r}, detail=False)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [f"{tmp_path}/x"]
+    LocalCluster.delete("pickled", _sync=True)
