@@ -252,7 +252,6 @@ _REASONS: Mapping[str, type[PricingError]] = {
 def _skus(client: Client, url: str, currency: str) -> Iterator[Mapping[str, Any]]:
     fetch = client.fetch
     token, empty = "", 0
-    tokens: set[str] = set()
     seen: set[str] = set()
     while True:
         query = {"pageSize": str(_PAGE), "currencyCode": currency}
@@ -263,14 +262,13 @@ def _skus(client: Client, url: str, currency: str) -> Iterator[Mapping[str, Any]
         ids = {str(row.get("skuId")) for row in rows}
         empty = 0 if rows else empty + 1
         token = page.get("nextPageToken") or ""
-        if (ids and ids <= seen) or empty > _EMPTY_PAGES or (token and token in tokens):
+        if (ids and ids <= seen) or empty > _EMPTY_PAGES:
             raise client.failure(
                 PricingIncomplete,
                 f"{fetch.source} gives the same page again and again.",
                 "Try again; if it stays so, ask Google, or the gateway in its place.",
             )
         seen |= ids
-        tokens.add(token)
         yield from rows
         if not token:
             return
