@@ -54,7 +54,7 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
     ) -> None:
         if chained := {"fo", "target_protocol", "target_options"} & set(options):
             raise ConfigurationError(
-                f"A cluster is no archive in which to look for files ({', '.join(sorted(chained))}).",
+                f"Nothing can be looked for in a cluster by {' and '.join(sorted(chained))}.",
                 "If `::` is part of a name, write it as %3A%3A in the URL.",
             )
         super().__init__(**options)
@@ -222,17 +222,17 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
                     continue
                 wanted.discard(listing.path)
                 if listing.error is not None:
-                    raise listing.error
+                    _tell(listing.error, on_error)
+                    continue
                 dirs = _of_type(listing.entries, directory=True)
                 files = _of_type(listing.entries, directory=False)
                 shown = (dirs, files) if detail else (list(dirs), list(files))
                 yield listing.path, *shown
                 wanted.update(listings.below(listing.path, name) for name in shown[0])
+        except ConnectionFailed:
+            raise
         except OSError as error:
-            if on_error == "raise" or isinstance(error, ConnectionFailed):
-                raise
-            if callable(on_error):
-                on_error(error)
+            _tell(error, on_error)
 
     def iter_find(
         self, path: str, maxdepth: int | None = None, withdirs: bool = False
@@ -474,6 +474,14 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
     def chmod(self, path: str, mode: int) -> None:
         """Set the permissions of a file."""
         self._ask("fs_chmod", self._strip_protocol(path), mode=mode)
+
+
+def _tell(error: OSError, on_error: str | Callable[[OSError], Any]) -> None:
+    """What becomes of a directory that cannot be read."""
+    if on_error == "raise":
+        raise error
+    if callable(on_error):
+        on_error(error)
 
 
 def _of_type(entries: dict[str, Info], *, directory: bool) -> dict[str, Info]:

@@ -314,6 +314,24 @@ def test_a_broken_link_is_listed(sides: tuple[Side, Side]) -> None:
     assert not far.fs.exists(f"{far.root}/broken")
 
 
+def test_a_directory_that_cannot_be_read_does_not_end_a_walk(sides: tuple[Side, Side]) -> None:
+    far = sides[0]
+    (far.here / "sub/deep").chmod(0)
+    every = sorted(where.removeprefix(far.root) for where, _, _ in far.fs.walk(far.root))
+    assert every == ["", "/.hidden", "/empty", "/sub"]
+    met: list[OSError] = []
+    list(far.fs.walk(far.root, on_error=met.append))
+    assert [(type(error), error.filename) for error in met] == [
+        (PermissionError, f"{far.root}/sub/deep")
+    ]
+    with pytest.raises(PermissionError):
+        list(far.fs.walk(far.root, on_error="raise"))
+    with pytest.raises(PermissionError):
+        far.fs.ls(f"{far.root}/sub/deep")
+    assert f"{far.root}/sub/nested.csv" in far.fs.find(far.root)
+    (far.here / "sub/deep").chmod(0o755)
+
+
 def test_downloads_and_uploads_tell_how_far_they_are(
     sides: tuple[Side, Side], tmp_path: Path
 ) -> None:
