@@ -1,0 +1,119 @@
+"""What is expected of the files of clusters, as it is written down.
+
+- path: /scratch/project/data
+  kind: directory
+  permissions: "0750"
+  pattern: "*.csv"
+  min_files: 100
+  newest_within: 24h
+- cluster: slurm-cluster/ndoli
+  path: "~"
+  min_free: 10GB
+  writable: true
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, field_validator
+
+from clustrix_prefect.applying.files import Mistake, WrongFiles, read_documents
+from clustrix_prefect.errors import ConfigurationError
+from clustrix_prefect.store_commands import age
+
+
+class Expectation(BaseModel):
+    """What is expected of one path."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: str = Field(description="Absolute, or beginning with ~ for the home directory there.")
+    cluster: str | None = Field(default=None, description="Only there; default: on each cluster.")
+    exists: bool = Field(default=True, description="False: nothing may be there.")
+    kind: Literal["file", "directory", "link"] | None = None
+    permissions: str | None = Field(default=None, description='Octal, such as "0750".')
+    min_size: ByteSize | None = Field(default=None, description="Of a file, or all below.")
+    max_size: ByteSize | None = Field(default=None, description="The same; a quota of our own.")
+    pattern: str = Field(default="*", description="Which files are counted.")
+    min_files: int | None = None
+    max_files: int | None = None
+    newest_within: str | None = Field(default=None, description="Age of the newest file: 24h, 7d.")
+    min_free: ByteSize | None = Field(default=None, description="Left on its file system.")
+    writable: bool = Field(default=False, description="Write, read and delete a file there.")
+    max_latency_ms: float | None = Field(default=None, description="For one look at it.")
+
+    @field_validator("path")
+    @classmethod
+    def _absolute(cls, value: str) -> str:
+        if not value.startswith(("/", "~")):
+            raise ValueError("is not absolute; begin it with / or ~")
+        return value
+
+    @field_validator("permissions")
+    @classmethod
+    def _octal(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                int(value, 8)
+            except ValueError:
+                raise ValueError('is not octal; write for example "0750"') from None
+        return value
+
+    @field_validator("newest_within")
+    @classmethod
+    def _age(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                age(value)
+            except argparse.ArgumentTypeError as error:
+                raise ValueError(str(error)) from None
+        return value
+
+
+def read_expectations(path: Path) -> list[Expectation]:
+    """The expectations in a YAML file.
+
+    Raises:
+        ConfigurationError: There is no such file.
+        WrongFiles: It is wrong; with the lines.
+    """
+    found: list[Expectation] = []
+    mistakes: list[Mistake] = []
+    for document in read_documents([path]):
+        if not isinstance(document.data, list):
+            mistakes.append(document.mistake("Write a list of expectations, each with a `path`."))
+            continue
+        for number, data in enumerate(document.data):
+            try:
+                found.append(Expectation.model_validate(data))
+            except ValidationError as error:
+                mistakes += [
+                    document.mistake(
+                        f"{'.'.join(map(str, one['loc']))}: {one['msg']}", number, *one["loc"]
+                    )
+                    for one in error.errors(include_url=False)
+                ]
+    if mistakes:
+        raise WrongFiles(mistakes)
+    return found
+
+
+def expectations_from(given: Any) -> list[Expectation]:
+    """Expectations as a flow's parameter gives them: a file's path, or they themselves.
+
+    Raises:
+        ConfigurationError: They are wrong.
+    """
+    if given is None:
+        return []
+    if isinstance(given, (str, Path)):
+        return read_expectations(Path(given))
+    try:
+        return [Expectation.model_validate(one) for one in given]
+    except ValidationError as error:
+        raise ConfigurationError(
+            f"The expectations are wrong: {error}.", "Each has a `path`."
+        ) from error

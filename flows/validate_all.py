@@ -1,0 +1,86 @@
+"""All validations, one after another, and one page: what is green, what is not, since when.
+
+python flows/validate_all.py                      every saved cluster
+python flows/validate_all.py slurm-cluster/ndoli  these
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from prefect import flow, get_client, get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+from pydantic import ByteSize
+
+# Its neighbours are found however it is started.
+if (_ROOT := str(Path(__file__).resolve().parent.parent)) not in sys.path:
+    sys.path.insert(0, _ROOT)
+
+from clustrix_prefect.validation.expectations import Expectation
+from clustrix_prefect.validation.report import create_page, past_records
+from clustrix_prefect.validation.summary import Outcome, outcome_of, page_of, record_of, verdict_on
+from flows.benchmark_transfer import benchmark_transfer
+from flows.validate_cluster_access import validate_cluster_access
+from flows.validate_credentials import validate_credentials
+from flows.validate_filesystem import validate_filesystem
+from flows.validate_packaging import validate_packaging
+from flows.validate_pricing import validate_pricing
+
+KEY = "validation"
+Validation = Literal[
+    "credentials", "cluster access", "filesystem", "packaging", "transfer", "pricing"
+]
+
+
+@flow(name="validate-all", persist_result=False)
+def validate_all(
+    clusters: list[str] | None = None,
+    expectations: list[Expectation] | str | None = None,
+    sizes: list[ByteSize] | None = None,
+    pricing: dict[str, Any] | None = None,
+    only: list[Validation] | None = None,
+) -> State[None]:
+    """Run every validation, whatever comes of the others, and sum them up on one page.
+
+    Args:
+        clusters: Cluster blocks by type and name, such as "slurm-cluster/ndoli". Default: all
+            that are saved; this machine, if none is.
+        expectations: What is expected of files, or the path of a YAML file with it. Default:
+            deployments/expectations.yaml.
+        sizes: What the transfers are measured with.
+        pricing: Parameters of validate_pricing, such as `{"credentials": "cloud"}`.
+        only: Which validations; default: all.
+    """
+    validations: dict[Validation, Callable[[], State[Any]]] = {
+        "credentials": partial(validate_credentials, return_state=True),
+        "cluster access": partial(validate_cluster_access, clusters, return_state=True),
+        "filesystem": partial(validate_filesystem, clusters, expectations, return_state=True),
+        "packaging": partial(validate_packaging, clusters, return_state=True),
+        "transfer": partial(benchmark_transfer, clusters, sizes, return_state=True),
+        "pricing": partial(validate_pricing, **(pricing or {}), return_state=True),
+    }
+    outcomes: list[Outcome] = []
+    with get_client(sync_client=True) as client:
+        past = past_records(client, KEY)
+        for name in only or validations:
+            outcomes.append(outcome_of(name, validations[name], past))
+        verdict = verdict_on(outcomes)
+        create_page(client, KEY, page_of(verdict, outcomes), verdict, record_of(outcomes, past))
+    failed = [one for one in outcomes if not one.is_green]
+    if failed:
+        get_run_logger().error("%s", verdict)
+        told = [f"- {one.name}: {one.told}" for one in failed]
+        return Failed(message="\n".join([verdict, *told]))
+    get_run_logger().info("%s", verdict)
+    return Completed(message=verdict)
+
+
+if __name__ == "__main__":
+    ended = validate_all(sys.argv[1:] or None, return_state=True)
+    print(ended.message)
+    sys.exit(0 if ended.is_completed() else 1)
