@@ -18,7 +18,17 @@ _REPORTS = Path(".bench")
 
 def _parts() -> dict[str, Callable[[Lab], Part]]:
     # Imported after the lab has set up Prefect's environment.
-    from tests.bench import data, hashing, jobs, packaging, pricing, rates, scale, traffic
+    from tests.bench import (
+        data,
+        filesystem,
+        hashing,
+        jobs,
+        packaging,
+        pricing,
+        rates,
+        scale,
+        traffic,
+    )
 
     return {
         "rates": rates.measure,
@@ -28,12 +38,24 @@ def _parts() -> dict[str, Callable[[Lab], Part]]:
         "scale": scale.measure,
         "queue": scale.measure_queue,
         "hashing": hashing.measure,
+        "filesystem": filesystem.measure,
         "packaging": packaging.measure,
         "pricing": pricing.measure,
     }
 
 
-PARTS = ("rates", "jobs", "traffic", "data", "scale", "queue", "hashing", "packaging", "pricing")
+PARTS = (
+    "rates",
+    "jobs",
+    "traffic",
+    "data",
+    "scale",
+    "queue",
+    "hashing",
+    "packaging",
+    "pricing",
+    "filesystem",
+)
 
 
 def main(arguments: Sequence[str]) -> int:
