@@ -52,8 +52,7 @@ def _spot_above_on_demand(prices: Sequence[Price], limits: Thresholds) -> Iterat
     on_demand = {
         _machine(price): price.hourly
         for price in prices
-        if price.purchase_option is PurchaseOption.ON_DEMAND
-        and price.commitment is Commitment.NONE
+        if price.purchase_option is PurchaseOption.ON_DEMAND and price.commitment is Commitment.NONE
     }
     tolerated = Decimal(1 + limits.spot_tolerance)
     for price in spots:
