@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.connections.agent import AgentClient, PendingAnswer
 from clustrix_prefect.connections.connection import Connection
-from clustrix_prefect.errors import ConnectionFailed
+from clustrix_prefect.errors import ConnectionFailed, ConnectionLost
 from clustrix_prefect.filesystem.failures import error_of
 from clustrix_prefect.filesystem.listings import pieces_of
 
@@ -42,7 +42,8 @@ class FarFiles:
         self._agent: AgentClient | None = None
         self._connection: Connection | None = None
         self._opening = threading.Lock()
-        self._walks: dict[int, queue.SimpleQueue[_Part]] = {}
+        self._losing = threading.Lock()
+        self._walks: dict[int, tuple[AgentClient, queue.SimpleQueue[_Part]]] = {}
         self._numbers = itertools.count(1)
 
     # --- the connection -------------------------------------------------------------------------
@@ -58,12 +59,9 @@ class FarFiles:
         if agent is not None:
             return agent
         with self._opening:
-            if self._agent is None:
-                self._open()
-            assert self._agent is not None
-            return self._agent
+            return self._agent or self._open()
 
-    def _open(self) -> None:
+    def _open(self) -> AgentClient:
         connection = self.cluster.connect()
         agent = AgentClient(
             connection,
@@ -80,13 +78,22 @@ class FarFiles:
             raise
         self._connection, self._agent = connection, agent
         self.connections += 1
+        return agent
 
     def _on_lost(self, agent: AgentClient, reason: BaseException) -> None:
-        if self._agent is agent:
-            self._agent = None
+        with self._losing:
+            if self._agent is agent:
+                self._agent = None
+                assert self._connection is not None
+                # Its other end may be frozen: nobody waits for it.
+                threading.Thread(target=self._connection.close, daemon=True).start()
+        self._end_walks(agent, reason)
+
+    def _end_walks(self, agent: AgentClient, reason: BaseException) -> None:
         ended = {"event": "fs_end", "lost": reason}
-        for parts in list(self._walks.values()):
-            parts.put((ended, b""))
+        for walked_by, parts in list(self._walks.values()):
+            if walked_by is agent:
+                parts.put((ended, b""))
 
     def close(self) -> None:
         """Close the connection; whoever asks again opens another one."""
@@ -94,6 +101,7 @@ class FarFiles:
             agent, self._agent = self._agent, None
             if agent is not None:
                 agent.close()
+                self._end_walks(agent, ConnectionLost("The connection was closed."))
             if self._connection is not None:
                 self._connection.close()
 
@@ -128,8 +136,8 @@ class FarFiles:
         agent = self.agent
         try:
             return step(agent)
-        except ConnectionFailed:
-            self._on_lost(agent, EOFError())
+        except ConnectionFailed as lost:
+            self._on_lost(agent, lost)
             if not again:
                 raise
         return step(self.agent)
@@ -147,9 +155,8 @@ class FarFiles:
             OSError: The directory is not there, or cannot be read.
         """
         number = next(self._numbers)
-        parts = self._walks[number] = queue.SimpleQueue()
-        agent = self.agent
-        ended = False
+        agent, parts, ended = self.agent, queue.SimpleQueue[_Part](), False
+        self._walks[number] = agent, parts
         try:
             agent.send("fs_walk", walk=number, path=path, maxdepth=maxdepth, detail=detail)
             for taken in itertools.count(1):
@@ -171,9 +178,9 @@ class FarFiles:
                     agent.send("fs_stop", walk=number)
 
     def _on_event(self, event: dict[str, Any], body: bytes) -> None:
-        parts = self._walks.get(event.get("walk", 0))
-        if parts is not None:
-            parts.put((event, body))
+        walk = self._walks.get(event.get("walk", 0))
+        if walk is not None:
+            walk[1].put((event, body))
 
 
 def answer_of(pending: PendingAnswer, shown: str | None = None) -> tuple[dict[str, Any], bytes]:

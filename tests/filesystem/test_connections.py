@@ -158,6 +158,26 @@ def test_a_listing_whose_connection_breaks_does_not_look_complete(
         list(listing)
 
 
+def test_a_forked_process_opens_a_connection_of_its_own(ssh: SSHCluster, tree: Any) -> None:
+    (tree / "x").write_text("x")
+    fs = ClusterFileSystem(ssh)
+    assert fs.cat(f"{tree}/x") == b"x"
+    child = os.fork()
+    if child == 0:
+        try:
+            ok = fs.cat(f"{tree}/x") == b"x" and far_files(ssh).connections == 1
+        finally:
+            os._exit(0 if ok else 1)
+    deadline = time.monotonic() + 30
+    while (done := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if done[0] == 0:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+    assert done == (child, 0)
+    assert fs.cat(f"{tree}/x") == b"x"
+
+
 # --- what a filesystem carries ------------------------------------------------------------------
 
 
