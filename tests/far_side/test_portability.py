@@ -40,6 +40,7 @@ def test_nothing_newer_than_3_6_is_used():
     paths = [str(path) for path in SOURCES]
     run_vermin = "import vermin; vermin.main()"
     command = [sys.executable, "-c", run_vermin, "-t=3.6-", "--no-tips", "--violations"]
+    command += ["--exclude", "dataclasses"]  # with something in its place where it is missing
     done = subprocess.run([*command, "--eval-annotations", *paths], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
