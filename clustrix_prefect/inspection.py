@@ -11,6 +11,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
+from clustrix_prefect.clusters.gridengine import SGECluster
+from clustrix_prefect.clusters.pbs import PBSCluster
+from clustrix_prefect.clusters.slurm import SlurmCluster
 from clustrix_prefect.clusters.workers import WorkerCluster
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.connections.connection import Connection
@@ -23,6 +26,9 @@ _GIB = 1024**3
 _LITTLE_SPACE = _GIB // 10
 _CLOCKS_APART = 60.0
 _MODULE_MISSING = re.compile(r"\bERROR\b|Unable to locate|command not found", re.IGNORECASE)
+
+# SLURM first: it may have the others' commands, too.
+_BATCH_CLUSTERS = (SlurmCluster, SGECluster, PBSCluster)
 
 _WORK_DIR_REMEDIES = {
     "WorkDirNotWritable": "Set the block's `remote_work_dir` to a directory you can write to.",
@@ -113,7 +119,9 @@ def _beyond_login(
     if isinstance(cluster, WorkerCluster):
         yield Finding("calls at once", str(cluster.max_parallel_calls or hello["cpus"]))
     scheduler = cluster.scheduler()
-    if scheduler is not None:
+    if scheduler is None:
+        yield from _recognised(agent)
+    else:
         yield from _jobs(cluster, scheduler, agent, hello["uid"])
 
 
@@ -190,10 +198,13 @@ def _jobs(
     scheduler, limits = ask_site(agent, scheduler)
     if not limits.version:
         first = agent.request("command", argv=scheduler.limits_commands()[0])
+        other = next(_recognised(agent), None)
         yield Finding(
             "scheduler",
             problem=f"{scheduler.name} does not answer: {_last_line(first['stderr'])}.",
-            remedy="Is this its login node, and are its commands there after logging in by hand?",
+            remedy=f"{other.value[0].upper()}{other.value[1:]}."
+            if other
+            else "Is this its login node, and are its commands there after logging in by hand?",
         )
         return
     yield Finding("scheduler", limits.version)
@@ -202,6 +213,19 @@ def _jobs(
     yield Finding("limits", f"{arrays}, {jobs}")
     yield _queue(scheduler, agent, user_id)
     yield from _trial(cluster, scheduler, agent)
+
+
+def _recognised(agent: AgentClient) -> Iterator[Finding]:
+    """The scheduler that answers there, if any, and the block that is made for it."""
+    for kind in _BATCH_CLUSTERS:
+        _, limits = ask_site(agent, kind().scheduler())
+        if limits.version:
+            block = kind.get_block_type_slug()
+            yield Finding(
+                "scheduler",
+                f"{limits.version} is there: to submit jobs, use {kind.__name__} ({block}/NAME)",
+            )
+            return
 
 
 def _queue(scheduler: Scheduler, agent: AgentClient, user_id: int) -> Finding:
@@ -224,7 +248,7 @@ def _trial(cluster: ClusterBlock, scheduler: Scheduler, agent: AgentClient) -> I
         return
     done = agent.request("command", argv=command)
     if done["returncode"] == 0:
-        said = re.sub(r"^Job \d+ to", "would", _last_line(done["stderr"]))
+        said = re.sub(r"^Job \d+ to", "would", _last_line(done["stderr"] or done["stdout"]))
         yield Finding("trial job", said)
         return
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,9 +31,11 @@ os.environ.update(
 
 from tests.live.daemon import ServiceUnavailable  # noqa: E402
 from tests.live.gridengine import GridEngine, environment_of  # noqa: E402
+from tests.live.openpbs import OpenPBS  # noqa: E402
 from tests.live.prefect_server import PrefectServer  # noqa: E402
 from tests.live.pythons import FarPythons, find_pythons  # noqa: E402
 from tests.live.slurm import Slurm, conf_of  # noqa: E402
+from tests.live.slurm_pbs import SlurmPBS  # noqa: E402
 from tests.live.ssh_host import SSHHost  # noqa: E402
 
 _SERVICES = pytest.StashKey[list[str]]()
@@ -160,6 +163,21 @@ def gridengine(
 ) -> Iterator[GridEngine]:
     """A Grid Engine; its jobs run as the account of `ssh_host`, which submits them."""
     yield from _running(GridEngine(run_directory), pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def openpbs(
+    run_directory: RunDirectory, far_pythons: FarPythons, pytestconfig: pytest.Config
+) -> Iterator[OpenPBS]:
+    """What stands in for OpenPBS."""
+    newest = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    yield from _running(OpenPBS(run_directory, far_pythons[newest]), pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def slurm_pbs(run_directory: RunDirectory, pytestconfig: pytest.Config) -> Iterator[SlurmPBS]:
+    """SLURM's own PBS commands."""
+    yield from _running(SlurmPBS(run_directory), pytestconfig)
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,8 @@ _OUT_OF_MEMORY = re.compile(
     r"|memory limit .*exceeded|being killed.*memory",
     re.IGNORECASE,
 )
+# So the daemons of SLURM and PBS write it beside a job's own output, where nothing else says it.
+_TIME_LIMIT = re.compile(r"DUE TO TIME LIMIT|PBS: job killed: walltime \S+ exceeded limit")
 _START_FAILED = re.compile(
     rf"{re.escape(WORKER_NOT_STARTED)}|ModuleNotFoundError: No module named 'clustrix_far_side"
     r"|can't open file .*worker\.py|: (?:command|No such file or directory).*python",
@@ -63,7 +65,7 @@ def _name(
     status: JobStatus | None, stderr_tail: str, started: bool
 ) -> tuple[type[InfrastructureError], str, str]:
     state = status.state if status else None
-    if state is JobState.TIME_LIMIT:
+    if state is JobState.TIME_LIMIT or _TIME_LIMIT.search(stderr_tail):
         return (
             TimeLimitExceeded,
             "The job ran into its time limit.",

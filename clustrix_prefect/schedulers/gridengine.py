@@ -12,13 +12,8 @@ from xml.etree import ElementTree
 from clustrix_prefect.schedulers.array_indices import format_indices
 from clustrix_prefect.schedulers.folding import FoldedStatuses, fold_elements
 from clustrix_prefect.schedulers.gridengine_answers import REFUSALS, end_of_job, status_of
-from clustrix_prefect.schedulers.job_script import (
-    INDEX_VARIABLE,
-    chosen,
-    job_script,
-    own_logs,
-    shell_of,
-)
+from clustrix_prefect.schedulers.job_script import INDEX_VARIABLE, chosen, own_logs, shell_of
+from clustrix_prefect.schedulers.job_script import job_script as script_of
 from clustrix_prefect.schedulers.scheduler import JobSpec, JobStatus, Limits
 
 _JOB_ID = re.compile(r"^(\d+)(?:\.\d+-\d+:\d+)?$")
@@ -60,7 +55,7 @@ class GridEngineScheduler:
 
     def job_script(self, spec: JobSpec) -> str:
         directives = (f"#$ {line}" for line in self._directives(spec))
-        return job_script(spec, directives, own_logs(spec, "$((SGE_TASK_ID - 1))"))
+        return script_of(spec, directives, own_logs(spec, "$((SGE_TASK_ID - 1))"))
 
     def _directives(self, spec: JobSpec) -> list[str]:
         extra = [line.removeprefix("#$").strip() for line in self.extra_directives]
@@ -75,11 +70,8 @@ class GridEngineScheduler:
             yield f"-t 1-{spec.array_size}"
             if wanted.max_parallel_jobs:
                 yield f"-tc {wanted.max_parallel_jobs}"
-        for option, value in (
-            ("-q", queue),
-            ("-P", wanted.account or self.project),
-            ("-A", self.account),
-        ):
+        project = wanted.account or self.project
+        for option, value in (("-q", queue), ("-P", project), ("-A", self.account)):
             if value is not None:
                 yield f"{option} {shlex.quote(value)}"
         cores = wanted.cores or 1
@@ -87,8 +79,8 @@ class GridEngineScheduler:
             yield f"-pe {self.parallel_environment} {cores}"
         if wanted.time:
             yield f"-l h_rt={wanted.time}"
-        if wanted.time and wanted.signal_before_end:
-            yield f"-l s_rt={wanted.time - wanted.signal_before_end}"
+            if wanted.signal_before_end:
+                yield f"-l s_rt={wanted.time - wanted.signal_before_end}"
         if wanted.memory:
             yield f"-l {self.memory_resource}={math.ceil(wanted.memory / cores / 1024**2)}M"
         if wanted.gpus:
@@ -100,7 +92,7 @@ class GridEngineScheduler:
         return ["qsub", "-terse", script]
 
     def trial_command(self, spec: JobSpec) -> list[str]:
-        options = [word for line in self._directives(spec) for word in shlex.split(line)]
+        options = shlex.split(" ".join(self._directives(spec)))
         return ["qsub", "-w", "v", *options, "-b", "y", "true"]
 
     def parse_submit(self, returncode: int, stdout: str, stderr: str) -> str:
@@ -134,25 +126,23 @@ class GridEngineScheduler:
         return None if returncode else end_of_job(stdout)
 
     def cancel_command(self, element_ids: Sequence[str]) -> list[str]:
-        return ["qdel", *fold_elements(element_ids, ".", _ranges)]
+        return [
+            "qdel",
+            *fold_elements(element_ids, ".", lambda tasks: format_indices(tasks).split(",")),
+        ]
 
     def signal_command(self, element_ids: Sequence[str], signal: str) -> None:
         return None
 
     def limits_commands(self) -> list[list[str]]:
-        return [["qstat", "-help"], ["qconf", "-sconf"]]
+        return [["qconf", "-sconf"], ["qstat", "-help"]]
 
     def parse_limits(self, outputs: Sequence[tuple[int, str]]) -> Limits:
-        (_, usage), (_, configuration) = outputs
+        (code, configuration), (_, usage) = outputs  # the usage is told without a server, too
         found = dict(re.findall(r"^(max_aj_tasks|max_u_jobs)\s+(\d+)$", configuration, re.M))
-        version = re.match(r"(?:SGE|UGE|OGS/GE|GE|AGE)\b.*", usage)
+        version = None if code else re.match(r"\S.*", usage)
         return Limits(
             max_array_size=int(found.get("max_aj_tasks", 0)) or None,
             max_submitted_jobs=int(found.get("max_u_jobs", 0)) or None,
             version=f"Grid Engine ({version[0].strip()})" if version else "",
         )
-
-
-def _ranges(indices: list[int]) -> list[str]:
-    """Task ranges as `qdel` takes them, one a word."""
-    return format_indices(indices).split(",")

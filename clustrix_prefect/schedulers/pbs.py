@@ -8,13 +8,8 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from clustrix_prefect.schedulers.job_script import (
-    INDEX_VARIABLE,
-    chosen,
-    job_script,
-    own_logs,
-    shell_of,
-)
+from clustrix_prefect.schedulers.job_script import INDEX_VARIABLE, chosen, own_logs, shell_of
+from clustrix_prefect.schedulers.job_script import job_script as script_of
 from clustrix_prefect.schedulers.pbs_answers import REFUSALS, jobs_in, status_of
 from clustrix_prefect.schedulers.pbs_dialects import OPENPBS, Dialect, dialect_of, site_of
 from clustrix_prefect.schedulers.scheduler import JobSpec, JobStatus, Limits
@@ -53,7 +48,7 @@ class PBSScheduler:
 
     def job_script(self, spec: JobSpec) -> str:
         directives = (f"#PBS {line}" for line in self._directives(spec))
-        return job_script(spec, directives, own_logs(spec, _INDEX) if self.dialect.is_pbs else ())
+        return script_of(spec, directives, own_logs(spec, _INDEX) if self.dialect.is_pbs else ())
 
     def _directives(self, spec: JobSpec) -> list[str]:
         extra = [line.removeprefix("#PBS").strip() for line in self.extra_directives]

@@ -108,7 +108,7 @@ def site_of(qstat: str, server: str, sinfo: str) -> Limits:
     elif found := re.search(r"^version:\s*(\S+)", qstat, re.IGNORECASE | re.MULTILINE):
         version = f"{TORQUE.name} {found[1]}"
     elif sinfo.startswith("slurm"):
-        version = f"{OF_SLURM.name} {sinfo.strip().removeprefix('slurm').removeprefix('-wlm')}"
+        version = f"{OF_SLURM.name} {sinfo.split()[-1]}"
         return Limits(max_array_size=1, version=version)
     array = re.search(r"\bmax(?:_job)?_array_size = (\d+)", server)
     jobs = re.search(

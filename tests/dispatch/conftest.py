@@ -14,12 +14,15 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from clustrix_prefect import LocalCluster, SlurmCluster, SSHCluster
+from clustrix_prefect import LocalCluster, PBSCluster, SGECluster, SlurmCluster, SSHCluster
 from tests.live import clusters
+from tests.live.gridengine import GridEngine
+from tests.live.openpbs import OpenPBS
 from tests.live.prefect_server import PrefectServer
 from tests.live.pythons import FarPythons
 from tests.live.rundir import RunDirectory
 from tests.live.slurm import Slurm
+from tests.live.slurm_pbs import SlurmPBS
 from tests.live.ssh_host import SSHHost
 
 
@@ -60,6 +63,45 @@ def on_slurm(
 ) -> SlurmCluster:
     """A SLURM cluster behind a login node."""
     return clusters.slurm_cluster(ssh_host, far_pythons, remote_work_dir)
+
+
+@pytest.fixture
+def on_gridengine(
+    quick_prefect: None,
+    gridengine: GridEngine,
+    ssh_host: SSHHost,
+    far_pythons: FarPythons,
+    remote_work_dir: Path,
+) -> SGECluster:
+    """A Grid Engine behind a login node."""
+    return clusters.sge_cluster(ssh_host, far_pythons, remote_work_dir)
+
+
+@pytest.fixture
+def on_openpbs(
+    quick_prefect: None,
+    openpbs: OpenPBS,
+    ssh_host: SSHHost,
+    far_pythons: FarPythons,
+    remote_work_dir: Path,
+) -> Iterator[PBSCluster]:
+    """What stands in for OpenPBS, behind a login node that has its commands."""
+    with ssh_host.bashrc(openpbs.login):
+        yield clusters.pbs_cluster(ssh_host, far_pythons, remote_work_dir)
+
+
+@pytest.fixture
+def on_slurm_pbs(
+    quick_prefect: None,
+    slurm: Slurm,
+    slurm_pbs: SlurmPBS,
+    ssh_host: SSHHost,
+    far_pythons: FarPythons,
+    remote_work_dir: Path,
+) -> Iterator[PBSCluster]:
+    """SLURM behind a login node that has its PBS commands."""
+    with ssh_host.bashrc(slurm_pbs.login):
+        yield clusters.pbs_cluster(ssh_host, far_pythons, remote_work_dir)
 
 
 @pytest.fixture

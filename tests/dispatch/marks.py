@@ -13,8 +13,15 @@ from typing import Any
 
 def mark(directory: str, name: str) -> int:
     """Called by a body: it began. How often this one has by now."""
-    element = [os.environ.get(f"SLURM_ARRAY_{part}_ID") for part in ("JOB", "TASK")]
-    job = "_".join(filter(None, element)) or os.environ.get("SLURM_JOB_ID")
+    variables = os.environ.get
+    pairs = (
+        ("SLURM_ARRAY_JOB_ID", "_", "SLURM_ARRAY_TASK_ID"),
+        ("JOB_ID", ".", "SGE_TASK_ID"),
+    )
+    job = variables("SLURM_JOB_ID") or variables("PBS_JOBID") or variables("JOB_ID")
+    for whole, separator, part in pairs:
+        if variables(whole) and variables(part, "undefined") != "undefined":
+            job = separator.join((os.environ[whole], os.environ[part]))
     path = os.path.join(directory, f"{name}.{uuid.uuid4().hex}")
     with open(path + ".tmp", "w") as file:
         json.dump({"job": job, "pid": os.getpid(), "time": time.time()}, file)

@@ -6,7 +6,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from clustrix_prefect import LocalCluster, SGECluster, SlurmCluster, SSHCluster, SSHCredentials
+from clustrix_prefect import (
+    LocalCluster,
+    PBSCluster,
+    SGECluster,
+    SlurmCluster,
+    SSHCluster,
+    SSHCredentials,
+)
 from tests.live.gridengine import PARALLEL_ENVIRONMENT
 from tests.live.pythons import FarPythons
 from tests.live.ssh_host import SSHHost
@@ -55,3 +62,9 @@ def sge_cluster(host: SSHHost, pythons: FarPythons, work_dir: Path, **fields: An
             **fields,
         }
     )
+
+
+def pbs_cluster(host: SSHHost, pythons: FarPythons, work_dir: Path, **fields: Any) -> PBSCluster:
+    """Whatever PBS the logins of the SSH server find."""
+    small = {"cores": 1, "memory": "256MB", "time": "00:05:00"}
+    return PBSCluster(**{**account(host, pythons, work_dir), "default_resources": small, **fields})

@@ -1,0 +1,216 @@
+"""On SLURM's real PBS commands, and on what stands in for OpenPBS: from submitting to the end."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import flow, task
+from prefect.client.orchestration import get_client
+from prefect.states import Cancelling
+
+from clustrix_prefect import ClusterTaskRunner, PBSCluster, resources
+from clustrix_prefect.errors import (
+    JobCancelled,
+    JobLost,
+    SubmissionRefused,
+    TimeLimitExceeded,
+    WorkerFailed,
+)
+from clustrix_prefect.inspection import inspect_cluster
+from tests.dispatch import long_flow
+from tests.dispatch.api import ended_task_runs
+from tests.dispatch.flow_process import FlowProcess
+from tests.dispatch.marks import left_by, mark, wait_for_marks
+from tests.dispatch.test_named_failures import end_of, run_alone
+from tests.dispatch.test_queue_states import queued
+from tests.live.openpbs import SLOTS, OpenPBS
+from tests.live.slurm import Slurm
+from tests.live.ssh_host import SSHHost
+
+pytestmark = pytest.mark.usefixtures("quick_prefect")
+
+
+@task
+def hang(directory: str, name: str) -> None:
+    mark(directory, name)
+    print(f"{name} hangs", file=sys.stderr)
+    time.sleep(120)
+
+
+@task
+def leave(status: int) -> None:
+    print("leaving now", file=sys.stderr)
+    os._exit(status)
+
+
+@task
+def double(x: int) -> int:
+    return 2 * x
+
+
+@task
+def slow(seconds: float) -> str:
+    time.sleep(seconds)
+    return os.environ["PBS_JOBID"]
+
+
+@pytest.fixture(params=["on_openpbs", "on_slurm_pbs"])
+def pbs(request: pytest.FixtureRequest) -> PBSCluster:
+    """Both."""
+    found: PBSCluster = request.getfixturevalue(request.param)
+    return found
+
+
+def test_results_and_exceptions_come_back(pbs: PBSCluster) -> None:
+    @flow(task_runner=ClusterTaskRunner(pbs))
+    def doubled() -> list[int]:
+        lost = double.submit("x" * 3)
+        futures = double.map(range(6))
+        assert lost.result() == "xxxxxx"
+        return futures.result()
+
+    assert doubled() == [0, 2, 4, 6, 8, 10]
+
+
+def test_a_worker_that_ends_and_a_queue_that_is_not_there(pbs: PBSCluster) -> None:
+    error: Any = run_alone(pbs, lambda: leave.submit(3)).error
+    assert type(error) is WorkerFailed, repr(error)
+    assert "leaving now" in error.stderr_tail
+    with resources(partition="nowhere"):
+        refused: Any = run_alone(pbs, lambda: leave.submit(3)).error
+    assert type(refused) is SubmissionRefused, repr(refused)
+    assert "qstat -Q" in str(refused)
+    assert "/sbatch" not in str(refused)
+
+
+def test_nothing_is_left_of_a_cancelled_flow(
+    pbs: PBSCluster, far_dir: Path, tmp_path: Path, ssh_host: SSHHost
+) -> None:
+    process = FlowProcess(long_flow, pbs, tmp_path / "log", far_dir, 3)
+    try:
+        wait_for_marks(far_dir, 3)
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(process.flow_run_id, Cancelling())
+        for run in ended_task_runs(process.flow_run_id, 3):
+            assert run.state is not None
+            assert run.state.is_cancelled()
+        deadline = time.monotonic() + 45  # a body is deaf, and SLURM waits 30 s for it
+        while b"hang" in _command_lines(ssh_host):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        process.process.wait(20)
+    finally:
+        process.process.kill()
+        print(process.output)
+
+
+def _command_lines(ssh_host: SSHHost) -> bytes:
+    lines = b""
+    for pid in ssh_host.processes:
+        try:
+            lines += Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:  # it has just ended
+            continue
+    return lines
+
+
+def test_check(on_openpbs: PBSCluster) -> None:
+    found = {finding.name: finding for finding in inspect_cluster(on_openpbs)}
+    assert all(finding.is_ok for finding in found.values()), found
+    assert found["scheduler"].value == "OpenPBS 23.06.06"
+    assert found["limits"].value == "arrays of 10000, 500 jobs"
+
+
+def test_check_of_slurms_pbs(on_slurm_pbs: PBSCluster) -> None:
+    found = {finding.name: finding for finding in inspect_cluster(on_slurm_pbs)}
+    assert all(finding.is_ok for finding in found.values()), found
+    assert found["scheduler"].value == "PBS commands of SLURM 22.05.8"
+
+
+# --- what OpenPBS tells and SLURM's commands do not -----------------------------------------
+
+
+def test_ends_with_names(on_openpbs: PBSCluster, far_dir: Path, ssh_host: SSHHost) -> None:
+    found = {}
+
+    def trouble() -> None:
+        ssh_host.run(f"qdel '{left_by(far_dir, 'cancelled')['job']}'")
+
+    @flow(task_runner=ClusterTaskRunner(on_openpbs))
+    def many_ends() -> None:
+        with resources(time=3):
+            limited = hang.submit(str(far_dir), "limited")
+        futures = {
+            "limited": limited,
+            "cancelled": hang.submit(str(far_dir), "cancelled"),
+        }
+        futures.update(zip(("three", "four"), leave.map([3, 4]), strict=True))
+        threading.Thread(target=trouble).start()
+        for name, future in futures.items():
+            found[name] = end_of(future).error
+
+    many_ends(return_state=True)
+    kinds = {name: type(error) for name, error in found.items()}
+    assert kinds == {
+        "limited": TimeLimitExceeded,
+        "cancelled": JobCancelled,
+        "three": WorkerFailed,
+        "four": WorkerFailed,
+    }
+    assert [found[name].exit_code for name in ("three", "four")] == [3, 4]
+
+
+def test_without_a_history_a_job_is_lost(on_openpbs: PBSCluster, openpbs: OpenPBS) -> None:
+    openpbs.write(history=False)
+    try:
+        error: Any = run_alone(on_openpbs, lambda: leave.submit(3), requeues=0).error
+    finally:
+        openpbs.write(history=True)
+    assert type(error) is JobLost, repr(error)
+    assert "leaving now" in error.stderr_tail
+
+
+def test_waiting_is_told_with_the_reason(on_openpbs: PBSCluster) -> None:
+    @flow(task_runner=ClusterTaskRunner(on_openpbs))
+    def patient() -> list[str]:
+        with resources(cores=SLOTS):
+            first = slow.submit(6)
+            time.sleep(2)
+            second = slow.submit(0)
+        queued(second.task_run_id, "Insufficient amount of resource: ncpus")
+        return [first.result(), second.result()]
+
+    assert all(job.endswith(".pbs") for job in patient())
+
+
+def test_a_limit_of_jobs_is_waited_for(on_openpbs: PBSCluster, openpbs: OpenPBS) -> None:
+    openpbs.write(most=1)
+    try:
+
+        @flow(task_runner=ClusterTaskRunner(on_openpbs))
+        def one_after_another() -> list[int]:
+            return double.map(range(3)).result()
+
+        assert one_after_another() == [0, 2, 4]
+    finally:
+        openpbs.write(most=500)
+
+
+def test_slurms_pbs_tells_of_the_time_limit(
+    on_slurm_pbs: PBSCluster, slurm: Slurm, far_dir: Path
+) -> None:
+    def end_it() -> None:
+        job = left_by(far_dir, "limited")["job"]
+        slurm.command("scontrol", "update", f"jobid={job}", "EndTime=now")
+
+    threading.Thread(target=end_it).start()
+    with resources(time=60):
+        error: Any = run_alone(on_slurm_pbs, lambda: hang.submit(str(far_dir), "limited")).error
+    assert type(error) is TimeLimitExceeded, repr(error)
+    assert "limited hangs" in error.stderr_tail

@@ -1,0 +1,273 @@
+"""Stands in for OpenPBS's commands, as its manual pages describe them: `NAME arguments...`.
+
+Run as qsub, qstat, qselect, qdel or qmgr by the names in `openpbs.py`. The queue is a file that
+all of them lock; each job that runs has a process of its own that watches it, as pbs_mom does.
+"""
+
+import contextlib
+import fcntl
+import getpass
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+HOME = os.environ["OPENPBS_STANDIN"]
+SERVER = "pbs"
+UNKNOWN_JOB, FINISHED_JOB, NO_HISTORY, UNKNOWN_QUEUE, LIMIT = 153, 35, 36, 170, 205
+KILL_DELAY = 2.0
+QUEUES = ("workq", "short")
+
+
+@contextlib.contextmanager
+def server():
+    """The server's state, locked, and written back; jobs that fit are started."""
+    with open(os.path.join(HOME, "lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        path = os.path.join(HOME, "state.json")
+        with open(path) as file:
+            state = json.load(file)
+        yield state
+        run_what_fits(state)
+        with open(path + ".new", "w") as file:
+            json.dump(state, file)
+        os.rename(path + ".new", path)
+
+
+def run_what_fits(state):
+    jobs = state["jobs"]
+    free = state["slots"] - sum(job["ncpus"] for job in jobs.values() if job["state"] in "RE")
+    for job_id, job in jobs.items():
+        parent = jobs.get(re.sub(r"\[\d+\]", "[]", job_id), {})
+        siblings = sum(
+            other["state"] == "R" and re.sub(r"\[\d+\]", "[]", id) == parent.get("id")
+            for id, other in jobs.items()
+        )
+        if job["state"] != "Q" or job["array"] or siblings >= (parent.get("limit") or 10**6):
+            continue
+        if job["ncpus"] > free:
+            job["comment"] = "Not Running: Insufficient amount of resource: ncpus"
+            continue
+        free -= job["ncpus"]
+        job.update(state="R", comment="Job run at now on (node:ncpus=1)", started=time.time())
+        if parent.get("array") and parent["state"] == "Q":
+            parent["state"] = "B"
+        log = open(os.path.join(HOME, "mom.log"), "ab")  # noqa: SIM115
+        subprocess.Popen(
+            [sys.executable, os.path.abspath(__file__), "mom", job_id],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    for job in jobs.values():
+        elements = [e for id, e in jobs.items() if id != job["id"] and of(id) == job["id"]]
+        if job["array"] and all(e["state"] in "XF" for e in elements):
+            job["state"] = "F"
+
+
+def of(job_id):
+    return re.sub(r"\[\d+\]", "[]", job_id)
+
+
+def fail(code, text):
+    print(text, file=sys.stderr)
+    sys.exit(code)
+
+
+def words(arguments, flags=""):
+    """Options with values, and what is left."""
+    options, rest, arguments = [], [], list(arguments)
+    while arguments:
+        word = arguments.pop(0)
+        if word.startswith("-") and len(word) == 2 and word[1] not in flags:
+            options.append((word[1], arguments.pop(0)))
+        elif word.startswith("-"):
+            options.append((word[1], ""))
+        else:
+            rest.append(word)
+    return options, rest
+
+
+def qsub(arguments):
+    options, (script,) = words(arguments, "hV")
+    with open(script) as file:
+        text = file.read()
+    for line in text.splitlines():
+        if line.startswith("#PBS "):
+            options += words(shlex.split(line[5:]), "hV")[0]
+    given = dict(options)
+    asked = dict(
+        item.split("=", 1) for name, value in options if name == "l" for item in value.split(",")
+    )
+    chunk = dict(part.split("=", 1) for part in asked.get("select", "").split(":") if "=" in part)
+    if given.get("q", "workq") not in QUEUES:
+        fail(UNKNOWN_QUEUE, "qsub: Unknown queue")
+    with server() as state:
+        active = sum(job["state"] in "QRHB" for job in state["jobs"].values())
+        if active >= state["most"]:
+            fail(LIMIT, "qsub: would exceed queue generic's per-user limit")
+        if int(chunk.get("ncpus", 1)) > 1000:
+            fail(188, "qsub: Job exceeds queue and/or server resource limits")
+        number, state["next"] = state["next"], state["next"] + 1
+        script = os.path.join(HOME, "jobs", str(number))
+        with open(script, "w") as file:
+            file.write(text)
+        job = {
+            "name": given.get("N", "STDIN"), "array": False, "script": script, "comment": "",
+            "state": "H" if "h" in given else "Q", "ncpus": int(chunk.get("ncpus", 1)),
+            "walltime": asked.get("walltime", "01:00:00"), "shell": given.get("S", "/bin/sh"),
+            "owner": getpass.getuser(), "limit": None, "exit": None, "substate": 10,
+            "queue": given.get("q", "workq"),
+        }  # fmt: skip
+        if "J" in given:
+            span, _, limit = given["J"].partition("%")
+            first, last = map(int, span.split("-"))
+            if last <= first:
+                fail(1, "qsub: illegal -J value")
+            job_id = f"{number}[]"
+            job.update(array=True, ncpus=0, limit=int(limit) if limit else None)
+            element = dict(job, array=False, ncpus=int(chunk.get("ncpus", 1)))
+            for index in range(first, last + 1):
+                state["jobs"][f"{number}[{index}]"] = dict(element, id=f"{number}[{index}]")
+        else:
+            job_id = str(number)
+        state["jobs"][job_id] = dict(job, id=job_id)
+    print(f"{job_id}.{SERVER}")
+
+
+def mom(arguments):
+    """Run one job and watch it."""
+    (job_id,) = arguments
+    with server() as state:
+        job = state["jobs"][job_id]
+    environment = {
+        **{name: os.environ[name] for name in ("HOME", "PATH", "OPENPBS_STANDIN")},
+        "PBS_JOBID": f"{job_id}.{SERVER}", "PBS_ENVIRONMENT": "PBS_BATCH", "PBS_O_HOST": "login",
+    }  # fmt: skip
+    if index := re.search(r"\[(\d+)\]", job_id):
+        environment["PBS_ARRAY_INDEX"] = index[1]
+    process = subprocess.Popen(
+        [job["shell"], job["script"]], cwd=os.environ["HOME"], env=environment,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    hours, minutes, seconds = map(int, job["walltime"].split(":"))
+    over = time.time() + hours * 3600 + minutes * 60 + seconds
+    asked_at, status = None, None
+    while process.poll() is None:
+        time.sleep(0.3)
+        with server() as state:
+            deleted = state["jobs"][job_id].get("deleted")
+        if asked_at is None and (deleted or time.time() > over):
+            asked_at = time.time()
+            status = None if deleted else -29
+            os.killpg(process.pid, signal.SIGTERM)
+        elif asked_at is not None and time.time() - asked_at > KILL_DELAY:
+            os.killpg(process.pid, signal.SIGKILL)
+    if status is None:
+        status = process.returncode if process.returncode >= 0 else 256 - process.returncode
+    with server() as state:
+        state["jobs"][job_id].update(
+            state="X" if "[" in job_id else "F", exit=status,
+            substate=91 if state["jobs"][job_id].get("deleted") else 92,
+        )  # fmt: skip
+
+
+def known(state, name):
+    job_id = name.partition(".")[0]
+    return job_id if job_id in state["jobs"] else None
+
+
+def is_over(state, job_id):
+    whole = state["jobs"].get(of(job_id), {})
+    return whole.get("state") == "F"
+
+
+def qstat(arguments):
+    if "--version" in arguments:
+        print("pbs_version = 23.06.06")
+        return
+    options, names = words([word for word in arguments if word != "json"], "fFtx")
+    given = dict(options)
+    code, shown = 0, {}
+    with server() as state:
+        if "x" in given and not state["history"]:
+            fail(NO_HISTORY, "qstat: PBS is not configured to maintain job history")
+        for name in names or [job for job in state["jobs"] if of(job) == job]:
+            job_id = known(state, name)
+            if job_id is None:
+                print(f"qstat: Unknown Job Id {name}", file=sys.stderr)
+                code = UNKNOWN_JOB
+            elif is_over(state, job_id) and "x" not in given:
+                if names:
+                    print(f"qstat: {name} Job has finished, use -x or -H", file=sys.stderr)
+                    code = FINISHED_JOB
+            else:
+                shown[job_id] = state["jobs"][job_id]
+                if "t" in given:
+                    shown.update({e: j for e, j in state["jobs"].items() if of(e) == job_id})
+    print(json.dumps({
+        "timestamp": int(time.time()), "pbs_version": "23.06.06", "pbs_server": SERVER,
+        "Jobs": {f"{job_id}.{SERVER}": attributes(job) for job_id, job in shown.items()},
+    }, indent=4))  # fmt: skip
+    sys.exit(code)
+
+
+def attributes(job):
+    shown = {
+        "Job_Name": job["name"], "Job_Owner": f"{job['owner']}@login", "job_state": job["state"],
+        "queue": job["queue"], "server": SERVER, "Hold_Types": "u" if job["state"] == "H" else "n",
+        "substate": job["substate"],
+        "Resource_List": {
+            "ncpus": job["ncpus"], "select": f"1:ncpus={job['ncpus']}", "place": "pack",
+            "walltime": job["walltime"],
+        },
+    }  # fmt: skip
+    if job["array"]:
+        shown.update(array="True")
+    if job["comment"]:
+        shown["comment"] = job["comment"]
+    if job["state"] in "RXF" and not job["array"] and "started" in job:
+        shown["exec_host"] = f"{os.uname().nodename}/0*{job['ncpus']}"
+    if job["exit"] is not None:
+        shown["Exit_status"] = job["exit"]
+    return shown
+
+
+def qselect(arguments):
+    (user,) = [value for name, value in words(arguments)[0] if name == "u"]
+    with server() as state:
+        for job_id, job in state["jobs"].items():
+            if of(job_id) == job_id and job["owner"] == user and job["state"] != "F":
+                print(f"{job_id}.{SERVER}")
+
+
+def qdel(names):
+    code = 0
+    with server() as state:
+        for name in names:
+            job_id = known(state, name)
+            if job_id is None or is_over(state, job_id):
+                print(f"qdel: Unknown Job Id {name}", file=sys.stderr)
+                code = UNKNOWN_JOB
+                continue
+            for part in [job_id, *(e for e in state["jobs"] if of(e) == job_id)]:
+                job = state["jobs"][part]
+                if job["state"] in "QH":
+                    end = "X" if re.search(r"\[\d", part) else "F"
+                    job.update(state=end, substate=91, comment="Job was deleted")
+                job["deleted"] = True
+    sys.exit(code)
+
+
+def qmgr(arguments):
+    with server() as state:
+        print(f"Server {SERVER}\n    server_state = Active\n    max_array_size = 10000")
+        print(f"    max_queued = [u:PBS_GENERIC={state['most']}]\n    pbs_version = 23.06.06")
+
+
+if __name__ == "__main__":
+    commands = {"qsub": qsub, "qstat": qstat, "qselect": qselect, "qdel": qdel, "qmgr": qmgr}
+    commands.get(sys.argv[1], mom)(sys.argv[2:])
