@@ -40,7 +40,8 @@ def main(minors: list[str]) -> int:
             continue
         program = environment_for(minor, pythons[minor])
         print(f"--- client Python {minor}", flush=True)
-        command = [str(program), "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/packaging"]
+        options = ["-q", "-p", "no:cacheprovider", "--ignore=tests/packaging/test_clients.py"]
+        command = [str(program), "-m", "pytest", *options, "tests/packaging"]
         if subprocess.run(command, cwd=ROOT).returncode:
             failed.append(minor)
     print(f"failed under {', '.join(failed)}" if failed else "all clients passed")
