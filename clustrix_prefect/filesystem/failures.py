@@ -12,6 +12,7 @@ _WITHOUT_NUMBER: dict[str, type[Exception]] = {
     "Error": shutil.Error,
     "OSError": OSError,
     "SameFileError": shutil.SameFileError,
+    "UnicodeEncodeError": ValueError,
     "ValueError": ValueError,
 }
 

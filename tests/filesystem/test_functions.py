@@ -249,6 +249,8 @@ def test_a_missing_path_is_not_an_empty_one(tree: Path, where: Where) -> None:
         cluster_find("*", tree / "file", where)
     with pytest.raises(ValueError, match="null byte"):
         cluster_ls("a\0b", where)
+    with pytest.raises(ValueError):
+        cluster_ls("\ud800", where)  # which stands for no byte
     assert not cluster_exists("a\0b", where)
     assert not cluster_isfile(tree / "file/below", where)
 
