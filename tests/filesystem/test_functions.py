@@ -28,6 +28,7 @@ from clustrix_prefect import (
     cluster_stat,
 )
 from clustrix_prefect.clusters.cluster import ClusterBlock
+from clustrix_prefect.filesystem.far_files import far_files
 
 Where = ClusterBlock | None
 
@@ -310,6 +311,14 @@ def test_files_that_vanish_while_they_are_listed(tree: Path, where: Where) -> No
     finally:
         done.set()
         thread.join()
+
+
+def test_the_far_side_runs_the_python_that_is_meant(ssh_under) -> None:
+    for version in ("3.6", "3.13"):
+        pid = far_files(ssh_under(version)).agent.request(
+            "command", argv=["sh", "-c", "echo $PPID"]
+        )
+        assert f"python{version}" in os.readlink(f"/proc/{int(pid['stdout'])}/exe")
 
 
 def test_relative_paths_and_the_home_directory(ssh, ssh_host) -> None:

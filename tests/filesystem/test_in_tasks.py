@@ -25,41 +25,52 @@ from clustrix_prefect import (
     cluster_ls,
     cluster_stat,
 )
+from clustrix_prefect.clusters.cluster import ClusterBlock
+from clustrix_prefect.filesystem.far_files import far_files
+from tests.live import clusters
 from tests.live.prefect_server import PrefectServer
+from tests.live.ssh_host import SSHHost
 
 VERSIONS = ("3.6", "3.8", "3.11", "3.13")
 
 
-@pytest.fixture(params=VERSIONS)
+@pytest.fixture(params=[*VERSIONS, "3.6 over SSH"])
 def cluster(
     request: pytest.FixtureRequest,
     pythons: dict[str, str],
     prefect_server: PrefectServer,
     tmp_path: Path,
-) -> Iterator[LocalCluster]:
+) -> Iterator[ClusterBlock]:
     """A saved cluster whose calls run under each Python."""
-    if request.param not in pythons:
-        pytest.skip(f"no Python {request.param} on this machine")
-    block = LocalCluster(
-        remote_work_dir=str(tmp_path / "work"), python=pythons[request.param], max_parallel_calls=1
-    )
+    version, _, over_ssh = request.param.partition(" ")
+    if version not in pythons:
+        pytest.skip(f"no Python {version} on this machine")
+    block: ClusterBlock
+    if over_ssh:
+        host, far = (request.getfixturevalue(name) for name in ("ssh_host", "far_pythons"))
+        block = clusters.ssh_cluster(host, far, host.home / "in-task", python=far[version])
+    else:
+        block = LocalCluster(
+            remote_work_dir=str(tmp_path / "work"), python=pythons[version], max_parallel_calls=1
+        )
     name = f"in-task-{os.urandom(3).hex()}"
     block.save(name, _sync=True)
     yield block
-    LocalCluster.delete(name, _sync=True)
+    far_files(block).close()
+    type(block).delete(name, _sync=True)
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    top = tmp_path / "tree"
-    (top / "sub").mkdir(parents=True)
-    (top / "a.csv").write_text("12345")
-    (top / "sub/b.csv").write_text("123")
-    (top / ".dot").touch()
-    (top / os.fsdecode(b"\xe9")).touch()
-    os.utime(top / "a.csv", (1_600_000_000.5, 1_600_000_000.5))
-    (top / "a.csv").chmod(0o600)
-    return top
+def planted(tree: Path, ssh_host: SSHHost) -> Path:
+    (tree / "sub").mkdir()
+    (tree / "a.csv").write_text("12345")
+    (tree / "sub/b.csv").write_text("123")
+    (tree / ".dot").touch()
+    (tree / os.fsdecode(b"\xe9")).touch()
+    os.utime(tree / "a.csv", (1_600_000_000.5, 1_600_000_000.5))
+    os.chown(tree / "a.csv", ssh_host.uid, -1)
+    (tree / "a.csv").chmod(0o600)
+    return tree
 
 
 @task(cache_policy=NO_CACHE)
@@ -85,16 +96,19 @@ def look(top: str) -> tuple:
         # What it is given can be opened.
         [open(top + "/" + name).close() for name in ls_from_within(top) if name != "sub"],
         "prefect.client" in sys.modules or "paramiko" in sys.modules,
+        "%d.%d" % sys.version_info[:2],
     )
 
 
-def test_in_a_task_on_any_python(cluster: LocalCluster, tree: Path) -> None:
+def test_in_a_task_on_any_python(cluster: ClusterBlock, planted: Path) -> None:
     @flow(task_runner=ClusterTaskRunner(cluster))
     def looking() -> tuple:
-        return look.submit(str(tree)).result()
+        return look.submit(str(planted)).result()
 
     seen = looking()
-    assert seen == (
+    assert cluster.python is not None
+    assert f"python{seen[-1]}" in os.path.realpath(cluster.python)
+    assert seen[:-1] == (
         [".dot", "a.csv", "sub", os.fsdecode(b"\xe9")],
         ["a.csv", "sub/b.csv"],
         ["sub/b.csv"],
@@ -118,10 +132,10 @@ def test_in_a_task_on_any_python(cluster: LocalCluster, tree: Path) -> None:
     assert seen[5].total_mb == 8 / 2**20
     # The same questions, asked from the flow's side.
     assert seen[:4] == (
-        cluster_ls(tree, cluster),
-        cluster_find("*.csv", tree, cluster),
-        cluster_glob("*/*", tree, cluster),
-        cluster_stat(tree / "a.csv", cluster),
+        cluster_ls(planted, cluster),
+        cluster_find("*.csv", planted, cluster),
+        cluster_glob("*/*", planted, cluster),
+        cluster_stat(planted / "a.csv", cluster),
     )
 
 
@@ -131,10 +145,10 @@ def ask(top: str, cluster: str) -> list:
 
 
 @task(cache_policy=NO_CACHE)
-def ask_loaded(top: str, name: str) -> list:
-    from clustrix_prefect import LocalCluster
+def ask_loaded(top: str, kind: str, name: str) -> list:
+    import clustrix_prefect
 
-    return cluster_ls(top, LocalCluster.load(name))
+    return cluster_ls(top, getattr(clustrix_prefect, kind).load(name))
 
 
 @task(cache_policy=NO_CACHE)
@@ -147,24 +161,27 @@ def pass_on(stat: FileStat) -> tuple:
     return stat, stat.size
 
 
-def test_naming_its_own_cluster_or_another(cluster: LocalCluster, tree: Path) -> None:
+def test_naming_its_own_cluster_or_another(cluster: ClusterBlock, planted: Path) -> None:
     own = cluster.saved_as
     assert own is not None
-    short = own.partition("/")[2]
+    kind, short = type(cluster).__name__, own.partition("/")[2]
 
     @flow(task_runner=ClusterTaskRunner(cluster))
     def asking() -> None:
-        top = str(tree)
-        assert ask.submit(top, own).result() == cluster_ls(tree)
-        assert ask.submit(top, short).result() == cluster_ls(tree)
-        assert ask_loaded.submit(top, short).result() == cluster_ls(tree)
-        for failing in (ask.submit(top, "slurm-cluster/other"), ask_loaded.submit(top, "other")):
+        top = str(planted)
+        assert ask.submit(top, own).result() == cluster_ls(planted)
+        assert ask.submit(top, short).result() == cluster_ls(planted)
+        assert ask_loaded.submit(top, kind, short).result() == cluster_ls(planted)
+        for failing in (
+            ask.submit(top, "slurm-cluster/other"),
+            ask_loaded.submit(top, kind, "other"),
+        ):
             with pytest.raises(Exception, match=r"other'.* cannot be reached from inside a task"):
                 failing.result()
         with pytest.raises(FileNotFoundError, match="missing"):
             look_at_what_is_missing.submit(top).result()
         # Answers travel as arguments, too.
-        stat = cluster_stat(tree / "a.csv")
+        stat = cluster_stat(planted / "a.csv")
         assert pass_on.submit(stat).result() == (stat, 5)
 
     asking()
