@@ -27,25 +27,8 @@ from prefect.exceptions import ObjectNotFound
 from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 
 from clustrix_prefect.applying.files import Document, Mistake, WrongFiles, read_documents
-from clustrix_prefect.clusters import LocalCluster, SlurmCluster, SSHCluster, SSHCredentials
-from clustrix_prefect.credentials.onepassword import OnePasswordCLI, OnePasswordConnect
+from clustrix_prefect.blocks import KINDS
 from clustrix_prefect.credentials.references import is_reference, shown_of
-from clustrix_prefect.pricing.blocks import PricingBaseline, PricingCredentials
-
-KINDS: dict[str, type[Block]] = {
-    kind.get_block_type_slug(): kind
-    for kind in (
-        LocalCluster,
-        SSHCluster,
-        SlurmCluster,
-        SSHCredentials,
-        OnePasswordConnect,
-        OnePasswordCLI,
-        PricingCredentials,
-        PricingBaseline,
-    )
-}
-"""The types of blocks that files can describe."""
 
 NOT_SHOWN = "a value that is not shown"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
@@ -17,7 +17,7 @@ from clustrix_prefect.schedulers.scheduler import JobSpec, Scheduler
 from clustrix_prefect.task_resources import Resources
 
 
-class BatchCluster(ClusterBlock, SSHHost):
+class BatchCluster(ClusterBlock, SSHHost, ABC):
     """A cluster whose login node (or this machine) submits jobs."""
 
     # What people call it, its submit command, and how a script's lines for it begin.

@@ -2,8 +2,8 @@
 
 One command line goes to the shell, in a form that sh, bash, zsh, csh and fish all take: a
 single quoted script without newlines, exclamation marks, double backslashes or anything else
-that csh or fish read inside quotes. The script finds a Python and runs a loader, which prints a marker; whatever came
-before the marker was the login's own. Only then is the program sent.
+that csh or fish read inside quotes. The script finds a Python and runs a loader, which prints a
+marker; whatever came before the marker was the login's own. Only then is the program sent.
 """
 
 from __future__ import annotations

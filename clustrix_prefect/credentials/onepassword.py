@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from urllib.parse import urlsplit
 
 import httpx
@@ -17,7 +17,7 @@ from clustrix_prefect.credentials.stores import OnePasswordStore
 from clustrix_prefect.errors import CredentialError, CredentialStoreUnavailable
 
 
-class OnePasswordBlock(Block):
+class OnePasswordBlock(Block, ABC):
     """A way to 1Password; its kinds say which."""
 
     # A wrong value is not repeated in the error: it may be a secret.

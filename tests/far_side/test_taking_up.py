@@ -254,7 +254,7 @@ def test_a_chunk_that_is_not_what_it_should_be_is_refused(starts, size):
         far.client.begin("upload_chunk", good, **upload).wait()
     far.client.request("upload_begin", token=sha, size=size)
     for bad in (b"y" * size, good + b"x", good[1:]):
-        with pytest.raises(Exception, match="another content|of the wrong size"):
+        with pytest.raises(Exception, match=r"another content|of the wrong size"):
             far.client.begin("upload_chunk", bad, **upload).wait()
     finish = {"token": sha, "name": sha, "executable": False}
     with pytest.raises(Exception, match="did not arrive whole"):

@@ -1,0 +1,39 @@
+"""What a Prefect server offers in its UI once this package is installed beside it."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC
+
+import pytest
+from prefect.blocks.core import Block
+from prefect.client.orchestration import SyncPrefectClient
+
+import clustrix_prefect
+from clustrix_prefect.block_types import BLOCK_TYPES
+from tests.contract.api import eventually
+
+
+def test_every_block_of_the_package_is_named() -> None:
+    for module in pkgutil.walk_packages(clustrix_prefect.__path__, "clustrix_prefect."):
+        if not module.name.startswith("clustrix_prefect.far_side"):
+            importlib.import_module(module.name)
+    found, rest = set(), [Block]
+    while rest:
+        kinds = rest.pop().__subclasses__()
+        rest += kinds
+        found |= {kind for kind in kinds if kind.__module__.startswith("clustrix_prefect.")}
+    assert {kind for kind in found if ABC not in kind.__bases__} == set(BLOCK_TYPES)
+    assert all(kind.__name__ in clustrix_prefect.__all__ for kind in BLOCK_TYPES)
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_server_offers_them_without_being_asked() -> None:
+    ours = {kind.get_block_type_slug(): kind.get_block_type_name() for kind in BLOCK_TYPES}
+
+    def offered(client: SyncPrefectClient) -> dict[str, str]:
+        return {kind.slug: kind.name for kind in client.read_block_types()}
+
+    found = eventually(offered, lambda types: ours.items() <= types.items())
+    assert not [slug for slug in found if slug in ("batchcluster", "onepasswordblock")]
