@@ -96,7 +96,7 @@ def look(top: str) -> tuple:
         # What it is given can be opened.
         [open(top + "/" + name).close() for name in ls_from_within(top) if name != "sub"],
         "prefect.client" in sys.modules or "paramiko" in sys.modules,
-        "%d.%d" % sys.version_info[:2],
+        ".".join(map(str, sys.version_info[:2])),
     )
 
 
