@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -83,26 +82,7 @@ class PBSScheduler:
         if wanted.time:
             minutes, seconds = divmod(wanted.time, 60)
             yield f"-l walltime={minutes // 60:02}:{minutes % 60:02}:{seconds:02}"
-        yield from self._sizes(spec)
-
-    def _sizes(self, spec: JobSpec) -> Iterator[str]:
-        """Chunks, or nodes and the memory of all of them."""
-        wanted = spec.resources
-        nodes, ranks = wanted.nodes or 1, wanted.tasks_per_node
-        chunk = [
-            (self.dialect.cores, (wanted.cores or 1) * (ranks or 1)),
-            ("mpiprocs" if self.dialect.has_chunks else "", ranks),
-            (self.dialect.gpus, wanted.gpus),
-        ]
-        memory = math.ceil((wanted.memory or 0) / 1024**2)
-        if self.dialect.has_chunks:
-            chunk.append(("mem", f"{memory}mb" if memory else None))
-        parts = [f"{name}={value}" for name, value in chunk if name and value]
-        parts = [part for part in parts if f"-l {part.partition('=')[0]}" not in self._skipped]
-        form = "select" if self.dialect.has_chunks else "nodes"
-        yield f"-l {form}={':'.join([str(nodes), *parts, *filter(None, [wanted.constraint])])}"
-        if memory and not self.dialect.has_chunks:
-            yield f"-l mem={memory * nodes}mb"
+        yield from dialect.sizes(wanted, self._skipped)
 
     def submit_command(self, script: str, spec: JobSpec) -> list[str]:
         if self.dialect.is_pbs:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from clustrix_prefect.schedulers.scheduler import JobState, Limits
+from clustrix_prefect.task_resources import Resources
 
 # Only the user's own jobs. One that ends between the two commands is unknown to the second
 # (status 153) or has left for the history (35): no reason not to believe the rest.
@@ -44,6 +46,29 @@ class Dialect:
     has_projects: bool = False
     is_pbs: bool = True
     ends: Mapping[int, JobState] = field(default_factory=dict)
+
+    def sizes(self, wanted: Resources, skipped: Sequence[str]) -> Iterator[str]:
+        """What a job asks for: chunks, or nodes and the memory of all of them.
+
+        Args:
+            wanted: What each of its nodes gets.
+            skipped: Requests that the site refuses.
+        """
+        nodes, ranks = wanted.nodes or 1, wanted.tasks_per_node
+        chunk = [
+            (self.cores, (wanted.cores or 1) * (ranks or 1)),
+            ("mpiprocs" if self.has_chunks else "", ranks),
+            (self.gpus, wanted.gpus),
+        ]
+        memory = math.ceil((wanted.memory or 0) / 1024**2)
+        if self.has_chunks:
+            chunk.append(("mem", f"{memory}mb" if memory else None))
+        parts = [f"{name}={value}" for name, value in chunk if name and value]
+        parts = [part for part in parts if f"-l {part.partition('=')[0]}" not in skipped]
+        form = "select" if self.has_chunks else "nodes"
+        yield f"-l {form}={':'.join([str(nodes), *parts, *filter(None, [wanted.constraint])])}"
+        if memory and not self.has_chunks:
+            yield f"-l mem={memory * nodes}mb"
 
 
 OPENPBS = Dialect(
