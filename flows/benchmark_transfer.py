@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
 
 from prefect import flow, get_client, task
@@ -74,8 +75,8 @@ def benchmark_transfer(
         before.update(record.get("seconds", {}))
     checks = [problem for problem in problems if problem is not None]
     checks += [
-        Check(one.cluster, f"{one.what}, {amount_words(one.size)}", rate(one), seconds=one.seconds)
-        for one in measured
+        Check(name, "transfers", f"{count} measured, all came back as they were")
+        for name, count in Counter(one.cluster for one in measured).items()
     ]
     more = [f"![Time against size]({plot(measured, before)})", ""]
     more += ["Rings are the run before.", ""] if before else []

@@ -69,8 +69,8 @@ def validate_all(
         past = past_records(client, KEY)
         for name in only or validations:
             outcomes.append(outcome_of(name, validations[name], past))
-        verdict = verdict_on(outcomes)
-        create_page(client, KEY, page_of(verdict, outcomes), verdict, record_of(outcomes, past))
+        verdict, record = verdict_on(outcomes), record_of(outcomes, past)
+        create_page(client, KEY, page_of(verdict, outcomes), "All validations", record)
     failed = [one for one in outcomes if not one.is_green]
     if failed:
         get_run_logger().error("%s", verdict)

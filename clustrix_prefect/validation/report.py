@@ -42,8 +42,8 @@ def conclude(
     with get_client(sync_client=True) as client:
         past = past_records(client, key)
         record = {"at": now(), "checks": len(checks), "failures": len(failed), **facts}
-        page = page_of(what, verdict, checks, [*past, record], more)
-        create_page(client, key, page, verdict, record)
+        page = page_of(verdict, checks, [*past, record], more)
+        create_page(client, key, page, what, record)
     for check in failed:
         log.error("%s", check)
     if failed:
@@ -69,7 +69,6 @@ def verdict_on(checks: Sequence[Check]) -> str:
 
 
 def page_of(
-    what: str,
     verdict: str,
     checks: Sequence[Check],
     records: Sequence[dict[str, Any]],
@@ -77,7 +76,7 @@ def page_of(
 ) -> str:
     """The page in the UI, as markdown."""
     failed = [check for check in checks if not check.is_ok]
-    lines = [f"**{escape(verdict)}**", "", f"{what}, {now()}."]
+    lines = [f"**{escape(verdict)}** {now()}"]
     if failed:
         lines += ["", "### What to do", ""]
         lines += [
@@ -88,7 +87,7 @@ def page_of(
     lines += ["", *more] if more else []
     order = sorted(checks, key=lambda check: check.is_ok)
     timed = any(check.seconds is not None for check in checks)
-    header = ["result", "cluster", "check", "found", *(["took:"] if timed else [])]
+    header = ["result", "cluster", "check", *(["took:"] if timed else []), "found"]
     lines += ["", "### Each check", "", *table(header, (_row(check, timed) for check in order))]
     if len(records) > 1:
         lines += ["", "### Earlier runs", ""]
@@ -106,7 +105,7 @@ def _row(check: Check, timed: bool) -> list[str]:
     result = "✗ failed" if check.problem else "left out" if check.left_out else "ok"
     told = " ".join(text for text in (check.value, check.problem, check.left_out) if text)
     took = [took_words(check.seconds)] if timed else []
-    return [result, escape(check.cluster), escape(check.name), escape(told), *took]
+    return [result, escape(check.cluster), escape(check.name), *took, escape(told)]
 
 
 def took_words(seconds: float | None) -> str:
@@ -159,7 +158,7 @@ def past_records(client: SyncPrefectClient, key: str) -> list[dict[str, Any]]:
 
 
 def create_page(
-    client: SyncPrefectClient, key: str, page: str, verdict: str, record: dict[str, Any]
+    client: SyncPrefectClient, key: str, page: str, title: str, record: dict[str, Any]
 ) -> None:
     """Store a page as this flow run's artifact, with what later runs want to know of it."""
     flow_run_id = runtime.flow_run.id
@@ -168,7 +167,7 @@ def create_page(
             key=key,
             type="markdown",
             data=page,
-            description=verdict,
+            description=title,
             metadata_={_RECORD: json.dumps(record)},
             flow_run_id=UUID(flow_run_id) if flow_run_id else None,
         )

@@ -86,11 +86,11 @@ def page_of(verdict: str, outcomes: Sequence[Outcome]) -> str:
         [
             "✅ green" if one.is_green else "❌ failed",
             link_to_run(one.name, one.run),
+            escape(one.told),
             one.since,
             took_words(one.seconds),
-            escape(one.told),
         ]
         for one in sorted(outcomes, key=lambda one: one.is_green)
     ]
-    lines = [f"**{escape(verdict)}**", "", f"All validations, {now()}.", ""]
-    return "\n".join([*lines, *table(["state", "validation", "since", "took:", "verdict"], rows)])
+    lines = [f"**{escape(verdict)}** {now()}", ""]
+    return "\n".join([*lines, *table(["state", "validation", "verdict", "since", "took:"], rows)])
