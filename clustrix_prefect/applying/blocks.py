@@ -27,8 +27,11 @@ from prefect.exceptions import ObjectNotFound
 from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 
 from clustrix_prefect.applying.files import Document, Mistake, WrongFiles, read_documents
-from clustrix_prefect.blocks import KINDS
+from clustrix_prefect.block_types import BLOCK_TYPES
 from clustrix_prefect.credentials.references import is_reference, shown_of
+
+KINDS: dict[str, type[Block]] = {kind.get_block_type_slug(): kind for kind in BLOCK_TYPES}
+"""The types of blocks that files can describe."""
 
 NOT_SHOWN = "a value that is not shown"
 
