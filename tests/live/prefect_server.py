@@ -17,11 +17,15 @@ class PrefectServer:
     It is a separate process because throughput is measured against it, and because the flows
     of some tests run in processes of their own too.
 
+    Args:
+        directory: For its database and its log.
+        ui: Whether it serves pages, too.
+
     Attributes:
         api_url: What PREFECT_API_URL has to be.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, ui: bool = False) -> None:
         port = free_port()
         prefect = [sys.executable, "-m", "prefect"]
         self.api_url = f"http://127.0.0.1:{port}/api"
@@ -33,7 +37,7 @@ class PrefectServer:
                 "PREFECT_HOME": str(directory),
                 "PREFECT_API_URL": self.api_url,
                 "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-                "PREFECT_SERVER_UI_ENABLED": "false",
+                "PREFECT_SERVER_UI_ENABLED": str(ui).lower(),
                 "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
                 "DO_NOT_TRACK": "1",
             },

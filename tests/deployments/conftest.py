@@ -1,0 +1,77 @@
+"""The shipped deployments, started once for all tests that look at them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from tests.live.clusters import local_cluster, slurm_cluster
+from tests.live.deployed import Deployed
+from tests.live.pythons import FarPythons
+from tests.live.rundir import RunDirectory
+from tests.live.slurm import Slurm
+from tests.live.ssh_host import SSHHost
+
+# A fixture of all tests makes flows of this process report to another server.
+RunDeployment = Callable[..., FlowRun]
+
+
+@pytest.fixture(scope="session")
+def deployed(run_directory: RunDirectory) -> Iterator[Deployed]:
+    """A fresh server with every deployment and a worker."""
+    service = Deployed(run_directory.child("deployed"))
+    try:
+        service.start()
+        yield service
+    finally:
+        service.stop()
+
+
+@pytest.fixture(scope="session")
+def client(deployed: Deployed) -> Iterator[SyncPrefectClient]:
+    """Asks that server."""
+    with (
+        temporary_settings({PREFECT_API_URL: deployed.api_url}),
+        get_client(sync_client=True) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="session")
+def clusters(
+    client: SyncPrefectClient,
+    slurm: Slurm,
+    ssh_host: SSHHost,
+    far_pythons: FarPythons,
+    run_directory: RunDirectory,
+) -> list[str]:
+    """This machine and a SLURM cluster over SSH, saved on that server."""
+    local_cluster(run_directory.child("deployed-work")).save("here", overwrite=True, _sync=True)  # type: ignore[call-arg]
+    slurm_cluster(ssh_host, far_pythons, ssh_host.home / "deployed").save(  # type: ignore[call-arg]
+        "ndoli", overwrite=True, _sync=True
+    )
+    return ["local-cluster/here", "slurm-cluster/ndoli"]
+
+
+@pytest.fixture(scope="session")
+def run(client: SyncPrefectClient) -> RunDeployment:
+    """Runs a deployment by name, and waits until it has ended."""
+
+    def run(name: str, parameters: Mapping[str, Any] | None = None) -> FlowRun:
+        deployment = client.read_deployment_by_name(name)
+        made = client.create_flow_run_from_deployment(deployment.id, parameters=parameters or {})
+        deadline = time.monotonic() + 150
+        while time.monotonic() < deadline:
+            found = client.read_flow_run(made.id)
+            if found.state is not None and found.state.is_final():
+                return found
+            time.sleep(0.5)
+        raise AssertionError(f"{name} has not ended: {found.state}")
+
+    return run
