@@ -27,6 +27,8 @@ _LITTLE_SPACE = _GIB // 10
 _CLOCKS_APART = 60.0
 _MODULE_MISSING = re.compile(r"\bERROR\b|Unable to locate|command not found", re.IGNORECASE)
 
+# Commands of a scheduler that is installed but not set up can take minutes to give up.
+_QUICK_ANSWER = 5.0
 # SLURM first: it may have the others' commands, too.
 _BATCH_CLUSTERS = (SlurmCluster, SGECluster, PBSCluster)
 
@@ -218,7 +220,7 @@ def _jobs(
 def _recognised(agent: AgentClient) -> Iterator[Finding]:
     """The scheduler that answers there, if any, and the block that is made for it."""
     for kind in _BATCH_CLUSTERS:
-        _, limits = ask_site(agent, kind().scheduler())
+        _, limits = ask_site(agent, kind().scheduler(), timeout=_QUICK_ANSWER)
         if limits.version:
             block = kind.get_block_type_slug()
             yield Finding(

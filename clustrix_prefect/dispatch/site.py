@@ -11,12 +11,20 @@ from clustrix_prefect.schedulers.scheduler import Limits, Scheduler
 logger = logging.getLogger("prefect.clustrix")
 
 
-def ask_site(agent: AgentClient, scheduler: Scheduler) -> tuple[Scheduler, Limits]:
-    """The scheduler as it is spoken there, and its limits; both by asking its own commands."""
+def ask_site(
+    agent: AgentClient, scheduler: Scheduler, timeout: float = 30
+) -> tuple[Scheduler, Limits]:
+    """The scheduler as it is spoken there, and its limits; both by asking its own commands.
+
+    Args:
+        agent: Runs the commands.
+        scheduler: Which there may be.
+        timeout: Seconds to wait for each of them.
+    """
     outputs = []
     for command in scheduler.limits_commands():
         try:
-            answer = agent.request("command", argv=command, timeout=30)
+            answer = agent.request("command", argv=command, timeout=timeout)
             outputs.append((answer["returncode"], answer["stdout"]))
         except ClusterError:
             logger.debug("%s failed on the cluster", command, exc_info=True)

@@ -17,7 +17,7 @@ from prefect.client.orchestration import get_client
 from prefect.futures import PrefectFuture
 from prefect.states import Cancelling
 
-from clustrix_prefect import ClusterTaskRunner, SGECluster, resources
+from clustrix_prefect import ClusterTaskRunner, SGECluster, SSHCluster, resources
 from clustrix_prefect.errors import (
     JobCancelled,
     QueueTimeout,
@@ -37,6 +37,7 @@ from tests.dispatch.test_named_failures import End, assert_told, end_of, run_alo
 from tests.dispatch.test_queue_states import queued
 from tests.live import clusters
 from tests.live.gridengine import SLOTS, GridEngine
+from tests.live.openpbs import OpenPBS
 from tests.live.pythons import FarPythons
 from tests.live.ssh_host import SSHHost
 
@@ -256,3 +257,25 @@ def test_check(on_gridengine: SGECluster) -> None:
     assert found["scheduler"].value == "Grid Engine (SGE 8.1.9)"
     assert "arrays of 75000" in found["limits"].value
     assert "found suitable queue" in found["trial job"].value
+
+
+def test_check_names_the_block_for_what_it_finds(
+    on_gridengine: SGECluster, over_ssh: SSHCluster, ssh_host: SSHHost
+) -> None:
+    with ssh_host.bashrc("export SLURM_CONF=/nowhere\n"):
+        found = {finding.name: finding for finding in inspect_cluster(over_ssh)}
+    assert found["scheduler"].is_ok
+    assert found["scheduler"].value == (
+        "Grid Engine (SGE 8.1.9) is there: to submit jobs, use SGECluster (sge-cluster/NAME)"
+    )
+
+
+def test_check_names_the_right_block_beside_a_wrong_one(
+    on_gridengine: SGECluster, openpbs: OpenPBS, ssh_host: SSHHost
+) -> None:
+    nobody = "export SLURM_CONF=/nowhere SGE_QMASTER_PORT=1\n"
+    with ssh_host.bashrc(openpbs.login + nobody):
+        found = {finding.name: finding for finding in inspect_cluster(on_gridengine)}
+    assert "Grid Engine does not answer" in found["scheduler"].problem
+    assert "OpenPBS 23.06.06 is there" in found["scheduler"].remedy
+    assert "use PBSCluster" in found["scheduler"].remedy
