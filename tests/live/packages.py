@@ -26,6 +26,7 @@ PACKAGES = {
     "ksh": "ksh",
     "fish": "fish",
     "setpriv": "util-linux",
+    "chromium": "chromium",
 }
 
 _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
