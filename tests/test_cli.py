@@ -76,7 +76,7 @@ class TestCheck:
         assert socket.gethostname() in found["host"]["value"]
         assert found["round trip"]["value"].endswith(" ms")
         assert "GiB free" in found["work directory"]["value"]
-        assert "scheduler" not in found
+        assert "trial job" not in found
 
     def test_slurm(self, save: Save, way: dict[str, Any], slurm: Slurm, capsys: Any) -> None:
         _, found = check(save(SlurmCluster(**way)), capsys)

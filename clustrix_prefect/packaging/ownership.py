@@ -20,7 +20,10 @@ def is_user_module(name: str | None) -> bool:
     if not name or name == "__main__":
         return True
     # A module that is no longer loaded, or was made by exec, cannot be imported far away.
-    return is_user_file(getattr(sys.modules.get(name), "__file__", None), name)
+    module = sys.modules.get(name)
+    # A namespace package, such as `google`, has no file, but directories.
+    path = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
+    return is_user_file(path, name)
 
 
 @cache

@@ -89,7 +89,7 @@ def saved(prefect_server: PrefectServer) -> Iterator[Callable[[Block, str], str]
         kind.delete(name, _sync=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def quick_prefect(prefect_server: PrefectServer) -> Iterator[None]:
     """Prefect without its waits: each flow run otherwise ends with a second's pause."""
     with temporary_settings(

@@ -33,7 +33,7 @@ def deployed(run_directory: RunDirectory) -> Iterator[Deployed]:
         service.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # the tests of other packages report to a server of their own
 def client(deployed: Deployed) -> Iterator[SyncPrefectClient]:
     """Asks that server."""
     with (
@@ -43,7 +43,7 @@ def client(deployed: Deployed) -> Iterator[SyncPrefectClient]:
         yield client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def clusters(
     client: SyncPrefectClient,
     slurm: Slurm,
@@ -59,7 +59,7 @@ def clusters(
     return ["local-cluster/here", "slurm-cluster/ndoli"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def run(client: SyncPrefectClient) -> RunDeployment:
     """Runs a deployment by name, and waits until it has ended."""
 
