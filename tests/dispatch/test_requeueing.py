@@ -145,7 +145,7 @@ def test_an_element_cancelled_while_it_waits_is_not_lost(
         slurm.command("scancel", f"{job}_2")
         futures[2].wait()
         errors["waiting"] = futures[2].state.result(raise_on_failure=False)
-        slurm.command("scancel", job)
+        slurm.cancel_all_jobs()
         for future in futures:
             future.wait()
 
