@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator
 
 
 def unset_if_empty(value: Any) -> Any:
@@ -20,3 +22,13 @@ def one_line(value: str) -> str:
     if not value.strip() or not value.isprintable():
         raise ValueError("expects one line of printable text")
     return value
+
+
+def _one_line_or_unset(value: str | None) -> str | None:
+    return None if value is None else one_line(value)
+
+
+OptionalLine = Annotated[
+    str | None, BeforeValidator(unset_if_empty), AfterValidator(_one_line_or_unset)
+]
+"""One line of text that goes into a script or a command, or nothing."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from pydantic import Field, HttpUrl, field_validator
 
 from clustrix_prefect.clusters.batch import BatchCluster
-from clustrix_prefect.clusters.fields import one_line, unset_if_empty
+from clustrix_prefect.clusters.fields import OptionalLine, one_line
 from clustrix_prefect.errors import InvalidResources
 from clustrix_prefect.schedulers.gridengine import GridEngineScheduler
 from clustrix_prefect.task_resources import Resources
@@ -56,25 +55,25 @@ class SGECluster(BatchCluster):
     directive_prefix = "#$"
     option_example = "-l h_vmem=4G"
 
-    queue: str | None = Field(
+    queue: OptionalLine = Field(
         default=None,
         title="Queue",
         description="Queue for jobs that do not name one (`partition`). Default: the site's.",
         examples=["all.q"],
     )
-    project: str | None = Field(
+    project: OptionalLine = Field(
         default=None,
         title="Project",
         description="Whom to charge (`-P`) for jobs that do not say (`account`).",
         examples=["lab42"],
     )
-    account: str | None = Field(
+    account: OptionalLine = Field(
         default=None,
         title="Account",
         description="The word that the accounting notes with every job (`-A`).",
         examples=["sweeps"],
     )
-    parallel_environment: str | None = Field(
+    parallel_environment: OptionalLine = Field(
         default=None,
         title="Parallel environment",
         description="What gives a job several slots on one host: needed for more than one core.",
@@ -97,16 +96,6 @@ class SGECluster(BatchCluster):
         description="What every job asks for with `-l`; it replaces ours of the same name.",
         examples=[["h_rt=3600", "arch=lx-amd64"]],
     )
-
-    @field_validator("queue", "project", "account", "parallel_environment", mode="before")
-    @classmethod
-    def _site_unset_if_empty(cls, value: Any) -> Any:
-        return unset_if_empty(value)
-
-    @field_validator("queue", "project", "account", "parallel_environment")
-    @classmethod
-    def _site_one_line(cls, value: str | None) -> str | None:
-        return None if value is None else one_line(value)
 
     @field_validator("memory_resource", "gpu_resource")
     @classmethod

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import Field, HttpUrl, field_validator
 
 from clustrix_prefect.clusters.batch import BatchCluster
-from clustrix_prefect.clusters.fields import one_line, unset_if_empty
+from clustrix_prefect.clusters.fields import OptionalLine, one_line
 from clustrix_prefect.errors import InvalidResources
 from clustrix_prefect.schedulers.pbs import PBSScheduler
 from clustrix_prefect.task_resources import Resources
@@ -57,19 +55,19 @@ class PBSCluster(BatchCluster):
     directive_prefix = "#PBS"
     option_example = "-l mem=4gb"
 
-    queue: str | None = Field(
+    queue: OptionalLine = Field(
         default=None,
         title="Queue",
         description="Queue for jobs that do not name one (`partition`). Default: the site's.",
         examples=["workq"],
     )
-    project: str | None = Field(
+    project: OptionalLine = Field(
         default=None,
         title="Project",
         description="The project of every job (`-P`), where the site has projects.",
         examples=["lab42"],
     )
-    account: str | None = Field(
+    account: OptionalLine = Field(
         default=None,
         title="Account",
         description="Whom to charge (`-A`) for jobs that do not say. Default: the user's account.",
@@ -81,16 +79,6 @@ class PBSCluster(BatchCluster):
         description="What every job asks for with `-l`; it replaces ours of the same name.",
         examples=[["select=1:ncpus=8:mem=16gb", "place=excl"]],
     )
-
-    @field_validator("queue", "project", "account", mode="before")
-    @classmethod
-    def _site_unset_if_empty(cls, value: Any) -> Any:
-        return unset_if_empty(value)
-
-    @field_validator("queue", "project", "account")
-    @classmethod
-    def _site_one_line(cls, value: str | None) -> str | None:
-        return None if value is None else one_line(value)
 
     @field_validator("resource_list")
     @classmethod

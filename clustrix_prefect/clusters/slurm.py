@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from pydantic import Field, HttpUrl, field_validator
+from pydantic import Field, HttpUrl
 
 from clustrix_prefect.clusters.batch import BatchCluster
-from clustrix_prefect.clusters.fields import one_line, unset_if_empty
+from clustrix_prefect.clusters.fields import OptionalLine
 from clustrix_prefect.schedulers.slurm import SlurmScheduler
 
 
@@ -52,34 +50,24 @@ class SlurmCluster(BatchCluster):
     directive_prefix = "#SBATCH"
     option_example = "--option=value"
 
-    partition: str | None = Field(
+    partition: OptionalLine = Field(
         default=None,
         title="Partition",
         description="Partition for jobs that do not name one. Default: the site's.",
         examples=["short"],
     )
-    account: str | None = Field(
+    account: OptionalLine = Field(
         default=None,
         title="Account",
         description="Whom to charge for jobs that do not say. Default: the user's account.",
         examples=["lab42"],
     )
-    qos: str | None = Field(
+    qos: OptionalLine = Field(
         default=None,
         title="QoS",
         description="Quality of service of jobs that do not say. Default: the site's.",
         examples=["normal"],
     )
-
-    @field_validator("partition", "account", "qos", mode="before")
-    @classmethod
-    def _site_unset_if_empty(cls, value: Any) -> Any:
-        return unset_if_empty(value)
-
-    @field_validator("partition", "account", "qos")
-    @classmethod
-    def _site_one_line(cls, value: str | None) -> str | None:
-        return None if value is None else one_line(value)
 
     def scheduler(self) -> SlurmScheduler:
         return SlurmScheduler(
