@@ -16,6 +16,7 @@ from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 
 from clustrix_prefect.dispatch.calls import Call, CallState
 from clustrix_prefect.errors import InfrastructureError
+from clustrix_prefect.markdown import escape
 
 logger = logging.getLogger("prefect.clustrix")
 
@@ -158,13 +159,6 @@ def failure_page(call: Call, found: dict[str, Any]) -> str:
         if text:
             lines += ["", f"### {title}", "", _fenced(text)]
     return "\n".join(lines)
-
-
-def escape(text: str) -> str:
-    """Text that markdown and its tables show as it is."""
-    for character in "\\`*_{}[]<>|#":
-        text = text.replace(character, f"\\{character}")
-    return text.replace("\n", " ")
 
 
 def _fenced(text: str) -> str:
