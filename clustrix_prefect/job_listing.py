@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
+from clustrix_prefect.clusters.opened import opened
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.dispatch.site import ask_site
 from clustrix_prefect.errors import AgentError, ConfigurationError
@@ -122,17 +123,6 @@ def cluster_jobs(cluster: ClusterBlock) -> Iterator[ClusterJobs]:
             f"{cluster.description} has no scheduler, so there are no jobs.",
             "Its calls end with the flow that started them.",
         )
-    with closing(cluster.connect()) as connection:
-        agent = AgentClient(
-            connection,
-            python=cluster.python,
-            prologue=cluster.prologue,
-            work_dir=cluster.remote_work_dir,
-            on_event=lambda event, body: None,
-            on_lost=lambda reason: None,
-        )
-        hello = agent.start()
-        with closing(agent):
-            work_dir = agent.request("configure", work_dir=cluster.remote_work_dir)["work_dir"]
-            scheduler, _ = ask_site(agent, scheduler)
-            yield ClusterJobs(agent, scheduler, f"{work_dir}/runs", hello["uid"])
+    with opened(cluster) as there:
+        scheduler, _ = ask_site(there.agent, scheduler)
+        yield ClusterJobs(there.agent, scheduler, f"{there.work_dir}/runs", there.user_id)

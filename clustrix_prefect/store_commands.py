@@ -6,15 +6,13 @@ import argparse
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from clustrix_prefect.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from clustrix_prefect.clusters.cluster import ClusterBlock
-    from clustrix_prefect.connections.agent import AgentClient
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _AGE = re.compile(r"(\d+)\s*([smhdw])\Z")
@@ -78,8 +76,10 @@ def store_usage(cluster: ClusterBlock) -> dict[str, Any]:
     Raises:
         ConnectionFailed: The cluster cannot be reached.
     """
-    with _agent(cluster) as agent:
-        return agent.request("store_usage", timeout=_TIMEOUT)
+    from clustrix_prefect.clusters.opened import opened
+
+    with opened(cluster) as there:
+        return there.agent.request("store_usage", timeout=_TIMEOUT)
 
 
 def prune_store(cluster: ClusterBlock, seconds: float) -> dict[str, Any]:
@@ -91,27 +91,10 @@ def prune_store(cluster: ClusterBlock, seconds: float) -> dict[str, Any]:
     Raises:
         ConnectionFailed: The cluster cannot be reached.
     """
-    with _agent(cluster) as agent:
-        return agent.request("store_prune", timeout=_TIMEOUT, seconds=seconds)
+    from clustrix_prefect.clusters.opened import opened
 
-
-@contextmanager
-def _agent(cluster: ClusterBlock) -> Iterator[AgentClient]:
-    from clustrix_prefect.connections.agent import AgentClient
-
-    with closing(cluster.connect()) as connection:
-        agent = AgentClient(
-            connection,
-            python=cluster.python,
-            prologue=cluster.prologue,
-            work_dir=cluster.remote_work_dir,
-            on_event=lambda event, body: None,
-            on_lost=lambda reason: None,
-        )
-        agent.start()
-        with closing(agent):
-            agent.request("configure", work_dir=cluster.remote_work_dir)
-            yield agent
+    with opened(cluster) as there:
+        return there.agent.request("store_prune", timeout=_TIMEOUT, seconds=seconds)
 
 
 def _cluster_of(options: argparse.Namespace) -> ClusterBlock:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import closing
 from typing import Any
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
+from clustrix_prefect.clusters.opened import opened
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.errors import AgentError, ClusterError, InfrastructureError
 from clustrix_prefect.inspection import inspect_cluster
@@ -44,23 +44,12 @@ def check_access(name: str, cluster: ClusterBlock) -> Iterator[Check]:
 def _submit_and_cancel(name: str, cluster: ClusterBlock, scheduler: Scheduler) -> Check:
     began = time.monotonic()
     try:
-        with closing(cluster.connect()) as connection:
-            agent = AgentClient(
-                connection,
-                python=cluster.python,
-                prologue=cluster.prologue,
-                work_dir=cluster.remote_work_dir,
-                on_event=lambda event, body: None,
-                on_lost=lambda reason: None,
-            )
-            hello = agent.start()
-            with closing(agent):
-                work_dir = agent.request("configure", work_dir=cluster.remote_work_dir)["work_dir"]
-                trial = _Trial(agent, cluster, scheduler, work_dir, hello["uid"])
-                try:
-                    told = trial.run()
-                finally:
-                    trial.clean_up()
+        with opened(cluster) as there:
+            trial = _Trial(there.agent, cluster, scheduler, there.work_dir, there.user_id)
+            try:
+                told = trial.run()
+            finally:
+                trial.clean_up()
     except TryLater as refusal:
         return Check(
             name,
