@@ -10,6 +10,7 @@ from typing import Any
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.clusters.opened import opened
 from clustrix_prefect.connections.agent import AgentClient
+from clustrix_prefect.dispatch.site import ask_site
 from clustrix_prefect.errors import AgentError, ClusterError, InfrastructureError
 from clustrix_prefect.inspection import inspect_cluster
 from clustrix_prefect.schedulers.scheduler import JobSpec, Scheduler, TryLater
@@ -45,6 +46,7 @@ def _submit_and_cancel(name: str, cluster: ClusterBlock, scheduler: Scheduler) -
     began = time.monotonic()
     try:
         with opened(cluster) as there:
+            scheduler, _ = ask_site(there.agent, scheduler)
             trial = _Trial(there.agent, cluster, scheduler, there.work_dir, there.user_id)
             try:
                 told = trial.run()

@@ -23,6 +23,7 @@ from clustrix_prefect.errors import (
     WorkerFailed,
 )
 from clustrix_prefect.inspection import inspect_cluster
+from clustrix_prefect.validation.access import check_access
 from tests.dispatch import long_flow
 from tests.dispatch.api import ended_task_runs
 from tests.dispatch.flow_process import FlowProcess
@@ -214,3 +215,9 @@ def test_slurms_pbs_tells_of_the_time_limit(
         error: Any = run_alone(on_slurm_pbs, lambda: hang.submit(str(far_dir), "limited")).error
     assert type(error) is TimeLimitExceeded, repr(error)
     assert "limited hangs" in error.stderr_tail
+
+
+def test_the_validation_of_access_speaks_the_sites_dialect(pbs: PBSCluster) -> None:
+    found = {check.name: check for check in check_access("pbs", pbs)}
+    assert found["submit and cancel"].problem == ""
+    assert "was " in found["submit and cancel"].value
