@@ -27,6 +27,8 @@ PACKAGES = {
     "fish": "fish",
     "setpriv": "util-linux",
     "chromium": "chromium",
+    "debootstrap": "debootstrap",
+    "ip": "iproute2",
 }
 
 _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
