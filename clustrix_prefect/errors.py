@@ -220,6 +220,10 @@ class CallNotPortable(InfrastructureError):
     """The function or its arguments arrived, but cannot be opened on the far side."""
 
 
+class NodeMismatch(CallNotPortable):
+    """The node that was to run the call lacks what the login node has."""
+
+
 class ResultNotPortable(InfrastructureError):
     """The task ran, but what it returned cannot travel back."""
 

@@ -92,6 +92,7 @@ class Call:
         log_context: The `contextvars` in which its lines are logged while it is under way.
         ordinal: Which one this is among equal calls of the same flow run.
         attempt: Counts submissions, from 0.
+        expects: What the node that runs it must have, as the login node has.
     """
 
     task_key: str
@@ -107,6 +108,7 @@ class Call:
     log_context: Context | None
     ordinal: int = 0
     attempt: int = 0
+    expects: dict[str, Any] | None = None
     requeues: int = 0
     id: str = ""
     key: bytes = b""
@@ -166,6 +168,7 @@ class Call:
                 function.captured_sha256 or "",
                 arguments.payload_sha256,
             ),
+            "expects": self.expects,
             "context": self.context,
         }
 

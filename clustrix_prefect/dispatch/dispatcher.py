@@ -235,6 +235,7 @@ class Dispatcher:
 
     def _send_on(self, call: Call) -> None:
         """Send a call once the cluster's store has what it needs."""
+        call.expects = self.session.environments.expected_of_nodes(call.package.code)
         ready = self.session.contents.bring(self.run_key, call.needs, self._say)
         if ready is None:
             self._hand_over(call)

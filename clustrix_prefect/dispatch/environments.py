@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import logging
 import secrets
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,7 +91,7 @@ class Environments:
         self._session = session
         self._base: Base | None = None
         self._recipes: dict[str, Recipe] = {}
-        self._ready: set[str] = set()
+        self._versions: dict[str, Mapping[str, str]] = {}  # of code that is ready
         self._lock = threading.Lock()
 
     def interpreter_for(self, code: Code) -> FarPython:
@@ -117,7 +118,7 @@ class Environments:
 
     def is_ready(self, code: Code) -> bool:
         """Whether calls of this code can be sent at once."""
-        if code.sha256 in self._ready:
+        if code.sha256 in self._versions:
             return True
         return self._session.cluster.managed_environment is None and preflight.is_needless(
             code, self.interpreter_for(code)
@@ -139,10 +140,22 @@ class Environments:
         managed = self._session.cluster.managed_environment
         if managed is not None:
             _Build(self._session, managed, self._recipes[code.sha256], say).run()
+        found = preflight.Found()
         if not preflight.is_needless(code, python):
-            for warning in preflight.check(self._session, code, python):
-                say(logging.WARNING, f"{code.task_name}: {warning}")
-        self._ready.add(code.sha256)
+            found = preflight.check(self._session, code, python)
+        for warning in found.warnings:
+            say(logging.WARNING, f"{code.task_name}: {warning}")
+        self._versions[code.sha256] = found.versions
+
+    def expected_of_nodes(self, code: Code) -> dict[str, Any] | None:
+        """What the node of a job must have, as the login node has; None if there are no jobs."""
+        if self._session.scheduler is None:
+            return None
+        return {
+            "python": list(self.interpreter_for(code).version),
+            "modules": [name for name in code.packages if name not in sys.stdlib_module_names],
+            "versions": dict(self._versions.get(code.sha256, {})),
+        }
 
     # --- the interpreter to build on --------------------------------------------------------
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from clustrix_prefect.dispatch.interpreters import FarPython, ask
@@ -50,13 +50,26 @@ class Code:
         return sorted({top_level(module) for module in self.imports.required})
 
 
+@dataclass(frozen=True)
+class Found:
+    """What an interpreter that can run some code has.
+
+    Attributes:
+        versions: Of the packages that the code imports, where another major will not do.
+        warnings: What is to be said of others.
+    """
+
+    versions: Mapping[str, str] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+
+
 def is_needless(code: Code, python: FarPython) -> bool:
     """Whether the answer is known: nothing but the library of the same Python."""
     return python.version == CLIENT and sys.stdlib_module_names.issuperset(code.packages)
 
 
-def check(session: Session, code: Code, python: FarPython) -> list[str]:
-    """Ask the interpreter whether it has what the code needs; things to warn of.
+def check(session: Session, code: Code, python: FarPython) -> Found:
+    """Ask the interpreter whether it has what the code needs.
 
     Raises:
         EnvironmentMismatch: It does not; with all that is missing.
@@ -77,9 +90,10 @@ def check(session: Session, code: Code, python: FarPython) -> list[str]:
             type=error.type,
         ) from error
     version: list[int] = answer["python"]["version"]
-    other, warnings = _other_versions(installed, answer["versions"], version)
+    versions: dict[str, str] = answer["versions"]
+    other, warnings = _other_versions(installed, versions, version)
     if _versions_are_chosen(session):
-        warnings, other = warnings + [text for _, text in other], []
+        warnings, other, versions = warnings + [text for _, text in other], [], {}
     missing: list[str] = answer["missing"]
     lacks = [
         *(_missing(module, version) for module in missing),
@@ -98,7 +112,7 @@ def check(session: Session, code: Code, python: FarPython) -> list[str]:
             lacks=lacks,
             requirements=requirements,
         )
-    return warnings
+    return Found(versions, warnings)
 
 
 def _versions_are_chosen(session: Session) -> bool:

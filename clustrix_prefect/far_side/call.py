@@ -107,6 +107,8 @@ def _run(call: "Dict[str, Any]", blobs: BlobCache, log: "Callable[[LogLine], Non
             raise CannotRun("Tampered", "the arguments are not those that were signed")
     else:
         payload = blobs.get(call["payload_sha256"])
+    if call.get("expects"):
+        _look_at_node(call["expects"])
     importer.set_context(dict(context, store=blobs.directory))
     with Capture(context, log):
         try:
@@ -118,6 +120,15 @@ def _run(call: "Dict[str, Any]", blobs: BlobCache, log: "Callable[[LogLine], Non
             library.show_sources()
             return outcome.raised(error, skip_frames=_OUR_FRAMES)
         return outcome.returned(value)
+
+
+def _look_at_node(expected: "Dict[str, Any]") -> None:
+    """Raise if this node does not have what the login node has."""
+    from . import having
+
+    differences = having.differences(expected)
+    if differences:
+        raise CannotRun("NodeMismatch", "; ".join(differences))
 
 
 def _unpack_and_call(call: "Dict[str, Any]", blobs: BlobCache, payload: bytes) -> "Any":

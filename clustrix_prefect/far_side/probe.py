@@ -4,10 +4,8 @@
 so that both see the same modules.
 """
 
-import importlib.util
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +13,7 @@ import sysconfig
 import threading
 from typing import Any, Dict, List, Optional
 
+from . import having
 from .failures import Failure
 from .login import after_prologue
 from .sources import compile_source
@@ -26,7 +25,6 @@ _PROGRAM = (
     "from clustrix_far_side import probe; "
     "sys.path[0] = here + '/vendor'; probe.main()"
 )
-_METADATA = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)(-py[\d.]+)?\.(dist|egg)-info\Z")
 
 
 # --- in the agent --------------------------------------------------------------------------
@@ -114,8 +112,8 @@ def answer(question: Dict[str, Any]) -> Dict[str, Any]:
         what the interpreter itself is.
     """
     return {
-        "missing": [name for name in question.get("modules", ()) if not _is_there(name)],
-        "versions": _versions(question.get("distributions", ())),
+        "missing": having.missing(question.get("modules", ())),
+        "versions": having.versions(question.get("distributions", ())),
         "errors": [
             error
             for file, line, source in question.get("sources", ())
@@ -130,35 +128,6 @@ def answer(question: Dict[str, Any]) -> Dict[str, Any]:
             "uv": _uv(),
         },
     }
-
-
-def _is_there(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError, AttributeError):
-        return False
-
-
-def _versions(names: List[str]) -> Dict[str, str]:
-    """Versions by what `importlib.metadata` reads, too; 3.6 and 3.7 do not have it."""
-    wanted = {_plain(name): name for name in names}
-    found: Dict[str, str] = {}
-    for directory in sys.path if wanted else ():
-        try:
-            entries = os.listdir(directory or ".")
-        except OSError:
-            continue
-        for entry in entries:
-            match = _METADATA.match(entry)
-            name = match and wanted.get(_plain(match.group("name")))
-            # What comes first on the path is what is imported.
-            if match and name and name not in found:
-                found[name] = match.group("version")
-    return found
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _syntax_error(file: str, line: int, source: str) -> Optional[Dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from clustrix_prefect.errors import (
     CallNotPortable,
+    NodeMismatch,
     RemoteTaskError,
     ResultNotPortable,
     TamperedResult,
@@ -37,6 +38,7 @@ def open_result(key: bytes, call_id: str, attempt: int, header: dict[str, Any], 
 
     Raises:
         TamperedResult: The signature does not fit this call.
+        CallNotPortable: The function or its arguments cannot be opened there.
         ResultNotPortable: The task ran, but its value cannot be pickled or unpickled.
         BaseException: What the task raised, as what it was.
     """
@@ -61,6 +63,14 @@ def open_result(key: bytes, call_id: str, attempt: int, header: dict[str, Any], 
         )
     if header["status"] == "refused":
         fault = json.loads(body)
+        if fault["type_name"] == NodeMismatch.__name__:
+            raise NodeMismatch(
+                f"The node {header['host']} is not set up as the login node is, so it did not run"
+                f" the call: {fault['text']}.",
+                "Install there what the login node has; or name what all nodes have (`python`,"
+                " `modules`, `conda_environment`, `virtual_environment`), or let the block's"
+                " `managed_environment=ManagedEnvironment()` bring it.",
+            )
         raise CallNotPortable(
             f"The far side would not run the call: {fault['type_name']}: {fault['text']}.",
             "Install there what is missing, or do without it.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from clustrix_prefect.dispatch.interpreters import FarPython
 from clustrix_prefect.errors import AgentError, EnvironmentMismatch, NotPortable
 from clustrix_prefect.packaging import distributions
 from tests.environment.conftest import Place, Told, code, opened
-from tests.environment.wheels import write_wheel
+from tests.environment.wheels import unpacked
 
 HERE = (sys.version_info.major, sys.version_info.minor)
 
@@ -63,7 +62,7 @@ def test_syntax_that_an_older_python_does_not_read(here: Place, pythons: dict[st
     fine = "def f(x: int) -> str:\n    return f'{x}'\n"
     newer = "def g(x):\n    if (y := x):\n        return y\n"
     with opened(here.cluster()) as session:
-        assert preflight.check(session, code("json", fine=fine), old) == []
+        assert preflight.check(session, code("json", fine=fine), old).warnings == []
         with pytest.raises(EnvironmentMismatch, match=r"line 2 of newer\.py is no Python 3\.6"):
             preflight.check(session, code("json", fine=fine, newer=newer), old)
 
@@ -100,7 +99,7 @@ class TestVersions:
     @pytest.fixture
     def older(self, here: Place, bare_environment: Path, tmp_path: Path) -> Any:
         """Makes a cluster that has 1.0."""
-        there = _unpacked(tmp_path / "there", "1.0")
+        there = unpacked(tmp_path / "there", "1.0")
         fields = {
             "virtual_environment": str(bare_environment),
             "environment": {"PYTHONPATH": str(there)},
@@ -112,7 +111,7 @@ class TestVersions:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
     ) -> Iterator[None]:
         python = getattr(request, "param", "")
-        monkeypatch.syspath_prepend(str(_unpacked(tmp_path / "here", "2.0", python)))
+        monkeypatch.syspath_prepend(str(unpacked(tmp_path / "here", "2.0", python=python)))
         _forget_installed()
         yield
         _forget_installed()
@@ -138,13 +137,6 @@ class TestVersions:
         assert told.lines == [
             "fit: tinypkg is 1.0 there and 2.0 here, which needs Python >=3.99",
         ]
-
-
-def _unpacked(directory: Path, version: str, python: str = "") -> Path:
-    directory.mkdir()
-    with zipfile.ZipFile(write_wheel(directory, "tinypkg", version, python=python)) as wheel:
-        wheel.extractall(directory)
-    return directory
 
 
 def _forget_installed() -> None:

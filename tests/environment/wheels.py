@@ -34,3 +34,11 @@ def write_wheel(
         for file, text in files.items():
             wheel.writestr(file, text)
     return path
+
+
+def unpacked(directory: Path, version: str, *, name: str = "tinypkg", python: str = "") -> Path:
+    """A directory to import the package from, in this version."""
+    directory.mkdir()
+    with zipfile.ZipFile(write_wheel(directory, name, version, python=python)) as wheel:
+        wheel.extractall(directory)
+    return directory
