@@ -211,6 +211,8 @@ class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
             self._worker_runs = False
             self.task_run.run_count -= 1
         self.set_state(Pending(name="Queued", message=message), force=True)
+        # The pages of the UI show a task run's state by name and nowhere its message.
+        self.logger.info("Queued: %s", message)
 
     def _started(self, at: datetime) -> None:
         assert self.task_run is not None

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Iterable, Sequence
 
-_MEANS_SOMETHING = "\\`*_{}[]<>|#!~&"
+_MEANS_SOMETHING = re.compile(
+    r"""[\\`*_{}\[\]<>|#!~&@]
+    | :(?=//)  # the UI makes links of whatever looks like one
+    | (?<=www)\.""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_CELL_WIDTH = 48
 
 
 def escape(text: str) -> str:
     """A text in one line that means nothing to markdown, whatever a file name holds."""
-    seen = "".join(letter if letter.isprintable() else _named(letter) for letter in text)
-    return "".join(f"\\{letter}" if letter in _MEANS_SOMETHING else letter for letter in seen)
+    return _MEANS_SOMETHING.sub(r"\\\g<0>", _seen(text))
+
+
+def cell(text: str) -> str:
+    """The same, for a cell that may be long: the UI's own cells never break their lines."""
+    lines = textwrap.wrap(_seen(text), _CELL_WIDTH, break_long_words=False, break_on_hyphens=False)
+    return "<br>".join(map(escape, lines))
+
+
+def _seen(text: str) -> str:
+    return "".join(letter if letter.isprintable() else _named(letter) for letter in text)
 
 
 def _named(letter: str) -> str:

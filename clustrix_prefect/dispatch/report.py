@@ -16,7 +16,7 @@ from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 
 from clustrix_prefect.dispatch.calls import Call, CallState
 from clustrix_prefect.errors import InfrastructureError
-from clustrix_prefect.markdown import escape
+from clustrix_prefect.markdown import escape, table
 
 logger = logging.getLogger("prefect.clustrix")
 
@@ -52,7 +52,7 @@ class Report:
                 self._progress_id = self._create("progress", "cluster-progress", percent, text)
             else:
                 self._client.update_artifact(
-                    self._progress_id, ArtifactUpdate(data=percent, description=text)
+                    self._progress_id, ArtifactUpdate(data=percent, description=escape(text))
                 )
         except Exception as error:  # a report must not fail the run that it reports on
             logger.debug("The progress could not be shown: %s", error)
@@ -101,7 +101,7 @@ class Report:
                 key=key,
                 type=kind,
                 data=data,
-                description=text,
+                description=escape(text),  # it is markdown, too
                 flow_run_id=self._flow_run_id,
                 **({"task_run_id": task_run_id} if task_run_id else {}),
             )
@@ -119,20 +119,23 @@ def describe(counts: Counter[CallState]) -> str:
 
 
 def row(call: Call) -> dict[str, str]:
-    """A call as a row of the table; every cell is text, since floats would show all digits."""
+    """A call as a row of the table; every cell is text, since floats would show all digits.
+
+    What a person looks for comes first: the page shows as many columns as fit, and scrolls.
+    """
     return {
         "task run": escape(call.task_run_name),
         "state": call.state.value,
         "job": call.job_id or "",
         "node": call.node or "",
-        "pid": str(call.pid or ""),
         "queued (s)": _seconds(call.submitted_at, call.started_at),
         "ran (s)": _seconds(call.started_at, call.ended_at),
-        "started (UTC)": _utc(call.started_at),
         "exit code": "" if call.exit_code is None else str(call.exit_code),
         "peak memory (MiB)": f"{call.peak_memory / 2**20:.1f}" if call.peak_memory else "",
-        "resubmitted": str(call.requeues or ""),
         "failure": escape(_first_line(call.failure)),
+        "resubmitted": str(call.requeues or ""),
+        "pid": str(call.pid or ""),
+        "started (UTC)": _utc(call.started_at),
     }
 
 
@@ -150,8 +153,8 @@ def failure_page(call: Call, found: dict[str, Any]) -> str:
     lines = [f"**{escape(type(failure).__name__)}**: {escape(_first_line(failure, named=False))}"]
     if isinstance(failure, InfrastructureError) and failure.remedy:
         lines += ["", f"What to do: {escape(failure.remedy)}"]
-    lines += ["", "| | |", "|---|---|"]
-    lines += [f"| {name} | {escape(str(value))} |" for name, value in facts.items() if value]
+    known = ([name, escape(str(value))] for name, value in facts.items() if value)
+    lines += ["", *table(["what", "value"], known)]
     for title, text in (
         ("End of its standard error", found.get("stderr_tail")),
         ("Job script", found.get("script")),

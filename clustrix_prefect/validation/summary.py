@@ -10,7 +10,7 @@ from uuid import UUID
 
 from prefect.client.schemas.objects import State
 
-from clustrix_prefect.markdown import escape, table
+from clustrix_prefect.markdown import cell, escape, table
 from clustrix_prefect.validation.report import link_to_run, now, number, took_words
 
 
@@ -86,11 +86,11 @@ def page_of(verdict: str, outcomes: Sequence[Outcome]) -> str:
         [
             "✅ green" if one.is_green else "❌ failed",
             link_to_run(one.name, one.run),
-            escape(one.told),
             one.since,
             took_words(one.seconds),
+            cell(one.told),
         ]
         for one in sorted(outcomes, key=lambda one: one.is_green)
     ]
     lines = [f"**{escape(verdict)}** {now()}", ""]
-    return "\n".join([*lines, *table(["state", "validation", "verdict", "since", "took:"], rows)])
+    return "\n".join([*lines, *table(["state", "validation", "since", "took:", "verdict"], rows)])

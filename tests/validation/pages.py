@@ -22,7 +22,7 @@ def page_of(state: State[Any], key: str) -> str:
         return Artifact.model_validate_list(answer.json())
 
     (page,) = eventually(read, lambda found: len(found) == 1)
-    return str(page.data).replace("\\", "")
+    return str(page.data).replace("\\", "").replace("<br>", " ")
 
 
 def rows_of(page: str) -> list[dict[str, str]]:
