@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
-from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tests.deployments.conftest import RunDeployment
-from tests.live.deployed import Deployed
+from tests.live.deployed import Deployed, Served
+from tests.live.rundir import RunDirectory
 
 NAMES = {
     "approve-pricing-baseline/on-demand",
@@ -92,6 +95,27 @@ def test_what_is_scheduled(client: SyncPrefectClient) -> None:
     deployments = {one["id"]: name for name, one in deployments_of(client).items()}
     with_runs = {deployments[one["deployment_id"]] for one in planned if one["deployment_id"]}
     assert with_runs == {name for name in NAMES if not name.endswith("/on-demand")}
+
+
+def test_a_run_of_what_is_served(run_directory: RunDirectory) -> None:
+    """serve.py makes the deployments on a server that knows none, and runs what is asked for."""
+    served = Served(run_directory.child("served"))
+    try:
+        served.start()
+        with (
+            temporary_settings({PREFECT_API_URL: served.api_url}),
+            get_client(sync_client=True) as client,
+        ):
+            assert set(deployments_of(client)) == NAMES
+            demo = client.read_deployment_by_name("primes-below-one-million/on-demand")
+            made = client.create_flow_run_from_deployment(demo.id)
+            deadline = time.monotonic() + 90
+            while not (state := client.read_flow_run(made.id).state) or not state.is_final():
+                assert time.monotonic() < deadline, state
+                time.sleep(0.5)
+            assert state.is_completed(), state
+    finally:
+        served.stop()
 
 
 def test_all_can_be_served_without_a_work_pool() -> None:

@@ -84,3 +84,39 @@ class Deployed:
     def _is_working(self) -> bool:
         log = self._directory / "worker.log"
         return log.exists() and "started!" in log.read_text()
+
+
+class Served:
+    """The same deployments, served by deployments/serve.py to a Prefect server of their own.
+
+    Args:
+        directory: For their files.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        log = directory / "serve.log"
+        self._server = PrefectServer(directory)
+        self.api_url = self._server.api_url
+        self._serving = Daemon(
+            [sys.executable, str(ROOT / "deployments" / "serve.py")],
+            log=log,
+            environment={
+                **{k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")},
+                "PREFECT_HOME": str(directory),
+                "PREFECT_API_URL": self.api_url,
+                "PREFECT_RUNNER_POLL_FREQUENCY": "1",
+                "DO_NOT_TRACK": "1",
+            },
+            ready=lambda: log.exists() and "polling" in log.read_text(),
+            patience=60,
+        )
+
+    def start(self) -> None:
+        """Start the server, and serve."""
+        self._server.start()
+        self._serving.start()
+
+    def stop(self) -> None:
+        """End both."""
+        self._serving.stop()
+        self._server.stop()
