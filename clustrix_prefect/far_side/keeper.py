@@ -1,0 +1,65 @@
+"""The main process of a pod: keeps it there while programs of ours run, or left results.
+
+It is given as text to `python -c`, with two arguments:
+
+start_timeout  seconds after which it ends if nobody ever came
+result_hold    seconds after the last other process after which it ends
+"""
+
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+_LOOK_SECONDS = 0.5
+
+
+def is_alone() -> bool:
+    """Whether this is the only process of the container that lives."""
+    own = os.getpid()
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) == own:
+            continue
+        try:
+            with open("/proc/{}/stat".format(name), "rb") as file:
+                state = file.read().rpartition(b")")[2].split()[:1]
+        except OSError:  # it has just ended
+            continue
+        if state not in ([b"Z"], [b"X"]):
+            return False
+    return True
+
+
+def reap() -> None:
+    """Let processes go whose parents went before them."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def keep(start_timeout: float, result_hold: float) -> str:
+    """Wait as long as the pod is needed; why it no longer is."""
+    came = False
+    last = time.monotonic()
+    while True:
+        reap()
+        now = time.monotonic()
+        if not is_alone():
+            came, last = True, now
+        elif now - last > (result_hold if came else start_timeout):
+            return "nobody fetched more" if came else "nobody came"
+        time.sleep(_LOOK_SECONDS)
+
+
+def end(number: int, frame: Any) -> None:
+    """A first process gets no signal that it has no handler for."""
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    print(keep(float(sys.argv[1]), float(sys.argv[2])))

@@ -1,0 +1,65 @@
+"""The first process of a pod, in a container's view of processes: a namespace of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from clustrix_prefect.far_side import keeper
+
+SOURCE = Path(keeper.__file__).read_text()
+UNSHARE = ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child"]
+
+
+def start(command: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([*UNSHARE, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _namespaces() -> None:
+    if start(["true"]).wait():
+        missing = pytest.fail if os.environ.get("CI") else pytest.skip
+        missing("this account may not make process namespaces")
+
+
+def ended(process: subprocess.Popen[bytes]) -> tuple[bytes, int, float]:
+    began = time.monotonic()
+    said, _ = process.communicate(timeout=20)
+    return said.strip(), process.returncode, time.monotonic() - began
+
+
+def test_it_ends_if_nobody_comes() -> None:
+    said, code, seconds = ended(start([sys.executable, "-c", SOURCE, "0.5", "60"]))
+    assert (said, code) == (b"nobody came", 0)
+    assert seconds < 5
+
+
+def test_it_stays_for_what_was_left_until_the_hold_ends() -> None:
+    # The shell's child is an orphan whose parent, this shell, becomes the keeper.
+    script = 'sleep 1.5 & exec "$0" -c "$@"'
+    said, code, seconds = ended(start(["sh", "-c", script, sys.executable, SOURCE, "0.2", "1"]))
+    assert (said, code) == (b"nobody fetched more", 0)
+    assert seconds > 2
+
+
+def test_zombies_are_nobody_and_are_reaped() -> None:
+    script = 'sh -c "true & exec sleep 0.7" & exec "$0" -c "$@"'
+    said, _, seconds = ended(start(["sh", "-c", script, sys.executable, SOURCE, "5", "0.5"]))
+    assert said == b"nobody fetched more"
+    assert seconds < 5
+
+
+def test_it_ends_at_once_when_told_to() -> None:
+    script = (
+        "import os, signal, subprocess, sys, time\n"
+        "keeper = subprocess.Popen([sys.executable, '-c', sys.argv[1], '60', '60'])\n"
+        "time.sleep(1); keeper.terminate(); sys.exit(keeper.wait(timeout=5))\n"
+    )
+    _, code, seconds = ended(start([sys.executable, "-c", script, SOURCE]))
+    assert code == 0
+    assert seconds < 5
