@@ -23,6 +23,7 @@ _WHAT = {
     "content": "contents: code, arguments, files, returned files",
     "view": "names under which tasks see files (links to contents)",
     "partial": "contents that did not arrive whole",
+    "environment": "environments that were built",
     "run": "directories of flow runs",
 }
 

@@ -53,6 +53,24 @@ class Environment:
         """Whether it can be used: an interpreter that was removed under it makes it useless."""
         return os.access(self.python, os.X_OK)
 
+    def _note_use(self) -> None:
+        try:
+            os.utime(self.recipe)
+        except OSError:  # a full disk, or a quota
+            pass
+
+    def last_use(self) -> float:
+        """When a flow asked for it last."""
+        try:
+            return os.stat(self.recipe).st_mtime
+        except OSError:
+            return os.stat(self.path).st_mtime
+
+    def is_being_built(self) -> bool:
+        """Whether somebody is at it."""
+        self.lock.break_if_stale()
+        return self.lock.owner() is not None
+
     def publish(self, token: str) -> None:
         """Let everybody see what this build made."""
         link = self.draft(token) + ".link"
@@ -81,6 +99,7 @@ class Environment:
         owner = self.lock.owner()
         # The lock is looked at first: it is given up after the link is there.
         if self.is_ready():
+            self._note_use()
             return {"state": "ready", "python": self.python}
         if owner is not None:
             if owner["token"] == token and not owner["pid"]:

@@ -10,6 +10,7 @@ import time
 from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 from .batch import BatchDirectory, read_manifest
+from .environments import Environment
 from .files import remove
 from .ledger import Ledgers
 from .store import CHUNKS, DRAFT, NEEDED, PARTIAL, VIEWS, Store
@@ -20,6 +21,8 @@ from .workdir import WorkDir
 _NAME_LENGTH = 64
 # What is being written right now looks like what was left behind.
 _GRACE_SECONDS = 3600.0
+# What removing an environment left behind when it was interrupted.
+_REMOVED = ".removed"
 
 
 def end_run(work_dir: WorkDir, run: str) -> None:
@@ -37,7 +40,7 @@ class Item:
     """One thing in the work directory.
 
     Attributes:
-        kind: "content", "view", "partial" or "run".
+        kind: "content", "view", "partial", "environment" or "run".
         name: Its name there.
         paths: The files and directories that it consists of.
         size: In bytes, on the disk.
@@ -80,7 +83,8 @@ class Retention:
     def usage(self) -> List[Item]:
         """Everything that lies there."""
         needed = self._needed()
-        return list(self._runs()) + list(self._contents(needed)) + list(self._views(needed))
+        of_store = list(self._contents(needed)) + list(self._views(needed))
+        return list(self._runs()) + of_store + list(self._environments())
 
     def prune(self, seconds: float) -> List[Item]:
         """Remove what was not used for so long and is not needed; what that was."""
@@ -90,6 +94,15 @@ class Retention:
             if not run.needed and now - run.used > max(seconds, _GRACE_SECONDS):
                 shutil.rmtree(run.paths[0], ignore_errors=True)
                 gone.append(run)
+        for environment in self._environments():
+            # A flow that was told that it is there may be about to submit.
+            if not environment.needed and now - environment.used > max(seconds, _GRACE_SECONDS):
+                # All at once: half of one would be taken for a whole.
+                gone_path = environment.paths[0] + _REMOVED
+                remove_tree(gone_path)  # of a removal that was interrupted
+                os.rename(environment.paths[0], gone_path)
+                remove_tree(gone_path)
+                gone.append(environment)
         needed = self._needed()
         for item in list(self._views(needed)) + list(self._contents(needed)):
             limit = max(seconds, _GRACE_SECONDS) if item.kind == "partial" else seconds
@@ -139,6 +152,27 @@ class Retention:
                 # Its files are those of contents: it takes up nothing but names.
                 in_use = content_of_view(key) in needed
                 yield Item("view", key, [path], 0, status.st_mtime, in_use)
+
+    def _environments(self) -> Iterator[Item]:
+        in_use = any(self._is_open(run) for run in _list(self._work_dir.runs))
+        for name in _list(self._work_dir.environments):
+            path = os.path.join(self._work_dir.environments, name)
+            environment = Environment(path)
+            try:
+                used = environment.last_use()
+            except OSError:  # somebody else removed it
+                continue
+            needed = in_use or environment.is_being_built()
+            yield Item("environment", name, [path], _tree_size(path)[0], used, needed)
+
+    def _is_open(self, run: str) -> bool:
+        """Whether calls of a run may be about to be submitted, waiting or running.
+
+        Which environment they use is written in their jobs' scripts only: it could be any.
+        """
+        if os.path.exists(os.path.join(self._work_dir.runs, run, NEEDED)):
+            return True
+        return any(_is_unfinished(batch) for batch in self._work_dir.batches(run))
 
     def _runs(self) -> Iterator[Item]:
         for run in _list(self._work_dir.runs):

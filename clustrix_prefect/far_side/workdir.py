@@ -54,6 +54,7 @@ class WorkDir:
         self.path = expand(path)
         self.runs = os.path.join(self.path, "runs")
         self.programs = os.path.join(self.path, "far_side")
+        self.environments = os.path.join(self.path, "environments")
         try:
             for directory in (self.path, self.runs, self.programs):
                 make_dir(directory)
@@ -90,7 +91,7 @@ class WorkDir:
 
     def environment(self, name: Any) -> Environment:
         """The place of a virtual environment."""
-        return Environment(os.path.join(self.path, "environments", plain_name(name)))
+        return Environment(os.path.join(self.environments, plain_name(name)))
 
     def batches(self, run: Any) -> List[BatchDirectory]:
         """Every batch of a flow run that there still is."""

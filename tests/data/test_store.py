@@ -17,6 +17,7 @@ from clustrix_prefect import ClusterTaskRunner, File, LocalCluster
 from clustrix_prefect.cli import main
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.errors import AgentError
+from clustrix_prefect.far_side.locks import Lock
 from clustrix_prefect.store_commands import age, prune_store, store_usage
 from tests.far_side.calls import Call
 from tests.far_side.far import Far, wait_for
@@ -98,6 +99,28 @@ def test_what_did_not_arrive_whole_goes_after_a_while(here: Far) -> None:
     assert prune(here) == set()
     os.utime(partial, (time.time() - 7200, time.time() - 7200))
     assert prune(here) == {partial.name}
+
+
+def test_environments(far: Far) -> None:
+    """One that no flow asked for in a while goes; none does while a run may need it."""
+    for name in ("idle", "lately", "built"):
+        environment = far.work_dir / "environments" / name
+        (environment / "env.1" / "bin").mkdir(parents=True)
+        (environment / "env.1" / "bin" / "python").symlink_to(sys.executable)
+        (environment / "env").symlink_to("env.1")
+        (environment / "recipe.json").write_text("{}")
+        os.utime(environment / "recipe.json", (time.time() - 7200,) * 2)
+    far.client.request("environment", name="lately", token=None, offset=0, wait=0)
+    lock = Lock(str(far.work_dir / "environments" / "built" / "lock"))
+    assert lock.acquire("token")
+    assert far.client.request("store_usage")["kinds"]["environment"]["count"] == 3
+    needed = put(far, b"needed", run="open")
+    assert prune(far) == set()
+    far.client.request("close_run", run="open", keep=False)
+    assert prune(far) == {needed, "idle"}
+    lock.release("token")
+    assert prune(far) == {"built"}
+    assert not list((far.work_dir / "environments").glob("idle*"))
 
 
 @task
