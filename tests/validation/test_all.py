@@ -1,0 +1,34 @@
+"""The page of all validations says since when each is as it is, over several runs."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from flows.validate_all import validate_all
+from tests.validation.pages import page_of, rows_of
+
+
+def test_since_when(here: str, tmp_path: Path) -> None:
+    wanted = tmp_path / "wanted"
+
+    def run(only: str = "filesystem") -> dict[str, str]:
+        time.sleep(1.1)  # what is told are seconds
+        validations: Any = [only]
+        state = validate_all([here], [{"path": str(wanted)}], only=validations, return_state=True)
+        (row,) = rows_of(page_of(state, "validation"))
+        assert state.is_completed() == ("green" in row["state"])
+        return row
+
+    first = run()
+    assert "failed" in first["state"]
+    assert run()["since"] == first["since"], "nothing has changed"
+    wanted.mkdir()
+    mended = run()
+    assert "green" in mended["state"]
+    assert mended["since"] > first["since"]
+    run("cluster access")  # knows nothing of files
+    assert run()["since"] == mended["since"]
+    wanted.rmdir()
+    assert run()["since"] > mended["since"]
