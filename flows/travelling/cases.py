@@ -1,6 +1,6 @@
 """What validate_packaging runs far away, with what must come back.
 
-Each task says where it ran beside its value. Nothing here needs more than Python 3.6 there.
+The tasks here are about the ways in which code is written.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ import functools
 import linecache
 import logging
 import math as mathematics
-import os
-import socket
-import sys
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, List  # noqa: UP035
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from clustrix_prefect.validation.packaging import Case, Expected
 from flows.travelling import shapes as the_shapes
+from flows.travelling.packaging import (
+    a_complex_one,
+    basic,
+    filesystem,
+    is_basic,
+    local_dependencies,
+)
+from flows.travelling.proof import case, proof
 
 try:
     import numpy as np
@@ -35,118 +36,6 @@ except ImportError:
 BASE = 7
 Pair = collections.namedtuple("Pair", "left right")
 logger = logging.getLogger("travelling")
-# Prefect would give back what an earlier run computed.
-case = functools.partial(task, cache_policy=NO_CACHE, persist_result=False)
-
-
-def proof(run: str) -> dict[str, Any]:
-    """Where this runs, and for whom."""
-    return {
-        "run": run,
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "job": os.environ.get("SLURM_JOB_ID", ""),
-        "omp": os.environ.get("OMP_NUM_THREADS", ""),
-        "python": ".".join(map(str, sys.version_info[:2])),
-    }
-
-
-# --- the four cases of packaging ----------------------------------------------------------
-
-
-@case(name="basic", log_prints=True)
-def basic(run: str) -> Any:
-    where = proof(run)
-    print("host {host}, process {pid}, Python {python}, job {job}".format(**where))
-    return where, {
-        "host": socket.gethostname(),
-        "python": sys.version.split()[0],
-        "cwd": os.getcwd(),
-        "job": os.environ.get("SLURM_JOB_ID", ""),
-        "process": os.environ.get("SLURM_PROCID", ""),
-        "omp": os.environ.get("OMP_NUM_THREADS", ""),
-    }
-
-
-def is_basic(value: Any) -> bool:
-    """Whether it is what the basic case tells."""
-    return (
-        isinstance(value, dict)
-        and set(value) == {"host", "python", "cwd", "job", "process", "omp"}
-        and str(value["cwd"]).startswith("/")
-        and value["python"][0] == "3"
-        and bool(value["job"]) == bool(value["process"])
-    )
-
-
-def doubled(x: int) -> int:
-    def twice(y: int) -> int:
-        return y * 2
-
-    return twice(x) + 10
-
-
-def in_capitals(*words: str) -> str:
-    return "_".join(words).upper()
-
-
-@case(name="local dependencies")
-def local_dependencies(run: str, number: int, words: Any) -> Any:
-    return proof(run), {
-        "number_result": doubled(number),
-        "string_result": in_capitals(*words),
-    }
-
-
-def make_tree(folder: str) -> None:
-    """README.md, three programs, two tables, and a table below."""
-    below = os.path.join(folder, "subdir")
-    os.mkdir(below)
-    names = ("README.md", "a.py", "b.py", "c.py", "one.csv", "two.csv")
-    for path in [*(os.path.join(folder, name) for name in names), os.path.join(below, "x.csv")]:
-        with open(path, "w") as file:
-            file.write("1,2\n")
-
-
-@case(name="filesystem")
-def filesystem(run: str) -> Any:
-    with tempfile.TemporaryDirectory() as folder:
-        make_tree(folder)
-        names = sorted(os.listdir(folder))
-        value = {
-            "names": len(names),
-            "programs": sum(name.endswith(".py") for name in names),
-            "has_readme": os.path.exists(os.path.join(folder, "README.md")),
-            "samples": names[:3],
-        }
-    return proof(run), value
-
-
-@case(name="complex")
-def a_complex_one(run: str) -> Any:
-    def process_data(data: Any) -> float:
-        def weighted(x: float) -> float:
-            return x * 1.5
-
-        return sum(map(weighted, data))
-
-    with tempfile.TemporaryDirectory() as folder:
-        make_tree(folder)
-        found = sorted(
-            os.path.relpath(os.path.join(parent, name), folder)
-            for parent, _, names in os.walk(folder)
-            for name in names
-            if name.endswith(".csv")
-        )
-        sizes = [os.stat(os.path.join(folder, name)).st_size for name in found[:3]]
-    return proof(run), {
-        "found": found,
-        "bytes": sum(sizes),
-        "processed": process_data([1, 2, 3, 4, 5]),
-    }
-
-
-# --- the acceptance cases -----------------------------------------------------------------
 
 
 class Vector:
@@ -363,16 +252,21 @@ def cases() -> list[Case]:
             "filesystem",
             filesystem,
             {
-                "names": 7,
+                "names": ["README.md", "a.py", "b.py", "c.py", "one.csv", "subdir", "two.csv"],
                 "programs": 3,
                 "has_readme": True,
-                "samples": ["README.md", "a.py", "b.py"],
+                "samples": [("README.md", 4), ("a.py", 4), ("b.py", 4)],
             },
         ),
         Case(
             "complex",
             a_complex_one,
-            {"found": ["one.csv", "subdir/x.csv", "two.csv"], "bytes": 12, "processed": 22.5},
+            {
+                "found": ["one.csv", "subdir/x.csv", "two.csv"],
+                "stats": [("one.csv", 4, True), ("x.csv", 4, True), ("two.csv", 4, True)],
+                "mean_size": 4.0,
+                "processed": 22.5,
+            },
         ),
         Case("module-level helper", module_level_helper, 8, (1,)),
         Case("module constant", module_constant, 7),

@@ -8,6 +8,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 OFFSET = 4
+JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "JOB_ID")
 
 
 def beside(x):
@@ -20,7 +21,7 @@ def of_a_program(run, x):
         "run": run,
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "job": os.environ.get("SLURM_JOB_ID", ""),
+        "job": next(filter(None, map(os.environ.get, JOB_VARIABLES)), ""),
         "omp": os.environ.get("OMP_NUM_THREADS", ""),
         "python": ".".join(map(str, sys.version_info[:2])),
     }

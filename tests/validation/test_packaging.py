@@ -7,12 +7,20 @@ import socket
 from typing import Any
 
 import pytest
+from prefect import flow
 
-from clustrix_prefect import LocalCluster, SlurmCluster
+from clustrix_prefect import ClusterTaskRunner, LocalCluster, SlurmCluster
 from clustrix_prefect.errors import EnvironmentMismatch, WorkerFailed
-from clustrix_prefect.validation.packaging import Case, judge
-from flows.travelling.cases import TooLarge, basic, cases, raises
+from clustrix_prefect.validation.check import Check
+from clustrix_prefect.validation.packaging import Case, judge, run_cases
+from flows.travelling.cases import TooLarge, cases, raises
+from flows.travelling.packaging import basic
 from flows.validate_packaging import validate_packaging
+from tests.live.clusters import sge_cluster
+from tests.live.gridengine import GridEngine
+from tests.live.pythons import FarPythons
+from tests.live.ssh_host import SSHHost
+from tests.validation.conftest import Save
 from tests.validation.pages import page_of, rows_of
 
 PROOF = {"run": "r1", "host": "node7", "pid": 5, "job": "42", "omp": "1", "python": "3.6"}
@@ -29,6 +37,28 @@ def test_every_case_over_ssh_and_through_slurm(bigbox: str, ndoli: str) -> None:
         assert {row["result"] for row in ours.values()} == {"ok"}
         assert f"process {os.getpid()}," not in ours["basic"]["found"]
         assert ("job " in ours["basic"]["found"]) == (cluster == ndoli)
+
+
+def test_a_job_of_another_scheduler_is_a_job(
+    saved: Save, gridengine: GridEngine, ssh_host: SSHHost, far_pythons: FarPythons
+) -> None:
+    grid = sge_cluster(
+        ssh_host,
+        far_pythons,
+        ssh_host.home / "validation",
+        environment={"OMP_NUM_THREADS": "1"},
+    )
+    name = saved(grid, "grid")
+    checks: list[Check] = []
+
+    @flow(task_runner=ClusterTaskRunner(name))
+    def some_cases() -> None:
+        chosen = [case for case in cases() if case.name in ("basic", "function of a program")]
+        checks.extend(run_cases(name, grid, chosen, "r1", "1"))
+
+    some_cases()
+    assert [check.problem for check in checks] == ["", ""]
+    assert all(", job " in check.value for check in checks)
 
 
 def test_a_cluster_that_cannot_be_used_is_a_failure(here: str) -> None:
