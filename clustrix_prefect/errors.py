@@ -102,6 +102,10 @@ class AuthenticationFailed(ConnectionFailed):
     """The host refused every way to log in."""
 
 
+class KubernetesForbidden(ConnectionFailed):
+    """The account may not do this in the cluster; the message names the verb and resource."""
+
+
 class LoginInterrupted(ConnectionFailed):
     """The login shell ended, or printed something else, before our program started."""
 
@@ -206,6 +210,10 @@ class WorkerNotStarted(InfrastructureError):
 
 class SubmissionRefused(InfrastructureError):
     """The scheduler will not take the job, now or later."""
+
+
+class QuotaExceeded(SubmissionRefused):
+    """A quota of the namespace leaves no room."""
 
 
 class QueueTimeout(InfrastructureError):
