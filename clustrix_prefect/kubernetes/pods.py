@@ -1,0 +1,166 @@
+"""The job whose one pod runs calls, as the API takes it. Nothing in it is secret."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources as package_files
+from typing import Any
+
+from clustrix_prefect.errors import InvalidResources
+from clustrix_prefect.task_resources import Resources
+
+CONTAINER = "calls"
+WORK_DIR = "/clustrix-prefect"
+_NOT_IN_LABELS = re.compile(r"[^A-Za-z0-9_.-]+")
+_NO_WORDS = (
+    "nodes",
+    "tasks_per_node",
+    "partition",
+    "account",
+    "qos",
+    "constraint",
+    "signal_before_end",
+)
+_GONE = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+
+
+@dataclass(frozen=True)
+class PodSettings:
+    """What is the same for all pods of a cluster.
+
+    Attributes:
+        image: Needs nothing but Python in it.
+        gpu_resource: What a GPU is called.
+        start_timeout: Seconds after which a pod ends that nobody comes to.
+        result_hold: Seconds for which a pod without running calls keeps their results.
+        ttl_after_finished: Seconds after which an ended job is deleted by the cluster.
+        node_loss_seconds: Seconds that a pod stays bound to a node that is gone.
+        template: Merged over the pod that would be made.
+    """
+
+    image: str
+    gpu_resource: str = "nvidia.com/gpu"
+    start_timeout: int = 300
+    result_hold: int = 3600
+    ttl_after_finished: int = 3600
+    node_loss_seconds: int = 30
+    template: Mapping[str, Any] = field(default_factory=dict)
+
+
+def job_manifest(
+    settings: PodSettings,
+    resources: Resources,
+    *,
+    name: str,
+    labels: Mapping[str, str],
+    calls: int,
+) -> dict[str, Any]:
+    """The job for a pod that runs calls one after another.
+
+    Args:
+        settings: What all pods have in common.
+        resources: What each call needs.
+        name: Of the job.
+        labels: By which it is found; values that Kubernetes refuses are made fit.
+        calls: How many calls it takes at most.
+
+    Raises:
+        InvalidResources: Kubernetes has no words for something.
+    """
+    every = {"app.kubernetes.io/managed-by": "clustrix-prefect"}
+    every.update((key, label_value(value)) for key, value in labels.items())
+    amounts = _amounts(resources, settings.gpu_resource)
+    container = {
+        "name": CONTAINER,
+        "image": settings.image,
+        "command": [
+            "python",
+            "-c",
+            _keeper(),
+            str(settings.start_timeout),
+            str(settings.result_hold),
+        ],
+        "resources": {"requests": amounts, "limits": amounts},
+        "securityContext": {"allowPrivilegeEscalation": False},
+        "volumeMounts": [{"name": "work", "mountPath": WORK_DIR}],
+    }
+    pod: dict[str, Any] = {
+        "containers": [container],
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": 2,
+        "volumes": [{"name": "work", "emptyDir": {}}],
+        "tolerations": [
+            {
+                "key": key,
+                "operator": "Exists",
+                "effect": "NoExecute",
+                "tolerationSeconds": settings.node_loss_seconds,
+            }
+            for key in _GONE
+        ],
+    }
+    spec: dict[str, Any] = {
+        "backoffLimit": 0,
+        "ttlSecondsAfterFinished": settings.ttl_after_finished,
+        "template": merged({"metadata": {"labels": every}, "spec": pod}, settings.template),
+    }
+    if resources.time is not None:
+        # The client ends a call in time; this is for when there is no client.
+        spec["activeDeadlineSeconds"] = (
+            settings.start_timeout + calls * resources.time + settings.result_hold
+        )
+    metadata = {"name": name, "labels": every}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
+
+
+def _keeper() -> str:
+    return (package_files.files("clustrix_prefect.far_side") / "keeper.py").read_text("utf-8")
+
+
+def _amounts(wanted: Resources, gpu_resource: str) -> dict[str, str]:
+    for field_name in _NO_WORDS:
+        if getattr(wanted, field_name) is not None:
+            raise InvalidResources(
+                f"Kubernetes has nothing for resources({field_name}=...).",
+                "Leave it out, or say it in the block's node selector or pod template.",
+            )
+    if isinstance(wanted.gpus, str):
+        raise InvalidResources(
+            f"Kubernetes has nothing for the type in resources(gpus={wanted.gpus!r}).",
+            "Give the number alone, and name the nodes with such GPUs in a node selector.",
+        )
+    amounts = {"cpu": wanted.cores, "memory": wanted.memory, gpu_resource: wanted.gpus}
+    return {key: str(amount) for key, amount in amounts.items() if amount}
+
+
+def merged(base: Any, patch: Any) -> Any:
+    """The base with a patch over it: mappings by key, lists of named things by name."""
+    if isinstance(base, Mapping) and isinstance(patch, Mapping):
+        joined = {key: merged(base.get(key), value) for key, value in patch.items()}
+        return {key: value for key, value in {**base, **joined}.items() if value is not None}
+    if _is_named(base) and _is_named(patch):
+        by_name = {one["name"]: one for one in base}
+        for one in patch:
+            by_name[one["name"]] = merged(by_name.get(one["name"]), one)
+        return list(by_name.values())
+    return patch
+
+
+def _is_named(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(one, Mapping) and "name" in one for one in value
+    )
+
+
+def label_value(text: str) -> str:
+    """The text as a label may hold it."""
+    return _NOT_IN_LABELS.sub("-", text)[:63].strip("-_.")
+
+
+def default_image() -> str:
+    """An image with the Python that the flow runs on."""
+    return f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"
