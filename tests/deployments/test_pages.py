@@ -1,15 +1,25 @@
-"""What a person sees in the Prefect UI, in a real browser; the screenshots are kept."""
+"""What a person sees in the Prefect UI, in a real browser; the screenshots are kept.
+
+`queued` and `validation` are also in deployments/images, where the README has them from.
+"""
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from prefect.client.orchestration import SyncPrefectClient
 
+from tests.deployments.conftest import RunDeployment
+from tests.deployments.test_deployments import NOBODY
 from tests.live.deployed import ROOT, Deployed
+from tests.live.slurm import Slurm
 
 SCREENSHOTS = ROOT / "build" / "screenshots"
 PATIENCE = 20_000
@@ -41,6 +51,124 @@ def keep(page: Page, name: str) -> None:
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.wait_for_timeout(500)
     page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+
+def newest(client: SyncPrefectClient, what: str, **wanted: Any) -> dict[str, Any]:
+    """The newest artifact or flow run that fits."""
+    sort = "CREATED_DESC" if what == "artifacts" else "START_TIME_DESC"
+    found = client.request("POST", f"/{what}/filter", json={"sort": sort, what: wanted}).json()
+    assert found, wanted
+    first: dict[str, Any] = found[0]
+    return first
+
+
+def test_a_call_in_the_queue_and_then_far_away(
+    client: SyncPrefectClient, clusters: list[str], slurm: Slurm, page: Page
+) -> None:
+    def partition(state: str) -> None:
+        change = ["scontrol", "update", "PartitionName=debug", f"State={state}"]
+        subprocess.run(change, env=slurm.environment, check=True)
+
+    partition("down")
+    try:
+        deployment = client.read_deployment_by_name("validate-packaging/nightly")
+        asked = {"clusters": ["slurm-cluster/ndoli"]}
+        made = client.create_flow_run_from_deployment(deployment.id, parameters=asked)
+        deadline = time.monotonic() + 60
+        while not (
+            subflows := client.request(
+                "POST",
+                "/flow_runs/filter",
+                json={"flow_runs": {"parent_flow_run_id": {"any_": [str(made.id)]}}},
+            ).json()
+        ):
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        # The page asks for what it lists only now and then: what it shows first has to be it.
+        queued = {
+            "flow_runs": {"id": {"any_": [subflows[0]["id"]]}},
+            "task_runs": {"state": {"name": {"any_": ["Queued"]}}},
+        }
+        while client.request("POST", "/task_runs/count", json=queued).json() < 25:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        page.goto(f"/runs/flow-run/{subflows[0]['id']}?tab=Task+Runs")
+        page.get_by_text("Task Runs", exact=True).first.click()
+        expect(page.get_by_text("Queued").first).to_be_visible()
+        keep(page, "queued")
+        # A task run's page shows its log, and nowhere the message of its state.
+        page.get_by_role("link", name=re.compile("^basic")).first.click()
+        expect(
+            page.get_by_text(re.compile(r"Queued: SLURM job \d+.*: PartitionDown"))
+        ).to_be_visible()
+        keep(page, "queued-task-run")
+    finally:
+        partition("up")
+    while not (state := client.read_flow_run(made.id).state) or not state.is_final():
+        assert time.monotonic() < deadline + 90
+        time.sleep(0.5)
+    assert state.is_completed(), state
+
+    # The line that the task printed on the node, under its task run.
+    tasks = client.request(
+        "POST",
+        "/task_runs/filter",
+        json={"flow_runs": {"id": {"any_": [subflows[0]["id"]]}}, "limit": 200},
+    ).json()
+    (basic,) = (one for one in tasks if one["name"].startswith("basic"))
+    page.goto(f"/runs/task-run/{basic['id']}")
+    expect(page.get_by_text(re.compile(r"host \S+, process \d+, Python 3")).first).to_be_visible()
+    keep(page, "task-run")
+
+    # The table of calls, with the jobs' ids; one case is about a failure.
+    calls = newest(client, "artifacts", key={"any_": ["cluster-calls"]})
+    assert calls["flow_run_id"] == subflows[0]["id"]
+    page.goto(f"/artifacts/artifact/{calls['id']}")
+    article = page.get_by_role("article").first
+    expect(article).to_contain_text(re.compile(r"[12] of 2[78] calls failed"))
+    jobs = page.locator("td", has_text=re.compile(r"^\s*\d+(_\d+)?\s*$"))
+    expect(jobs.first).to_be_visible()
+    keep(page, "calls")
+
+    packaging = newest(client, "artifacts", key={"any_": ["packaging"]})
+    page.goto(f"/artifacts/artifact/{packaging['id']}")
+    expect(page.get_by_text(re.compile("^Passed: 2[78] checks on 1 cluster")).first).to_be_visible()
+    proofs = page.locator("td", has_text=re.compile(r"process \d+, .*job \d+"))
+    expect(proofs.first).to_be_visible()
+    keep(page, "packaging")
+
+
+def test_the_summary_says_what_is_not_green_first(
+    client: SyncPrefectClient, clusters: list[str], run: RunDeployment, page: Page
+) -> None:
+    only = ["credentials", "cluster access", "filesystem", "pricing"]
+    ended = run("validate-all/daily", {"only": only, "pricing": NOBODY})
+    page.goto(f"/runs/flow-run/{ended.id}")
+    expect(page.get_by_text("Failed: 1 of 4 validations (pricing).").first).to_be_visible()
+    keep(page, "validate-all")
+
+    summary = newest(client, "artifacts", key={"any_": ["validation"]})
+    page.goto(f"/artifacts/artifact/{summary['id']}")
+    rows = page.get_by_role("row")
+    expect(rows.nth(1)).to_contain_text("failed")
+    expect(rows.nth(1)).to_contain_text("pricing")
+    expect(rows.nth(2)).to_contain_text("green")
+    table = page.get_by_role("table")
+    assert table.evaluate("table => table.scrollWidth <= table.parentElement.clientWidth"), (
+        "cut off"
+    )
+    keep(page, "validation")
+    # A link leads to the validation's own run.
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="cluster access").click()
+    expect(opened.value.get_by_text("validate-cluster-access").first).to_be_visible()
+    opened.value.close()
+
+    prices = newest(client, "artifacts", key={"any_": ["prices"]})
+    page.goto(f"/artifacts/artifact/{prices['id']}")
+    expect(page.get_by_role("columnheader", name="provider")).to_be_visible()
+    expect(page.get_by_role("cell", name="unavailable").first).to_be_visible()
+    keep(page, "prices")
 
 
 def test_a_cluster_can_be_described_in_a_form(page: Page, clusters: list[str]) -> None:
