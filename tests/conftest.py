@@ -31,6 +31,7 @@ os.environ.update(
 
 from tests.live.daemon import ServiceUnavailable  # noqa: E402
 from tests.live.gridengine import GridEngine, environment_of  # noqa: E402
+from tests.live.kubernetes.cluster import Kubernetes, OwnKubernetes  # noqa: E402
 from tests.live.openpbs import OpenPBS  # noqa: E402
 from tests.live.prefect_server import PrefectServer  # noqa: E402
 from tests.live.pythons import FarPythons, find_pythons  # noqa: E402
@@ -178,6 +179,22 @@ def openpbs(
 def slurm_pbs(run_directory: RunDirectory, pytestconfig: pytest.Config) -> Iterator[SlurmPBS]:
     """SLURM's own PBS commands."""
     yield from _running(SlurmPBS(run_directory), pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def kubernetes(run_directory: RunDirectory, pytestconfig: pytest.Config) -> Iterator[Kubernetes]:
+    """A Kubernetes: the one that CLUSTRIX_TEST_KUBECONFIG names, else one of our own."""
+    named = os.environ.get("CLUSTRIX_TEST_KUBECONFIG")
+    theirs = Kubernetes(run_directory, Path(named)) if named else None
+    yield from _running(theirs or OwnKubernetes(run_directory), pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def own_kubernetes(kubernetes: Kubernetes) -> OwnKubernetes:
+    """The same, for tests that take parts of it away."""
+    if not isinstance(kubernetes, OwnKubernetes):
+        pytest.skip("takes parts of a cluster away: not from the one of CLUSTRIX_TEST_KUBECONFIG")
+    return kubernetes
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ class Daemon:
         environment: All of its environment.
         ready: Whether it does its work yet.
         patience: Seconds until it must be ready.
+        name: What messages call it, if not by the command's first word.
     """
 
     def __init__(
@@ -34,11 +35,12 @@ class Daemon:
         environment: Mapping[str, str],
         ready: Callable[[], bool],
         patience: float = 30.0,
+        name: str | None = None,
     ) -> None:
         # util-linux's setpriv; where it is missing (macOS) a killed run leaves the program behind.
         setpriv = shutil.which("setpriv")
         self._command = [*([setpriv, "--pdeathsig", "TERM"] if setpriv else []), *command]
-        self._name = Path(command[0]).name
+        self._name = name or Path(command[0]).name
         self._log = log
         self._environment = dict(environment)
         self._ready = ready

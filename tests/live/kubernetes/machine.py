@@ -51,6 +51,7 @@ class Machine:
         self._holder = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", "unshare", *namespaces, *lives],
             stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # killed, it complains of its own end
             start_new_session=True,
         )
         while child_of(self._holder.pid) is None or not self._has_proc():
