@@ -12,6 +12,7 @@ from typing import Any
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.clusters.gridengine import SGECluster
+from clustrix_prefect.clusters.opened import agent_for_questions
 from clustrix_prefect.clusters.pbs import PBSCluster
 from clustrix_prefect.clusters.slurm import SlurmCluster
 from clustrix_prefect.clusters.workers import WorkerCluster
@@ -73,14 +74,7 @@ def inspect_cluster(cluster: ClusterBlock) -> Iterator[Finding]:
         return
     with closing(connection):
         yield from _way(connection, time.monotonic() - began)
-        agent = AgentClient(
-            connection,
-            python=cluster.python,
-            prologue=cluster.prologue,
-            work_dir=cluster.remote_work_dir,
-            on_event=lambda event, body: None,
-            on_lost=lambda reason: None,
-        )
+        agent = agent_for_questions(cluster, connection)
         try:
             hello = agent.start()
         except ClusterError as error:

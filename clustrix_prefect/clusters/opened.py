@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.connections.agent import AgentClient
+from clustrix_prefect.connections.connection import Connection
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,18 @@ class OpenedCluster:
     user_id: int
 
 
+def agent_for_questions(cluster: ClusterBlock, connection: Connection) -> AgentClient:
+    """An agent, not yet started, of which nobody wants to know anything but its answers."""
+    return AgentClient(
+        connection,
+        python=cluster.python,
+        prologue=cluster.prologue,
+        work_dir=cluster.remote_work_dir,
+        on_event=lambda event, body: None,
+        on_lost=lambda reason: None,
+    )
+
+
 @contextmanager
 def opened(cluster: ClusterBlock) -> Iterator[OpenedCluster]:
     """Connect to a cluster for as long as the context lasts.
@@ -34,14 +47,7 @@ def opened(cluster: ClusterBlock) -> Iterator[OpenedCluster]:
         AgentError: Its work directory cannot be used.
     """
     with closing(cluster.connect()) as connection:
-        agent = AgentClient(
-            connection,
-            python=cluster.python,
-            prologue=cluster.prologue,
-            work_dir=cluster.remote_work_dir,
-            on_event=lambda event, body: None,
-            on_lost=lambda reason: None,
-        )
+        agent = agent_for_questions(cluster, connection)
         hello = agent.start()
         with closing(agent):
             configured = agent.request("configure", work_dir=cluster.remote_work_dir)

@@ -5,7 +5,10 @@ Everything else (files, jobs, logs) is done by the program that is started.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
+
+from clustrix_prefect.errors import ConnectionLost
 
 
 class Channel(Protocol):
@@ -55,3 +58,30 @@ class Connection(Protocol):
     def close(self) -> None:
         """Close the connection and every channel on it."""
         ...
+
+
+class ChannelsOnly:
+    """A connection that is nothing but its channels: each finds its own way.
+
+    Args:
+        open_channel: Runs a command line.
+        description: Where this leads, for people.
+    """
+
+    def __init__(self, open_channel: Callable[[str], Channel], description: str) -> None:
+        self.description = description
+        self._open_channel = open_channel
+        self._channels: list[Channel] = []
+        self._closed = False
+
+    def start(self, command: str) -> Channel:
+        if self._closed:
+            raise ConnectionLost(f"The connection to {self.description} was closed.")
+        channel = self._open_channel(command)
+        self._channels.append(channel)
+        return channel
+
+    def close(self) -> None:
+        self._closed = True
+        while self._channels:
+            self._channels.pop().close()

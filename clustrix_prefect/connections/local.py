@@ -9,10 +9,9 @@ import subprocess
 import threading
 from collections.abc import Iterator
 
-from clustrix_prefect.connections.connection import Channel
+from clustrix_prefect.connections.connection import ChannelsOnly
 from clustrix_prefect.connections.tail import Tail
 from clustrix_prefect.credentials.withheld import without_secrets
-from clustrix_prefect.errors import ConnectionLost
 
 
 class LocalChannel:
@@ -96,23 +95,8 @@ class LocalChannel:
             self._close_if_unused()
 
 
-class LocalConnection:
+class LocalConnection(ChannelsOnly):
     """Runs programs on this machine."""
 
-    description = "this machine"
-
     def __init__(self) -> None:
-        self._channels: list[Channel] = []
-        self._closed = False
-
-    def start(self, command: str) -> Channel:
-        if self._closed:
-            raise ConnectionLost("The connection to this machine was closed.")
-        channel = LocalChannel(command)
-        self._channels.append(channel)
-        return channel
-
-    def close(self) -> None:
-        self._closed = True
-        while self._channels:
-            self._channels.pop().close()
+        super().__init__(LocalChannel, "this machine")

@@ -71,12 +71,13 @@ class KubernetesApi:
             QuotaExceeded: A quota leaves no room.
             SubmissionRefused: The server will not take it.
         """
-        return self._ask("create", "jobs", body=manifest, name=manifest["metadata"]["name"])
+        name = manifest["metadata"]["name"]
+        return self._request("POST", self._path("jobs"), manifest, "create", "jobs", name)
 
     def delete_job(self, name: str, grace_seconds: int = 1) -> None:
         """Delete a job and its pods; one that is not there is fine."""
         body = {"propagationPolicy": "Background", "gracePeriodSeconds": grace_seconds}
-        self._ask("delete", "jobs", body=body, name=name)
+        self._request("DELETE", self._path("jobs", name), body, "delete", "jobs")
 
     def list_jobs(self, selector: str) -> list[dict[str, Any]]:
         """The jobs whose labels fit."""
@@ -190,11 +191,6 @@ class KubernetesApi:
     def _list(self, resource: str, **query: str) -> dict[str, Any]:
         path = f"{self._path(resource)}?{urlencode(query)}"
         return self._request("GET", path, None, "list", resource)
-
-    def _ask(self, verb: str, resource: str, body: dict[str, Any], name: str) -> dict[str, Any]:
-        if verb == "create":
-            return self._request("POST", self._path(resource), body, verb, resource, name)
-        return self._request("DELETE", self._path(resource, name), body, verb, resource)
 
     def _request(
         self,

@@ -11,9 +11,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from clustrix_prefect.connections.connection import Channel
+from clustrix_prefect.connections.connection import ChannelsOnly
 from clustrix_prefect.connections.tail import Tail
-from clustrix_prefect.errors import ConnectionLost
 
 T = TypeVar("T")
 
@@ -158,7 +157,7 @@ def _outcome(data: bytes) -> tuple[int, str]:
         return 1, data.decode("utf-8", "replace")
 
 
-class PodConnection:
+class PodConnection(ChannelsOnly):
     """The way into one running container.
 
     Args:
@@ -167,22 +166,10 @@ class PodConnection:
     """
 
     def __init__(self, open_stream: Callable[[list[str]], Any], description: str) -> None:
-        self._open_stream = open_stream
-        self.description = description
-        self._channels: list[ExecChannel] = []
-        self._closed = False
+        def run(command: str) -> ExecChannel:
+            return ExecChannel(open_stream(["/bin/sh", "-c", command]))
 
-    def start(self, command: str) -> Channel:
-        if self._closed:
-            raise ConnectionLost(f"The connection to {self.description} was closed.")
-        channel = ExecChannel(self._open_stream(["/bin/sh", "-c", command]))
-        self._channels.append(channel)
-        return channel
-
-    def close(self) -> None:
-        self._closed = True
-        while self._channels:
-            self._channels.pop().close()
+        super().__init__(run, description)
 
 
 def open_websocket(configuration: Any, url: str, headers: dict[str, str]) -> Any:
