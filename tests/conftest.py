@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
@@ -31,13 +31,15 @@ os.environ.update(
 
 from tests.live.daemon import ServiceUnavailable  # noqa: E402
 from tests.live.gridengine import GridEngine, environment_of  # noqa: E402
-from tests.live.kubernetes.cluster import Kubernetes, OwnKubernetes  # noqa: E402
 from tests.live.openpbs import OpenPBS  # noqa: E402
 from tests.live.prefect_server import PrefectServer  # noqa: E402
 from tests.live.pythons import FarPythons, find_pythons  # noqa: E402
 from tests.live.slurm import Slurm, conf_of  # noqa: E402
 from tests.live.slurm_pbs import SlurmPBS  # noqa: E402
 from tests.live.ssh_host import SSHHost  # noqa: E402
+
+if TYPE_CHECKING:
+    from tests.live.kubernetes.cluster import Kubernetes, OwnKubernetes
 
 _SERVICES = pytest.StashKey[list[str]]()
 
@@ -184,6 +186,9 @@ def slurm_pbs(run_directory: RunDirectory, pytestconfig: pytest.Config) -> Itera
 @pytest.fixture(scope="session")
 def kubernetes(run_directory: RunDirectory, pytestconfig: pytest.Config) -> Iterator[Kubernetes]:
     """A Kubernetes: the one that CLUSTRIX_TEST_KUBECONFIG names, else one of our own."""
+    # Here, since every worker reads this file, and few need that large a client library.
+    from tests.live.kubernetes.cluster import Kubernetes, OwnKubernetes
+
     named = os.environ.get("CLUSTRIX_TEST_KUBECONFIG")
     theirs = Kubernetes(run_directory, Path(named)) if named else None
     yield from _running(theirs or OwnKubernetes(run_directory), pytestconfig)
@@ -192,6 +197,8 @@ def kubernetes(run_directory: RunDirectory, pytestconfig: pytest.Config) -> Iter
 @pytest.fixture(scope="session")
 def own_kubernetes(kubernetes: Kubernetes) -> OwnKubernetes:
     """The same, for tests that take parts of it away."""
+    from tests.live.kubernetes.cluster import OwnKubernetes
+
     if not isinstance(kubernetes, OwnKubernetes):
         pytest.skip("takes parts of a cluster away: not from the one of CLUSTRIX_TEST_KUBECONFIG")
     return kubernetes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -20,6 +21,17 @@ from tests.live.ssh_host import SSHHost
 
 # A fixture of all tests makes flows of this process report to another server.
 RunDeployment = Callable[..., FlowRun]
+
+
+def wait_for_end(client: SyncPrefectClient, flow_run_id: UUID, within: float) -> FlowRun:
+    """The flow run, once it has ended; fails if that takes more than so many seconds."""
+    deadline = time.monotonic() + within
+    while True:
+        found = client.read_flow_run(flow_run_id)
+        if found.state is not None and found.state.is_final():
+            return found
+        assert time.monotonic() < deadline, f"{found.name} has not ended: {found.state}"
+        time.sleep(0.5)
 
 
 @pytest.fixture(scope="session")
@@ -66,12 +78,6 @@ def run(client: SyncPrefectClient) -> RunDeployment:
     def run(name: str, parameters: Mapping[str, Any] | None = None) -> FlowRun:
         deployment = client.read_deployment_by_name(name)
         made = client.create_flow_run_from_deployment(deployment.id, parameters=parameters or {})
-        deadline = time.monotonic() + 150
-        while time.monotonic() < deadline:
-            found = client.read_flow_run(made.id)
-            if found.state is not None and found.state.is_final():
-                return found
-            time.sleep(0.5)
-        raise AssertionError(f"{name} has not ended: {found.state}")
+        return wait_for_end(client, made.id, 150)
 
     return run

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from tests.deployments.conftest import RunDeployment
+from tests.deployments.conftest import RunDeployment, wait_for_end
 from tests.live.deployed import Deployed, Served
 from tests.live.rundir import RunDirectory
 
@@ -109,10 +108,8 @@ def test_a_run_of_what_is_served(run_directory: RunDirectory) -> None:
             assert set(deployments_of(client)) == NAMES
             demo = client.read_deployment_by_name("primes-below-one-million/on-demand")
             made = client.create_flow_run_from_deployment(demo.id)
-            deadline = time.monotonic() + 90
-            while not (state := client.read_flow_run(made.id).state) or not state.is_final():
-                assert time.monotonic() < deadline, state
-                time.sleep(0.5)
+            state = wait_for_end(client, made.id, 90).state
+            assert state is not None
             assert state.is_completed(), state
     finally:
         served.stop()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +15,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from prefect.client.orchestration import SyncPrefectClient
 
-from tests.deployments.conftest import RunDeployment
+from tests.deployments.conftest import RunDeployment, wait_for_end
 from tests.deployments.test_deployments import NOBODY
 from tests.live.deployed import ROOT, Deployed
 from tests.live.slurm import Slurm
@@ -66,8 +65,8 @@ def test_a_call_in_the_queue_and_then_far_away(
     client: SyncPrefectClient, clusters: list[str], slurm: Slurm, page: Page
 ) -> None:
     def partition(state: str) -> None:
-        change = ["scontrol", "update", "PartitionName=debug", f"State={state}"]
-        subprocess.run(change, env=slurm.environment, check=True)
+        change = slurm.command("scontrol", "update", "PartitionName=debug", f"State={state}")
+        assert change.returncode == 0, change.stderr
 
     partition("down")
     try:
@@ -104,9 +103,8 @@ def test_a_call_in_the_queue_and_then_far_away(
         keep(page, "queued-task-run")
     finally:
         partition("up")
-    while not (state := client.read_flow_run(made.id).state) or not state.is_final():
-        assert time.monotonic() < deadline + 90
-        time.sleep(0.5)
+    state = wait_for_end(client, made.id, deadline + 90 - time.monotonic()).state
+    assert state is not None
     assert state.is_completed(), state
 
     # The line that the task printed on the node, under its task run.
