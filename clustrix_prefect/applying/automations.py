@@ -264,10 +264,12 @@ def _differences(one: PlannedAutomation) -> Iterator[str]:
         for name in one.wanted.model_fields_set - {"name"}:
             yield f"{name}: {new[name]}"
         return
-    old = one.existing.model_dump(mode="json")
+    # Not compared as JSON, which lists the events of a set in any order.
+    old, shown = one.existing.model_dump(), one.existing.model_dump(mode="json")
+    wanted = one.wanted.model_dump()
     for name in AutomationCore.model_fields:
-        if _normal(old.get(name)) != _normal(new.get(name)):
-            yield f"{name}: {old.get(name)} -> {new.get(name)}"
+        if _normal(old.get(name)) != _normal(wanted.get(name)):
+            yield f"{name}: {shown.get(name)} -> {new.get(name)}"
 
 
 def _normal(value: Any) -> Any:

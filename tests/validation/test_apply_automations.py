@@ -156,6 +156,19 @@ def test_mistakes_are_refused_with_their_line(
     assert automations(name) == []
 
 
+def test_the_order_of_expected_events_means_nothing(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = file.read_text()
+    events = [f"example.event.{number}" for number in range(20)]
+    for turn in range(8):
+        expected = ", ".join([*events[turn:], *events[:turn]])
+        file.write_text(text.replace("prefect.flow-run.Failed", expected))
+        assert apply(file) == 0
+        saved = f"{1 if turn == 0 else 0} of 1 automation saved."
+        assert saved in capsys.readouterr().out
+
+
 def test_the_shipped_automations(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     shipped = ROOT / "deployments" / "automations.yaml"
     try:
