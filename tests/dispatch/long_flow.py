@@ -45,4 +45,6 @@ def main(cluster: str, directory: str, calls: int, how: str = "") -> None:
 
 
 if __name__ == "__main__":
+    # What a script's shell starts in the background ignores Ctrl-C, and so would all it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     main(sys.argv[1], sys.argv[2], int(sys.argv[3]), *sys.argv[4:])
