@@ -27,11 +27,15 @@ def test_events_that_follow_each_other_do_not_make_polls_follow_each_other(polle
             "interval_max": 5,
         }
     )
-    end = time.monotonic() + 2
-    while time.monotonic() < end:
+    begun = time.monotonic()
+    asked = 0
+    # A busy machine answers slowly, and is then asked less often: the third poll may take a while.
+    while asked < 3 and time.monotonic() - begun < 60:
         poller.wake()
         time.sleep(0.01)
-    assert 2 <= len(polls.read_text().splitlines()) <= 4
+        asked = len(polls.read_text().splitlines()) if polls.exists() else 0
+    assert asked == 3
+    assert time.monotonic() - begun >= 2 * 0.5
 
 
 def test_a_slow_scheduler_is_asked_less_often(poller, tmp_path):
