@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clustrix_prefect.dispatch.interpreters import FarPython
 from clustrix_prefect.dispatch.preflight import Code
@@ -22,6 +22,9 @@ from clustrix_prefect.packaging.bundle import Bundle
 from clustrix_prefect.packaging.identity import digest
 from clustrix_prefect.packaging.parts import Part
 from clustrix_prefect.task_resources import Resources
+
+if TYPE_CHECKING:
+    from clustrix_prefect.dispatch.host import Host
 
 # Payloads up to this many bytes travel inside the call itself, not as blobs of the store.
 INLINE_BYTES = 16 * 1024
@@ -120,6 +123,7 @@ class Call:
     queue_reason: str = ""
     submitted_at: float = field(default_factory=time.time)
     sent_at: float | None = None
+    host: Host | None = None
     sent_over: object = None
     started_at: float | None = None
     ended_at: float | None = None

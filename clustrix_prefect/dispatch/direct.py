@@ -16,6 +16,7 @@ from clustrix_prefect.errors import ConnectionFailed, TimeLimitExceeded
 if TYPE_CHECKING:
     from clustrix_prefect.clusters.workers import WorkerCluster
     from clustrix_prefect.dispatch.dispatcher import Dispatcher
+    from clustrix_prefect.dispatch.host import Host
 
 # Calls in one message; far below what a frame holds.
 _CALLS_PER_MESSAGE = 100
@@ -24,9 +25,10 @@ _CALLS_PER_MESSAGE = 100
 class DirectLane:
     """Sends calls to the agent, which hands them to its workers in turn."""
 
-    def __init__(self, dispatcher: Dispatcher, cluster: WorkerCluster) -> None:
+    def __init__(self, dispatcher: Dispatcher, host: Host, cluster: WorkerCluster) -> None:
         self._dispatcher = dispatcher
-        self._session = dispatcher.session
+        self._host = host
+        self._session = host.session
         self._pool = {
             "prologue": self._session.prologue,
             "environment": cluster.environment,
@@ -57,7 +59,7 @@ class DirectLane:
         if known["state"] == "lost":
             self._fail_lost(call)
         else:
-            self._dispatcher.watch(call)
+            self._host.watch(call)
 
     def cancel(self, calls: Iterable[Call]) -> None:
         self._session.send("cancel", calls=[call.id for call in calls])

@@ -1,8 +1,9 @@
 """Brings the calls of one flow run to their cluster, and what became of them back.
 
-There are two ways to run them, a *lane* each: warm workers beside the agent (`DirectLane`),
-or the jobs of a scheduler (`JobLane`). What both share is here: packaging, names, re-attaching
-to what an earlier process of the same flow run left behind, time-outs, logs and results.
+A `Host` is what the flow run has at the other end of its session. There are two ways to run
+calls there, a *lane* each: warm workers beside the agent (`DirectLane`), or the jobs of a
+scheduler (`JobLane`). What all share is here: packaging, names, re-attaching to what an earlier
+process of the same flow run left behind, time-outs, logs and results.
 """
 
 from __future__ import annotations
@@ -12,27 +13,23 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
-from contextlib import suppress
 from contextvars import Context, copy_context
-from copy import copy
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from prefect.tasks import Task
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.clusters.workers import WorkerCluster
-from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.data import opened_on
 from clustrix_prefect.dispatch.calls import Call, CallState, Package
+from clustrix_prefect.dispatch.host import Host, Lane
 from clustrix_prefect.dispatch.preflight import Code
 from clustrix_prefect.dispatch.session import Session
 from clustrix_prefect.dispatch.timers import Timers
 from clustrix_prefect.engine import CallQueued, CallRequest, timed_out
 from clustrix_prefect.errors import (
     ClusterError,
-    ConnectionFailed,
     InfrastructureError,
     QueueTimeout,
     TamperedResult,
@@ -43,7 +40,6 @@ from clustrix_prefect.packaging.bundle import FunctionBundles
 from clustrix_prefect.packaging.identity import digest
 from clustrix_prefect.packaging.results import open_result
 from clustrix_prefect.packaging.shown import shown_parameters
-from clustrix_prefect.transfer.download import fetch
 
 if TYPE_CHECKING:
     from clustrix_prefect.dispatch.driver import TaskRunDriver
@@ -53,34 +49,6 @@ logger = logging.getLogger("prefect.clustrix")
 
 # How far a node's clock may be off before the times of its log lines are corrected, seconds.
 _CLOCK_TOLERANCE = 2.0
-
-
-class Lane(Protocol):
-    """A way to run calls on a cluster."""
-
-    def send(self, call: Call) -> None:
-        """Have the call run; returns at once."""
-        ...
-
-    def attach(self, call: Call, known: dict[str, Any]) -> None:
-        """Watch a call that an earlier process sent."""
-        ...
-
-    def cancel(self, calls: Iterable[Call]) -> None:
-        """Stop these calls where they are."""
-        ...
-
-    def on_event(self, event: dict[str, Any]) -> None:
-        """The agent sent something that only this lane understands."""
-        ...
-
-    def on_reconnected(self, calls: Iterable[Call], known: dict[str, Any]) -> None:
-        """There is a new agent: take these calls up where they were."""
-        ...
-
-    def close(self) -> None:
-        """Stop looking."""
-        ...
 
 
 class Dispatcher:
@@ -105,10 +73,7 @@ class Dispatcher:
         requeues: int,
         timers: Timers,
     ) -> None:
-        from clustrix_prefect.dispatch.direct import DirectLane
-        from clustrix_prefect.dispatch.jobs import JobLane
-
-        self.session = session
+        self._session = session
         self.cluster = cluster
         self.run_id = run_id
         # The run's directory on the cluster; not the bare id, so that it says whose it is.
@@ -121,20 +86,22 @@ class Dispatcher:
         self._by_id: dict[str, Call] = {}
         self._ordinals: Counter[str] = Counter()
         self._bundles: dict[tuple[int, tuple[int, int]], FunctionBundles] = {}
-        self._preparations: dict[str, Future[None]] = {}
         self._lock = threading.Lock()
         self._clock_offsets: dict[str, float] = {}
         self._gone: ClusterError | None = None
         self._context = copy_context()
         self.report: Report | None = None
         self.flow_logger: logging.Logger | logging.LoggerAdapter[Any] = logger
-        self._known = session.open_run(self)
-        self._lane: Lane
-        if isinstance(cluster, WorkerCluster):
-            self._lane = DirectLane(self, cluster)
-        else:
-            assert session.scheduler is not None
-            self._lane = JobLane(self, session.scheduler)
+        self._host = Host(session, self, self._lane)
+
+    def _lane(self, host: Host) -> Lane:
+        from clustrix_prefect.dispatch.direct import DirectLane
+        from clustrix_prefect.dispatch.jobs import JobLane
+
+        if isinstance(self.cluster, WorkerCluster):
+            return DirectLane(self, host, self.cluster)
+        assert host.session.scheduler is not None
+        return JobLane(self, host, host.session.scheduler)
 
     # --- towards the cluster ---------------------------------------------------------------
 
@@ -174,94 +141,47 @@ class Dispatcher:
                 call.ordinal, call.attempt = retry_of.ordinal, retry_of.attempt + 1
             self.calls.append(call)
             self.counts[CallState.QUEUED] += 1
-        for later in range(self.requeues + 1 if self._known else 0):
-            known = self._known.pop(call.id_of_attempt(self.run_id, call.attempt + later), None)
-            if known is not None:
+        known = self._host.known
+        for later in range(self.requeues + 1 if known else 0):
+            left = known.pop(call.id_of_attempt(self.run_id, call.attempt + later), None)
+            if left is not None:
                 call.attempt += later
-                self._expect(call)
-                call.sent_at = time.time()
+                self._name(call)
                 call.logger.info("Found this call again, submitted by an earlier process")
-                self._lane.attach(call, known)
+                self._host.attach(call, left)
                 return
         self._send(call)
 
     def _send(self, call: Call) -> None:
-        """Send a call, or let it wait until the interpreter for it is ready."""
-        self._expect(call)
-        call.sent_at = None
-        ready = self._preparation_of(call.package.code)
-        if ready is None:
-            self._send_on(call)
-            return
-        if not ready.done():
-            call.post(CallQueued("Its environment is being prepared"))
-        ready.add_done_callback(partial(self._after, self._send_on, call, call.id))
+        self._name(call)
+        self._host.send(call)
 
-    def _preparation_of(self, code: Code) -> Future[None] | None:
-        """What calls of this code have to wait for, if anything; begun by the first of them."""
-        with self._lock:
-            ready = self._preparations.get(code.sha256)
-            if ready is None and not self.session.environments.is_ready(code):
-                ready = self._preparations[code.sha256] = Future()
-                threading.Thread(
-                    target=self._prepare, args=(code, ready), name="clustrix-prepare", daemon=True
-                ).start()
-        return ready
+    def _name(self, call: Call) -> None:
+        call.name_attempt(self.run_id, self._key)
+        self._by_id[call.id] = call
 
-    def _prepare(self, code: Code, ready: Future[None]) -> None:
-        try:
-            self.session.environments.prepare(code, self._say)
-        except BaseException as error:
-            ready.set_exception(error)
-        else:
-            ready.set_result(None)
-
-    def _say(self, level: int, line: str) -> None:
+    def say(self, level: int, line: str) -> None:
+        """Write a line to the flow run's log."""
         self.flow_logger.log(level, "%s", line)
 
-    def _after(
-        self, step: Callable[[Call], None], call: Call, call_id: str, ready: Future[None]
-    ) -> None:
-        """What was waited for is there, or failed: the next step of a call."""
-        if call.id != call_id or call.state.is_final:
-            return
-        try:
-            # A copy each, or the traceback would grow with every call that raises it.
-            if (error := ready.exception()) is not None:
-                raise copy(error)
-            step(call)
-        except Exception as error:
-            self._settle(call, partial(call.raised, error))
+    def give_up(self, call: Call, error: BaseException) -> None:
+        """The call cannot be sent."""
+        self._settle(call, partial(call.raised, error))
 
-    def _send_on(self, call: Call) -> None:
-        """Send a call once the cluster's store has what it needs."""
-        call.expects = self.session.environments.expected_of_nodes(call.package.code)
-        ready = self.session.contents.bring(self.run_key, call.needs, self._say)
-        if ready is None:
-            self._hand_over(call)
-        else:
-            ready.add_done_callback(partial(self._after, self._hand_over, call, call.id))
-
-    def _hand_over(self, call: Call) -> None:
+    def limit_queueing(self, call: Call) -> None:
+        """From now on the call waits for the cluster, as long as it may."""
         if call.resources.queue_timeout is not None:
             self.timers.after(
                 call.resources.queue_timeout, partial(self._queue_timed_out, call, call.id)
             )
-        call.sent_at = time.time()
-        self._lane.send(call)
-
-    def _expect(self, call: Call) -> None:
-        call.name_attempt(self.run_id, self._key)
-        self._by_id[call.id] = call
-        self.session.expect(call.id, self)
 
     def _pack(self, task: Task[Any, Any], request: CallRequest) -> Package:
-        environments, version = self.session.environments, self.session.python_version
+        environments, version = self._session.environments, self._session.python_version
         function = self._bundles_of(task, version).for_arguments(frozenset())
         code = Code.of(task.name, function)
         python = environments.interpreter_for(code)
         arguments = pack_arguments(
-            request.args, request.kwargs, python.version, task.name, self.session.store
+            request.args, request.kwargs, python.version, task.name, self._session.store
         )
         if arguments.met - function.met or python.version != version:
             # The arguments bring code of their own, which has needs of its own.
@@ -301,18 +221,18 @@ class Dispatcher:
         """Stop these calls; nobody will hear of them again."""
         stopped = [call for call in calls if self._settle(call, call.cancelled)]
         if stopped:
-            self._lane.cancel(stopped)
+            self._cancel_there(stopped)
             self._acknowledge(stopped)
 
     # --- from the cluster ------------------------------------------------------------------
 
-    def on_event(self, event: dict[str, Any], body: bytes) -> None:
-        """Runs on the connection's reader thread, so it only notes and passes on."""
+    def on_event(self, event: dict[str, Any], body: bytes) -> bool:
+        """Note and pass on what an agent says; whether it was for us, and not for its lane."""
         kind = event["event"]
         call = self._by_id.get(event.get("call", ""))
         if call is None:
-            self._lane.on_event(event)
-        elif kind == "log":
+            return False
+        if kind == "log":
             call.lines_heard += len(event["lines"])
             self._log(call, event["lines"])
         elif kind == "started":
@@ -320,28 +240,13 @@ class Dispatcher:
         elif kind == "result":
             self._result(call, event["header"], body, event.get("fetch_from"))
         else:
-            self._lane.on_event(event)
+            return False
+        return True
 
-    def watch(self, call: Call) -> None:
-        """Have the agent tell what becomes of a call that an earlier one left, from here on."""
-        call.sent_over = agent = self.session.agent
-        with suppress(ConnectionFailed):  # a later agent will be told
-            heard = {call.id: call.lines_heard}
-            agent.send("attach", run=self.run_key, calls=[call.id], heard=heard)
-
-    def on_reconnected(self, known: dict[str, Any]) -> None:
-        # Calls that still wait for their environment go their own way.
-        agent = self.session.agent
-        sent = [
-            call
-            for call in self.unfinished()
-            if call.sent_at is not None and call.sent_over is not agent
-        ]
-        self._lane.on_reconnected(sent, known)
-
-    def on_gone(self, error: ClusterError) -> None:
+    def on_gone(self, calls: Iterable[Call], error: ClusterError) -> None:
+        """Where these calls are cannot be reached any more, nor can new ones be sent."""
         self._gone = error
-        for call in self.unfinished():
+        for call in calls:
             self._settle(call, partial(call.raised, error))
 
     def unfinished(self) -> list[Call]:
@@ -400,29 +305,18 @@ class Dispatcher:
         token = opened_on.set(self.cluster)
         try:
             if fetch_from is not None:
-                body = self._fetch(call, int(header["size"]), fetch_from)
+                body = _host_of(call).fetch(call, int(header["size"]), fetch_from)
             return open_result(call.key, call.id, attempt, header, body)
         except BaseException as error:
             if isinstance(error, InfrastructureError):
                 error.job_id, error.node = call.job_id, call.node
             if isinstance(error, TamperedResult):
-                self._lane.cancel([call])  # the one who should have written it may still run
+                self._cancel_there([call])  # the one who should have written it may still run
             self._note_failure(call, error)
             raise
         finally:
             opened_on.reset(token)
             self._acknowledge([call])
-
-    def _fetch(self, call: Call, size: int, start: int) -> bytearray:
-        """The body of a large result: it waits on the cluster until it is opened."""
-
-        def fetch_all(agent: AgentClient) -> bytearray:
-            data = bytearray()
-            for _, piece in fetch(agent, size, run=self.run_key, call=call.id, start=start):
-                data += piece
-            return data
-
-        return self.session.with_agent(fetch_all)
 
     def _note_failure(self, call: Call, error: BaseException) -> None:
         call.failure = error
@@ -437,7 +331,7 @@ class Dispatcher:
         if self.report is None:
             return
         try:
-            found = self.session.request("diagnose", run=self.run_key, call=call.id)
+            found = _host_of(call).diagnose(call)
         except ClusterError as error:
             found = {}
             logger.debug("%s could not be looked into: %s", call.task_run_name, error)
@@ -498,19 +392,17 @@ class Dispatcher:
         return True
 
     def _acknowledge(self, calls: list[Call]) -> None:
-        for call in calls:
-            self.session.forget(call.id)
         keep = self.cluster.keep_job_files
         failed = any(call.state is CallState.FAILED for call in calls)
-        try:
-            self.session.send(
-                "ack",
-                run=self.run_key,
-                calls=[call.id for call in calls],
-                keep=keep == "always" or (keep == "on_failure" and failed),
-            )
-        except ClusterError:
-            logger.debug("The cluster is gone; its files stay", exc_info=True)
+        for host, of_host in _by_host(calls):
+            try:
+                host.acknowledge(of_host, keep == "always" or (keep == "on_failure" and failed))
+            except ClusterError:
+                logger.debug("The cluster is gone; its files stay", exc_info=True)
+
+    def _cancel_there(self, calls: list[Call]) -> None:
+        for host, of_host in _by_host(calls):
+            host.cancel(of_host)
 
     def _timed_out(self, call: Call, limit: float) -> None:
         self._stop(call, timed_out(limit))
@@ -528,7 +420,7 @@ class Dispatcher:
 
     def _stop(self, call: Call, error: BaseException) -> None:
         if self._settle(call, partial(call.raised, error)):
-            self._lane.cancel([call])
+            self._cancel_there([call])
             self._acknowledge([call])
 
     # --- logs ------------------------------------------------------------------------------
@@ -553,7 +445,7 @@ class Dispatcher:
         # The start of a call is seen after it happened, never before: the smallest difference
         # between the two is the node's clock plus the shortest delay that was met.
         host = event.get("host") or ""
-        seen_after = self.session.here(event["time"]) - time.time()
+        seen_after = _host_of(call).session.here(event["time"]) - time.time()
         with self._lock:
             known = self._clock_offsets.get(host)
             if known is None or abs(seen_after) < abs(known):
@@ -561,7 +453,7 @@ class Dispatcher:
 
     def _time_here(self, call: Call, far_time: float) -> float:
         offset = self._clock_offsets.get(call.node or "", 0.0)
-        here = self.session.here(far_time)
+        here = _host_of(call).session.here(far_time)
         return here - offset if abs(offset) > _CLOCK_TOLERANCE else here
 
     # --- the end ---------------------------------------------------------------------------
@@ -569,5 +461,18 @@ class Dispatcher:
     def close(self) -> None:
         """Cancel what is left, and clean up on the cluster."""
         self.cancel(self.unfinished())
-        self._lane.close()
-        self.session.close_run(self, keep=self.cluster.keep_job_files == "always")
+        self._host.close(keep=self.cluster.keep_job_files == "always")
+
+
+def _host_of(call: Call) -> Host:
+    assert call.host is not None, "only a call that was sent is heard of"
+    return call.host
+
+
+def _by_host(calls: Iterable[Call]) -> list[tuple[Host, list[Call]]]:
+    """The calls that were sent, by where to."""
+    found: dict[Host, list[Call]] = {}
+    for call in calls:
+        if call.host is not None:
+            found.setdefault(call.host, []).append(call)
+    return list(found.items())

@@ -30,6 +30,7 @@ from clustrix_prefect.task_resources import Resources
 
 if TYPE_CHECKING:
     from clustrix_prefect.dispatch.dispatcher import Dispatcher
+    from clustrix_prefect.dispatch.host import Host
 
 logger = logging.getLogger("prefect.clustrix")
 
@@ -81,9 +82,10 @@ class _Gathering:
 class JobLane:
     """Submits calls to a scheduler and follows them."""
 
-    def __init__(self, dispatcher: Dispatcher, scheduler: Scheduler) -> None:
+    def __init__(self, dispatcher: Dispatcher, host: Host, scheduler: Scheduler) -> None:
         self._dispatcher = dispatcher
-        self._session = dispatcher.session
+        self._host = host
+        self._session = host.session
         self._scheduler = scheduler
         self._gatherings: dict[tuple[str, str], _Gathering] = {}
         self._lock = threading.Lock()
@@ -451,7 +453,7 @@ class JobLane:
             call.job, call.job_id = job, self._scheduler.element_id(job, call.element)
         else:
             self._nameless.setdefault(known["batch"], time.monotonic())
-        self._dispatcher.watch(call)
+        self._host.watch(call)
         self._poll()
 
     def on_reconnected(self, calls: Iterable[Call], known: dict[str, Any]) -> None:

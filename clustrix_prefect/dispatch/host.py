@@ -1,0 +1,221 @@
+"""One session of a flow run: its calls get there what they need, and run there.
+
+A cluster with a login node has one host. Where there is none, each pod is one.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from contextlib import suppress
+from copy import copy
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from clustrix_prefect.connections.agent import AgentClient
+from clustrix_prefect.dispatch.calls import Call
+from clustrix_prefect.dispatch.preflight import Code
+from clustrix_prefect.dispatch.session import Session
+from clustrix_prefect.engine import CallQueued
+from clustrix_prefect.errors import ClusterError, ConnectionFailed
+from clustrix_prefect.transfer.download import fetch
+
+if TYPE_CHECKING:
+    from clustrix_prefect.dispatch.dispatcher import Dispatcher
+
+
+class Lane(Protocol):
+    """A way to run calls on a host."""
+
+    def send(self, call: Call) -> None:
+        """Have the call run; returns at once."""
+        ...
+
+    def attach(self, call: Call, known: dict[str, Any]) -> None:
+        """Watch a call that an earlier process sent."""
+        ...
+
+    def cancel(self, calls: Iterable[Call]) -> None:
+        """Stop these calls where they are."""
+        ...
+
+    def on_event(self, event: dict[str, Any]) -> None:
+        """The agent sent something that only this lane understands."""
+        ...
+
+    def on_reconnected(self, calls: Iterable[Call], known: dict[str, Any]) -> None:
+        """There is a new agent: take these calls up where they were."""
+        ...
+
+    def close(self) -> None:
+        """Stop looking."""
+        ...
+
+
+class Host:
+    """What a flow run has at the other end of one session.
+
+    Args:
+        session: The open connection.
+        dispatcher: Whose calls run here.
+        lane: Makes the way to run them.
+
+    Attributes:
+        known: Calls that an earlier process of this flow run left here, by id.
+    """
+
+    def __init__(
+        self, session: Session, dispatcher: Dispatcher, lane: Callable[[Host], Lane]
+    ) -> None:
+        self.session = session
+        self.run_key = dispatcher.run_key
+        self._dispatcher = dispatcher
+        self._preparations: dict[str, Future[None]] = {}
+        self._lock = threading.Lock()
+        self.known = session.open_run(self)
+        self._lane = lane(self)
+
+    # --- towards the cluster ---------------------------------------------------------------
+
+    def send(self, call: Call) -> None:
+        """Send a call, or let it wait until the interpreter for it is ready."""
+        self.expect(call)
+        call.sent_at = None
+        ready = self._preparation_of(call.package.code)
+        if ready is None:
+            self._send_on(call)
+            return
+        if not ready.done():
+            call.post(CallQueued("Its environment is being prepared"))
+        ready.add_done_callback(partial(self._after, self._send_on, call, call.id))
+
+    def attach(self, call: Call, known: dict[str, Any]) -> None:
+        """Take up a call that an earlier process sent here."""
+        self.expect(call)
+        call.sent_at = time.time()
+        self._lane.attach(call, known)
+
+    def cancel(self, calls: Iterable[Call]) -> None:
+        """Stop these calls where they are."""
+        self._lane.cancel(calls)
+
+    def expect(self, call: Call) -> None:
+        """This call's events concern us."""
+        call.host = self
+        self.session.expect(call.id, self)
+
+    def watch(self, call: Call) -> None:
+        """Have the agent tell what becomes of a call that an earlier one left, from here on."""
+        call.sent_over = agent = self.session.agent
+        with suppress(ConnectionFailed):  # a later agent will be told
+            heard = {call.id: call.lines_heard}
+            agent.send("attach", run=self.run_key, calls=[call.id], heard=heard)
+
+    def diagnose(self, call: Call) -> dict[str, Any]:
+        """What is to be seen of a call.
+
+        Raises:
+            ClusterError: The cluster does not say.
+        """
+        return self.session.request("diagnose", run=self.run_key, call=call.id)
+
+    def fetch(self, call: Call, size: int, start: int) -> bytearray:
+        """The body of a large result: it waits on the cluster until it is opened."""
+
+        def fetch_all(agent: AgentClient) -> bytearray:
+            data = bytearray()
+            for _, piece in fetch(agent, size, run=self.run_key, call=call.id, start=start):
+                data += piece
+            return data
+
+        return self.session.with_agent(fetch_all)
+
+    def acknowledge(self, calls: Iterable[Call], keep: bool) -> None:
+        """These calls are over; their files may go.
+
+        Raises:
+            ClusterError: The cluster is gone.
+        """
+        ids = [call.id for call in calls]
+        for call_id in ids:
+            self.session.forget(call_id)
+        self.session.send("ack", run=self.run_key, calls=ids, keep=keep)
+
+    def close(self, keep: bool) -> None:
+        """The flow run is over: clean up on the cluster."""
+        self._lane.close()
+        self.session.close_run(self, keep=keep)
+
+    def _preparation_of(self, code: Code) -> Future[None] | None:
+        """What calls of this code have to wait for, if anything; begun by the first of them."""
+        with self._lock:
+            ready = self._preparations.get(code.sha256)
+            if ready is None and not self.session.environments.is_ready(code):
+                ready = self._preparations[code.sha256] = Future()
+                threading.Thread(
+                    target=self._prepare, args=(code, ready), name="clustrix-prepare", daemon=True
+                ).start()
+        return ready
+
+    def _prepare(self, code: Code, ready: Future[None]) -> None:
+        try:
+            self.session.environments.prepare(code, self._dispatcher.say)
+        except BaseException as error:
+            ready.set_exception(error)
+        else:
+            ready.set_result(None)
+
+    def _after(
+        self, step: Callable[[Call], None], call: Call, call_id: str, ready: Future[None]
+    ) -> None:
+        """What was waited for is there, or failed: the next step of a call."""
+        if call.id != call_id or call.state.is_final:
+            return
+        try:
+            # A copy each, or the traceback would grow with every call that raises it.
+            if (error := ready.exception()) is not None:
+                raise copy(error)
+            step(call)
+        except Exception as error:
+            self._dispatcher.give_up(call, error)
+
+    def _send_on(self, call: Call) -> None:
+        """Send a call once the cluster's store has what it needs."""
+        contents = self.session.contents
+        ready = contents.bring(self.run_key, call.needs, self._dispatcher.say)
+        if ready is None:
+            self._hand_over(call)
+        else:
+            ready.add_done_callback(partial(self._after, self._hand_over, call, call.id))
+
+    def _hand_over(self, call: Call) -> None:
+        self._dispatcher.limit_queueing(call)
+        call.sent_at = time.time()
+        self._lane.send(call)
+
+    # --- from the cluster ------------------------------------------------------------------
+
+    def on_event(self, event: dict[str, Any], body: bytes) -> None:
+        """Runs on the connection's reader thread, so it only notes and passes on."""
+        if not self._dispatcher.on_event(event, body):
+            self._lane.on_event(event)
+
+    def on_reconnected(self, known: dict[str, Any]) -> None:
+        """There is a new agent; these calls it found."""
+        # Calls that still wait for their environment go their own way.
+        agent = self.session.agent
+        sent = [
+            call
+            for call in self._unfinished()
+            if call.sent_at is not None and call.sent_over is not agent
+        ]
+        self._lane.on_reconnected(sent, known)
+
+    def on_gone(self, error: ClusterError) -> None:
+        """The other end cannot be reached any more."""
+        self._dispatcher.on_gone(self._unfinished(), error)
+
+    def _unfinished(self) -> list[Call]:
+        return [call for call in self._dispatcher.unfinished() if call.host is self]
