@@ -183,6 +183,7 @@ class Host:
 
     def _send_on(self, call: Call) -> None:
         """Send a call once the cluster's store has what it needs."""
+        call.expects = self.session.environments.expected_of_nodes(call.package.code)
         contents = self.session.contents
         ready = contents.bring(self.run_key, call.needs, self._dispatcher.say)
         if ready is None:
