@@ -220,6 +220,24 @@ class QueueTimeout(InfrastructureError):
     """The call waited in the queue for longer than `queue_timeout`."""
 
 
+class ImagePullFailed(InfrastructureError):
+    """The node cannot get the image that the pod is to run."""
+
+
+class Unschedulable(InfrastructureError):
+    """No node took the pod for longer than is waited for."""
+
+
+class PodEvicted(InfrastructureError):
+    """The node, or whoever drains it, put the pod out."""
+
+    requeue = True
+
+
+class PodDeleted(JobCancelled):
+    """Somebody else deleted the pod, or its job."""
+
+
 class TamperedResult(InfrastructureError):
     """A result's signature does not fit, so it was not opened."""
 

@@ -74,6 +74,7 @@ class DirectLane:
                 event.get("stderr_tail", ""),
                 started=event["started"],
                 node=call.node or self._session.host,
+                out_of_memory=event.get("out_of_memory", False),
             )
             call.exit_code = event["returncode"]
             self._dispatcher.fail(call, error)

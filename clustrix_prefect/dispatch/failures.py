@@ -126,7 +126,12 @@ def _name(
 
 
 def worker_failure(
-    returncode: int | None, stderr_tail: str, *, started: bool, node: str | None
+    returncode: int | None,
+    stderr_tail: str,
+    *,
+    started: bool,
+    node: str | None,
+    out_of_memory: bool = False,
 ) -> InfrastructureError:
     """What became of a warm worker that ended under a call.
 
@@ -136,12 +141,23 @@ def worker_failure(
         stderr_tail: The last that it wrote to its standard error.
         started: Whether it said that it began the call.
         node: Its host.
+        out_of_memory: Whether the kernel said meanwhile that it ended processes for the memory
+            that the worker and all beside it may use.
     """
     if returncode is None:
         return JobLost(
             "The worker that ran the call is gone, and there is no result.",
             "Look whether the host was restarted.",
             node=node,
+        )
+    if out_of_memory:
+        return OutOfMemory(
+            "The kernel ended the worker, or what it started, for its memory: together they used"
+            " all that they may.",
+            'Ask for more with resources(memory="16GB"), or work on less at once.',
+            node=node,
+            exit_code=returncode,
+            stderr_tail=stderr_tail,
         )
     if returncode == -signal.SIGKILL:
         return OutOfMemory(

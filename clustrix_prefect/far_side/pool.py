@@ -16,6 +16,7 @@ import time
 from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Set
 
 from .batch import BatchDirectory, is_stopped
+from .cgroup import oom_kills
 from .files import make_dir, open_log, tail, write_all
 from .frames import Inbox, Message, encode
 from .ledger import find, whole
@@ -170,6 +171,7 @@ class Pool:
         self._workers: List[WarmWorker] = []
         self._limit = 1
         self._dying: Set[Any] = set()
+        self._oom_kills = oom_kills()
 
     def run(
         self, batch: BatchDirectory, settings: Dict[str, Any], calls: Iterable[Dict[str, Any]]
@@ -357,8 +359,14 @@ class Pool:
                 "returncode": returncode,
                 "stderr_tail": stderr,
                 "started": direct.started,
+                "out_of_memory": self._ran_out_of_memory(),
             }
         )
+
+    def _ran_out_of_memory(self) -> bool:
+        """Whether the kernel ended processes of our group since this was last asked."""
+        before, self._oom_kills = self._oom_kills, oom_kills()
+        return before is not None and self._oom_kills is not None and self._oom_kills > before
 
 
 def _merge_logs(messages: List[Any]) -> Iterable[Any]:

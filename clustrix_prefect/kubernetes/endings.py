@@ -1,0 +1,145 @@
+"""Why a pod ended, or is about to end, by what the API server says of it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+from clustrix_prefect.errors import (
+    InfrastructureError,
+    JobLost,
+    NodeFailure,
+    OutOfMemory,
+    PodDeleted,
+    PodEvicted,
+    Preempted,
+    TimeLimitExceeded,
+    WorkerFailed,
+    WorkerNotStarted,
+)
+
+_RUN_AGAIN = "Run the flow again."
+# Written by the kubelet into the pod, by the node's shutdown, and by whoever drains it.
+_EVICTED = {"Evicted", "Shutdown", "Terminated", "NodeShutdown"}
+_NODE_LOST = {"NodeLost", "NodeAffinity", "UnexpectedAdmissionError"}
+# Conditions `DisruptionTarget`, from Kubernetes 1.26 on.
+_DISRUPTIONS: dict[str, type[InfrastructureError]] = {
+    "PreemptionByScheduler": Preempted,
+    "PreemptionByKubeScheduler": Preempted,
+    "DeletionByTaintManager": NodeFailure,
+    "DeletionByPodGC": NodeFailure,
+    "EvictionByEvictionAPI": PodEvicted,
+    "TerminationByKubelet": PodEvicted,
+}
+
+
+def ending(pod: dict[str, Any], job: str) -> InfrastructureError | None:
+    """Why a pod ends; None if it does not.
+
+    Args:
+        pod: As the API server gives it.
+        job: The name of its job.
+    """
+    status = pod.get("status", {})
+    reason, said = status.get("reason", ""), status.get("message", "")
+    ended = [state for state in _terminated(status) if _is_trouble(state)]
+    facts: dict[str, Any] = {"job_id": job, "node": pod["spec"].get("nodeName")}
+    deleting = "deletionTimestamp" in pod["metadata"]
+    over = status.get("phase") in ("Failed", "Succeeded")
+    if ended:
+        facts["exit_code"] = ended[0].get("exitCode")
+    if reason == "DeadlineExceeded":
+        return TimeLimitExceeded(
+            "The pod ran into its deadline.",
+            'Ask for more with resources(time="HH:MM:SS"), or split the work.',
+            **facts,
+        )
+    if reason in _EVICTED:
+        return PodEvicted(
+            f"The node put the pod out ({_joined(reason, said)}).", _RUN_AGAIN, **facts
+        )
+    if reason == "Preempting":
+        return Preempted("The pod had to make room for another.", _RUN_AGAIN, **facts)
+    if over and (reason in _NODE_LOST or reason.startswith("OutOf")):
+        what = f"The node would not have the pod ({_joined(reason, said)})."
+        return NodeFailure(what, _RUN_AGAIN, **facts)
+    for condition in status.get("conditions") or ():
+        if condition["type"] == "DisruptionTarget" and condition["status"] == "True":
+            why = condition.get("reason", "")
+            kind = _DISRUPTIONS.get(why, PodEvicted)
+            text = _joined(why, condition.get("message", ""))
+            return kind(f"The cluster took the pod away ({text}).", _RUN_AGAIN, **facts)
+    for state in ended:
+        if state.get("reason") == "OOMKilled":
+            return OutOfMemory(
+                "The pod used more memory than it asked for.",
+                'Ask for more with resources(memory="16GB"), or work on less at once.',
+                **facts,
+            )
+    if deleting:
+        return _deletion(status, facts)
+    return _own_end(ended, facts) if ended or over else None
+
+
+def deleted(job: str, node: str | None = None) -> PodDeleted:
+    """Somebody deleted a pod."""
+    return PodDeleted(
+        "Somebody deleted the pod or its job.",
+        "Ask who did, then run the flow again.",
+        job_id=job,
+        node=node,
+    )
+
+
+def _deletion(status: dict[str, Any], facts: dict[str, Any]) -> InfrastructureError:
+    """A deletion that says no more: by whoever looks after nodes that are gone, or by somebody."""
+    ready = {one["type"]: one["status"] for one in status.get("conditions") or ()}.get("Ready")
+    runs = any(
+        (one.get("state") or {}).get("running") for one in status.get("containerStatuses") or ()
+    )
+    # The node's last word is that the container runs; that it is not ready was said for the node.
+    if runs and ready in ("False", "Unknown"):
+        return NodeFailure("The node of the pod does not answer any more.", _RUN_AGAIN, **facts)
+    return deleted(facts["job_id"], facts["node"])
+
+
+def _own_end(ended: list[dict[str, Any]], facts: dict[str, Any]) -> InfrastructureError:
+    state = ended[0] if ended else {}
+    code, reason, said = state.get("exitCode", 0), state.get("reason", ""), state.get("message", "")
+    if code == 0:
+        return JobLost(
+            "The pod ended by itself, because nobody came for longer than it waits.",
+            "Raise `start_timeout` or `result_hold` if the flow was away for long.",
+            **facts,
+        )
+    if reason in ("StartError", "ContainerCannotRun") or code in (126, 127):
+        return WorkerNotStarted(
+            f"The container could not be started ({_joined(reason, said)}).",
+            "The image needs a `python` on its PATH.",
+            **facts,
+        )
+    if code == 128 + signal.SIGKILL:
+        what = "The pod's main process was killed (SIGKILL)."
+    else:
+        what = f"The pod's main process ended ({_joined(reason, said)})."
+    return WorkerFailed(what, "Look at the pod's log and at its node.", **facts)
+
+
+def _terminated(status: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """How containers ended: ours first, then those beside it and before it."""
+    for kind in ("containerStatuses", "initContainerStatuses"):
+        for one in status.get(kind) or ():
+            state = (one.get("state") or {}).get("terminated")
+            # Containers that come before ours are meant to end.
+            if state and not (kind == "initContainerStatuses" and state.get("exitCode") == 0):
+                yield state
+
+
+def _is_trouble(state: dict[str, Any]) -> bool:
+    # An image whose program ended well after another process was killed is called this, too.
+    return state.get("reason") != "OOMKilled" or state.get("exitCode") != 0
+
+
+def _joined(reason: str, message: str) -> str:
+    return ": ".join(part for part in (reason, message.strip().rstrip(".")) if part)

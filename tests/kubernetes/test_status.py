@@ -1,0 +1,194 @@
+"""What a pod's JSON means. The texts are what kubelets and schedulers of 1.20 to 1.30 write."""
+
+from typing import Any
+
+import pytest
+
+from clustrix_prefect import errors
+from clustrix_prefect.kubernetes.status import PodPhase, PodStatus, read_pod
+
+NODE_GONE = {"type": "Ready", "status": "False"}
+RUNNING = {"running": {"startedAt": "2024-05-01T10:00:00Z"}}
+
+
+def make_pod(
+    *,
+    state: dict[str, Any] | None = None,
+    node: str | None = "node1",
+    deleted: bool = False,
+    conditions: tuple[dict[str, Any], ...] = (),
+    sidecar: dict[str, Any] | None = None,
+    **status: Any,
+) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "name": "fit-1-x7k2p",
+        "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "fit-1"}],
+    }
+    if deleted:
+        metadata |= {"deletionTimestamp": "2024-05-01T10:00:02Z", "deletionGracePeriodSeconds": 2}
+    spec: dict[str, Any] = {"containers": [{"name": "calls"}, {"name": "proxy"}]}
+    if node:
+        spec["nodeName"] = node
+    containers = [("proxy", sidecar), ("calls", state)]
+    status["containerStatuses"] = [{"name": name, "state": one} for name, one in containers if one]
+    return {
+        "metadata": metadata,
+        "spec": spec,
+        "status": {"conditions": list(conditions), **status},
+    }
+
+
+def waiting(reason: str, message: str = "") -> dict[str, Any]:
+    return {"waiting": {"reason": reason, "message": message} if message else {"reason": reason}}
+
+
+def terminated(reason: str, code: int, message: str = "") -> dict[str, Any]:
+    return {"terminated": {"reason": reason, "exitCode": code, "message": message}}
+
+
+def unscheduled(message: str) -> dict[str, Any]:
+    return {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": message,
+    }
+
+
+def disrupted(reason: str) -> dict[str, Any]:
+    return {"type": "DisruptionTarget", "status": "True", "reason": reason, "message": "why"}
+
+
+def test_a_pod_without_a_node_tells_the_schedulers_reason() -> None:
+    message = "0/3 nodes are available: 3 Insufficient cpu."
+    status = read_pod(make_pod(node=None, phase="Pending", conditions=(unscheduled(message),)))
+    assert status.phase is PodPhase.PENDING
+    assert status.reason == f"Unschedulable: {message}"
+    assert isinstance(status.stuck, errors.Unschedulable)
+    assert message in str(status.stuck)
+    assert status.stuck.job_id == "fit-1"
+
+
+def test_a_pod_that_is_placed_is_no_longer_stuck() -> None:
+    status = read_pod(make_pod(state=waiting("ContainerCreating"), phase="Pending"))
+    assert (status.phase, status.reason, status.node, status.stuck) == (
+        PodPhase.PENDING,
+        "ContainerCreating",
+        "node1",
+        None,
+    )
+
+
+def test_only_our_container_makes_a_pod_run() -> None:
+    beside = make_pod(state=waiting("ContainerCreating"), sidecar=RUNNING, phase="Pending")
+    assert read_pod(beside).phase is PodPhase.PENDING
+    assert read_pod(make_pod(state=RUNNING, phase="Running")).phase is PodPhase.RUNNING
+
+
+def test_a_pod_of_another_field_is_the_same_status() -> None:
+    pod = make_pod(state=RUNNING, phase="Running")
+    first = read_pod(pod)
+    pod["metadata"]["resourceVersion"] = "77"
+    assert read_pod(pod, first) == first
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        waiting("ErrImagePull", 'rpc error: failed to resolve "x:1": docker.io/x:1: not found'),
+        waiting("InvalidImageName", "couldn't parse image reference"),
+        waiting(
+            "ErrImageNeverPull", 'Container image "x" is not present with pull policy of Never'
+        ),
+    ],
+    ids=lambda state: state["waiting"]["reason"],
+)
+def test_an_image_that_will_never_come_fails_at_once(state: dict[str, Any]) -> None:
+    status = read_pod(make_pod(state=state, phase="Pending"))
+    assert status.phase is PodPhase.ENDED
+    assert isinstance(status.failure, errors.ImagePullFailed)
+    assert state["waiting"]["message"] in str(status.failure)
+
+
+def test_a_registry_that_is_away_is_asked_twice() -> None:
+    refused = waiting("ErrImagePull", "dial tcp 10.0.0.1:443: connect: connection refused")
+    back_off = waiting("ImagePullBackOff", 'Back-off pulling image "x:1"')
+    status: PodStatus | None = None
+    phases = []
+    for state in (refused, refused, back_off, back_off, refused):
+        status = read_pod(make_pod(state=state, phase="Pending"), status)
+        phases.append(status.phase)
+        assert "connection refused" in status.reason
+    assert phases == [PodPhase.PENDING] * 4 + [PodPhase.ENDED]
+    assert isinstance(status.failure, errors.ImagePullFailed)
+
+
+ENDINGS = {
+    "out of memory": (
+        make_pod(state=terminated("OOMKilled", 137), phase="Failed"),
+        errors.OutOfMemory,
+    ),
+    "evicted": (
+        make_pod(phase="Failed", reason="Evicted", message="The node was low on resource: memory."),
+        errors.PodEvicted,
+    ),
+    "evicted by its API": (
+        make_pod(state=RUNNING, deleted=True, conditions=(disrupted("EvictionByEvictionAPI"),)),
+        errors.PodEvicted,
+    ),
+    "preempted": (
+        make_pod(state=RUNNING, deleted=True, conditions=(disrupted("PreemptionByScheduler"),)),
+        errors.Preempted,
+    ),
+    "node's taint": (
+        make_pod(state=RUNNING, deleted=True, conditions=(disrupted("DeletionByTaintManager"),)),
+        errors.NodeFailure,
+    ),
+    "node lost": (
+        make_pod(state=RUNNING, deleted=True, conditions=(NODE_GONE,)),
+        errors.NodeFailure,
+    ),
+    "deadline": (make_pod(phase="Failed", reason="DeadlineExceeded"), errors.TimeLimitExceeded),
+    "no room after all": (make_pod(phase="Failed", reason="OutOfcpu"), errors.NodeFailure),
+    "deleted": (make_pod(state=RUNNING, deleted=True), errors.PodDeleted),
+    "deleted, already ended": (
+        make_pod(state=terminated("Completed", 0), deleted=True, phase="Succeeded"),
+        errors.PodDeleted,
+    ),
+    "nobody came": (
+        make_pod(state=terminated("Completed", 0), phase="Succeeded"),
+        errors.JobLost,
+    ),
+    "nobody came after a worker was killed": (
+        make_pod(state=terminated("OOMKilled", 0), phase="Succeeded"),
+        errors.JobLost,
+    ),
+    "no python": (
+        make_pod(state=terminated("StartError", 128, 'exec: "python": not found'), phase="Failed"),
+        errors.WorkerNotStarted,
+    ),
+    "no such secret": (
+        make_pod(state=waiting("CreateContainerConfigError", 'secret "s" not found')),
+        errors.WorkerNotStarted,
+    ),
+    "killed": (make_pod(state=terminated("Error", 137), phase="Failed"), errors.WorkerFailed),
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_each_end_has_its_name(name: str) -> None:
+    pod, kind = ENDINGS[name]
+    status = read_pod(pod)
+    assert status.phase is PodPhase.ENDED
+    assert type(status.failure) is kind
+    assert status.failure.job_id == "fit-1"
+    assert status.failure.node == "node1"
+    assert status.reason == status.failure.what
+
+
+def test_evictions_and_lost_nodes_are_submitted_again_and_deletions_are_not() -> None:
+    again = {name: kind.requeue for name, (_, kind) in ENDINGS.items()}
+    assert again["evicted"]
+    assert again["node lost"]
+    assert not again["deleted"]
+    assert not again["out of memory"]
