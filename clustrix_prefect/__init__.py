@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clustrix_prefect.clusters import (
+        KubernetesCluster,
         LocalCluster,
         ManagedEnvironment,
         PBSCluster,
@@ -50,6 +51,7 @@ __all__ = [
     "File",
     "FileStat",
     "Folder",
+    "KubernetesCluster",
     "LocalCluster",
     "ManagedEnvironment",
     "OnePasswordCLI",

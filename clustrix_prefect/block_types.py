@@ -8,6 +8,7 @@ from __future__ import annotations
 from prefect.blocks.core import Block
 
 from clustrix_prefect.clusters import (
+    KubernetesCluster,
     LocalCluster,
     PBSCluster,
     SGECluster,
@@ -24,6 +25,7 @@ BLOCK_TYPES: tuple[type[Block], ...] = (
     SlurmCluster,
     PBSCluster,
     SGECluster,
+    KubernetesCluster,
     SSHCredentials,
     OnePasswordConnect,
     OnePasswordCLI,

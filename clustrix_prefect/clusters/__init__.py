@@ -2,6 +2,7 @@
 
 from clustrix_prefect.clusters.environment import ManagedEnvironment
 from clustrix_prefect.clusters.gridengine import SGECluster
+from clustrix_prefect.clusters.kubernetes import KubernetesCluster
 from clustrix_prefect.clusters.loading import load_cluster
 from clustrix_prefect.clusters.local import LocalCluster
 from clustrix_prefect.clusters.pbs import PBSCluster
@@ -10,6 +11,7 @@ from clustrix_prefect.clusters.ssh import SSHCluster
 from clustrix_prefect.clusters.ssh_credentials import SSHCredentials
 
 __all__ = [
+    "KubernetesCluster",
     "LocalCluster",
     "ManagedEnvironment",
     "PBSCluster",

@@ -14,7 +14,6 @@ from clustrix_prefect.dispatch.failures import worker_failure
 from clustrix_prefect.errors import ConnectionFailed, TimeLimitExceeded
 
 if TYPE_CHECKING:
-    from clustrix_prefect.clusters.workers import WorkerCluster
     from clustrix_prefect.dispatch.dispatcher import Dispatcher
     from clustrix_prefect.dispatch.host import Host
 
@@ -23,17 +22,33 @@ _CALLS_PER_MESSAGE = 100
 
 
 class DirectLane:
-    """Sends calls to the agent, which hands them to its workers in turn."""
+    """Sends calls to the agent, which hands them to its workers in turn.
 
-    def __init__(self, dispatcher: Dispatcher, host: Host, cluster: WorkerCluster) -> None:
+    Args:
+        dispatcher: Whose calls these are.
+        host: Where the agent is.
+        environment: Variables for the workers.
+        max_workers: How many there may be; None: as many as there are cores.
+        working_directory: Where calls begin; None: in the far home.
+    """
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        host: Host,
+        *,
+        environment: dict[str, str],
+        max_workers: int | None,
+        working_directory: str | None,
+    ) -> None:
         self._dispatcher = dispatcher
         self._host = host
         self._session = host.session
         self._pool = {
             "prologue": self._session.prologue,
-            "environment": cluster.environment,
-            "max_workers": cluster.max_parallel_calls,
-            "cwd": cluster.working_directory,
+            "environment": environment,
+            "max_workers": max_workers,
+            "cwd": working_directory,
         }
         self._waiting: list[Call] = []
         self._sending = False
@@ -105,7 +120,7 @@ class DirectLane:
             with suppress(ConnectionFailed):  # on_reconnected sends them again
                 agent.send(
                     "run",
-                    run=self._dispatcher.run_key,
+                    run=self._host.run_key,
                     pool={**self._pool, "python": python},
                     calls=[call.manifest() for call in of_python],
                 )

@@ -1,9 +1,10 @@
 """Brings the calls of one flow run to their cluster, and what became of them back.
 
-A `Host` is what the flow run has at the other end of its session. There are two ways to run
-calls there, a *lane* each: warm workers beside the agent (`DirectLane`), or the jobs of a
-scheduler (`JobLane`). What all share is here: packaging, names, re-attaching to what an earlier
-process of the same flow run left behind, time-outs, logs and results.
+They go to a *place*: the one `Host` at the other end of a session, or a host in each of many
+`Pods`. There are two ways to run calls on a host, a *lane* each: warm workers beside the agent
+(`DirectLane`), or the jobs of a scheduler (`JobLane`). What all share is here: packaging, names,
+re-attaching to what an earlier process of the same flow run left behind, time-outs, logs and
+results.
 """
 
 from __future__ import annotations
@@ -20,12 +21,11 @@ from typing import TYPE_CHECKING, Any
 from prefect.tasks import Task
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
-from clustrix_prefect.clusters.workers import WorkerCluster
 from clustrix_prefect.data import opened_on
 from clustrix_prefect.dispatch.calls import Call, CallState, Package
-from clustrix_prefect.dispatch.host import Host, Lane
+from clustrix_prefect.dispatch.host import Host
+from clustrix_prefect.dispatch.opening import OpenedCluster
 from clustrix_prefect.dispatch.preflight import Code
-from clustrix_prefect.dispatch.session import Session
 from clustrix_prefect.dispatch.timers import Timers
 from clustrix_prefect.engine import CallQueued, CallRequest, timed_out
 from clustrix_prefect.errors import (
@@ -55,7 +55,7 @@ class Dispatcher:
     """The calls of one flow run on one cluster.
 
     Args:
-        session: The open connection.
+        opened: The open cluster.
         cluster: The block with this runner's settings.
         run_id: The flow run's id (or one made up, outside a flow).
         secret: The client's signing secret.
@@ -65,7 +65,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        session: Session,
+        opened: OpenedCluster,
         cluster: ClusterBlock,
         run_id: str,
         *,
@@ -73,7 +73,6 @@ class Dispatcher:
         requeues: int,
         timers: Timers,
     ) -> None:
-        self._session = session
         self.cluster = cluster
         self.run_id = run_id
         # The run's directory on the cluster; not the bare id, so that it says whose it is.
@@ -92,16 +91,7 @@ class Dispatcher:
         self._context = copy_context()
         self.report: Report | None = None
         self.flow_logger: logging.Logger | logging.LoggerAdapter[Any] = logger
-        self._host = Host(session, self, self._lane)
-
-    def _lane(self, host: Host) -> Lane:
-        from clustrix_prefect.dispatch.direct import DirectLane
-        from clustrix_prefect.dispatch.jobs import JobLane
-
-        if isinstance(self.cluster, WorkerCluster):
-            return DirectLane(self, host, self.cluster)
-        assert host.session.scheduler is not None
-        return JobLane(self, host, host.session.scheduler)
+        self._place = opened.place_for(self)
 
     # --- towards the cluster ---------------------------------------------------------------
 
@@ -141,20 +131,20 @@ class Dispatcher:
                 call.ordinal, call.attempt = retry_of.ordinal, retry_of.attempt + 1
             self.calls.append(call)
             self.counts[CallState.QUEUED] += 1
-        known = self._host.known
+        known = self._place.known
         for later in range(self.requeues + 1 if known else 0):
             left = known.pop(call.id_of_attempt(self.run_id, call.attempt + later), None)
             if left is not None:
                 call.attempt += later
                 self._name(call)
                 call.logger.info("Found this call again, submitted by an earlier process")
-                self._host.attach(call, left)
+                self._place.attach(call, left)
                 return
         self._send(call)
 
     def _send(self, call: Call) -> None:
         self._name(call)
-        self._host.send(call)
+        self._place.send(call)
 
     def _name(self, call: Call) -> None:
         call.name_attempt(self.run_id, self._key)
@@ -176,18 +166,18 @@ class Dispatcher:
             )
 
     def _pack(self, task: Task[Any, Any], request: CallRequest) -> Package:
-        environments, version = self._session.environments, self._session.python_version
+        place, version = self._place, self._place.python_version
         function = self._bundles_of(task, version).for_arguments(frozenset())
         code = Code.of(task.name, function)
-        python = environments.interpreter_for(code)
+        python = place.interpreter_for(code)
         arguments = pack_arguments(
-            request.args, request.kwargs, python.version, task.name, self._session.store
+            request.args, request.kwargs, python.version, task.name, place.store
         )
         if arguments.met - function.met or python.version != version:
             # The arguments bring code of their own, which has needs of its own.
             function = self._bundles_of(task, python.version).for_arguments(arguments.met)
             code = Code.of(task.name, function)
-            python = environments.interpreter_for(code)
+            python = place.interpreter_for(code)
         return Package(function, arguments, code, python)
 
     def _bundles_of(self, task: Task[Any, Any], version: tuple[int, int]) -> FunctionBundles:
@@ -213,7 +203,6 @@ class Dispatcher:
             },
             "log_prints": request.log_prints,
             "log_level": driver.log_level,
-            "run": self.run_key,
             "cluster": self.cluster.saved_as,
         }
 
@@ -331,7 +320,7 @@ class Dispatcher:
         if self.report is None:
             return
         try:
-            found = _host_of(call).diagnose(call)
+            found = call.host.diagnose(call) if call.host is not None else {}
         except ClusterError as error:
             found = {}
             logger.debug("%s could not be looked into: %s", call.task_run_name, error)
@@ -343,6 +332,7 @@ class Dispatcher:
         """The cluster failed the call: submit it again, or say so."""
         if call.state.is_final:
             return
+        error.job_id = error.job_id or call.job_id
         if error.requeue and call.requeues < self.requeues:
             self._requeue(call, error)
         else:
@@ -461,7 +451,7 @@ class Dispatcher:
     def close(self) -> None:
         """Cancel what is left, and clean up on the cluster."""
         self.cancel(self.unfinished())
-        self._host.close(keep=self.cluster.keep_job_files == "always")
+        self._place.close(keep=self.cluster.keep_job_files == "always")
 
 
 def _host_of(call: Call) -> Host:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.dispatch.calls import Call
+from clustrix_prefect.dispatch.interpreters import FarPython
 from clustrix_prefect.dispatch.preflight import Code
 from clustrix_prefect.dispatch.session import Session
 from clustrix_prefect.engine import CallQueued
@@ -61,21 +62,45 @@ class Host:
         session: The open connection.
         dispatcher: Whose calls run here.
         lane: Makes the way to run them.
+        run_key: The run's directory there, where that is not the same on all hosts.
 
     Attributes:
         known: Calls that an earlier process of this flow run left here, by id.
     """
 
     def __init__(
-        self, session: Session, dispatcher: Dispatcher, lane: Callable[[Host], Lane]
+        self,
+        session: Session,
+        dispatcher: Dispatcher,
+        lane: Callable[[Host], Lane],
+        run_key: str | None = None,
     ) -> None:
         self.session = session
-        self.run_key = dispatcher.run_key
+        self.run_key = run_key or dispatcher.run_key
         self._dispatcher = dispatcher
         self._preparations: dict[str, Future[None]] = {}
         self._lock = threading.Lock()
         self.known = session.open_run(self)
         self._lane = lane(self)
+
+    @property
+    def python_version(self) -> tuple[int, int]:
+        """The Python there, if nothing else is asked for."""
+        return self.session.python_version
+
+    @property
+    def store(self) -> str:
+        """The id of the store that calls share."""
+        return self.session.store
+
+    def interpreter_for(self, code: Code) -> FarPython:
+        """The interpreter that runs this code, which may still have to be built.
+
+        Raises:
+            ConfigurationError: What its environment is to hold cannot be told.
+            PythonVersionMismatch: The cluster has no Python that will do.
+        """
+        return self.session.environments.interpreter_for(code)
 
     # --- towards the cluster ---------------------------------------------------------------
 
@@ -104,6 +129,7 @@ class Host:
     def expect(self, call: Call) -> None:
         """This call's events concern us."""
         call.host = self
+        call.context["run"] = self.run_key
         self.session.expect(call.id, self)
 
     def watch(self, call: Call) -> None:

@@ -23,10 +23,10 @@ from prefect.tasks import Task
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.dispatch.dispatcher import Dispatcher
 from clustrix_prefect.dispatch.driver import TaskRunDriver
+from clustrix_prefect.dispatch.opening import open_cluster
 from clustrix_prefect.dispatch.pacing import Pacer
 from clustrix_prefect.dispatch.pool import StepPool
 from clustrix_prefect.dispatch.report import Report, describe
-from clustrix_prefect.dispatch.session import sessions
 from clustrix_prefect.dispatch.timers import Timers
 from clustrix_prefect.engine import SharedClient, flush_events, shown_state_time
 from clustrix_prefect.errors import ConfigurationError
@@ -56,7 +56,7 @@ class Runtime:
         self.cluster = cluster
         self._requeues = requeues
         self._secret = _secret(signing_secret)
-        self._session = sessions.acquire(cluster)
+        self._opened = open_cluster(cluster)
         self._client = SharedClient()
         self._timers = Timers("clustrix-timers")
         self._runs: dict[str, FlowRunOnCluster] = {}
@@ -129,7 +129,7 @@ class Runtime:
             failed = True
             raise
         finally:
-            sessions.leave(self._session)
+            self._opened.leave()
             if failed:
                 self.cancel("The flow run ended before this task run")
             self._wait(_CANCEL_SECONDS)
@@ -142,7 +142,7 @@ class Runtime:
             self._going_on.close()
             self._timers.close()
             self._client.close()
-            sessions.release(self._session)
+            self._opened.close()
 
     def _wait(self, seconds: float | None = None) -> None:
         deadline = None if seconds is None else time.monotonic() + seconds
@@ -163,7 +163,7 @@ class Runtime:
             run = self._runs.get(run_id)
             if run is None:
                 dispatcher = Dispatcher(
-                    self._session,
+                    self._opened,
                     self.cluster,
                     run_id,
                     secret=self._secret,

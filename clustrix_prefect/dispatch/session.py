@@ -61,10 +61,14 @@ class Session:
 
     Args:
         cluster: The block that says how to get there.
+        connect: Another way to get there than the cluster's own.
     """
 
-    def __init__(self, cluster: ClusterBlock) -> None:
+    def __init__(
+        self, cluster: ClusterBlock, connect: Callable[[], Connection] | None = None
+    ) -> None:
         self.cluster = cluster
+        self._connect = connect or cluster.connect
         self._secrets = current_memory()
         self.scheduler: Scheduler | None = cluster.scheduler()
         self.agent_python = ""
@@ -102,7 +106,7 @@ class Session:
             AgentError: Its work directory cannot be used.
         """
         with remembering(self._secrets):  # also by threads that open it again
-            connection = self.cluster.connect()
+            connection = self._connect()
         agent = AgentClient(
             connection,
             python=self.cluster.python,

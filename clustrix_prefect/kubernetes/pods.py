@@ -13,7 +13,10 @@ from clustrix_prefect.errors import InvalidResources
 from clustrix_prefect.task_resources import Resources
 
 CONTAINER = "calls"
-WORK_DIR = "/clustrix-prefect"
+# A volume is mounted here; the work directory is in it, made with a mode of its own.
+VOLUME = "/clustrix-prefect"
+WORK_DIR = f"{VOLUME}/work"
+FLOW_RUN_LABEL = "clustrix-prefect/flow-run"
 _NOT_IN_LABELS = re.compile(r"[^A-Za-z0-9_.-]+")
 _NO_WORDS = (
     "nodes",
@@ -38,6 +41,10 @@ class PodSettings:
         result_hold: Seconds for which a pod without running calls keeps their results.
         ttl_after_finished: Seconds after which an ended job is deleted by the cluster.
         node_loss_seconds: Seconds that a pod stays bound to a node that is gone.
+        work_volume_claim: Where the work directory is; None: in the pod.
+        annotations: Of jobs and pods.
+        container: More of the container's fields, such as `env`.
+        pod: More of the pod's fields, such as `nodeSelector`.
         template: Merged over the pod that would be made.
     """
 
@@ -47,6 +54,10 @@ class PodSettings:
     result_hold: int = 3600
     ttl_after_finished: int = 3600
     node_loss_seconds: int = 30
+    work_volume_claim: str | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    container: Mapping[str, Any] = field(default_factory=dict)
+    pod: Mapping[str, Any] = field(default_factory=dict)
     template: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -85,14 +96,16 @@ def job_manifest(
         ],
         "resources": {"requests": amounts, "limits": amounts},
         "securityContext": {"allowPrivilegeEscalation": False},
-        "volumeMounts": [{"name": "work", "mountPath": WORK_DIR}],
+        "volumeMounts": [{"name": "work", "mountPath": VOLUME}],
     }
+    claim = settings.work_volume_claim
+    volume = {"persistentVolumeClaim": {"claimName": claim}} if claim else {"emptyDir": {}}
     pod: dict[str, Any] = {
-        "containers": [container],
+        "containers": [_with(container, settings.container)],
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": 2,
-        "volumes": [{"name": "work", "emptyDir": {}}],
+        "volumes": [{"name": "work", **volume}],
         "tolerations": [
             {
                 "key": key,
@@ -103,25 +116,53 @@ def job_manifest(
             for key in _GONE
         ],
     }
+    if resources.time is not None:
+        # The client ends a call in time; this is for when there is no client. On the pod, since
+        # the job's own deadline counts the wait for a node.
+        pod["activeDeadlineSeconds"] = (
+            settings.start_timeout + calls * resources.time + settings.result_hold
+        )
+    metadata: dict[str, Any] = {"labels": every, "annotations": dict(settings.annotations)}
+    template = {"metadata": metadata, "spec": _with(pod, settings.pod)}
     spec: dict[str, Any] = {
         "backoffLimit": 0,
         "ttlSecondsAfterFinished": settings.ttl_after_finished,
-        "template": merged({"metadata": {"labels": every}, "spec": pod}, settings.template),
+        "template": merged(template, settings.template),
     }
-    if resources.time is not None:
-        # The client ends a call in time; this is for when there is no client.
-        spec["activeDeadlineSeconds"] = (
-            settings.start_timeout + calls * resources.time + settings.result_hold
-        )
-    metadata = {"name": name, "labels": every}
-    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, **metadata},
+        "spec": spec,
+    }
 
 
 def _keeper() -> str:
     return (package_files.files("clustrix_prefect.far_side") / "keeper.py").read_text("utf-8")
 
 
+def _with(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Both; lists that both have are joined."""
+    joined = {
+        key: [*base[key], *value] if isinstance(base.get(key), list) else value
+        for key, value in more.items()
+        if value not in (None, [], {})
+    }
+    return {**base, **joined}
+
+
 def _amounts(wanted: Resources, gpu_resource: str) -> dict[str, str]:
+    check_amounts(wanted)
+    amounts = {"cpu": wanted.cores, "memory": wanted.memory, gpu_resource: wanted.gpus}
+    return {key: str(amount) for key, amount in amounts.items() if amount}
+
+
+def check_amounts(wanted: Resources) -> None:
+    """Refuse what Kubernetes has no words for.
+
+    Raises:
+        InvalidResources: With the field.
+    """
     for field_name in _NO_WORDS:
         if getattr(wanted, field_name) is not None:
             raise InvalidResources(
@@ -133,8 +174,6 @@ def _amounts(wanted: Resources, gpu_resource: str) -> dict[str, str]:
             f"Kubernetes has nothing for the type in resources(gpus={wanted.gpus!r}).",
             "Give the number alone, and name the nodes with such GPUs in a node selector.",
         )
-    amounts = {"cpu": wanted.cores, "memory": wanted.memory, gpu_resource: wanted.gpus}
-    return {key: str(amount) for key, amount in amounts.items() if amount}
 
 
 def merged(base: Any, patch: Any) -> Any:

@@ -1,0 +1,313 @@
+"""A Kubernetes cluster: calls run in pods, and there is no login node."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+from pydantic import Field, HttpUrl, SecretStr, field_validator
+
+from clustrix_prefect.clusters.cluster import ClusterBlock
+from clustrix_prefect.clusters.fields import one_line, unset_if_empty
+from clustrix_prefect.connections.connection import Connection
+from clustrix_prefect.errors import ConfigurationError
+from clustrix_prefect.kubernetes.access import Access
+from clustrix_prefect.kubernetes.pods import (
+    WORK_DIR,
+    PodSettings,
+    check_amounts,
+    default_image,
+    job_manifest,
+)
+from clustrix_prefect.task_resources import Resources
+
+if TYPE_CHECKING:
+    from clustrix_prefect.kubernetes.api import KubernetesApi
+
+_NAME = re.compile(r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")
+_PYTHON_IMAGE = re.compile(r"(?:^|/)python:(\d+)\.(\d+)(?:[.-]|$)")
+
+
+class KubernetesCluster(ClusterBlock):
+    """A namespace of a Kubernetes cluster, in whose pods calls run.
+
+    The image needs nothing but Python in it. Code, arguments, files and results travel over the
+    API server's exec stream: no shared volume is needed and no route from pods to anything.
+
+    Examples:
+        ```python
+        cluster = KubernetesCluster(namespace="research", image="python:3.11-slim")
+        ```
+    """
+
+    _block_type_name = "Kubernetes Cluster"
+    _block_type_slug = "kubernetes-cluster"
+    _description = "Run a flow's tasks in pods of any image that has Python in it."
+    _documentation_url = HttpUrl("https://kubernetes.io/docs/concepts/workloads/")
+    _code_example = """
+        ```python
+        from prefect import flow, task
+        from clustrix_prefect import ClusterTaskRunner, KubernetesCluster
+
+        cluster = KubernetesCluster.load("BLOCK_NAME")
+
+        @task
+        def square(x: int) -> int:
+            return x * x
+
+        @flow(task_runner=ClusterTaskRunner(cluster))
+        def squares() -> list[int]:
+            return square.map(range(10)).result()
+        ```
+    """
+
+    remote_work_dir: str | None = Field(
+        default=WORK_DIR,
+        title="Work directory",
+        description="Directory in the pods for our files. It is made with mode 0700.",
+    )
+    namespace: str = Field(
+        default="default", title="Namespace", description="Where the pods are made."
+    )
+    image: str = Field(
+        default_factory=default_image,
+        title="Image",
+        description="What pods run: an image with a `python` in it, and nothing of ours.",
+        examples=["python:3.11-slim"],
+    )
+    kubeconfig_path: str | None = Field(
+        default=None,
+        title="Kubeconfig file",
+        description=(
+            "Path of a kubeconfig on the machine of the flow. Default: inside a cluster the pod's "
+            "service account, elsewhere $KUBECONFIG or ~/.kube/config."
+        ),
+        examples=["~/.kube/config"],
+    )
+    kubeconfig: SecretStr | None = Field(
+        default=None,
+        title="Kubeconfig",
+        description="The content of a kubeconfig, instead of a path.",
+    )
+    context: str | None = Field(
+        default=None,
+        title="Context",
+        description="One of the kubeconfig's contexts. Default: its current one.",
+    )
+    credentials: Any = Field(
+        default=None,
+        title="Credentials",
+        description="A `KubernetesCredentials` block of prefect-kubernetes, instead of these.",
+    )
+    service_account: str | None = Field(
+        default=None, title="Service account", description="Whom the pods act as."
+    )
+    image_pull_secrets: list[str] = Field(
+        default_factory=list,
+        title="Image pull secrets",
+        description="Names of secrets of the namespace with which the image is pulled.",
+    )
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
+        default=None,
+        title="Image pull policy",
+        description="When a node pulls the image. Default: the cluster's.",
+    )
+    node_selector: dict[str, str] = Field(
+        default_factory=dict,
+        title="Node selector",
+        description="Labels that a node must have.",
+        examples=[{"gpu": "a100"}],
+    )
+    tolerations: list[dict[str, Any]] = Field(
+        default_factory=list,
+        title="Tolerations",
+        description="Taints of nodes that do not matter, as a pod's specification has them.",
+    )
+    labels: dict[str, str] = Field(
+        default_factory=dict, title="Labels", description="For the jobs and their pods."
+    )
+    annotations: dict[str, str] = Field(
+        default_factory=dict, title="Annotations", description="For the jobs and their pods."
+    )
+    env_from: list[dict[str, Any]] = Field(
+        default_factory=list,
+        title="Environment from",
+        description="Secrets and ConfigMaps of the namespace that become variables.",
+        examples=[[{"secretRef": {"name": "tokens"}}]],
+    )
+    volumes: list[dict[str, Any]] = Field(
+        default_factory=list,
+        title="Volumes",
+        description="More volumes, as a pod's specification has them.",
+        examples=[[{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]],
+    )
+    volume_mounts: list[dict[str, Any]] = Field(
+        default_factory=list,
+        title="Volume mounts",
+        description="Where they are seen, as a container's specification has it.",
+        examples=[[{"name": "data", "mountPath": "/data"}]],
+    )
+    work_volume_claim: str | None = Field(
+        default=None,
+        title="Work volume claim",
+        description=(
+            "A PersistentVolumeClaim for the work directory, which pods then share: environments "
+            "are built once, and files that tasks return stay."
+        ),
+    )
+    pod_template: dict[str, Any] = Field(
+        default_factory=dict,
+        title="Pod template",
+        description="Merged over the pod (metadata and spec), for what has no field here.",
+        examples=[{"spec": {"priorityClassName": "batch"}}],
+    )
+    gpu_resource: str = Field(
+        default="nvidia.com/gpu",
+        title="GPU resource",
+        description="What the cluster calls a GPU.",
+    )
+    calls_per_pod: int = Field(
+        default=10,
+        ge=1,
+        title="Calls per pod",
+        description="How many calls a pod takes at most, one after another.",
+    )
+    max_pods: int = Field(
+        default=20,
+        ge=1,
+        title="Pods at once",
+        description="How many pods a flow run has at the same time, at most.",
+    )
+    start_timeout: int = Field(
+        default=600,
+        ge=1,
+        title="Start timeout",
+        description="Seconds that a pod may take to be scheduled and to start.",
+    )
+    ttl_after_finished: int = Field(
+        default=3600,
+        ge=0,
+        title="Keep results for",
+        description=(
+            "Seconds for which the pods of a flow whose process died keep their results; after as "
+            "many more, the cluster deletes the ended job."
+        ),
+    )
+
+    @field_validator(
+        "kubeconfig_path",
+        "context",
+        "service_account",
+        "work_volume_claim",
+        "image_pull_policy",
+        mode="before",
+    )
+    @classmethod
+    def _empty_is_unset(cls, value: Any) -> Any:
+        return unset_if_empty(value)
+
+    @field_validator("namespace", "service_account", "work_volume_claim")
+    @classmethod
+    def _object_name(cls, value: str | None) -> str | None:
+        if value is not None and not _NAME.match(value):
+            raise ValueError(f"{value!r} is not the name of a Kubernetes object")
+        return value
+
+    @field_validator("image")
+    @classmethod
+    def _image_name(cls, value: str) -> str:
+        if not one_line(value) or value.startswith("-") or " " in value:
+            raise ValueError(f"{value!r} is not the name of an image")
+        return value
+
+    @property
+    def description(self) -> str:
+        return f"Kubernetes, namespace {self.namespace}"
+
+    def access(self) -> Access:
+        """What to log in with.
+
+        Raises:
+            ConfigurationError: The kubeconfig is none.
+        """
+        content = None
+        if self.kubeconfig is not None:
+            try:
+                content = yaml.safe_load(self.kubeconfig.get_secret_value())
+            except yaml.YAMLError:
+                content = None
+            if not isinstance(content, dict):
+                # Without the cause: it quotes what it could not read.
+                raise ConfigurationError(
+                    "The block's `kubeconfig` is no kubeconfig.",
+                    "Paste what `kubectl config view --raw --flatten` prints.",
+                )
+        return Access(self.kubeconfig_path, content, self.context)
+
+    def api(self) -> KubernetesApi:
+        """The API server; who asks for it closes it.
+
+        Raises:
+            ConfigurationError: There are no credentials for it.
+        """
+        from clustrix_prefect.kubernetes.api import KubernetesApi
+
+        return KubernetesApi(self.access(), self.namespace)
+
+    def job_manifest(
+        self, name: str, resources: Resources, labels: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """The job whose one pod runs calls.
+
+        Args:
+            name: Of the job.
+            resources: What each call needs.
+            labels: By which it is found.
+        """
+        calls = resources.calls_per_job or self.calls_per_pod
+        return job_manifest(
+            self._pod_settings(),
+            resources,
+            name=name,
+            labels={**self.labels, **labels},
+            calls=calls,
+        )
+
+    def _pod_settings(self) -> PodSettings:
+        return PodSettings(
+            image=self.image,
+            gpu_resource=self.gpu_resource,
+            start_timeout=self.start_timeout,
+            result_hold=self.ttl_after_finished,
+            ttl_after_finished=self.ttl_after_finished,
+            work_volume_claim=self.work_volume_claim,
+            annotations=self.annotations,
+            container={
+                "imagePullPolicy": self.image_pull_policy,
+                "env": [{"name": name, "value": text} for name, text in self.environment.items()],
+                "envFrom": self.env_from,
+                "volumeMounts": self.volume_mounts,
+            },
+            pod={
+                "serviceAccountName": self.service_account,
+                "automountServiceAccountToken": True if self.service_account else None,
+                "imagePullSecrets": [{"name": name} for name in self.image_pull_secrets],
+                "nodeSelector": self.node_selector,
+                "tolerations": self.tolerations,
+                "volumes": self.volumes,
+            },
+            template=self.pod_template,
+        )
+
+    def python_version_of_image(self) -> tuple[int, int] | None:
+        """The version of Python that an image's name says; None if it does not say."""
+        found = _PYTHON_IMAGE.search(self.image)
+        return (int(found[1]), int(found[2])) if found else None
+
+    def check_resources(self, wanted: Resources) -> None:
+        check_amounts(wanted)
+
+    def connect(self) -> Connection:
+        raise NotImplementedError

@@ -1,0 +1,121 @@
+"""How a task runner opens a cluster, and where its flow runs' calls go from there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from clustrix_prefect.clusters.cluster import ClusterBlock
+from clustrix_prefect.clusters.kubernetes import KubernetesCluster
+from clustrix_prefect.clusters.workers import WorkerCluster
+from clustrix_prefect.dispatch.calls import Call
+from clustrix_prefect.dispatch.host import Host, Lane
+from clustrix_prefect.dispatch.interpreters import FarPython
+from clustrix_prefect.dispatch.preflight import Code
+from clustrix_prefect.dispatch.session import sessions
+
+if TYPE_CHECKING:
+    from clustrix_prefect.dispatch.dispatcher import Dispatcher
+
+
+class Place(Protocol):
+    """Where the calls of one flow run go: the host behind a login, or pods."""
+
+    known: dict[str, Any]
+    """Calls that an earlier process of this flow run left there, by id."""
+
+    @property
+    def python_version(self) -> tuple[int, int]:
+        """The Python there, if nothing else is asked for."""
+        ...
+
+    @property
+    def store(self) -> str:
+        """The id of the store that calls share; empty if there is none."""
+        ...
+
+    def interpreter_for(self, code: Code) -> FarPython:
+        """The interpreter that runs this code, which may still have to be built."""
+        ...
+
+    def send(self, call: Call) -> None:
+        """Have a call run; what prevents it, later on, is told to the dispatcher."""
+        ...
+
+    def attach(self, call: Call, known: dict[str, Any]) -> None:
+        """Take up a call that an earlier process sent there."""
+        ...
+
+    def close(self, keep: bool) -> None:
+        """The flow run is over: clean up there."""
+        ...
+
+
+class OpenedCluster(Protocol):
+    """A cluster that a task runner has opened."""
+
+    def place_for(self, dispatcher: Dispatcher) -> Place:
+        """Where the calls of a flow run go."""
+        ...
+
+    def leave(self) -> None:
+        """The task runner ends: nothing that is broken is waited for long."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+class OpenedSession:
+    """A cluster behind a login; all task runners of this process share the connection.
+
+    Args:
+        cluster: Where to.
+
+    Raises:
+        ConnectionFailed: It cannot be reached.
+        PythonVersionMismatch: It has no Python that can run the calls.
+        AgentError: Its work directory cannot be used.
+    """
+
+    def __init__(self, cluster: ClusterBlock) -> None:
+        self._cluster = cluster
+        self._session = sessions.acquire(cluster)
+
+    def place_for(self, dispatcher: Dispatcher) -> Host:
+        return Host(self._session, dispatcher, lambda host: self._lane(dispatcher, host))
+
+    def _lane(self, dispatcher: Dispatcher, host: Host) -> Lane:
+        from clustrix_prefect.dispatch.direct import DirectLane
+        from clustrix_prefect.dispatch.jobs import JobLane
+
+        cluster = self._cluster
+        if isinstance(cluster, WorkerCluster):
+            return DirectLane(
+                dispatcher,
+                host,
+                environment=cluster.environment,
+                max_workers=cluster.max_parallel_calls,
+                working_directory=cluster.working_directory,
+            )
+        assert host.session.scheduler is not None
+        return JobLane(dispatcher, host, host.session.scheduler)
+
+    def leave(self) -> None:
+        sessions.leave(self._session)
+
+    def close(self) -> None:
+        sessions.release(self._session)
+
+
+def open_cluster(cluster: ClusterBlock) -> OpenedCluster:
+    """Open a cluster for a task runner.
+
+    Raises:
+        ClusterError: It cannot be used.
+    """
+    if isinstance(cluster, KubernetesCluster):
+        from clustrix_prefect.dispatch.pods import OpenedNamespace
+
+        return OpenedNamespace(cluster)
+    return OpenedSession(cluster)

@@ -1,0 +1,332 @@
+"""One pod of a flow run, from its job's creation to its deletion."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from copy import copy
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from clustrix_prefect.connections.connection import Connection
+from clustrix_prefect.dispatch.calls import Call
+from clustrix_prefect.dispatch.direct import DirectLane
+from clustrix_prefect.dispatch.host import Host
+from clustrix_prefect.dispatch.session import Session
+from clustrix_prefect.errors import (
+    ClusterError,
+    ConnectionFailed,
+    ConnectionLost,
+    InfrastructureError,
+    JobLost,
+    QuotaExceeded,
+    WorkerNotStarted,
+)
+from clustrix_prefect.kubernetes.pods import CONTAINER
+from clustrix_prefect.kubernetes.status import PodPhase, PodStatus
+from clustrix_prefect.packaging.identity import digest
+
+if TYPE_CHECKING:
+    from clustrix_prefect.dispatch.pods import Group, Pods
+
+logger = logging.getLogger("prefect.clustrix")
+
+# A pod that has nothing to do stays this long: the flow may be about to submit more. Seconds.
+_IDLE_SECONDS = 10.0
+# A quota that is exhausted is tried again after so long, seconds.
+_QUOTA_SECONDS = 5.0
+_RETRY_SECONDS = 0.5
+
+
+class PodHost(Host):
+    """The host in a pod, which is gone when the pod is.
+
+    Args:
+        session: The open connection.
+        pod: The pod.
+    """
+
+    def __init__(self, session: Session, pod: Pod) -> None:
+        cluster, dispatcher = pod.pods.cluster, pod.pods.dispatcher
+        self._pod = pod
+        super().__init__(
+            session,
+            dispatcher,
+            lambda host: DirectLane(
+                dispatcher,
+                host,
+                environment=cluster.environment,
+                max_workers=1,
+                working_directory=None,
+            ),
+            # Pods may share a work directory; each cleans up its own part when it goes.
+            run_key=digest("clustrix-pod", dispatcher.run_key, pod.name)[:32],
+        )
+
+    def acknowledge(self, calls: Iterable[Call], keep: bool) -> None:
+        over = list(calls)
+        try:
+            super().acknowledge(over, keep)
+        finally:
+            self._pod.release(over)
+
+    def on_gone(self, error: ClusterError) -> None:
+        self._pod.lose(error)
+
+
+class Pod:
+    """A pod and the calls that it has taken. A thread of its own sees it through.
+
+    Args:
+        pods: The pods of the flow run.
+        name: Of its job.
+        group: The calls that it takes, or None if an earlier process made it.
+
+    Attributes:
+        status: What the API server last said of it.
+        changed: Notified when anything here has changed; under the lock of all pods.
+        host: Once it can run calls.
+        unclaimed: Calls that an earlier process left in it, by id.
+        ended: Set when nothing is left of it.
+    """
+
+    def __init__(self, pods: Pods, name: str, group: Group | None) -> None:
+        self.pods = pods
+        self.name = name
+        self.group = group
+        self.status = PodStatus(job=name)
+        self.changed = threading.Condition(pods.lock)
+        self.host: Host | None = None
+        self.unclaimed: dict[str, Any] = {}
+        self.ended = threading.Event()
+        self._asked = threading.Event()
+        self._has: set[Call] = set()
+        self._taken = 0
+        self._lost: ClusterError | None = None
+        self._session: Session | None = None
+
+    def begin(self) -> None:
+        """Have it made, and calls run in it, by a thread."""
+        threading.Thread(target=self._live, name=f"clustrix-{self.name[-8:]}", daemon=True).start()
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it takes the next call, now or once it has started."""
+        return not self._has and self._lost is None and self.status.phase is not PodPhase.ENDED
+
+    def left(self) -> dict[str, Any]:
+        """The calls that an earlier process left in it; waits until it has said so."""
+        self._asked.wait()
+        return self.unclaimed
+
+    def attach(self, call: Call, known: dict[str, Any]) -> None:
+        """Take up one of them."""
+        with self.pods.lock:
+            self.unclaimed.pop(call.id, None)
+            self._has.add(call)
+            host = self.host
+        call.job_id = self.name
+        if host is None:
+            self.pods.dispatcher.fail(call, self._failure())
+        else:
+            host.attach(call, known)
+
+    def release(self, calls: Iterable[Call]) -> None:
+        """Nothing of these calls is needed any more."""
+        with self.pods.lock:
+            self._has.difference_update(calls)
+            self.changed.notify_all()
+
+    def lose(self, error: ClusterError) -> None:
+        """It cannot be reached any more."""
+        with self.pods.lock:
+            self._lost = error
+            self.changed.notify_all()
+
+    def leave_within(self, seconds: float) -> None:
+        """Wait no longer than this for a connection that is broken."""
+        if self._session is not None:
+            self._session.leave_within(seconds)
+
+    # --- its life --------------------------------------------------------------------------
+
+    def _live(self) -> None:
+        try:
+            if self._start():
+                self._serve()
+        except ClusterError as error:
+            logger.debug("Pod %s: %s", self.name, error)
+            self.pods.cannot_start(self, error)
+        except Exception as error:
+            logger.exception("Pod %s", self.name)
+            lost = JobLost(f"The pod {self.name} was given up: {error!r}.", "Please report this.")
+            self.lose(lost)
+            self.pods.cannot_start(self, lost)
+        finally:
+            self._asked.set()
+            self._end()
+
+    def _start(self) -> bool:
+        """Bring it to where it can run calls; False if nobody needs it any more.
+
+        Raises:
+            ClusterError: It does not come to that.
+        """
+        if self.group is not None:
+            self.pods.api.create_job(
+                self.pods.cluster.job_manifest(self.name, self.group.resources, self.pods.labels)
+            )
+        if not self._wait_until_it_runs():
+            return False
+        self._session = session = self._open_session()
+        self.pods.opened(self, session)
+        host = PodHost(session, self)
+        with self.pods.lock:
+            self.host, self.unclaimed = host, dict(host.known)
+        self._asked.set()
+        return True
+
+    def _wait_until_it_runs(self) -> bool:
+        limit = self.pods.cluster.start_timeout
+        since = time.monotonic()
+        with self.pods.lock:
+            while True:
+                status, now = self.status, time.monotonic()
+                if status.phase is PodPhase.RUNNING:
+                    return True
+                if status.phase is PodPhase.ENDED:
+                    return self._did_not_start()
+                if self.group is None or not self.pods.is_wanted(self):
+                    return False
+                if self.pods.some_run(but=self):
+                    since = now  # it may wait for its siblings to make room
+                if now - since > limit:
+                    raise status.stuck or WorkerNotStarted(
+                        f"The pod has not started for {limit} s ({status.reason}).",
+                        "Raise the block's `start_timeout` if that is not long.",
+                        job_id=self.name,
+                        node=status.node,
+                    )
+                self.changed.wait(1.0)
+
+    def _did_not_start(self) -> bool:
+        failure = self.status.failure
+        assert failure is not None
+        group = self.group
+        if group is None or not isinstance(failure, QuotaExceeded):
+            raise failure
+        # Others may make room, as in a queue: a new pod is tried later.
+        self.pods.say_waiting(group, failure.what)
+        group.refused_since = group.refused_since or time.monotonic()
+        self.changed.wait_for(lambda: not self.pods.is_wanted(self), _QUOTA_SECONDS)
+        waited = time.monotonic() - group.refused_since
+        if waited > self.pods.cluster.start_timeout and not self.pods.some_run(but=self):
+            raise failure
+        return False
+
+    def _connect(self) -> Connection:
+        pod = self.status.pod
+        assert pod is not None
+        return self.pods.api.connect(pod, CONTAINER)
+
+    def _open_session(self) -> Session:
+        session = Session(self.pods.cluster, connect=self._connect)
+        deadline = time.monotonic() + self.pods.cluster.reconnect_seconds
+        while True:
+            try:
+                session.open()
+                return session
+            except ConnectionFailed:
+                with self.pods.lock:
+                    # The watch may be a moment behind the broken stream.
+                    self.changed.wait_for(self._is_over, _RETRY_SECONDS)
+                    if self.status.failure is not None:
+                        raise self.status.failure from None
+                if self.pods.closed or time.monotonic() > deadline:
+                    raise
+
+    def _is_over(self) -> bool:
+        return self._lost is not None or self.status.phase is PodPhase.ENDED
+
+    def _serve(self) -> None:
+        """Hand it call after call, as long as there are any that it may take."""
+        while (call := self._next()) is not None:
+            self._hand_over(call)
+
+    def _next(self) -> Call | None:
+        idle_since = time.monotonic()
+        with self.pods.lock:
+            while not (self._is_over() or self.pods.closed):
+                now = time.monotonic()
+                if self._has or self.unclaimed:
+                    idle_since = now
+                    self.changed.wait()
+                    continue
+                if self.group is None or self._taken >= self.group.calls_per_pod:
+                    return None
+                call = self.pods.next_call(self.group)
+                if call is not None:
+                    self._taken += 1
+                    self._has.add(call)
+                    return call
+                left = idle_since + _IDLE_SECONDS - now
+                if left <= 0 or self.pods.others_need_room(self.group):
+                    return None
+                self.changed.wait(left)
+        return None
+
+    def _hand_over(self, call: Call) -> None:
+        host = self.host
+        assert host is not None
+        call.job_id = self.name
+        try:
+            python = host.interpreter_for(call.package.code)
+            call.package = replace(call.package, python=python)
+            host.send(call)
+        except ConnectionLost:
+            logger.debug("Pod %s went before it had its call", self.name, exc_info=True)
+            with self.pods.lock:
+                if not self._is_over():
+                    self._lost = self._failure()
+        except ClusterError as error:
+            self.pods.dispatcher.give_up(call, error)
+            self.release([call])
+
+    def _failure(self) -> InfrastructureError:
+        """Why the calls that it has cannot go on."""
+        failure = self.status.failure or self._lost
+        if isinstance(failure, InfrastructureError):
+            return copy(failure)
+        error = JobLost(
+            f"The pod {self.status.pod or self.name} cannot be reached any more.",
+            "Look at it with `kubectl describe pod`, and run the flow again.",
+            job_id=self.name,
+            node=self.status.node,
+        )
+        error.__cause__ = failure
+        return error
+
+    def _end(self) -> None:
+        """Take away what is left of it, and of its calls."""
+        with self.pods.lock:
+            over, calls = self._is_over(), list(self._has)
+        self.pods.watch.forget(self.name)  # what becomes of it now is our doing
+        steps: list[Callable[[], None]] = []
+        if self.host is not None and not over:
+            steps.append(partial(self.host.close, keep=False))
+        if self._session is not None:
+            steps.append(self._session.close)
+        steps.append(partial(self.pods.api.delete_job, self.name))
+        for step in steps:
+            try:
+                step()
+            except ClusterError as error:
+                logger.warning("Pod %s is left to the cluster: %s", self.name, error)
+        for call in calls:
+            self.pods.dispatcher.fail(call, self._failure())
+        self.release(calls)
+        self.pods.gone(self)
+        self.ended.set()

@@ -1,0 +1,351 @@
+"""Pods as the place of a flow run's calls: made while calls wait, with a host in each.
+
+Calls that ask for the same wait together. Each pod takes one of them after another. There are as
+many pods as calls that wait, up to `max_pods`, and one watch tells of all of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections import deque
+from copy import copy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from clustrix_prefect.clusters.kubernetes import KubernetesCluster
+from clustrix_prefect.dispatch.calls import Call, CallState
+from clustrix_prefect.dispatch.interpreters import FarPython
+from clustrix_prefect.dispatch.pod import Pod
+from clustrix_prefect.dispatch.preflight import Code
+from clustrix_prefect.dispatch.session import Session
+from clustrix_prefect.engine import CallQueued
+from clustrix_prefect.errors import ClusterError, InfrastructureError, PythonVersionMismatch
+from clustrix_prefect.kubernetes.api import KubernetesApi
+from clustrix_prefect.kubernetes.pods import FLOW_RUN_LABEL
+from clustrix_prefect.kubernetes.status import PodStatus
+from clustrix_prefect.kubernetes.watching import PodWatch
+from clustrix_prefect.task_resources import Resources
+
+if TYPE_CHECKING:
+    from clustrix_prefect.dispatch.dispatcher import Dispatcher
+
+logger = logging.getLogger("prefect.clustrix")
+
+_LEAVE_SECONDS = 5.0
+_END_SECONDS = 15.0
+
+
+@dataclass
+class Group:
+    """Calls that ask for the same.
+
+    Attributes:
+        resources: What each asks for.
+        calls_per_pod: How many a pod takes at most.
+        max_pods: How many pods there may be at once.
+        waiting: The calls that no pod has taken.
+        pods: Those that are starting, or take calls.
+        refused_since: When a quota first left no room for a pod; None since one has started.
+    """
+
+    resources: Resources
+    calls_per_pod: int
+    max_pods: int
+    waiting: deque[Call] = field(default_factory=deque)
+    pods: list[Pod] = field(default_factory=list)
+    refused_since: float | None = None
+
+
+class OpenedNamespace:
+    """A namespace that a task runner has opened.
+
+    Args:
+        cluster: The block that says which.
+
+    Raises:
+        ConfigurationError: There are no credentials for it.
+    """
+
+    def __init__(self, cluster: KubernetesCluster) -> None:
+        self._cluster = cluster
+        self._api = cluster.api()
+        self._places: list[Pods] = []
+
+    def place_for(self, dispatcher: Dispatcher) -> Pods:
+        place = Pods(self._api, self._cluster, dispatcher)
+        self._places.append(place)
+        return place
+
+    def leave(self) -> None:
+        for place in self._places:
+            place.leave_within(_LEAVE_SECONDS)
+
+    def close(self) -> None:
+        self._api.close()
+
+
+class Pods:
+    """The pods of one flow run.
+
+    Args:
+        api: Where they are made.
+        cluster: How they are made.
+        dispatcher: Whose calls run there.
+
+    Attributes:
+        known: Calls that an earlier process of this flow run left in its pods, by id.
+        labels: By which its jobs are found.
+
+    Raises:
+        ConnectionFailed: The API server cannot be reached, or refuses us.
+    """
+
+    def __init__(
+        self, api: KubernetesApi, cluster: KubernetesCluster, dispatcher: Dispatcher
+    ) -> None:
+        self.api = api
+        self.cluster = cluster
+        self.dispatcher = dispatcher
+        self.lock = threading.RLock()
+        self.closed = False
+        self.known: dict[str, Any] = {}
+        self._groups: dict[str, Group] = {}
+        self._pods: dict[str, Pod] = {}
+        self._left_in: dict[str, Pod] = {}
+        self._version = cluster.python_version_of_image()
+        self._told: Session | None = None
+        self._asked = threading.Condition(self.lock)
+        self._asking = 0
+        self._obstacle: ClusterError | None = None
+        self.labels = {
+            FLOW_RUN_LABEL: dispatcher.run_key,
+            "prefect.io/flow-run-id": dispatcher.run_id,
+        }
+        selector = f"{FLOW_RUN_LABEL}={dispatcher.run_key}"
+        self.watch = PodWatch(api, selector, self._on_change)
+        self._take_up([job["metadata"]["name"] for job in api.list_jobs(selector)])
+
+    # --- what calls are packed for ---------------------------------------------------------
+
+    @property
+    def python_version(self) -> tuple[int, int]:
+        """The image's Python: as its name says, or else as the first pod does."""
+        return self._version or self._first_session().python_version
+
+    @property
+    def store(self) -> str:
+        """The id of the store that all pods share; empty where each has one of its own."""
+        return self._first_session().store if self.cluster.work_volume_claim else ""
+
+    def interpreter_for(self, code: Code) -> FarPython:
+        """The interpreter that runs this code, which may still have to be built.
+
+        Raises:
+            ClusterError: It takes a pod to know, and there can be none.
+        """
+        if self.cluster.managed_environment is None and self._version is not None:
+            return FarPython("python", self._version)  # each pod says where
+        return self._first_session().environments.interpreter_for(code)
+
+    def _first_session(self) -> Session:
+        """What the first pod says of the image; waits for it."""
+        with self.lock:
+            if self._told is not None:
+                return self._told
+            self._asking += 1
+            self._obstacle = None
+            try:
+                group = self._group_of(self.cluster.resources)
+                while self._told is None and self._obstacle is None:
+                    if not any(pod.group is group for pod in self._pods.values()):
+                        self._start(group)
+                    self._asked.wait(1.0)
+                if self._told is None:
+                    assert self._obstacle is not None
+                    raise copy(self._obstacle)
+                return self._told
+            finally:
+                self._asking -= 1
+
+    def opened(self, pod: Pod, session: Session) -> None:
+        """A pod is ready.
+
+        Raises:
+            PythonVersionMismatch: Its Python is not what the image's name says.
+        """
+        with self.lock:
+            if pod.group is not None:
+                pod.group.refused_since = None
+            if self._version not in (None, session.python_version):
+                says, has = (
+                    ".".join(map(str, one)) for one in (self._version or (), session.python_version)
+                )
+                raise PythonVersionMismatch(
+                    f"{self.cluster.image} has Python {has}, not {says} as its name says.",
+                    "Give the image a name that does not look like a version of Python.",
+                )
+            if self._told is None:
+                self._told = session
+                self._asked.notify_all()
+
+    # --- towards the cluster ---------------------------------------------------------------
+
+    def send(self, call: Call) -> None:
+        """Let a call wait for a pod, and see that there is one."""
+        call.host, call.sent_at = None, None
+        self.dispatcher.limit_queueing(call)
+        with self.lock:
+            group = self._group_of(call.resources)
+            group.waiting.append(call)
+            for pod in group.pods:
+                pod.changed.notify_all()
+            self._grow(group)
+
+    def attach(self, call: Call, known: dict[str, Any]) -> None:
+        """Take up a call that an earlier process sent."""
+        self._left_in.pop(call.id).attach(call, known)
+
+    def leave_within(self, seconds: float) -> None:
+        """From now on, wait no longer than this for connections that are broken."""
+        with self.lock:
+            pods = list(self._pods.values())
+        for pod in pods:
+            pod.leave_within(seconds)
+
+    def close(self, keep: bool) -> None:
+        """The flow run is over: its jobs go."""
+        with self.lock:
+            self.closed = True
+            pods = list(self._pods.values())
+            for pod in pods:
+                pod.changed.notify_all()
+        for pod in pods:
+            pod.ended.wait(_END_SECONDS)
+        self.watch.close()
+
+    # --- pods ------------------------------------------------------------------------------
+
+    def _group_of(self, resources: Resources) -> Group:
+        key = resources.model_dump_json()
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = Group(
+                resources,
+                resources.calls_per_job or self.cluster.calls_per_pod,
+                min(resources.max_parallel_jobs or self.cluster.max_pods, self.cluster.max_pods),
+            )
+        return group
+
+    def _grow(self, group: Group) -> None:
+        """Have a pod for each call that waits, as long as there may be more."""
+        coming = sum(pod.is_free for pod in group.pods)
+        room = min(self.cluster.max_pods - len(self._pods), group.max_pods - len(group.pods))
+        for _ in range(min(len(group.waiting) - coming, room)):
+            self._start(group)
+
+    def _start(self, group: Group) -> None:
+        if self.closed:
+            return
+        name = f"clustrix-{self.dispatcher.run_key[:8]}-{uuid.uuid4().hex[:8]}"
+        pod = self._pods[name] = Pod(self, name, group)
+        group.pods.append(pod)
+        self.watch.expect(name)
+        pod.begin()
+
+    def _take_up(self, names: list[str]) -> None:
+        """Ask the pods that an earlier process left what they have."""
+        for name in names:
+            self._pods[name] = Pod(self, name, None)
+            self.watch.expect(name)
+        self.watch.start()
+        found = list(self._pods.values())
+        for pod in found:
+            pod.begin()
+        for pod in found:
+            for call_id in pod.left():
+                self._left_in[call_id] = pod
+                self.known[call_id] = pod.unclaimed[call_id]
+
+    def _on_change(self, status: PodStatus) -> None:
+        """Runs on the watch's thread."""
+        with self.lock:
+            pod = self._pods.get(status.job)
+            if pod is None:
+                return
+            pod.status = status
+            pod.changed.notify_all()
+        if pod.host is None and pod.group is not None and status.failure is None:
+            self.say_waiting(pod.group, status.reason)
+
+    def say_waiting(self, group: Group, reason: str) -> None:
+        """Tell the calls whose pods are starting what these wait for."""
+        if not reason:
+            return
+        with self.lock:
+            concerned = list(group.waiting)[: sum(pod.host is None for pod in group.pods)]
+        for call in concerned:
+            if call.queue_reason != reason and call.state is CallState.QUEUED:
+                call.queue_reason = reason
+                call.post(CallQueued(reason))
+
+    # --- what a pod asks -------------------------------------------------------------------
+
+    def next_call(self, group: Group) -> Call | None:
+        """The call that has waited longest."""
+        while group.waiting:
+            call = group.waiting.popleft()
+            if not call.state.is_final:
+                return call
+        return None
+
+    def is_wanted(self, pod: Pod) -> bool:
+        """Whether a pod that has not started is of use to anybody."""
+        group = pod.group
+        if self.closed or group is None:
+            return False
+        asked = self._asking > 0 and self._told is None
+        return asked or any(not call.state.is_final for call in group.waiting)
+
+    def others_need_room(self, group: Group | None) -> bool:
+        """Whether an idle pod keeps calls that ask for something else from starting."""
+        return len(self._pods) >= self.cluster.max_pods and any(
+            other.waiting and other is not group for other in self._groups.values()
+        )
+
+    def some_run(self, but: Pod) -> bool:
+        """Whether the cluster runs other pods of this flow run."""
+        return any(pod.host is not None for pod in self._pods.values() if pod is not but)
+
+    def cannot_start(self, pod: Pod, error: ClusterError) -> None:
+        """A pod did not come to run calls, and another one would not either."""
+        with self.lock:
+            group = pod.group
+            if group is None or self.closed:
+                return
+            if self._asking and self._told is None:
+                self._obstacle = error
+                self._asked.notify_all()
+            if getattr(error, "requeue", False):
+                first = self.next_call(group)
+                calls = [first] if first is not None else []
+            else:
+                calls = [call for call in group.waiting if not call.state.is_final]
+                group.waiting.clear()
+        for call in calls:
+            # A copy each, or the traceback would grow with every call that raises it.
+            if isinstance(error, InfrastructureError):
+                self.dispatcher.fail(call, copy(error))
+            else:
+                self.dispatcher.give_up(call, copy(error))
+
+    def gone(self, pod: Pod) -> None:
+        """A pod has ended; what still waits may need another one."""
+        with self.lock:
+            self._pods.pop(pod.name, None)
+            if pod.group is not None and pod in pod.group.pods:
+                pod.group.pods.remove(pod)
+            if not self.closed:
+                for group in self._groups.values():
+                    self._grow(group)

@@ -1,0 +1,232 @@
+"""One watch for all pods of a flow run."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from clustrix_prefect.errors import (
+    ClusterError,
+    ConnectionFailed,
+    InfrastructureError,
+    NodeFailure,
+    PodDeleted,
+    PodEvicted,
+    Preempted,
+    QuotaExceeded,
+    SubmissionRefused,
+)
+from clustrix_prefect.kubernetes.api import KubernetesApi, WatchExpired
+from clustrix_prefect.kubernetes.endings import deleted
+from clustrix_prefect.kubernetes.status import PodPhase, PodStatus, job_of, read_pod
+
+logger = logging.getLogger("prefect.clustrix")
+
+# The server ends a watch after this long, seconds; it goes on from where it was.
+_WATCH_SECONDS = 300
+_PAUSE_SECONDS = 0.2
+_LONGEST_PAUSE_SECONDS = 5.0
+# The job controller takes a moment to make a pod, seconds.
+_WITHOUT_POD_SECONDS = 2.0
+_RUN_AGAIN = "Run the flow again."
+# What is reported of pods that are taken away, before Kubernetes 1.26 the only trace of why.
+_TAKEN_AWAY: dict[str, type[InfrastructureError]] = {
+    "TaintManagerEviction": NodeFailure,
+    "NodeNotReady": NodeFailure,
+    "Preempted": Preempted,
+    "Evicted": PodEvicted,
+    "ScaleDown": PodEvicted,
+}
+
+
+class PodWatch:
+    """Lists the pods that have a label, then hears of every change.
+
+    Args:
+        api: Whom to ask.
+        selector: The label.
+        on_change: Hears what has become of the pod of a job that is expected. Called by the
+            watch's thread, and by that of `start`.
+    """
+
+    def __init__(
+        self, api: KubernetesApi, selector: str, on_change: Callable[[PodStatus], None]
+    ) -> None:
+        self._api = api
+        self._selector = selector
+        self._on_change = on_change
+        self._lock = threading.Lock()
+        self._expected: dict[str, float] = {}
+        self._known: dict[str, PodStatus] = {}
+        self._version = ""
+        self._closed = threading.Event()
+        self._late = threading.Event()
+
+    def start(self) -> None:
+        """List once, then watch.
+
+        Raises:
+            ConnectionFailed: The server cannot be reached, or refuses us.
+        """
+        self._list()
+        for target in (self._watch, self._look_for_missing):
+            threading.Thread(target=target, name="clustrix-pods", daemon=True).start()
+
+    def expect(self, job: str) -> None:
+        """This job is ours: tell what becomes of its pod."""
+        with self._lock:
+            self._expected[job] = time.monotonic()
+        self._late.set()
+
+    def forget(self, job: str) -> None:
+        """What becomes of this job does not matter any more; it may be deleted."""
+        with self._lock:
+            self._expected.pop(job, None)
+            self._known.pop(job, None)
+
+    def close(self) -> None:
+        """Hear of nothing more."""
+        self._closed.set()
+        self._late.set()
+
+    # --- what the server says --------------------------------------------------------------
+
+    def _watch(self) -> None:
+        pause = _PAUSE_SECONDS
+        while not self._closed.is_set():
+            try:
+                if not self._version:
+                    self._list()
+                events = self._api.watch_pods(self._selector, self._version, _WATCH_SECONDS)
+                for event in events:
+                    if self._closed.is_set():
+                        return
+                    self._take(event)
+                    pause = _PAUSE_SECONDS
+            except WatchExpired:
+                self._version = ""
+                continue
+            except Exception as error:
+                level = logging.DEBUG if isinstance(error, ConnectionFailed) else logging.WARNING
+                logger.log(level, "The watch of pods is begun again: %s", error)
+                self._closed.wait(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    def _take(self, event: dict[str, Any]) -> None:
+        pod = event["object"]
+        if event["type"] == "DELETED":
+            self._gone(job_of(pod), pod["metadata"]["name"])
+        elif event["type"] != "BOOKMARK":
+            self._read(pod)
+        self._version = pod["metadata"]["resourceVersion"]
+
+    def _list(self) -> None:
+        pods, version = self._api.list_pods(self._selector)
+        there = set()
+        for pod in pods:
+            there.add(pod["metadata"]["name"])
+            self._read(pod)
+        with self._lock:
+            missing = [one for one in self._known.values() if one.pod and one.pod not in there]
+        for status in missing:
+            self._gone(status.job, status.pod or "")
+        self._version = version
+
+    def _read(self, pod: dict[str, Any]) -> None:
+        job = job_of(pod)
+        with self._lock:
+            previous = self._known.get(job)
+        # After a deletion the job controller makes another pod, which is not the one we knew.
+        if previous is not None and previous.pod not in (None, pod["metadata"]["name"]):
+            return
+        self._say(read_pod(pod, previous))
+
+    def _gone(self, job: str, pod: str) -> None:
+        with self._lock:
+            status = self._known.get(job)
+        if status is not None and status.pod == pod:
+            self._say(status.ended(deleted(job, status.node)))
+
+    def _say(self, status: PodStatus) -> None:
+        with self._lock:
+            previous = self._known.get(status.job)
+            if status.job not in self._expected or status == previous:
+                return
+            if previous is not None and previous.phase is PodPhase.ENDED:
+                return
+        if type(status.failure) is PodDeleted:
+            status = self._why_deleted(status)
+        with self._lock:
+            if status.job not in self._expected:
+                return
+            self._known[status.job] = status
+        self._on_change(status)
+
+    def _why_deleted(self, status: PodStatus) -> PodStatus:
+        """Before Kubernetes 1.26 a pod that had to go looks like one that somebody deleted."""
+        try:
+            events = self._api.list_events(f"involvedObject.name={status.pod}")
+        except ClusterError as error:
+            logger.debug("What happened to pod %s is not known: %s", status.pod, error)
+            return status
+        for event in reversed(events):
+            kind = _TAKEN_AWAY.get(event.get("reason", ""))
+            if kind is not None:
+                said = str(event.get("message", "")).rstrip(".")
+                what = f"The cluster took the pod away ({event['reason']}: {said})."
+                return status.ended(kind(what, _RUN_AGAIN, job_id=status.job, node=status.node))
+        return status
+
+    # --- jobs whose pod does not come ------------------------------------------------------
+
+    def _look_for_missing(self) -> None:
+        pause = _WITHOUT_POD_SECONDS
+        while not self._closed.is_set():
+            if not self._without_pod(0.0):
+                self._late.wait()
+                self._late.clear()
+                pause = _WITHOUT_POD_SECONDS
+            self._closed.wait(pause)
+            late = self._without_pod(_WITHOUT_POD_SECONDS)
+            if late and not self._closed.is_set():
+                self._ask_why(late)
+                pause = min(pause * 2, 30.0)
+
+    def _without_pod(self, seconds: float) -> set[str]:
+        now = time.monotonic()
+        with self._lock:
+            return {
+                job
+                for job, since in self._expected.items()
+                if job not in self._known and now - since >= seconds
+            }
+
+    def _ask_why(self, jobs: set[str]) -> None:
+        try:
+            events = self._api.list_events("involvedObject.kind=Job,reason=FailedCreate")
+        except ClusterError as error:
+            logger.debug("Why jobs have no pods is not known: %s", error)
+            return
+        for event in events:
+            job = event["involvedObject"]["name"]
+            if job in jobs:
+                self._say(PodStatus(job=job).ended(_refusal(job, str(event.get("message", "")))))
+
+
+def _refusal(job: str, said: str) -> InfrastructureError:
+    """Why the job controller may not make a pod."""
+    said = said.rstrip(".")
+    if "exceeded quota" in said:
+        return QuotaExceeded(
+            f"A quota leaves no room for the pod ({said}).",
+            "Ask for less, lower `max_pods`, or have the quota raised.",
+            job_id=job,
+        )
+    return SubmissionRefused(
+        f"The cluster makes no pod ({said}).",
+        "Change the block so that the namespace admits its pods.",
+        job_id=job,
+    )
