@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from prefect.settings import (
@@ -19,10 +19,20 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from clustrix_prefect import ClusterTaskRunner
 from clustrix_prefect.clusters.cluster import ClusterBlock
-from tests.live.clusters import local_cluster, sge_cluster, slurm_cluster, ssh_cluster
+from tests.live.clusters import (
+    kubernetes_cluster,
+    local_cluster,
+    sge_cluster,
+    shared_with_pods,
+    slurm_cluster,
+    ssh_cluster,
+)
 from tests.live.prefect_server import PrefectServer
 from tests.live.rundir import RunDirectory
 from tests.live.ssh_host import SSHHost
+
+if TYPE_CHECKING:
+    from tests.live.kubernetes.cluster import Kubernetes
 
 
 @dataclass(frozen=True)
@@ -107,6 +117,17 @@ def _sge(request: pytest.FixtureRequest) -> Cluster:
     return _cluster("sge", cluster, one_by_one={"max_submitted_jobs": 1})
 
 
+def _kubernetes(request: pytest.FixtureRequest) -> Cluster:
+    shared = request.getfixturevalue("run_directory").child("contract")
+    cluster = kubernetes_cluster(
+        request.getfixturevalue("kubernetes"),
+        request.getfixturevalue("contract_namespace"),
+        request.getfixturevalue("far_pythons"),
+        **shared_with_pods(shared),
+    )
+    return _cluster("kubernetes", cluster, one_by_one={"max_pods": 1})
+
+
 def _cluster(name: str, cluster: ClusterBlock, one_by_one: dict[str, Any]) -> Cluster:
     narrow = cluster.model_copy(update=one_by_one)
     other = cluster.model_copy(update={"environment": {"ELSEWHERE": "1"}})
@@ -124,7 +145,15 @@ _CLUSTERS = {
     "ssh": _ssh,
     "slurm": _slurm,
     "sge": _sge,
+    "kubernetes": _kubernetes,
 }
+
+
+@pytest.fixture(scope="session")
+def contract_namespace(kubernetes: Kubernetes) -> Iterator[str]:
+    """Where the pods of the suite are."""
+    with kubernetes.namespace() as namespace:
+        yield namespace
 
 
 @pytest.fixture(scope="session")

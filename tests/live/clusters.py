@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clustrix_prefect import (
+    KubernetesCluster,
     LocalCluster,
     PBSCluster,
     SGECluster,
@@ -17,6 +18,9 @@ from clustrix_prefect import (
 from tests.live.gridengine import PARALLEL_ENVIRONMENT
 from tests.live.pythons import FarPythons
 from tests.live.ssh_host import SSHHost
+
+if TYPE_CHECKING:
+    from tests.live.kubernetes.cluster import Kubernetes
 
 
 def account(host: SSHHost, pythons: FarPythons, work_dir: Path) -> dict[str, Any]:
@@ -68,3 +72,30 @@ def pbs_cluster(host: SSHHost, pythons: FarPythons, work_dir: Path, **fields: An
     """Whatever PBS the logins of the SSH server find."""
     small = {"cores": 1, "memory": "256MB", "time": "00:05:00"}
     return PBSCluster(**{**account(host, pythons, work_dir), "default_resources": small, **fields})
+
+
+def kubernetes_cluster(
+    kubernetes: Kubernetes, namespace: str, pythons: FarPythons, **fields: Any
+) -> KubernetesCluster:
+    """A namespace of the Kubernetes cluster, with an image that has the tests' Python."""
+    minor = ".".join(map(str, sys.version_info[:2]))
+    return KubernetesCluster(
+        **{
+            "kubeconfig_path": str(kubernetes.kubeconfig),
+            "namespace": namespace,
+            "image": kubernetes.python_image(minor, pythons[minor]),
+            "image_pull_policy": "IfNotPresent",
+            "max_pods": 4,
+            "default_resources": {"memory": "128MB"},
+            **fields,
+        }
+    )
+
+
+def shared_with_pods(path: Path) -> dict[str, Any]:
+    """A directory of this machine for the pods, as fields of their cluster."""
+    volume = {"name": "shared", "hostPath": {"path": str(path)}}
+    return {
+        "volumes": [volume],
+        "volume_mounts": [{"name": "shared", "mountPath": str(path)}],
+    }
