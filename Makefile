@@ -44,6 +44,7 @@ lint: $(VENV)/.test
 
 packages: $(BIN)/python
 	@$(BIN)/python tests/live/packages.py
+	@$(BIN)/python tests/live/kubernetes/build.py
 
 clean:
 	rm -rf $(VENV) .demo .bench .mypy_cache .pytest_cache .ruff_cache build dist

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from prefect.settings import (
@@ -14,7 +15,14 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from clustrix_prefect import LocalCluster, PBSCluster, SGECluster, SlurmCluster, SSHCluster
+from clustrix_prefect import (
+    KubernetesCluster,
+    LocalCluster,
+    PBSCluster,
+    SGECluster,
+    SlurmCluster,
+    SSHCluster,
+)
 from tests.live import clusters
 from tests.live.gridengine import GridEngine
 from tests.live.openpbs import OpenPBS
@@ -24,6 +32,9 @@ from tests.live.rundir import RunDirectory
 from tests.live.slurm import Slurm
 from tests.live.slurm_pbs import SlurmPBS
 from tests.live.ssh_host import SSHHost
+
+if TYPE_CHECKING:
+    from tests.live.kubernetes.cluster import Kubernetes
 
 
 @pytest.fixture(scope="session")
@@ -102,6 +113,26 @@ def on_slurm_pbs(
     """SLURM behind a login node that has its PBS commands."""
     with ssh_host.bashrc(slurm_pbs.login):
         yield clusters.pbs_cluster(ssh_host, far_pythons, remote_work_dir)
+
+
+@pytest.fixture
+def namespace(kubernetes: Kubernetes) -> Iterator[str]:
+    """A namespace of Kubernetes for one test."""
+    with kubernetes.namespace() as name:
+        yield name
+
+
+@pytest.fixture
+def on_kubernetes(
+    quick_prefect: None,
+    kubernetes: Kubernetes,
+    namespace: str,
+    far_pythons: FarPythons,
+    far_dir: Path,
+) -> KubernetesCluster:
+    """Kubernetes, whose pods see `far_dir`."""
+    shared = clusters.shared_with_pods(far_dir)
+    return clusters.kubernetes_cluster(kubernetes, namespace, far_pythons, **shared)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("quick_prefect")
 
 @pytest.mark.parametrize(
     ("where", "calls", "running"),
-    [("on_slurm", 50, 50), ("over_ssh", 7, 4), ("local", 7, 4)],
+    [("on_slurm", 50, 50), ("over_ssh", 7, 4), ("local", 7, 4), ("on_kubernetes", 6, 4)],
 )
 def test_a_killed_flow_goes_on(
     where: str,

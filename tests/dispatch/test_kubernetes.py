@@ -1,0 +1,273 @@
+"""What befalls pods has a name, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from prefect import flow, task
+from prefect.futures import PrefectFuture
+
+from clustrix_prefect import ClusterTaskRunner, KubernetesCluster, resources
+from clustrix_prefect.errors import (
+    ImagePullFailed,
+    InfrastructureError,
+    KubernetesForbidden,
+    OutOfMemory,
+    PodDeleted,
+    QuotaExceeded,
+    TimeLimitExceeded,
+    Unschedulable,
+    WorkerFailed,
+)
+from tests.contract.api import history
+from tests.dispatch import long_flow
+from tests.dispatch.api import ended_task_runs, flow_run_state
+from tests.dispatch.flow_process import FlowProcess
+from tests.dispatch.marks import mark, marks, wait_for_marks
+
+if TYPE_CHECKING:
+    from tests.live.kubernetes.cluster import Kubernetes, OwnKubernetes
+
+pytestmark = pytest.mark.usefixtures("quick_prefect")
+
+
+@task
+def work(directory: str, name: str, seconds: float) -> str:
+    mark(directory, name)
+    time.sleep(seconds)
+    return name.upper()
+
+
+@task
+def take_memory(size: int) -> int:
+    kept = bytearray(size)
+    kept[::4096] = b"1" * len(kept[::4096])
+    time.sleep(60)
+    return len(kept)
+
+
+@task
+def crash() -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def objects(kubernetes: Kubernetes, namespace: str) -> list[dict[str, Any]]:
+    """The jobs and pods that are there."""
+    found = json.loads(kubernetes.kubectl("-n", namespace, "get", "jobs,pods", "-o", "json"))
+    return [one for one in found["items"] if "deletionTimestamp" not in one["metadata"]]
+
+
+def pod_names(kubernetes: Kubernetes, namespace: str) -> list[str]:
+    every = objects(kubernetes, namespace)
+    return [one["metadata"]["name"] for one in every if one["kind"] == "Pod"]
+
+
+def wait_until_empty(kubernetes: Kubernetes, namespace: str, within: float = 30.0) -> None:
+    deadline = time.monotonic() + within
+    while objects(kubernetes, namespace):
+        assert time.monotonic() < deadline, objects(kubernetes, namespace)
+        time.sleep(0.2)
+
+
+def failure_of(
+    cluster: KubernetesCluster, submit: Callable[[], PrefectFuture[Any]]
+) -> tuple[Any, PrefectFuture[Any]]:
+    """How a call failed that is alone in its flow."""
+    found = []
+
+    @flow(task_runner=ClusterTaskRunner(cluster))
+    def alone() -> None:
+        future = submit()
+        future.wait()
+        found.append((future.state.result(raise_on_failure=False), future))
+
+    alone(return_state=True)
+    return found[0]
+
+
+# --- before a call begins -------------------------------------------------------------------
+
+
+def test_image_that_is_not_there(
+    on_kubernetes: KubernetesCluster, kubernetes: Kubernetes, far_dir: Path
+) -> None:
+    cluster = on_kubernetes.model_copy(
+        update={"image": "python:3.11-nowhere", "image_pull_policy": "Never"}
+    )
+    error, _ = failure_of(cluster, lambda: work.submit(str(far_dir), "pulled", 0))
+    assert type(error) is ImagePullFailed
+    assert "`image_pull_policy`" in error.remedy
+    assert error.job_id
+    wait_until_empty(kubernetes, cluster.namespace)
+
+
+def test_node_that_is_not_there(on_kubernetes: KubernetesCluster, far_dir: Path) -> None:
+    cluster = on_kubernetes.model_copy(
+        update={"node_selector": {"planet": "mars"}, "start_timeout": 3}
+    )
+    error, future = failure_of(cluster, lambda: work.submit(str(far_dir), "placed", 0))
+    assert type(error) is Unschedulable
+    assert "0/" in str(error)
+    assert "`node_selector`" in error.remedy
+    queued = [state for state in history(future.task_run_id) if state.name == "Queued"]
+    assert any("Unschedulable: 0/" in str(state.message) for state in queued)
+
+
+def test_quota_that_leaves_no_room(
+    on_kubernetes: KubernetesCluster, kubernetes: Kubernetes, far_dir: Path
+) -> None:
+    kubernetes.kubectl("-n", on_kubernetes.namespace, "create", "quota", "none", "--hard=pods=0")
+    cluster = on_kubernetes.model_copy(update={"start_timeout": 4})
+    error, _ = failure_of(cluster, lambda: work.submit(str(far_dir), "fits", 0))
+    assert type(error) is QuotaExceeded
+    assert "pods=0" in str(error)
+    wait_until_empty(kubernetes, cluster.namespace)
+
+
+def test_account_that_may_not(
+    on_kubernetes: KubernetesCluster, kubernetes: Kubernetes, far_dir: Path
+) -> None:
+    rule = {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["list"]}
+    pods = {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}
+    kubeconfig = kubernetes.user_kubeconfig(on_kubernetes.namespace, [rule, pods])
+    cluster = on_kubernetes.model_copy(update={"kubeconfig_path": str(kubeconfig)})
+    error, _ = failure_of(cluster, lambda: work.submit(str(far_dir), "allowed", 0))
+    assert type(error) is KubernetesForbidden
+    assert "may not create jobs" in str(error)
+    assert 'verbs: ["create"]' in error.remedy
+
+
+# --- while calls run ------------------------------------------------------------------------
+
+
+def test_ends_of_calls(
+    on_kubernetes: KubernetesCluster, kubernetes: Kubernetes, far_dir: Path
+) -> None:
+    """Many at once: pods are slow to make."""
+    cluster = on_kubernetes.model_copy(update={"max_pods": 6})
+    ends: dict[str, Any] = {}
+
+    def delete_one_pod() -> None:
+        listed = json.loads(
+            kubernetes.kubectl("-n", cluster.namespace, "get", "pods", "-o", "json")
+        )
+        (pod,) = [
+            one["metadata"]["name"]
+            for one in listed["items"]
+            if one["spec"]["containers"][0]["resources"]["limits"]["memory"] == str(99 * 1024**2)
+        ]
+        kubernetes.kubectl("-n", cluster.namespace, "delete", "pod", pod, "--wait=false")
+
+    def trouble() -> None:
+        wait_for_marks(far_dir, 2)
+        delete_one_pod()
+
+    @flow(task_runner=ClusterTaskRunner(cluster))
+    def many_ends() -> None:
+        with resources(memory="100MB"):
+            greedy = take_memory.submit(400 * 1024**2)
+        with resources(time="00:00:02"):
+            slow = work.submit(str(far_dir), "slow", 60)
+        with resources(memory="99MB"):
+            deleted = work.submit(str(far_dir), "deleted", 60)
+        futures = {
+            "greedy": greedy,
+            "slow": slow,
+            "deleted": deleted,
+            "crashed": crash.submit(),
+        }
+        threading.Thread(target=trouble).start()
+        for name, future in futures.items():
+            future.wait()
+            ends[name] = future.state.result(raise_on_failure=False)
+
+    many_ends(return_state=True)
+    kinds = {name: type(error) for name, error in ends.items()}
+    assert kinds == {
+        "greedy": OutOfMemory,
+        "slow": TimeLimitExceeded,
+        "deleted": PodDeleted,
+        "crashed": WorkerFailed,
+    }
+    for error in ends.values():
+        assert isinstance(error, InfrastructureError)
+        assert error.remedy
+        assert error.job_id
+        assert error.node
+    wait_until_empty(kubernetes, cluster.namespace)
+
+
+def test_an_evicted_call_is_submitted_again(
+    on_kubernetes: KubernetesCluster, own_kubernetes: OwnKubernetes, far_dir: Path
+) -> None:
+    name = on_kubernetes.namespace
+
+    @flow(task_runner=ClusterTaskRunner(on_kubernetes))
+    def evicted() -> str:
+        future = work.submit(str(far_dir), "moved", 4)
+        wait_for_marks(far_dir, 1)
+        (pod,) = pod_names(own_kubernetes, name)
+        own_kubernetes.evict(pod, name)
+        return future.result()
+
+    assert evicted() == "MOVED"
+    assert marks(far_dir) == {"moved": 2}
+
+
+def test_the_api_server_restarts_while_calls_run(
+    on_kubernetes: KubernetesCluster, own_kubernetes: OwnKubernetes, far_dir: Path
+) -> None:
+    calls = 50
+    cluster = on_kubernetes.model_copy(update={"max_pods": calls})
+    names = [f"call-{n}" for n in range(calls)]
+
+    @task
+    def wait_for_gate(directory: str, name: str) -> str:
+        mark(directory, name)
+        while not os.path.exists(os.path.join(directory, "gates", "open")):
+            time.sleep(0.2)
+        return name.upper()
+
+    (far_dir / "gates").mkdir()
+
+    @flow(task_runner=ClusterTaskRunner(cluster))
+    def restarted() -> list[str]:
+        futures = wait_for_gate.map([str(far_dir)] * calls, names)
+        wait_for_marks(far_dir, calls, within=240)
+        own_kubernetes.restart_api_server()
+        (far_dir / "gates" / "open").touch()
+        values: list[str] = futures.result()
+        return values
+
+    assert restarted() == [name.upper() for name in names]
+    assert marks(far_dir) == dict.fromkeys(names, 1)
+    wait_until_empty(own_kubernetes, cluster.namespace)
+
+
+# --- the end of a flow ----------------------------------------------------------------------
+
+
+def test_nothing_is_left_of_a_cancelled_flow(
+    on_kubernetes: KubernetesCluster, kubernetes: Kubernetes, far_dir: Path, tmp_path: Path
+) -> None:
+    flow_process = FlowProcess(long_flow, on_kubernetes, tmp_path / "log", far_dir, 3, "")
+    try:
+        wait_for_marks(far_dir, 3)
+        flow_process.process.send_signal(signal.SIGTERM)
+        flow_process.process.wait(30)
+        wait_until_empty(kubernetes, on_kubernetes.namespace)
+        assert flow_run_state(flow_process.flow_run_id).name == "Crashed"
+        for run in ended_task_runs(flow_process.flow_run_id, 3):
+            assert run.state is not None
+            assert run.state.is_cancelled()
+    finally:
+        flow_process.process.kill()
+        print(flow_process.output)
