@@ -11,6 +11,7 @@ from prefect.settings import PREFECT_API_URL
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.clusters.gridengine import SGECluster
+from clustrix_prefect.clusters.kubernetes import KubernetesCluster
 from clustrix_prefect.clusters.local import LocalCluster
 from clustrix_prefect.clusters.pbs import PBSCluster
 from clustrix_prefect.clusters.slurm import SlurmCluster
@@ -19,7 +20,14 @@ from clustrix_prefect.errors import ConfigurationError
 
 _KINDS: dict[str, type[ClusterBlock]] = {
     kind.get_block_type_slug(): kind
-    for kind in (LocalCluster, SSHCluster, SlurmCluster, PBSCluster, SGECluster)
+    for kind in (
+        LocalCluster,
+        SSHCluster,
+        SlurmCluster,
+        PBSCluster,
+        SGECluster,
+        KubernetesCluster,
+    )
 }
 
 

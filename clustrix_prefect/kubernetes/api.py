@@ -84,6 +84,11 @@ class KubernetesApi:
         found: list[dict[str, Any]] = self._list("jobs", labelSelector=selector)["items"]
         return found
 
+    def has_job(self, name: str) -> bool:
+        """Whether this job is there, and is not being deleted."""
+        found = self._list("jobs", fieldSelector=f"metadata.name={name}")["items"]
+        return any("deletionTimestamp" not in one["metadata"] for one in found)
+
     def list_pods(self, selector: str) -> tuple[list[dict[str, Any]], str]:
         """The pods whose labels fit, and the version from which a watch goes on."""
         answer = self._list("pods", labelSelector=selector)

@@ -85,7 +85,7 @@ def ending(pod: dict[str, Any], job: str) -> InfrastructureError | None:
 def deleted(job: str, node: str | None = None) -> PodDeleted:
     """Somebody deleted a pod."""
     return PodDeleted(
-        "Somebody deleted the pod or its job.",
+        "Somebody deleted the pod, or the job that it belongs to.",
         "Ask who did, then run the flow again.",
         job_id=job,
         node=node,

@@ -169,6 +169,7 @@ class PodWatch:
         """Before Kubernetes 1.26 a pod that had to go looks like one that somebody deleted."""
         try:
             events = self._api.list_events(f"involvedObject.name={status.pod}")
+            has_job = self._api.has_job(status.job)
         except ClusterError as error:
             logger.debug("What happened to pod %s is not known: %s", status.pod, error)
             return status
@@ -178,6 +179,10 @@ class PodWatch:
                 said = str(event.get("message", "")).rstrip(".")
                 what = f"The cluster took the pod away ({event['reason']}: {said})."
                 return status.ended(kind(what, _RUN_AGAIN, job_id=status.job, node=status.node))
+        if has_job:
+            # Its controller would make another pod, whether it was evicted or deleted.
+            what = "The pod was evicted, or somebody deleted it; its job is still there."
+            return status.ended(PodEvicted(what, _RUN_AGAIN, job_id=status.job, node=status.node))
         return status
 
     # --- jobs whose pod does not come ------------------------------------------------------

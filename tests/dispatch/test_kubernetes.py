@@ -65,6 +65,12 @@ def objects(kubernetes: Kubernetes, namespace: str) -> list[dict[str, Any]]:
     return [one for one in found["items"] if "deletionTimestamp" not in one["metadata"]]
 
 
+def memory_of(job: dict[str, Any]) -> str:
+    """What its pod may use."""
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    return str(container["resources"]["limits"]["memory"])
+
+
 def pod_names(kubernetes: Kubernetes, namespace: str) -> list[str]:
     every = objects(kubernetes, namespace)
     return [one["metadata"]["name"] for one in every if one["kind"] == "Pod"]
@@ -117,7 +123,7 @@ def test_node_that_is_not_there(on_kubernetes: KubernetesCluster, far_dir: Path)
     assert type(error) is Unschedulable
     assert "0/" in str(error)
     assert "`node_selector`" in error.remedy
-    queued = [state for state in history(future.task_run_id) if state.name == "Queued"]
+    queued = [state for state in history(future.task_run_id, "Failed") if state.name == "Queued"]
     assert any("Unschedulable: 0/" in str(state.message) for state in queued)
 
 
@@ -155,20 +161,17 @@ def test_ends_of_calls(
     cluster = on_kubernetes.model_copy(update={"max_pods": 6})
     ends: dict[str, Any] = {}
 
-    def delete_one_pod() -> None:
-        listed = json.loads(
-            kubernetes.kubectl("-n", cluster.namespace, "get", "pods", "-o", "json")
-        )
-        (pod,) = [
+    def delete_one_job() -> None:
+        (name,) = [
             one["metadata"]["name"]
-            for one in listed["items"]
-            if one["spec"]["containers"][0]["resources"]["limits"]["memory"] == str(99 * 1024**2)
+            for one in objects(kubernetes, cluster.namespace)
+            if one["kind"] == "Job" and memory_of(one) == str(99 * 1024**2)
         ]
-        kubernetes.kubectl("-n", cluster.namespace, "delete", "pod", pod, "--wait=false")
+        kubernetes.kubectl("-n", cluster.namespace, "delete", "job", name, "--wait=false")
 
     def trouble() -> None:
         wait_for_marks(far_dir, 2)
-        delete_one_pod()
+        delete_one_job()
 
     @flow(task_runner=ClusterTaskRunner(cluster))
     def many_ends() -> None:
