@@ -12,6 +12,7 @@ from typing import Any
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.clusters.gridengine import SGECluster
+from clustrix_prefect.clusters.kubernetes import KubernetesCluster
 from clustrix_prefect.clusters.opened import agent_for_questions
 from clustrix_prefect.clusters.pbs import PBSCluster
 from clustrix_prefect.clusters.slurm import SlurmCluster
@@ -21,6 +22,7 @@ from clustrix_prefect.connections.connection import Connection
 from clustrix_prefect.connections.ssh import SSHConnection
 from clustrix_prefect.dispatch.site import ask_site
 from clustrix_prefect.errors import AgentError, ClusterError
+from clustrix_prefect.kubernetes.pods import MANAGED_BY
 from clustrix_prefect.schedulers.scheduler import JobSpec, Scheduler, TryLater
 
 _GIB = 1024**3
@@ -66,6 +68,12 @@ class Finding:
 
 def inspect_cluster(cluster: ClusterBlock) -> Iterator[Finding]:
     """Look at everything that calls will need; a problem ends what depends on it."""
+    if isinstance(cluster, KubernetesCluster):
+        try:
+            yield from _namespace(cluster)
+        except ClusterError as error:
+            yield _problem("API server", error)
+            return
     began = time.monotonic()
     try:
         connection = cluster.connect()
@@ -89,6 +97,25 @@ def inspect_cluster(cluster: ClusterBlock) -> Iterator[Finding]:
 
 def _problem(name: str, error: ClusterError) -> Finding:
     return Finding(name, problem=error.what, remedy=error.remedy)
+
+
+def _namespace(cluster: KubernetesCluster) -> Iterator[Finding]:
+    with closing(cluster.api()) as api:
+        yield Finding("API server", f"Kubernetes {api.server_version()}")
+        missing = api.missing_permissions()
+        if missing:
+            yield Finding(
+                "permissions",
+                f"in namespace {cluster.namespace}",
+                f"The account may not {', '.join(map(str, missing))}.",
+                f"Add to its Role: {'; '.join(one.rule for one in missing)}.",
+            )
+        else:
+            yield Finding("permissions", f"all that calls need in namespace {cluster.namespace}")
+        if not any(one == ("list", "jobs") for one in missing):
+            ours = api.list_jobs(MANAGED_BY)
+            yield Finding("jobs of ours", f"{len(ours)} (`clustrix-prefect jobs list` shows them)")
+    yield Finding("image", cluster.image)
 
 
 def _way(connection: Connection, seconds: float) -> Iterator[Finding]:
@@ -115,7 +142,9 @@ def _beyond_login(
     if isinstance(cluster, WorkerCluster):
         yield Finding("calls at once", str(cluster.max_parallel_calls or hello["cpus"]))
     scheduler = cluster.scheduler()
-    if scheduler is None:
+    if isinstance(cluster, KubernetesCluster):
+        yield Finding("calls at once", f"in up to {cluster.max_pods} pods")
+    elif scheduler is None:
         yield from _recognised(agent)
     else:
         yield from _jobs(cluster, scheduler, agent, hello["uid"])

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
+from clustrix_prefect.clusters.kubernetes import KubernetesCluster
 from clustrix_prefect.clusters.opened import opened
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.dispatch.site import ask_site
 from clustrix_prefect.errors import AgentError, ConfigurationError
+from clustrix_prefect.kubernetes.pods import FLOW_RUN_LABEL, MANAGED_BY
+from clustrix_prefect.kubernetes.status import PodPhase, PodStatus, read_pod
 from clustrix_prefect.schedulers.scheduler import JobState, Scheduler
+
+if TYPE_CHECKING:
+    from clustrix_prefect.kubernetes.api import KubernetesApi
 
 # Prints RUN/BATCH/job and the id in that file, for each batch that was submitted.
 _FIND_JOBS = """
@@ -66,8 +72,56 @@ class OurJob:
         }
 
 
+class ListedJobs(Protocol):
+    """Our jobs on one cluster."""
+
+    def find(self) -> list[OurJob]:
+        """Those that the cluster still knows."""
+        ...
+
+    def cancel(self, jobs: Sequence[OurJob]) -> None:
+        """End these jobs, whatever state they are in."""
+        ...
+
+
+class NamespaceJobs:
+    """Our jobs in a namespace of Kubernetes."""
+
+    def __init__(self, api: KubernetesApi) -> None:
+        self._api = api
+
+    def find(self) -> list[OurJob]:
+        waiting = {
+            status.job: status
+            for status in map(read_pod, self._api.list_pods(MANAGED_BY)[0])
+            if status.phase is PodPhase.PENDING
+        }
+        return [self._described(job, waiting) for job in self._api.list_jobs(MANAGED_BY)]
+
+    def cancel(self, jobs: Sequence[OurJob]) -> None:
+        for job in jobs:
+            self._api.delete_job(job.id)
+
+    def _described(self, job: dict[str, Any], waiting: Mapping[str, PodStatus]) -> OurJob:
+        metadata, status = job["metadata"], job.get("status", {})
+        name, labels = metadata["name"], metadata.get("labels", {})
+        if status.get("succeeded"):
+            state = JobState.COMPLETED
+        elif status.get("failed"):
+            state = JobState.FAILED
+        else:
+            state = JobState.QUEUED if name in waiting else JobState.RUNNING
+        return OurJob(
+            name,
+            run=labels.get(FLOW_RUN_LABEL, ""),
+            name=labels.get("prefect.io/flow-run-name", ""),
+            elements=Counter([state]),
+            reason=waiting[name].reason if name in waiting else "",
+        )
+
+
 class ClusterJobs:
-    """Our jobs on one cluster, over an open connection."""
+    """Our jobs on a cluster with a scheduler, over an open connection."""
 
     def __init__(self, agent: AgentClient, scheduler: Scheduler, runs: str, user_id: int) -> None:
         self._agent = agent
@@ -110,13 +164,17 @@ class ClusterJobs:
 
 
 @contextmanager
-def cluster_jobs(cluster: ClusterBlock) -> Iterator[ClusterJobs]:
+def cluster_jobs(cluster: ClusterBlock) -> Iterator[ListedJobs]:
     """Connect to a cluster and look after its jobs.
 
     Raises:
         ConfigurationError: The cluster has no scheduler.
         ConnectionFailed: It cannot be reached.
     """
+    if isinstance(cluster, KubernetesCluster):
+        with closing(cluster.api()) as api:
+            yield NamespaceJobs(api)
+        return
     scheduler = cluster.scheduler()
     if scheduler is None:
         raise ConfigurationError(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
-from pydantic import Field, HttpUrl, SecretStr, field_validator
+from prefect.blocks.core import Block
+from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
+from typing_extensions import Self
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.clusters.fields import one_line, unset_if_empty
@@ -26,7 +30,10 @@ from clustrix_prefect.task_resources import Resources
 if TYPE_CHECKING:
     from clustrix_prefect.kubernetes.api import KubernetesApi
 
+_CREDENTIALS = "kubernetes-credentials"
 _NAME = re.compile(r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")
+# How long a pod stays whose visitor vanished, seconds.
+_VISIT_SECONDS = 60
 _PYTHON_IMAGE = re.compile(r"(?:^|/)python:(\d+)\.(\d+)(?:[.-]|$)")
 
 
@@ -49,7 +56,7 @@ class KubernetesCluster(ClusterBlock):
     _code_example = """
         ```python
         from prefect import flow, task
-        from clustrix_prefect import ClusterTaskRunner, KubernetesCluster
+        from clustrix_prefect import KubernetesCluster, ClusterTaskRunner
 
         cluster = KubernetesCluster.load("BLOCK_NAME")
 
@@ -96,10 +103,13 @@ class KubernetesCluster(ClusterBlock):
         title="Context",
         description="One of the kubeconfig's contexts. Default: its current one.",
     )
-    credentials: Any = Field(
+    credentials: str | None = Field(
         default=None,
         title="Credentials",
-        description="A `KubernetesCredentials` block of prefect-kubernetes, instead of these.",
+        description=(
+            "A saved `KubernetesCredentials` block of prefect-kubernetes, instead of a kubeconfig."
+        ),
+        examples=["kubernetes-credentials/production"],
     )
     service_account: str | None = Field(
         default=None, title="Service account", description="Whom the pods act as."
@@ -199,6 +209,7 @@ class KubernetesCluster(ClusterBlock):
     @field_validator(
         "kubeconfig_path",
         "context",
+        "credentials",
         "service_account",
         "work_volume_claim",
         "image_pull_policy",
@@ -207,6 +218,31 @@ class KubernetesCluster(ClusterBlock):
     @classmethod
     def _empty_is_unset(cls, value: Any) -> Any:
         return unset_if_empty(value)
+
+    @field_validator("credentials", mode="before")
+    @classmethod
+    def _name_of_credentials(cls, value: Any) -> Any:
+        if not isinstance(value, Block):
+            return value
+        slug, name = value.get_block_type_slug(), value._block_document_name
+        if slug != _CREDENTIALS or name is None:
+            raise ValueError(f"expects a saved block of the type {_CREDENTIALS}")
+        return f"{slug}/{name}"
+
+    @field_validator("credentials")
+    @classmethod
+    def _credentials_block(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(f"{_CREDENTIALS}/"):
+            raise ValueError(f"{value!r} is not a block's name such as {_CREDENTIALS}/production")
+        return value
+
+    @model_validator(mode="after")
+    def _one_login(self) -> Self:
+        names = ("kubeconfig_path", "kubeconfig", "credentials")
+        given = [name for name in names if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} each say how to log in; give one of them")
+        return self
 
     @field_validator("namespace", "service_account", "work_volume_claim")
     @classmethod
@@ -232,19 +268,21 @@ class KubernetesCluster(ClusterBlock):
         Raises:
             ConfigurationError: The kubeconfig is none.
         """
-        content = None
-        if self.kubeconfig is not None:
-            try:
-                content = yaml.safe_load(self.kubeconfig.get_secret_value())
-            except yaml.YAMLError:
-                content = None
-            if not isinstance(content, dict):
-                # Without the cause: it quotes what it could not read.
-                raise ConfigurationError(
-                    "The block's `kubeconfig` is no kubeconfig.",
-                    "Paste what `kubectl config view --raw --flatten` prints.",
-                )
-        return Access(self.kubeconfig_path, content, self.context)
+        if self.credentials is not None:
+            return _access_of(self.credentials, self.context)
+        if self.kubeconfig is None:
+            return Access(self.kubeconfig_path, context=self.context)
+        try:
+            content = yaml.safe_load(self.kubeconfig.get_secret_value())
+        except yaml.YAMLError:
+            content = None
+        if not isinstance(content, dict):
+            # Without the cause: it quotes what it could not read.
+            raise ConfigurationError(
+                "The block's `kubeconfig` is no kubeconfig.",
+                "Paste what `kubectl config view --raw --flatten` prints.",
+            )
+        return Access(kubeconfig=content, context=self.context)
 
     def api(self) -> KubernetesApi:
         """The API server; who asks for it closes it.
@@ -310,4 +348,41 @@ class KubernetesCluster(ClusterBlock):
         check_amounts(wanted)
 
     def connect(self) -> Connection:
-        raise NotImplementedError
+        """Enter a pod that is made for this connection, and goes with it.
+
+        Raises:
+            InfrastructureError: The pod does not start.
+            ConnectionFailed: The API server cannot be reached, or refuses us.
+        """
+        from clustrix_prefect.kubernetes.visiting import Visit
+
+        manifest = job_manifest(
+            replace(self._pod_settings(), result_hold=_VISIT_SECONDS, ttl_after_finished=0),
+            self.resources,
+            name=f"clustrix-visit-{uuid.uuid4().hex[:8]}",
+            labels=self.labels,
+            calls=1,
+        )
+        return Visit(self.api(), manifest, self.start_timeout)
+
+
+def _access_of(name: str, context: str | None) -> Access:
+    """What a `KubernetesCredentials` block says; its package is needed to read it."""
+    try:
+        from prefect_kubernetes.credentials import KubernetesCredentials
+
+        # _sync: without it, a coroutine comes back wherever a loop is running.
+        block: Any = KubernetesCredentials.load(name.partition("/")[2], _sync=True)
+    except ImportError as error:
+        raise ConfigurationError(
+            f"The package of the block {name} is not installed.",
+            "Install it with `pip install prefect-kubernetes`.",
+        ) from error
+    except ValueError as error:
+        raise ConfigurationError(
+            f"There is no block {name}.", "Save it, or correct the cluster's `credentials`."
+        ) from error
+    config = block.cluster_config
+    if config is None:  # inside a cluster, or the default kubeconfig
+        return Access(context=context)
+    return Access(kubeconfig=config.config, context=context or config.context_name)

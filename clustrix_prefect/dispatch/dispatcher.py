@@ -58,6 +58,7 @@ class Dispatcher:
         opened: The open cluster.
         cluster: The block with this runner's settings.
         run_id: The flow run's id (or one made up, outside a flow).
+        run_name: Its name, for people; empty outside a flow.
         secret: The client's signing secret.
         requeues: How often a call that the cluster lost is submitted again.
         timers: For time-outs.
@@ -68,6 +69,7 @@ class Dispatcher:
         opened: OpenedCluster,
         cluster: ClusterBlock,
         run_id: str,
+        run_name: str,
         *,
         secret: bytes,
         requeues: int,
@@ -75,6 +77,7 @@ class Dispatcher:
     ) -> None:
         self.cluster = cluster
         self.run_id = run_id
+        self.run_name = run_name
         # The run's directory on the cluster; not the bare id, so that it says whose it is.
         self.run_key = digest("clustrix-run-directory", run_id)[:32]
         self.requeues = requeues

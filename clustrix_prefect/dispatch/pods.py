@@ -122,6 +122,7 @@ class Pods:
         self.labels = {
             FLOW_RUN_LABEL: dispatcher.run_key,
             "prefect.io/flow-run-id": dispatcher.run_id,
+            "prefect.io/flow-run-name": dispatcher.run_name,
         }
         selector = f"{FLOW_RUN_LABEL}={dispatcher.run_key}"
         self.watch = PodWatch(api, selector, self._on_change)

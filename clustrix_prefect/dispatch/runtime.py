@@ -166,6 +166,7 @@ class Runtime:
                     self._opened,
                     self.cluster,
                     run_id,
+                    flow_run.name if flow_run else "",
                     secret=self._secret,
                     requeues=self._requeues,
                     timers=self._timers,

@@ -16,6 +16,8 @@ CONTAINER = "calls"
 # A volume is mounted here; the work directory is in it, made with a mode of its own.
 VOLUME = "/clustrix-prefect"
 WORK_DIR = f"{VOLUME}/work"
+# Which jobs are ours, as a label selector.
+MANAGED_BY = "app.kubernetes.io/managed-by=clustrix-prefect"
 FLOW_RUN_LABEL = "clustrix-prefect/flow-run"
 _NOT_IN_LABELS = re.compile(r"[^A-Za-z0-9_.-]+")
 _NO_WORDS = (
@@ -81,7 +83,7 @@ def job_manifest(
     Raises:
         InvalidResources: Kubernetes has no words for something.
     """
-    every = {"app.kubernetes.io/managed-by": "clustrix-prefect"}
+    every = dict([MANAGED_BY.split("=")])
     every.update((key, label_value(value)) for key, value in labels.items())
     amounts = _amounts(resources, settings.gpu_resource)
     container = {

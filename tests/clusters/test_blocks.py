@@ -10,7 +10,13 @@ from prefect.blocks.core import Block
 from prefect.testing.standard_test_suites import BlockStandardTestSuite
 from pydantic import ValidationError
 
-from clustrix_prefect import LocalCluster, SlurmCluster, SSHCluster, SSHCredentials
+from clustrix_prefect import (
+    KubernetesCluster,
+    LocalCluster,
+    SlurmCluster,
+    SSHCluster,
+    SSHCredentials,
+)
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.connections.authentication import Login
 from clustrix_prefect.errors import InvalidResources
@@ -20,10 +26,13 @@ CLUSTERS = {
     "local-cluster": (LocalCluster, {}),
     "ssh-cluster": (SSHCluster, {"host": "ndoli"}),
     "slurm-cluster": (SlurmCluster, {}),
+    "kubernetes-cluster": (KubernetesCluster, {}),
 }
 
 
-@pytest.mark.parametrize("block", [LocalCluster, SSHCluster, SlurmCluster, SSHCredentials])
+@pytest.mark.parametrize(
+    "block", [LocalCluster, SSHCluster, SlurmCluster, KubernetesCluster, SSHCredentials]
+)
 class TestStandard(BlockStandardTestSuite):
     @pytest.fixture
     def block(self, block: type[Block]) -> type[Block]:

@@ -1,0 +1,129 @@
+"""A pod for questions: `check`, `jobs` and whoever else asks a cluster something."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+from prefect import flow, task
+
+from clustrix_prefect import ClusterTaskRunner, KubernetesCluster
+from clustrix_prefect.cli import main
+from clustrix_prefect.clusters.opened import opened
+from clustrix_prefect.errors import Unschedulable
+from tests.live.clusters import kubernetes_cluster
+from tests.live.kubernetes.cluster import Kubernetes
+from tests.live.pythons import FarPythons
+
+READ = {
+    "apiGroups": ["batch", ""],
+    "resources": ["jobs", "pods", "events"],
+    "verbs": ["list", "watch"],
+}
+
+
+@pytest.fixture
+def namespace(kubernetes: Kubernetes) -> Iterator[str]:
+    with kubernetes.namespace() as name:
+        yield name
+
+
+@pytest.fixture
+def cluster(kubernetes: Kubernetes, namespace: str, far_pythons: FarPythons) -> KubernetesCluster:
+    return kubernetes_cluster(kubernetes, namespace, far_pythons)
+
+
+@pytest.fixture
+def name_of(prefect_server: object) -> Iterator[Callable[[KubernetesCluster], str]]:
+    """Saves a block, and says what it is called on the command line."""
+
+    def save(cluster: KubernetesCluster) -> str:
+        cluster.save("visited", overwrite=True, _sync=True)
+        return "kubernetes-cluster/visited"
+
+    yield save
+    KubernetesCluster.delete("visited", _sync=True)
+
+
+def jobs(kubernetes: Kubernetes, namespace: str) -> list[Any]:
+    listed = json.loads(kubernetes.kubectl("-n", namespace, "get", "jobs", "-o", "json"))
+    return [one for one in listed["items"] if "deletionTimestamp" not in one["metadata"]]
+
+
+def test_what_check_finds(
+    cluster: KubernetesCluster,
+    kubernetes: Kubernetes,
+    name_of: Callable[[KubernetesCluster], str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["check", name_of(cluster), "--json"]) == 0
+    found = {one["name"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
+    assert found["API server"]["value"].startswith("Kubernetes v1.")
+    assert cluster.namespace in found["permissions"]["value"]
+    assert found["image"]["value"] == cluster.image
+    assert found["Python"]["value"]
+    assert found["round trip"]["value"].endswith("ms")
+    assert not jobs(kubernetes, cluster.namespace)
+
+
+def test_what_check_says_of_an_account_that_may_only_look(
+    cluster: KubernetesCluster,
+    kubernetes: Kubernetes,
+    name_of: Callable[[KubernetesCluster], str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    kubeconfig = kubernetes.user_kubeconfig(cluster.namespace, [READ])
+    onlooker = cluster.model_copy(update={"kubeconfig_path": str(kubeconfig)})
+    assert main(["check", name_of(onlooker), "--json"]) == 1
+    found = {one["name"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
+    assert "create jobs" in found["permissions"]["problem"]
+    assert 'apiGroups: ["batch"], resources: ["jobs"]' in found["permissions"]["remedy"]
+    assert "may not create jobs" in found["connection"]["problem"]
+
+
+def test_a_visit_leaves_nothing(cluster: KubernetesCluster, kubernetes: Kubernetes) -> None:
+    with opened(cluster) as there:
+        assert there.work_dir == "/clustrix-prefect/work"
+        assert len(jobs(kubernetes, cluster.namespace)) == 1
+    assert not jobs(kubernetes, cluster.namespace)
+
+
+def test_a_visit_that_finds_no_node(cluster: KubernetesCluster, kubernetes: Kubernetes) -> None:
+    far = cluster.model_copy(update={"node_selector": {"planet": "mars"}, "start_timeout": 3})
+    with pytest.raises(Unschedulable, match="0/"), closing(far.connect()):
+        pass
+    assert not jobs(kubernetes, cluster.namespace)
+
+
+def test_jobs_are_listed_and_cancelled(
+    cluster: KubernetesCluster,
+    kubernetes: Kubernetes,
+    name_of: Callable[[KubernetesCluster], str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name = name_of(cluster)
+    listed: list[Any] = []
+
+    @task
+    def wait() -> None:
+        import time
+
+        time.sleep(60)
+
+    @flow(task_runner=ClusterTaskRunner(cluster))
+    def waiting() -> None:
+        future = wait.submit()
+        while not (listed and listed[-1] and listed[-1][0]["running"]):
+            assert main(["jobs", "list", name, "--json"]) == 0
+            listed.append(json.loads(capsys.readouterr().out))
+        assert main(["jobs", "cancel", name, "--yes"]) == 0
+        future.wait()
+
+    state = waiting(return_state=True)
+    assert "PodDeleted" in str(state.message), state
+    (job,) = listed[-1]
+    assert job["job"].startswith("clustrix-")
+    assert job["name"], "the flow run's name"
