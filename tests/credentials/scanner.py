@@ -9,7 +9,7 @@ import os
 import re
 import sqlite3
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, quote_plus
@@ -79,12 +79,12 @@ class Scanner:
                 found |= self.in_bytes(inner, deep + 1)
         return found
 
-    def in_files(self, *roots: Path, without: Path | None = None) -> dict[str, set[str]]:
+    def in_files(self, *roots: Path, without: Collection[Path] = ()) -> dict[str, set[str]]:
         """By path: the names and contents of all files below."""
         found: dict[str, set[str]] = {}
         for root in roots:
             for directory, below, names in os.walk(root):
-                below[:] = [name for name in below if Path(directory) / name != without]
+                below[:] = [name for name in below if Path(directory) / name not in without]
                 for name in names:
                     path = Path(directory) / name
                     if path.is_symlink() or not path.is_file():

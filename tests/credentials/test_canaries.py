@@ -225,7 +225,8 @@ def run(
                 run_directory.path,
                 ssh_host.home,
                 tmp_path / "work",
-                without=run_directory.child("pythons"),  # interpreters, made before
+                # Interpreters and images, made before: none of the flows runs in a pod.
+                without=[run_directory.path / name for name in ("pythons", "kubernetes")],
             ),
             scanner.in_database(run_directory.child("prefect") / "prefect.db"),
         ):
