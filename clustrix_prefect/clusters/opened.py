@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
@@ -26,7 +26,11 @@ class OpenedCluster:
     user_id: int
 
 
-def agent_for_questions(cluster: ClusterBlock, connection: Connection) -> AgentClient:
+def agent_for_questions(
+    cluster: ClusterBlock,
+    connection: Connection,
+    on_lost: Callable[[BaseException], None] = lambda reason: None,
+) -> AgentClient:
     """An agent, not yet started, of which nobody wants to know anything but its answers."""
     return AgentClient(
         connection,
@@ -34,7 +38,7 @@ def agent_for_questions(cluster: ClusterBlock, connection: Connection) -> AgentC
         prologue=cluster.prologue,
         work_dir=cluster.remote_work_dir,
         on_event=lambda event, body: None,
-        on_lost=lambda reason: None,
+        on_lost=on_lost,
     )
 
 

@@ -7,10 +7,11 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from clustrix_prefect.connections import bootstrap
+from clustrix_prefect.connections.answers import PendingAnswer, Reply
 from clustrix_prefect.connections.connection import Channel, Connection
 from clustrix_prefect.errors import AgentError, ConnectionLost, LoginInterrupted
 from clustrix_prefect.far_side.link import Link
@@ -21,46 +22,6 @@ _ANSWER_SECONDS = 10.0
 _FINISH_SECONDS = 2.0
 
 logger = logging.getLogger("prefect.clustrix")
-
-
-class _Reply:
-    """A place for one answer."""
-
-    def __init__(self) -> None:
-        self.arrived = threading.Event()
-        self.message: Mapping[str, Any] = {}
-        self.body: bytes = b""
-        self.failure: BaseException | None = None
-
-
-class PendingAnswer:
-    """A request that was sent, and whose answer is awaited later."""
-
-    def __init__(self, client: AgentClient, number: int, reply: _Reply, op: str) -> None:
-        self._client = client
-        self._number = number
-        self._reply = reply
-        self._op = op
-
-    def wait(self, timeout: float | None = None) -> tuple[dict[str, Any], bytes]:
-        """The answer and what came with it.
-
-        Raises:
-            AgentError: It could not be done, or took longer; `type` says why.
-            ConnectionLost: The agent is gone.
-        """
-        reply = self._reply
-        try:
-            if not reply.arrived.wait(timeout):
-                raise self._client.silent(self._op, timeout)
-        finally:
-            self._client.forget(self._number)
-        if reply.failure is not None:
-            raise reply.failure
-        if "error" in reply.message:
-            error = reply.message["error"]
-            raise AgentError(error["message"], type=error["type"])
-        return dict(reply.message["ok"]), reply.body
 
 
 class AgentClient:
@@ -105,9 +66,9 @@ class AgentClient:
         self._link: Link | None = None
         self._program_bytes = 0
         self._ids = itertools.count(1)
-        self._replies: dict[int, _Reply] = {}
+        self._replies: dict[int, Reply] = {}
         self._lock = threading.Lock()
-        self._hello = _Reply()
+        self._hello = Reply()
         self._lost: ConnectionLost | None = None
         self._closed = False
 
@@ -120,6 +81,11 @@ class AgentClient:
     def bytes_received(self) -> int:
         """Bytes received so far."""
         return self._link.bytes_received if self._link else 0
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it is gone, or was closed."""
+        return self._lost is not None
 
     def start(self) -> dict[str, Any]:
         """Start the agent; what it says of its host.
@@ -221,7 +187,7 @@ class AgentClient:
         Raises:
             ConnectionLost: The agent is gone.
         """
-        reply, number = _Reply(), next(self._ids)
+        reply, number = Reply(), next(self._ids)
         with self._lock:
             if self._lost is not None:
                 raise self._lost
@@ -273,12 +239,13 @@ class AgentClient:
         if "re" in message:
             reply = self._replies.get(message["re"])
             if reply is not None:
-                reply.message = message
-                reply.body = body
-                reply.arrived.set()
+                reply.take(message, body)
+        elif "part_of" in message:
+            reply = self._replies.get(message["part_of"])
+            if reply is not None:
+                reply.parts.put(body)
         elif message.get("event") == "hello":
-            self._hello.message = message
-            self._hello.arrived.set()
+            self._hello.take(message, body)
         elif message.get("event") != "ping":
             try:
                 self._on_event(message, body)
@@ -306,9 +273,7 @@ class AgentClient:
                 self._lost = reason
             waiting = [*self._replies.values(), self._hello]
         for reply in waiting:
-            if not reply.arrived.is_set():
-                reply.failure = self._lost
-                reply.arrived.set()
+            reply.fail(self._lost)
 
 
 def _after(early: bytes, read: Callable[[int], bytes]) -> Callable[[int], bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import sys
 import threading
@@ -375,6 +376,11 @@ class Sessions:
     """The open sessions of this process, one for each cluster."""
 
     def __init__(self) -> None:
+        self._forget()
+        # A child that was forked must not speak on its parent's connections.
+        os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
         self._sessions: dict[str, tuple[Session, int]] = {}
         self._lock = threading.Lock()
         self._opening: dict[str, threading.Lock] = {}
@@ -393,6 +399,15 @@ class Sessions:
             session.open()
             with self._lock:
                 self._sessions[cluster.identity] = (session, 1)
+            return session
+
+    def opened(self, identity: str) -> Session | None:
+        """The session of the cluster of this identity, if it is open; its user releases it."""
+        with self._lock:
+            if identity not in self._sessions:
+                return None
+            session, users = self._sessions[identity]
+            self._sessions[identity] = (session, users + 1)
             return session
 
     def with_store(self, store: str) -> Session | None:

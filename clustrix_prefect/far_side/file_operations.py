@@ -64,10 +64,10 @@ class FileOperations:
             "fs_rmdir": self._rmdir,
             "fs_space": self._space,
             "fs_touch": self._touch,
+            "fs_walk": self._walk,
             "fs_write": self._write,
         }
         self.aside: Dict[str, Act] = {name: _answering(act) for name, act in actions.items()}
-        self.aside["fs_walk"] = self._walk
 
     def _path(self, message: Message, key: str = "path") -> bytes:
         return resolve(to_name(message[key]), self._home)
@@ -118,20 +118,17 @@ class FileOperations:
 
     def _walk(self, message: Message, body: Any) -> None:
         """Send every directory as it is read, as far ahead of the client as it allows."""
-        number = message["walk"]
+        number = message["id"]
         ahead = self._listings.setdefault(number, threading.Semaphore(AHEAD))
-        failed: Optional[Message] = None
         try:
             for part in self._parts(message):
                 ahead.acquire()
                 if number in self._stopped:
                     break
-                self._send({"event": "fs_part", "walk": number}, part)
-        except Exception as error:  # the client waits for an end, whatever comes
-            failed = _failure(error)
-        self._send({"event": "fs_end", "walk": number, "failed": failed}, b"")
-        self._listings.pop(number, None)
-        self._stopped.pop(number, None)
+                self._send({"part_of": number}, part)
+        finally:
+            self._listings.pop(number, None)
+            self._stopped.pop(number, None)
 
     def _parts(self, message: Message) -> Any:
         detail = bool(message.get("detail"))
@@ -148,20 +145,21 @@ class FileOperations:
                     # The next part begins with the directory that it goes on with.
                     tokens, size, sent = [b"/" + inside], 0, time.monotonic()
             size += len(inside)
-            if time.monotonic() - sent > _PART_SECONDS:
+            # A part too large to go in one piece would be overtaken by the answer.
+            if size > _PART_BYTES or time.monotonic() - sent > _PART_SECONDS:
                 yield b"\0".join(tokens)
                 tokens, size, sent = [], 0, time.monotonic()
         if tokens:
             yield b"\0".join(tokens)
 
     def _more(self, message: Message, body: Any) -> None:
-        ahead = self._listings.get(message["walk"])
+        ahead = self._listings.get(message["listing"])
         if ahead is not None:
             for _ in range(min(int(message["parts"]), AHEAD)):
                 ahead.release()
 
     def _stop(self, message: Message, body: Any) -> None:
-        number = message["walk"]
+        number = message["listing"]
         ahead = self._listings.get(number)
         if ahead is not None:
             self._stopped[number] = True

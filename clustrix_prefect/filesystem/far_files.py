@@ -1,25 +1,26 @@
-"""The open way to the files of a cluster: one connection and one agent for all who ask."""
+"""The open way to the files of a cluster: one connection and one agent for all who ask.
+
+While a task runner has the cluster open, that is its connection; otherwise it is one for files
+only.
+"""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
-import itertools
 import os
-import queue
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
-from clustrix_prefect.connections.agent import AgentClient, PendingAnswer
-from clustrix_prefect.connections.connection import Connection
-from clustrix_prefect.errors import ConnectionFailed, ConnectionLost
+from clustrix_prefect.connections.agent import AgentClient
+from clustrix_prefect.connections.answers import PendingAnswer
+from clustrix_prefect.dispatch.session import Session, sessions
+from clustrix_prefect.errors import ConnectionFailed
 from clustrix_prefect.filesystem.failures import error_of
+from clustrix_prefect.filesystem.file_connection import FileConnection
 from clustrix_prefect.filesystem.listings import pieces_of
-
-T = TypeVar("T")
-_Part = tuple[dict[str, Any], bytes]
 
 # The agent is told every so often that parts of a listing were taken.
 _TAKEN_TOGETHER = 8
@@ -37,75 +38,37 @@ class FarFiles:
     """
 
     def __init__(self, cluster: ClusterBlock) -> None:
-        self.cluster = cluster
-        self.connections = 0
-        self._agent: AgentClient | None = None
-        self._connection: Connection | None = None
-        self._opening = threading.Lock()
-        self._losing = threading.Lock()
-        self._walks: dict[int, tuple[AgentClient, queue.SimpleQueue[_Part]]] = {}
-        self._numbers = itertools.count(1)
+        self._identity = cluster.identity
+        self._own = FileConnection(cluster)
 
-    # --- the connection -------------------------------------------------------------------------
+    @property
+    def connections(self) -> int:
+        """How many were opened for files only."""
+        return self._own.count
 
     @property
     def agent(self) -> AgentClient:
-        """The agent, started if need be.
+        """The agent that is asked now."""
+        with self.connected() as way:
+            return way.agent
 
-        Raises:
-            ConnectionFailed: The cluster cannot be reached.
-        """
-        agent = self._agent
-        if agent is not None:
-            return agent
-        with self._opening:
-            return self._agent or self._open()
-
-    def _open(self) -> AgentClient:
-        connection = self.cluster.connect()
-        agent = AgentClient(
-            connection,
-            python=self.cluster.python,
-            prologue=self.cluster.prologue,
-            work_dir=self.cluster.remote_work_dir,
-            on_event=self._on_event,
-            on_lost=lambda reason: self._on_lost(agent, reason),
-        )
+    @contextlib.contextmanager
+    def connected(self) -> Iterator[Session | FileConnection]:
+        """What has the connection, which stays open for as long as the context lasts."""
+        session = sessions.opened(self._identity)
+        if session is None:
+            with self._own.held():
+                yield self._own
+            return
+        self._own.close_if_unused()
         try:
-            agent.start()
-        except BaseException:
-            connection.close()
-            raise
-        self._connection, self._agent = connection, agent
-        self.connections += 1
-        return agent
-
-    def _on_lost(self, agent: AgentClient, reason: BaseException) -> None:
-        with self._losing:
-            if self._agent is agent:
-                self._agent = None
-                assert self._connection is not None
-                # Its other end may be frozen: nobody waits for it.
-                threading.Thread(target=self._connection.close, daemon=True).start()
-        self._end_walks(agent, reason)
-
-    def _end_walks(self, agent: AgentClient, reason: BaseException) -> None:
-        ended = {"event": "fs_end", "lost": reason}
-        for walked_by, parts in list(self._walks.values()):
-            if walked_by is agent:
-                parts.put((ended, b""))
+            yield session
+        finally:
+            sessions.release(session)
 
     def close(self) -> None:
-        """Close the connection; whoever asks again opens another one."""
-        with self._opening:
-            agent, self._agent = self._agent, None
-            if agent is not None:
-                agent.close()
-                self._end_walks(agent, ConnectionLost("The connection was closed."))
-            if self._connection is not None:
-                self._connection.close()
-
-    # --- asking ---------------------------------------------------------------------------------
+        """Close the connection for files only; whoever asks again opens another one."""
+        self._own.close()
 
     def request(
         self, op: str, attachment: Any = b"", *, shown: str | None = None, **fields: Any
@@ -126,23 +89,8 @@ class FarFiles:
         def ask(agent: AgentClient) -> tuple[dict[str, Any], bytes]:
             return answer_of(agent.begin(op, attachment, **fields), shown)
 
-        return self._with_agent(ask, again=op in _HARMLESS)
-
-    def begin(self, op: str, attachment: Any = b"", **fields: Any) -> PendingAnswer:
-        """Ask without waiting; `answer_of` waits."""
-        return self.agent.begin(op, attachment, **fields)
-
-    def _with_agent(self, step: Callable[[AgentClient], T], *, again: bool) -> T:
-        agent = self.agent
-        try:
-            return step(agent)
-        except ConnectionFailed as lost:
-            self._on_lost(agent, lost)
-            if not again:
-                raise
-        return step(self.agent)
-
-    # --- long listings --------------------------------------------------------------------------
+        with self.connected() as way:
+            return way.with_agent(ask) if op in _HARMLESS else ask(way.agent)
 
     def walk(
         self, path: str, *, maxdepth: int | None, detail: bool, shown: str
@@ -154,33 +102,20 @@ class FarFiles:
         Raises:
             OSError: The directory is not there, or cannot be read.
         """
-        number = next(self._numbers)
-        agent, parts, ended = self.agent, queue.SimpleQueue[_Part](), False
-        self._walks[number] = agent, parts
-        try:
-            agent.send("fs_walk", walk=number, path=path, maxdepth=maxdepth, detail=detail)
-            for taken in itertools.count(1):
-                event, body = parts.get()
-                if event["event"] == "fs_end":
-                    ended = True
-                    if "lost" in event:
-                        raise event["lost"]
-                    if event["failed"]:
-                        raise error_of(event["failed"], shown)
-                    return
-                if taken % _TAKEN_TOGETHER == 0:
-                    agent.send("fs_more", walk=number, parts=_TAKEN_TOGETHER)
-                yield pieces_of(body)
-        finally:
-            del self._walks[number]
-            if not ended:
+        with self.connected() as way:
+            agent = way.agent
+            listing = agent.begin("fs_walk", path=path, maxdepth=maxdepth, detail=detail)
+            try:
+                for taken, part in enumerate(listing.parts(), 1):
+                    if taken % _TAKEN_TOGETHER == 0:
+                        agent.send("fs_more", listing=listing.number, parts=_TAKEN_TOGETHER)
+                    yield pieces_of(part)
+            except BaseException:
+                agent.forget(listing.number)
                 with contextlib.suppress(ConnectionFailed):  # then it has stopped already
-                    agent.send("fs_stop", walk=number)
-
-    def _on_event(self, event: dict[str, Any], body: bytes) -> None:
-        walk = self._walks.get(event.get("walk", 0))
-        if walk is not None:
-            walk[1].put((event, body))
+                    agent.send("fs_stop", listing=listing.number)
+                raise
+            answer_of(listing, shown)
 
 
 def answer_of(pending: PendingAnswer, shown: str | None = None) -> tuple[dict[str, Any], bytes]:

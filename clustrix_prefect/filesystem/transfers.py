@@ -9,7 +9,7 @@ from typing import Any
 
 from fsspec.callbacks import DEFAULT_CALLBACK, Callback
 
-from clustrix_prefect.connections.agent import PendingAnswer
+from clustrix_prefect.connections.answers import PendingAnswer
 from clustrix_prefect.filesystem import urls
 from clustrix_prefect.filesystem.far_files import FarFiles, answer_of
 
@@ -38,14 +38,15 @@ def read_all(
     callback.relative_update(len(data))
     yield bytes(data)
     under_way: deque[PendingAnswer] = deque()
-    while under_way or at < last:
-        while at < last and len(under_way) < _WINDOW:
-            size = min(_PIECE, last - at)
-            under_way.append(files.begin("fs_read", path=far, start=at, end=at + size))
-            at += size
-        _, data = answer_of(under_way.popleft(), path)
-        callback.relative_update(len(data))
-        yield bytes(data)
+    with files.connected() as way:
+        while under_way or at < last:
+            while at < last and len(under_way) < _WINDOW:
+                size = min(_PIECE, last - at)
+                under_way.append(way.agent.begin("fs_read", path=far, start=at, end=at + size))
+                at += size
+            _, data = answer_of(under_way.popleft(), path)
+            callback.relative_update(len(data))
+            yield bytes(data)
 
 
 def write_all(
@@ -79,13 +80,15 @@ def write_all(
     callback.relative_update(len(first))
     at = len(first)
     under_way: deque[tuple[int, PendingAnswer]] = deque()
-    for piece in pieces:
-        if len(under_way) == _WINDOW:
+    with files.connected() as way:
+        for piece in pieces:
+            if len(under_way) == _WINDOW:
+                _finish(under_way, path, callback)
+            pending = way.agent.begin("fs_write", piece, path=far, offset=at)
+            under_way.append((len(piece), pending))
+            at += len(piece)
+        while under_way:
             _finish(under_way, path, callback)
-        under_way.append((len(piece), files.begin("fs_write", piece, path=far, offset=at)))
-        at += len(piece)
-    while under_way:
-        _finish(under_way, path, callback)
 
 
 def _finish(under_way: deque[tuple[int, PendingAnswer]], path: str, callback: Callback) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from clustrix_prefect.connections.agent import PendingAnswer
+from clustrix_prefect.connections.answers import PendingAnswer
 from clustrix_prefect.errors import AgentError
 from clustrix_prefect.far_side.contents import ChunkList, digest, spans
 from clustrix_prefect.transfer.upload import Agent

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from clustrix_prefect.connections.agent import PendingAnswer
+from clustrix_prefect.connections.answers import PendingAnswer
 from clustrix_prefect.errors import AgentError, NotPortable
 from clustrix_prefect.far_side.contents import ChunkList, spans
 from clustrix_prefect.packaging.identity import sha256

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pickle
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
 import pytest
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
 
 from clustrix_prefect import (
     ClusterFileSystem,
+    ClusterTaskRunner,
     LocalCluster,
     SSHCluster,
     SSHCredentials,
@@ -30,8 +35,10 @@ from clustrix_prefect import (
     cluster_stat,
 )
 from clustrix_prefect.errors import ConfigurationError
+from clustrix_prefect.filesystem import file_connection
 from clustrix_prefect.filesystem.far_files import far_files
 from tests.live.prefect_server import PrefectServer
+from tests.live.ssh_host import SSHHost
 
 _SECRET = "correct horse battery staple"
 
@@ -42,6 +49,32 @@ def fresh(ssh: SSHCluster) -> Iterator[SSHCluster]:
     cluster = ssh.model_copy(update={"remote_work_dir": f"~/fresh-{os.urandom(4).hex()}"})
     yield cluster
     far_files(cluster).close()
+
+
+def wait_until(holds: Callable[[], bool]) -> bool:
+    """Whether this holds before long."""
+    deadline = time.monotonic() + 30
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return holds()
+
+
+def in_a_fork(holds: Callable[[], bool]) -> int:
+    """How a child that this process forks ended: 0 if this holds there."""
+    child = os.fork()
+    if child == 0:
+        ok = False
+        try:
+            ok = holds()
+        finally:
+            os._exit(0 if ok else 1)
+    deadline = time.monotonic() + 60
+    while (done := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if done[0] == 0:
+        os.kill(child, 9)
+        done = os.waitpid(child, 0)
+    return done[1]
 
 
 def test_twelve_operations_use_one_connection(fresh: SSHCluster, ssh_host: Any, tree: Any) -> None:
@@ -63,6 +96,130 @@ def test_twelve_operations_use_one_connection(fresh: SSHCluster, ssh_host: Any, 
     assert far_files(fresh).connections == 1
 
 
+@task(cache_policy=NO_CACHE)
+def make_file(path: str) -> str:
+    with open(path, "w") as file:
+        file.write("x" * 9_000_000)
+    return path
+
+
+def test_in_a_flow_the_runners_connection_is_used(
+    fresh: SSHCluster, ssh_host: SSHHost, tree: Any, prefect_server: PrefectServer
+) -> None:
+    fs = ClusterFileSystem(fresh)
+    tree.chmod(0o777)
+    before = ssh_host.connections
+    assert fs.exists(str(tree))  # there is no task runner yet
+
+    under_way: list[Any] = []
+
+    @flow(task_runner=ClusterTaskRunner(fresh))
+    def looking() -> None:
+        path = make_file.submit(f"{tree}/made").result()
+        assert fs.cat(path) == b"x" * 9_000_000
+        fs.pipe(f"{tree}/back", b"y" * 9_000_000)
+        assert fs.find(str(tree)) == [f"{tree}/back", path]
+        assert cluster_ls(tree, fresh) == ["back", "made"]
+        with pytest.raises(FileNotFoundError, match="missing"):
+            fs.ls(f"{tree}/missing")
+        # The runner's; what was open before is not needed any more.
+        assert wait_until(lambda: ssh_host.connections == before + 1)
+        ssh_host.drop_connections()
+        assert cluster_du(tree, fresh).total_bytes == 18_000_000
+        # What is under way when the flow ends is still brought to its end.
+        under_way.append(fs.walk("/usr", detail=True))
+        next(under_way[0])
+
+    looking()
+    assert len(list(under_way[0])) > 100
+    assert far_files(fresh).connections == 1
+    assert cluster_ls(tree, fresh) == ["back", "made"]
+    assert far_files(fresh).connections == 2
+
+
+def test_a_process_forked_in_a_flow_opens_a_connection_of_its_own(
+    fresh: SSHCluster, tree: Any, prefect_server: PrefectServer
+) -> None:
+    @flow(task_runner=ClusterTaskRunner(fresh))
+    def forking() -> int:
+        def look() -> bool:
+            return cluster_ls(tree, fresh) == [] and far_files(fresh).connections == 1
+
+        assert cluster_ls(tree, fresh) == []
+        assert far_files(fresh).connections == 0
+        status = in_a_fork(look)
+        assert cluster_ls(tree, fresh) == []
+        return status
+
+    assert forking() == 0
+
+
+def test_an_idle_connection_is_closed_and_one_in_use_is_not(
+    fresh: SSHCluster, tree: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_connection, "IDLE_SECONDS", 0.2)
+    fs = ClusterFileSystem(fresh)
+    with closing(fs.iter_find("/usr")) as listing:
+        next(listing)
+        agent = far_files(fresh).agent
+        time.sleep(1)
+        assert not agent.is_lost
+        next(listing)
+    assert wait_until(lambda: agent.is_lost)
+    assert fs.exists(str(tree))
+
+
+def test_many_listings_and_pieces_share_a_connection(fresh: SSHCluster, tree: Any) -> None:
+    """Several are begun, and read in turns; none waits for another or takes its parts."""
+    fs = ClusterFileSystem(fresh)
+    for top in range(8):
+        for number in range(50):
+            (tree / f"{top}/{number:02d}{'x' * 200}").mkdir(parents=True)
+            for each in range(10):
+                (tree / f"{top}/{number:02d}{'x' * 200}/{top}-{each}").touch()
+    found: list[list[str]] = [[] for _ in range(8)]
+    listings = [fs.iter_find(f"{tree}/{top}") for top in range(8)]
+    for top, path in (
+        (top, path)
+        for turn in itertools.zip_longest(*listings)
+        for top, path in enumerate(turn)
+        if path is not None
+    ):
+        found[top].append(path)
+    for top, paths in enumerate(found):
+        assert len(paths) == 500
+        assert all(f"/{top}-" in path for path in paths)
+    errors: list[BaseException] = []
+
+    def write_and_read(number: int) -> None:
+        try:
+            content = bytes([number]) * 6_000_000
+            fs.pipe_file(f"~/piece-{number}", content)
+            assert fs.cat_file(f"~/piece-{number}") == content
+            fs.rm_file(f"~/piece-{number}")
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write_and_read, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert far_files(fresh).connections == 1
+
+
+def test_the_end_of_a_listing_does_not_overtake_its_parts(fresh: SSHCluster, tree: Any) -> None:
+    """Empty directories with long paths: much to say of which nothing is an entry."""
+    deep = tree
+    for _ in range(14):
+        deep = deep / ("d" * 250)
+    for number in range(500):
+        (deep / f"{number:03d}").mkdir(parents=True)
+    walked = [path for path, _, _ in ClusterFileSystem(fresh).walk(str(tree))]
+    assert len(walked) == 1 + 14 + 500
+
+
 OPERATIONS: dict[str, Callable[[ClusterFileSystem, str], Any]] = {
     "cat_file": lambda fs, top: fs.cat_file(f"{top}/file"),
     "range": lambda fs, top: fs.cat_file(f"{top}/file", -2),
@@ -76,21 +233,18 @@ OPERATIONS: dict[str, Callable[[ClusterFileSystem, str], Any]] = {
     "cp_file": lambda fs, top: fs.cp_file(f"{top}/file", f"{top}/copy"),
     "rm": lambda fs, top: fs.rm([f"{top}/file", f"{top}/sub"], recursive=True),
     "get_file": lambda fs, top: fs.get_file(f"{top}/file", f"{top}-down"),
+    "find": lambda fs, top: fs.find(top),
+    "walk": lambda fs, top: list(fs.walk(top)),
+    "du": lambda fs, top: fs.du(top),
     "cluster_ls": lambda fs, top: cluster_ls(top, fs.cluster),
     "cluster_find": lambda fs, top: cluster_find("*", top, fs.cluster),
     "cluster_glob": lambda fs, top: cluster_glob("**", top, fs.cluster),
     "cluster_du": lambda fs, top: cluster_du(top, fs.cluster),
     "cluster_exists": lambda fs, top: cluster_exists(top, fs.cluster),
 }
-# Streamed: no answer is waited for, the listing just comes.
-STREAMED: dict[str, Callable[[ClusterFileSystem, str], Any]] = {
-    "find": lambda fs, top: fs.find(top),
-    "walk": lambda fs, top: list(fs.walk(top)),
-    "du": lambda fs, top: fs.du(top),
-}
 
 
-@pytest.mark.parametrize("name", [*OPERATIONS, *STREAMED])
+@pytest.mark.parametrize("name", OPERATIONS)
 def test_one_operation_is_one_round_trip(name: str, tmp_path: Any) -> None:
     for number in range(20):
         (tmp_path / f"tree/sub/{number}").mkdir(parents=True)
@@ -98,8 +252,8 @@ def test_one_operation_is_one_round_trip(name: str, tmp_path: Any) -> None:
     fs = ClusterFileSystem(LocalCluster())
     agent = far_files(fs.cluster).agent
     before = agent.round_trips
-    (OPERATIONS | STREAMED)[name](fs, str(tmp_path / "tree"))
-    assert agent.round_trips - before == (1 if name in OPERATIONS else 0)
+    OPERATIONS[name](fs, str(tmp_path / "tree"))
+    assert agent.round_trips - before == 1
 
 
 def test_a_listing_arrives_while_it_is_made_and_waits_for_its_reader(
@@ -162,19 +316,7 @@ def test_a_forked_process_opens_a_connection_of_its_own(ssh: SSHCluster, tree: A
     (tree / "x").write_text("x")
     fs = ClusterFileSystem(ssh)
     assert fs.cat(f"{tree}/x") == b"x"
-    child = os.fork()
-    if child == 0:
-        try:
-            ok = fs.cat(f"{tree}/x") == b"x" and far_files(ssh).connections == 1
-        finally:
-            os._exit(0 if ok else 1)
-    deadline = time.monotonic() + 30
-    while (done := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    if done[0] == 0:
-        os.kill(child, 9)
-        os.waitpid(child, 0)
-    assert done == (child, 0)
+    assert in_a_fork(lambda: fs.cat(f"{tree}/x") == b"x" and far_files(ssh).connections == 1) == 0
     assert fs.cat(f"{tree}/x") == b"x"
 
 
