@@ -22,6 +22,7 @@ from clustrix_prefect.connections.connection import Connection
 from clustrix_prefect.connections.ssh import SSHConnection
 from clustrix_prefect.dispatch.site import ask_site
 from clustrix_prefect.errors import AgentError, ClusterError
+from clustrix_prefect.kubernetes.permissions import Permission
 from clustrix_prefect.kubernetes.pods import MANAGED_BY
 from clustrix_prefect.schedulers.scheduler import JobSpec, Scheduler, TryLater
 
@@ -112,7 +113,7 @@ def _namespace(cluster: KubernetesCluster) -> Iterator[Finding]:
             )
         else:
             yield Finding("permissions", f"all that calls need in namespace {cluster.namespace}")
-        if not any(one == ("list", "jobs") for one in missing):
+        if Permission("list", "jobs") not in missing:
             ours = api.list_jobs(MANAGED_BY)
             yield Finding("jobs of ours", f"{len(ours)} (`clustrix-prefect jobs list` shows them)")
     yield Finding("image", cluster.image)

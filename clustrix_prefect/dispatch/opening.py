@@ -8,8 +8,10 @@ from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.clusters.kubernetes import KubernetesCluster
 from clustrix_prefect.clusters.workers import WorkerCluster
 from clustrix_prefect.dispatch.calls import Call
+from clustrix_prefect.dispatch.direct import DirectLane
 from clustrix_prefect.dispatch.host import Host, Lane
 from clustrix_prefect.dispatch.interpreters import FarPython
+from clustrix_prefect.dispatch.jobs import JobLane
 from clustrix_prefect.dispatch.preflight import Code
 from clustrix_prefect.dispatch.session import sessions
 
@@ -86,9 +88,6 @@ class OpenedSession:
         return Host(self._session, dispatcher, lambda host: self._lane(dispatcher, host))
 
     def _lane(self, dispatcher: Dispatcher, host: Host) -> Lane:
-        from clustrix_prefect.dispatch.direct import DirectLane
-        from clustrix_prefect.dispatch.jobs import JobLane
-
         cluster = self._cluster
         if isinstance(cluster, WorkerCluster):
             return DirectLane(

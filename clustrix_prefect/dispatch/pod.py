@@ -23,7 +23,6 @@ from clustrix_prefect.errors import (
     InfrastructureError,
     JobLost,
     QuotaExceeded,
-    WorkerNotStarted,
 )
 from clustrix_prefect.kubernetes.pods import CONTAINER
 from clustrix_prefect.kubernetes.status import PodPhase, PodStatus
@@ -199,17 +198,12 @@ class Pod:
                     return True
                 if status.phase is PodPhase.ENDED:
                     return self._did_not_start()
-                if self.group is None or not self.pods.is_wanted(self):
+                if not self.pods.is_wanted(self):
                     return False
                 if self.pods.some_run(but=self):
                     since = now  # it may wait for its siblings to make room
                 if now - since > limit:
-                    raise status.stuck or WorkerNotStarted(
-                        f"The pod has not started for {limit} s ({status.reason}).",
-                        "Raise the block's `start_timeout` if that is not long.",
-                        job_id=self.name,
-                        node=status.node,
-                    )
+                    raise status.late(limit)
                 self.changed.wait(1.0)
 
     def _did_not_start(self) -> bool:

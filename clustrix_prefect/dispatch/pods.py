@@ -345,7 +345,7 @@ class Pods:
         """A pod has ended; what still waits may need another one."""
         with self.lock:
             self._pods.pop(pod.name, None)
-            if pod.group is not None and pod in pod.group.pods:
+            if pod.group is not None:
                 pod.group.pods.remove(pod)
             if not self.closed:
                 for group in self._groups.values():

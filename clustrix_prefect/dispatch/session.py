@@ -390,11 +390,9 @@ class Sessions:
         with self._lock:
             opening = self._opening.setdefault(cluster.identity, threading.Lock())
         with opening:
-            with self._lock:
-                if cluster.identity in self._sessions:
-                    session, users = self._sessions[cluster.identity]
-                    self._sessions[cluster.identity] = (session, users + 1)
-                    return session
+            known = self.opened(cluster.identity)
+            if known is not None:
+                return known
             session = Session(cluster)
             session.open()
             with self._lock:
@@ -404,20 +402,23 @@ class Sessions:
     def opened(self, identity: str) -> Session | None:
         """The session of the cluster of this identity, if it is open; its user releases it."""
         with self._lock:
-            if identity not in self._sessions:
-                return None
-            session, users = self._sessions[identity]
-            self._sessions[identity] = (session, users + 1)
-            return session
+            return self._take(identity)
 
     def with_store(self, store: str) -> Session | None:
         """An open session of the cluster that has this store; its user releases it."""
         with self._lock:
-            for identity, (session, users) in self._sessions.items():
+            for identity, (session, _) in self._sessions.items():
                 if session.store == store:
-                    self._sessions[identity] = (session, users + 1)
-                    return session
+                    return self._take(identity)
         return None
+
+    def _take(self, identity: str) -> Session | None:
+        """One user more, under the lock."""
+        if identity not in self._sessions:
+            return None
+        session, users = self._sessions[identity]
+        self._sessions[identity] = (session, users + 1)
+        return session
 
     def leave(self, session: Session) -> None:
         """One who uses the session wants to go: if it is the last, nothing is waited for long."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from clustrix_prefect.errors import (
@@ -31,6 +31,14 @@ _DISRUPTIONS: dict[str, type[InfrastructureError]] = {
     "DeletionByPodGC": NodeFailure,
     "EvictionByEvictionAPI": PodEvicted,
     "TerminationByKubelet": PodEvicted,
+}
+# What is reported of pods that are taken away, before Kubernetes 1.26 the only trace of why.
+_TAKEN_AWAY: dict[str, type[InfrastructureError]] = {
+    "TaintManagerEviction": NodeFailure,
+    "NodeNotReady": NodeFailure,
+    "Preempted": Preempted,
+    "Evicted": PodEvicted,
+    "ScaleDown": PodEvicted,
 }
 
 
@@ -68,8 +76,7 @@ def ending(pod: dict[str, Any], job: str) -> InfrastructureError | None:
         if condition["type"] == "DisruptionTarget" and condition["status"] == "True":
             why = condition.get("reason", "")
             kind = _DISRUPTIONS.get(why, PodEvicted)
-            text = _joined(why, condition.get("message", ""))
-            return kind(f"The cluster took the pod away ({text}).", _RUN_AGAIN, **facts)
+            return _taken_away(kind, why, condition.get("message", ""), **facts)
     for state in ended:
         if state.get("reason") == "OOMKilled":
             return OutOfMemory(
@@ -90,6 +97,40 @@ def deleted(job: str, node: str | None = None) -> PodDeleted:
         job_id=job,
         node=node,
     )
+
+
+def ending_by_events(
+    events: Sequence[dict[str, Any]], job: str, node: str | None
+) -> InfrastructureError | None:
+    """Why a pod that is gone had to go; None if nothing was reported of it.
+
+    Args:
+        events: What was reported of it, as the API server gives it.
+        job: The name of its job.
+        node: Where it was.
+    """
+    for event in reversed(events):
+        why = event.get("reason", "")
+        kind = _TAKEN_AWAY.get(why)
+        if kind is not None:
+            return _taken_away(kind, why, str(event.get("message", "")), job_id=job, node=node)
+    return None
+
+
+def deleted_or_evicted(job: str, node: str | None) -> PodEvicted:
+    """A pod went whose job is still there: its controller would make another one."""
+    return PodEvicted(
+        "The pod was evicted, or somebody deleted it; its job is still there.",
+        _RUN_AGAIN,
+        job_id=job,
+        node=node,
+    )
+
+
+def _taken_away(
+    kind: type[InfrastructureError], why: str, said: str, **facts: Any
+) -> InfrastructureError:
+    return kind(f"The cluster took the pod away ({_joined(why, said)}).", _RUN_AGAIN, **facts)
 
 
 def _deletion(status: dict[str, Any], facts: dict[str, Any]) -> InfrastructureError:

@@ -75,6 +75,15 @@ class PodStatus:
     stuck: InfrastructureError | None = field(default=None, compare=False)
     failed_pulls: int = 0
 
+    def late(self, seconds: int) -> InfrastructureError:
+        """What to fail its calls with once it has waited for as long as it may."""
+        return self.stuck or WorkerNotStarted(
+            f"The pod has not started for {seconds} s ({self.reason}).",
+            "Raise the block's `start_timeout` if that is not long.",
+            job_id=self.job,
+            node=self.node,
+        )
+
     def ended(self, failure: ClusterError) -> PodStatus:
         """The same pod, whose end has this cause."""
         code = failure.exit_code if isinstance(failure, InfrastructureError) else None

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from clustrix_prefect.connections.connection import Channel
-from clustrix_prefect.errors import ClusterError, WorkerNotStarted
+from clustrix_prefect.errors import ClusterError
 from clustrix_prefect.kubernetes.api import KubernetesApi
 from clustrix_prefect.kubernetes.exec import PodConnection
 from clustrix_prefect.kubernetes.pods import CONTAINER
@@ -52,11 +52,7 @@ class Visit:
             while self._status.phase is PodPhase.PENDING:
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    raise self._status.stuck or WorkerNotStarted(
-                        f"The pod has not started for {start_timeout} s ({self._status.reason}).",
-                        "Raise the block's `start_timeout` if that is not long.",
-                        job_id=self._name,
-                    )
+                    raise self._status.late(start_timeout)
                 self._changed.wait(left)
             if self._status.failure is not None:
                 raise self._status.failure

@@ -12,15 +12,12 @@ from clustrix_prefect.errors import (
     ClusterError,
     ConnectionFailed,
     InfrastructureError,
-    NodeFailure,
     PodDeleted,
-    PodEvicted,
-    Preempted,
     QuotaExceeded,
     SubmissionRefused,
 )
 from clustrix_prefect.kubernetes.api import KubernetesApi, WatchExpired
-from clustrix_prefect.kubernetes.endings import deleted
+from clustrix_prefect.kubernetes.endings import deleted, deleted_or_evicted, ending_by_events
 from clustrix_prefect.kubernetes.status import PodPhase, PodStatus, job_of, read_pod
 
 logger = logging.getLogger("prefect.clustrix")
@@ -31,15 +28,6 @@ _PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 5.0
 # The job controller takes a moment to make a pod, seconds.
 _WITHOUT_POD_SECONDS = 2.0
-_RUN_AGAIN = "Run the flow again."
-# What is reported of pods that are taken away, before Kubernetes 1.26 the only trace of why.
-_TAKEN_AWAY: dict[str, type[InfrastructureError]] = {
-    "TaintManagerEviction": NodeFailure,
-    "NodeNotReady": NodeFailure,
-    "Preempted": Preempted,
-    "Evicted": PodEvicted,
-    "ScaleDown": PodEvicted,
-}
 
 
 class PodWatch:
@@ -173,17 +161,10 @@ class PodWatch:
         except ClusterError as error:
             logger.debug("What happened to pod %s is not known: %s", status.pod, error)
             return status
-        for event in reversed(events):
-            kind = _TAKEN_AWAY.get(event.get("reason", ""))
-            if kind is not None:
-                said = str(event.get("message", "")).rstrip(".")
-                what = f"The cluster took the pod away ({event['reason']}: {said})."
-                return status.ended(kind(what, _RUN_AGAIN, job_id=status.job, node=status.node))
-        if has_job:
-            # Its controller would make another pod, whether it was evicted or deleted.
-            what = "The pod was evicted, or somebody deleted it; its job is still there."
-            return status.ended(PodEvicted(what, _RUN_AGAIN, job_id=status.job, node=status.node))
-        return status
+        failure = ending_by_events(events, status.job, status.node)
+        if failure is None and has_job:
+            failure = deleted_or_evicted(status.job, status.node)
+        return status if failure is None else status.ended(failure)
 
     # --- jobs whose pod does not come ------------------------------------------------------
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from prefect import flow, task
-from prefect.futures import PrefectFuture
 
 from clustrix_prefect import ClusterTaskRunner, KubernetesCluster, resources
 from clustrix_prefect.errors import (
@@ -32,6 +29,7 @@ from tests.dispatch import long_flow
 from tests.dispatch.api import ended_task_runs, flow_run_state
 from tests.dispatch.flow_process import FlowProcess
 from tests.dispatch.marks import mark, marks, wait_for_marks
+from tests.dispatch.test_named_failures import crash, end_of, run_alone, take_memory
 
 if TYPE_CHECKING:
     from tests.live.kubernetes.cluster import Kubernetes, OwnKubernetes
@@ -46,25 +44,6 @@ def work(directory: str, name: str, seconds: float) -> str:
     return name.upper()
 
 
-@task
-def take_memory(size: int) -> int:
-    kept = bytearray(size)
-    kept[::4096] = b"1" * len(kept[::4096])
-    time.sleep(60)
-    return len(kept)
-
-
-@task
-def crash() -> None:
-    os.kill(os.getpid(), signal.SIGSEGV)
-
-
-def objects(kubernetes: Kubernetes, namespace: str) -> list[dict[str, Any]]:
-    """The jobs and pods that are there."""
-    found = json.loads(kubernetes.kubectl("-n", namespace, "get", "jobs,pods", "-o", "json"))
-    return [one for one in found["items"] if "deletionTimestamp" not in one["metadata"]]
-
-
 def memory_of(job: dict[str, Any]) -> str:
     """What its pod may use."""
     (container,) = job["spec"]["template"]["spec"]["containers"]
@@ -72,31 +51,15 @@ def memory_of(job: dict[str, Any]) -> str:
 
 
 def pod_names(kubernetes: Kubernetes, namespace: str) -> list[str]:
-    every = objects(kubernetes, namespace)
+    every = kubernetes.objects(namespace)
     return [one["metadata"]["name"] for one in every if one["kind"] == "Pod"]
 
 
 def wait_until_empty(kubernetes: Kubernetes, namespace: str, within: float = 30.0) -> None:
     deadline = time.monotonic() + within
-    while objects(kubernetes, namespace):
-        assert time.monotonic() < deadline, objects(kubernetes, namespace)
+    while kubernetes.objects(namespace):
+        assert time.monotonic() < deadline, kubernetes.objects(namespace)
         time.sleep(0.2)
-
-
-def failure_of(
-    cluster: KubernetesCluster, submit: Callable[[], PrefectFuture[Any]]
-) -> tuple[Any, PrefectFuture[Any]]:
-    """How a call failed that is alone in its flow."""
-    found = []
-
-    @flow(task_runner=ClusterTaskRunner(cluster))
-    def alone() -> None:
-        future = submit()
-        future.wait()
-        found.append((future.state.result(raise_on_failure=False), future))
-
-    alone(return_state=True)
-    return found[0]
 
 
 # --- before a call begins -------------------------------------------------------------------
@@ -108,7 +71,7 @@ def test_image_that_is_not_there(
     cluster = on_kubernetes.model_copy(
         update={"image": "python:3.11-nowhere", "image_pull_policy": "Never"}
     )
-    error, _ = failure_of(cluster, lambda: work.submit(str(far_dir), "pulled", 0))
+    error: Any = run_alone(cluster, lambda: work.submit(str(far_dir), "pulled", 0)).error
     assert type(error) is ImagePullFailed
     assert "`image_pull_policy`" in error.remedy
     assert error.job_id
@@ -119,11 +82,12 @@ def test_node_that_is_not_there(on_kubernetes: KubernetesCluster, far_dir: Path)
     cluster = on_kubernetes.model_copy(
         update={"node_selector": {"planet": "mars"}, "start_timeout": 3}
     )
-    error, future = failure_of(cluster, lambda: work.submit(str(far_dir), "placed", 0))
+    end = run_alone(cluster, lambda: work.submit(str(far_dir), "placed", 0))
+    error: Any = end.error
     assert type(error) is Unschedulable
     assert "0/" in str(error)
     assert "`node_selector`" in error.remedy
-    queued = [state for state in history(future.task_run_id, "Failed") if state.name == "Queued"]
+    queued = [state for state in history(end.task_run_id, "Failed") if state.name == "Queued"]
     assert any("Unschedulable: 0/" in str(state.message) for state in queued)
 
 
@@ -132,7 +96,7 @@ def test_quota_that_leaves_no_room(
 ) -> None:
     kubernetes.kubectl("-n", on_kubernetes.namespace, "create", "quota", "none", "--hard=pods=0")
     cluster = on_kubernetes.model_copy(update={"start_timeout": 4})
-    error, _ = failure_of(cluster, lambda: work.submit(str(far_dir), "fits", 0))
+    error: Any = run_alone(cluster, lambda: work.submit(str(far_dir), "fits", 0)).error
     assert type(error) is QuotaExceeded
     assert "pods=0" in str(error)
     wait_until_empty(kubernetes, cluster.namespace)
@@ -145,7 +109,7 @@ def test_account_that_may_not(
     pods = {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}
     kubeconfig = kubernetes.user_kubeconfig(on_kubernetes.namespace, [rule, pods])
     cluster = on_kubernetes.model_copy(update={"kubeconfig_path": str(kubeconfig)})
-    error, _ = failure_of(cluster, lambda: work.submit(str(far_dir), "allowed", 0))
+    error: Any = run_alone(cluster, lambda: work.submit(str(far_dir), "allowed", 0)).error
     assert type(error) is KubernetesForbidden
     assert "may not create jobs" in str(error)
     assert 'verbs: ["create"]' in error.remedy
@@ -164,7 +128,7 @@ def test_ends_of_calls(
     def delete_one_job() -> None:
         (name,) = [
             one["metadata"]["name"]
-            for one in objects(kubernetes, cluster.namespace)
+            for one in kubernetes.objects(cluster.namespace)
             if one["kind"] == "Job" and memory_of(one) == str(99 * 1024**2)
         ]
         kubernetes.kubectl("-n", cluster.namespace, "delete", "job", name, "--wait=false")
@@ -185,12 +149,11 @@ def test_ends_of_calls(
             "greedy": greedy,
             "slow": slow,
             "deleted": deleted,
-            "crashed": crash.submit(),
+            "crashed": crash.submit(signal.SIGSEGV),
         }
         threading.Thread(target=trouble).start()
         for name, future in futures.items():
-            future.wait()
-            ends[name] = future.state.result(raise_on_failure=False)
+            ends[name] = end_of(future).error
 
     many_ends(return_state=True)
     kinds = {name: type(error) for name, error in ends.items()}

@@ -48,11 +48,6 @@ def name_of(prefect_server: object) -> Iterator[Callable[[KubernetesCluster], st
     KubernetesCluster.delete("visited", _sync=True)
 
 
-def jobs(kubernetes: Kubernetes, namespace: str) -> list[Any]:
-    listed = json.loads(kubernetes.kubectl("-n", namespace, "get", "jobs", "-o", "json"))
-    return [one for one in listed["items"] if "deletionTimestamp" not in one["metadata"]]
-
-
 def test_what_check_finds(
     cluster: KubernetesCluster,
     kubernetes: Kubernetes,
@@ -66,7 +61,7 @@ def test_what_check_finds(
     assert found["image"]["value"] == cluster.image
     assert found["Python"]["value"]
     assert found["round trip"]["value"].endswith("ms")
-    assert not jobs(kubernetes, cluster.namespace)
+    assert not kubernetes.objects(cluster.namespace, "jobs")
 
 
 def test_what_check_says_of_an_account_that_may_only_look(
@@ -87,15 +82,15 @@ def test_what_check_says_of_an_account_that_may_only_look(
 def test_a_visit_leaves_nothing(cluster: KubernetesCluster, kubernetes: Kubernetes) -> None:
     with opened(cluster) as there:
         assert there.work_dir == "/clustrix-prefect/work"
-        assert len(jobs(kubernetes, cluster.namespace)) == 1
-    assert not jobs(kubernetes, cluster.namespace)
+        assert len(kubernetes.objects(cluster.namespace, "jobs")) == 1
+    assert not kubernetes.objects(cluster.namespace, "jobs")
 
 
 def test_a_visit_that_finds_no_node(cluster: KubernetesCluster, kubernetes: Kubernetes) -> None:
     far = cluster.model_copy(update={"node_selector": {"planet": "mars"}, "start_timeout": 3})
     with pytest.raises(Unschedulable, match="0/"), closing(far.connect()):
         pass
-    assert not jobs(kubernetes, cluster.namespace)
+    assert not kubernetes.objects(cluster.namespace, "jobs")
 
 
 def test_jobs_are_listed_and_cancelled(
@@ -127,4 +122,4 @@ def test_jobs_are_listed_and_cancelled(
     (job,) = listed[-1]
     assert job["job"].startswith("clustrix-")
     assert job["name"], "the flow run's name"
-    assert not jobs(kubernetes, cluster.namespace)
+    assert not kubernetes.objects(cluster.namespace, "jobs")

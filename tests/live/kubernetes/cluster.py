@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -77,6 +78,11 @@ class Kubernetes:
         if done.returncode:
             raise RuntimeError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout
+
+    def objects(self, namespace: str, kinds: str = "jobs,pods") -> list[dict[str, Any]]:
+        """What is there of these kinds, and not on its way out."""
+        found = json.loads(self.kubectl("-n", namespace, "get", kinds, "-o", "json"))
+        return [one for one in found["items"] if "deletionTimestamp" not in one["metadata"]]
 
     @contextlib.contextmanager
     def namespace(self) -> Iterator[str]:
