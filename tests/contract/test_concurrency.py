@@ -13,11 +13,13 @@ from prefect import flow, task
 from prefect.client.orchestration import get_client
 from prefect.task_runners import TaskRunner
 
+from tests.contract.conftest import Cluster
+
 
 @task
-def span(_: int) -> tuple[float, float]:
+def span(_: int, seconds: float) -> tuple[float, float]:
     start = time.time()
-    time.sleep(0.4)
+    time.sleep(seconds)
     return start, time.time()
 
 
@@ -36,10 +38,12 @@ def overlaps(spans: list[tuple[float, float]]) -> bool:
     return any(start < end for (_, end), (start, _) in pairwise(ordered))
 
 
-def test_a_tags_limit_holds(runner: TaskRunner[Any], one_at_a_time: str) -> None:
+def test_a_tags_limit_holds(cluster: Cluster, runner: TaskRunner[Any], one_at_a_time: str) -> None:
     @flow(task_runner=runner)
-    def spans(*tags: str) -> list[tuple[float, float]]:
-        return span.with_options(tags=tags).map(range(3)).result()
+    def spans(tag: str, seconds: float) -> list[tuple[float, float]]:
+        return span.with_options(tags=[tag]).map(range(3), seconds).result()
 
-    assert overlaps(spans("unlimited")), "they would not overlap without a limit"
-    assert not overlaps(spans(one_at_a_time))
+    # The first pod would otherwise have run them all before there is a second one.
+    seconds = 10 if cluster.name == "kubernetes" else 0.4
+    assert overlaps(spans("unlimited", seconds)), "they would not overlap without a limit"
+    assert not overlaps(spans(one_at_a_time, 0.4))

@@ -189,9 +189,17 @@ class SSHHost:
     @property
     def connections(self) -> int:
         """How many connections are logged in."""
-        return sum(
-            1 for pid in self._connection_processes() if Path(f"/proc/{pid}").stat().st_uid == 0
-        )
+        return len(self.logins)
+
+    @property
+    def logins(self) -> set[int]:
+        """The connections that are logged in, each by the id of its process."""
+        found = set()
+        for pid in self._connection_processes():
+            with contextlib.suppress(FileNotFoundError):  # it has just ended
+                if Path(f"/proc/{pid}").stat().st_uid == 0:
+                    found.add(pid)
+        return found
 
     @property
     def processes(self) -> list[int]:

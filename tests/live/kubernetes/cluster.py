@@ -223,6 +223,8 @@ class OwnKubernetes(Kubernetes):
         core.create_persistent_volume({**metadata, "spec": volume})
         try:
             core.create_namespaced_persistent_volume_claim(namespace, {**metadata, "spec": wanted})
+            # A pod that finds it unbound is looked at again only a minute later.
+            wait_until(lambda: self._is_bound(name, namespace), 60)
             yield name
         finally:
             with contextlib.suppress(ApiException):
@@ -274,6 +276,10 @@ class OwnKubernetes(Kubernetes):
             yield
         finally:
             self._node.restart_kubelet()
+
+    def _is_bound(self, claim: str, namespace: str) -> bool:
+        found = self.core.read_namespaced_persistent_volume_claim(claim, namespace)
+        return bool(found.status.phase == "Bound")
 
     def _node_is_ready(self) -> bool:
         """Whether the node takes pods: it is there, answers, and has no taint."""
