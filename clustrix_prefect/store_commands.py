@@ -7,12 +7,14 @@ import json
 import re
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from clustrix_prefect.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from clustrix_prefect.clusters.cluster import ClusterBlock
+    from clustrix_prefect.clusters.opened import OpenedCluster
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _AGE = re.compile(r"(\d+)\s*([smhdw])\Z")
@@ -75,11 +77,10 @@ def store_usage(cluster: ClusterBlock) -> dict[str, Any]:
         `free_bytes`.
 
     Raises:
+        ConfigurationError: The cluster keeps nothing that one could look at.
         ConnectionFailed: The cluster cannot be reached.
     """
-    from clustrix_prefect.clusters.opened import opened
-
-    with opened(cluster) as there:
+    with _opened(cluster) as there:
         return there.agent.request("store_usage", timeout=_TIMEOUT)
 
 
@@ -90,12 +91,22 @@ def prune_store(cluster: ClusterBlock, seconds: float) -> dict[str, Any]:
         The `count` of what was removed, its `size` in bytes, and the `items`.
 
     Raises:
+        ConfigurationError: The cluster keeps nothing that one could look at.
         ConnectionFailed: The cluster cannot be reached.
     """
+    with _opened(cluster) as there:
+        return there.agent.request("store_prune", timeout=_TIMEOUT, seconds=seconds)
+
+
+def _opened(cluster: ClusterBlock) -> AbstractContextManager[OpenedCluster]:
     from clustrix_prefect.clusters.opened import opened
 
-    with opened(cluster) as there:
-        return there.agent.request("store_prune", timeout=_TIMEOUT, seconds=seconds)
+    if not cluster.keeps_store:
+        raise ConfigurationError(
+            f"{cluster.description}: each pod has a store of its own, which goes with it.",
+            "Nothing is left to clean up; for a store that stays, set `work_volume_claim`.",
+        )
+    return opened(cluster)
 
 
 def _cluster_of(options: argparse.Namespace) -> ClusterBlock:

@@ -226,6 +226,11 @@ class ClusterBlock(Block, ABC):
         return None
 
     @property
+    def keeps_store(self) -> bool:
+        """Whether our files there outlive a connection, for the next one to find."""
+        return True
+
+    @property
     def resources(self) -> Resources:
         """What a call gets that does not say."""
         return Resources.of(**self.default_resources)

@@ -262,6 +262,10 @@ class KubernetesCluster(ClusterBlock):
     def description(self) -> str:
         return f"Kubernetes, namespace {self.namespace}"
 
+    @property
+    def keeps_store(self) -> bool:
+        return self.work_volume_claim is not None
+
     def access(self) -> Access:
         """What to log in with.
 

@@ -23,6 +23,7 @@ def _parts() -> dict[str, Callable[[Lab], Part]]:
         filesystem,
         hashing,
         jobs,
+        kubernetes,
         packaging,
         pricing,
         rates,
@@ -33,6 +34,7 @@ def _parts() -> dict[str, Callable[[Lab], Part]]:
     return {
         "rates": rates.measure,
         "jobs": jobs.measure,
+        "kubernetes": kubernetes.measure,
         "traffic": traffic.measure,
         "data": data.measure,
         "scale": scale.measure,
@@ -47,6 +49,7 @@ def _parts() -> dict[str, Callable[[Lab], Part]]:
 PARTS = (
     "rates",
     "jobs",
+    "kubernetes",
     "traffic",
     "data",
     "scale",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from tests.live.kubernetes.cluster import OwnKubernetes
 from tests.live.prefect_server import PrefectServer
 from tests.live.pythons import FarPythons, find_pythons
 from tests.live.rundir import RunDirectory
@@ -22,7 +23,7 @@ _SETTLE_SECONDS = 2.0
 
 
 class Lab:
-    """A Prefect server, an SSH host and a SLURM cluster, each started when first used.
+    """A Prefect server, an SSH host, SLURM and Kubernetes, each started when first used.
 
     A context manager; at its end nothing is left of them.
     """
@@ -95,10 +96,19 @@ class Lab:
         return slurm
 
     @property
+    def kubernetes(self) -> OwnKubernetes:
+        """A control plane and one node."""
+        return self._service("kubernetes", lambda: OwnKubernetes(self._run))
+
+    @property
     def far_python(self) -> str:
         """An interpreter of this version that the account can run."""
         minor = ".".join(map(str, sys.version_info[:2]))
-        return FarPythons(find_pythons(), self._run)[minor]
+        return self._far_pythons[minor]
+
+    @property
+    def _far_pythons(self) -> FarPythons:
+        return FarPythons(find_pythons(), self._run)
 
     def directory(self, name: str) -> Path:
         """A directory that jobs of any account can write to."""
@@ -123,6 +133,12 @@ class Lab:
 
         self.slurm  # noqa: B018
         return SlurmCluster(**self._account(), default_resources={"cores": 1, "memory": "256MB"})
+
+    def kubernetes_cluster(self) -> Any:
+        from tests.live.clusters import kubernetes_cluster
+
+        namespace = self._exit.enter_context(self.kubernetes.namespace())
+        return kubernetes_cluster(self.kubernetes, namespace, self._far_pythons, max_pods=8)
 
     def _account(self) -> dict[str, Any]:
         from clustrix_prefect import SSHCredentials

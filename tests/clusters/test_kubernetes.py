@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from clustrix_prefect import KubernetesCluster, Resources
 from clustrix_prefect.errors import ConfigurationError, InvalidResources
+from clustrix_prefect.store_commands import prune_store, store_usage
 
 SECRET = "the-token-of-the-kubeconfig"
 KUBECONFIG = {
@@ -159,3 +160,10 @@ def test_a_credentials_block_of_prefect_kubernetes() -> None:
     assert access.context == "b"
     with pytest.raises(ConfigurationError, match="no block"):
         KubernetesCluster(credentials="kubernetes-credentials/absent").access()
+
+
+def test_a_store_that_goes_with_its_pod_is_not_looked_into() -> None:
+    for ask in (store_usage, lambda cluster: prune_store(cluster, 0)):
+        with pytest.raises(ConfigurationError, match=r"store of its own.*work_volume_claim"):
+            ask(KubernetesCluster(namespace="research"))
+    assert KubernetesCluster(work_volume_claim="work").keeps_store

@@ -1,0 +1,200 @@
+"""Calls in pods, beside what Kubernetes itself takes for as many pods that start Python."""
+
+from __future__ import annotations
+
+import statistics
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from kubernetes import client, watch
+from kubernetes.config import new_client_from_config
+from prefect import flow, runtime
+
+from clustrix_prefect import ClusterTaskRunner, KubernetesCluster
+from clustrix_prefect.kubernetes.api import KubernetesApi
+from tests.bench.apart import apart
+from tests.bench.flows import at_random_phase, noop, timed
+from tests.bench.lab import Lab
+from tests.bench.table import Bound, Part, Row, spread
+
+SINGLE_CALLS = 10
+CALLS = 200
+MANY_CALLS = 1000
+CALLS_PER_POD = 10
+ROUNDS = 3
+
+_ONE_SHARE = 1.5
+
+
+@dataclass
+class Times:
+    """What a flow found out.
+
+    Attributes:
+        one: Seconds of single calls, by what they were made with.
+        calls: Seconds of many calls.
+        requests: How many the API server got for `MANY_CALLS` calls.
+        many_seconds: How long those took.
+        flow_run_id: The flow run.
+    """
+
+    one: dict[str, list[float]] = field(default_factory=dict)
+    calls: dict[str, list[float]] = field(default_factory=dict)
+    requests: int = 0
+    many_seconds: float = 0.0
+    flow_run_id: UUID | None = None
+
+
+class BareJobs:
+    """Jobs that start Python and end, observed by one watch."""
+
+    def __init__(self, cluster: KubernetesCluster, parallel: int) -> None:
+        self._cluster = cluster
+        self._parallel = parallel
+        self._api = client.BatchV1Api(new_client_from_config(cluster.kubeconfig_path))
+
+    def one(self) -> None:
+        self._run(1)
+
+    def many(self) -> None:
+        self._run(CALLS // CALLS_PER_POD)
+
+    def _run(self, jobs: int) -> None:
+        label = f"floor={uuid.uuid4().hex[:8]}"
+        namespace = self._cluster.namespace
+        since = self._api.list_namespaced_job(namespace, limit=1).metadata.resource_version
+        waiting = [f"{label.replace('=', '-')}-{number}" for number in range(jobs)]
+        running: set[str] = set()
+        for name in self._take(waiting, running):
+            self._create(name, label)
+        events = watch.Watch().stream(
+            self._api.list_namespaced_job, namespace, label_selector=label, resource_version=since
+        )
+        for event in events:
+            job = event["object"]
+            kinds = {one.type for one in job.status.conditions or [] if one.status == "True"}
+            assert "Failed" not in kinds, job
+            if "Complete" not in kinds or job.metadata.name not in running:
+                continue
+            running.discard(job.metadata.name)
+            self._api.delete_namespaced_job(
+                job.metadata.name, namespace, propagation_policy="Background"
+            )
+            for name in self._take(waiting, running):
+                self._create(name, label)
+            if not running:
+                return
+
+    def _take(self, waiting: list[str], running: set[str]) -> list[str]:
+        taken = [waiting.pop() for _ in range(min(len(waiting), self._parallel - len(running)))]
+        running.update(taken)
+        return taken
+
+    def _create(self, name: str, label: str) -> None:
+        """The product's own pod, but for what runs in it."""
+        cluster = self._cluster
+        amounts = {"memory": str(128 * 1000**2)}
+        container: dict[str, Any] = {
+            "name": "floor",
+            "image": cluster.image,
+            "imagePullPolicy": cluster.image_pull_policy,
+            "command": ["python", "-c", "pass"],
+            "resources": {"requests": amounts, "limits": amounts},
+        }
+        key, _, value = label.partition("=")
+        pod = {
+            "metadata": {"labels": {key: value}},
+            "spec": {"restartPolicy": "Never", "containers": [container]},
+        }
+        manifest = {
+            "metadata": {"name": name, "labels": {key: value}},
+            "spec": {"backoffLimit": 0, "template": pod},
+        }
+        self._api.create_namespaced_job(cluster.namespace, manifest)
+
+
+def measure(lab: Lab) -> Part:
+    """One call and many, in turn with bare jobs; then what many ask of the API server."""
+    lab.prefect  # noqa: B018
+    cluster = lab.kubernetes_cluster()
+    times = apart(lab.log, take_times, cluster)
+    assert times.flow_run_id is not None
+    lab.settle(times.flow_run_id, SINGLE_CALLS + ROUNDS * CALLS + MANY_CALLS + 1)
+    return _part(times, cluster.max_pods)
+
+
+def take_times(cluster: KubernetesCluster) -> Times:
+    """Time everything within one flow."""
+    bare = BareJobs(cluster, cluster.max_pods)
+    opened = _remember_apis()
+
+    @flow(task_runner=ClusterTaskRunner(cluster))
+    def measured() -> Times:
+        noop.submit(0).result()
+        times = Times(flow_run_id=UUID(runtime.flow_run.id))
+        times.one = _in_turn(bare.one, lambda: noop.submit(1).result(), SINGLE_CALLS)
+        times.calls = _in_turn(bare.many, lambda: noop.map(range(CALLS)).result(), ROUNDS)
+        before = sum(api.requests for api in opened)
+        times.many_seconds = timed(lambda: noop.map(range(MANY_CALLS)).result())
+        times.requests = sum(api.requests for api in opened) - before
+        return times
+
+    return measured()
+
+
+def _remember_apis() -> Sequence[KubernetesApi]:
+    """All API clients that this process makes from now on."""
+    opened: list[KubernetesApi] = []
+    make = KubernetesCluster.api
+
+    def api(cluster: KubernetesCluster) -> KubernetesApi:
+        opened.append(make(cluster))
+        return opened[-1]
+
+    KubernetesCluster.api = api  # type: ignore[method-assign]
+    return opened
+
+
+def _in_turn(
+    floor: Callable[[], object], ours: Callable[[], object], times: int
+) -> dict[str, list[float]]:
+    took = at_random_phase([floor, ours], times)
+    return dict(zip(("floor", "ours"), took, strict=True))
+
+
+def _part(times: Times, pods: int) -> Part:
+    part = Part(f"Kubernetes: one call, {CALLS} calls, and what {MANY_CALLS:,} ask for")
+    rows = (
+        ("one call", times.one, Bound("<=", _ONE_SHARE)),
+        (f"{CALLS} calls, {CALLS_PER_POD} a pod", times.calls, None),
+    )
+    for what, took, bound in rows:
+        shares = [mine / bare for mine, bare in zip(took["ours"], took["floor"], strict=True)]
+        share = statistics.median(took["ours"]) / statistics.median(took["floor"])
+        part.rows.append(
+            Row(
+                f"KubernetesCluster: {what}",
+                spread(took["ours"], " s", 2),
+                spread(took["floor"], " s", 2),
+                f"{share:.2f} ({min(shares):.2f} to {max(shares):.2f})",
+                bound,
+                share,
+            )
+        )
+    part.rows.append(
+        Row(
+            f"KubernetesCluster: API requests for {MANY_CALLS:,} calls, {CALLS_PER_POD} a pod",
+            f"{times.requests:,}",
+            "",
+            f"{times.requests / MANY_CALLS:.2f} a call, {times.many_seconds:,.0f} s",
+        )
+    )
+    part.remarks += [
+        "Floor: a Job of the same image and memory that runs `python -c pass`, from its creation "
+        f"until a watch says Complete; for {CALLS} calls, {CALLS // CALLS_PER_POD} such Jobs.",
+        f"At most {pods} pods at once, ours and the floor's, on one node of this machine.",
+    ]
+    return part
