@@ -203,5 +203,6 @@ def on_another_cluster(what: _Remote) -> NotPortable:
     """What is said when a cluster gets what another one has."""
     return NotPortable(
         f"{what!r} is not on the cluster that the task runs on.",
-        f"Bring it there through this machine: {what.kind.capitalize()}(it.download(...)).",
+        f"Bring it there through this machine: {what.kind.capitalize()}(it.download(...)). Pods "
+        "share what tasks return if their block has a `work_volume_claim`.",
     )

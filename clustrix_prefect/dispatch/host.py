@@ -205,7 +205,11 @@ class Host:
                 raise copy(error)
             step(call)
         except Exception as error:
-            self._dispatcher.give_up(call, error)
+            self.give_up(call, error)
+
+    def give_up(self, call: Call, error: BaseException) -> None:
+        """The call cannot be sent."""
+        self._dispatcher.give_up(call, error)
 
     def _send_on(self, call: Call) -> None:
         """Send a call once the cluster's store has what it needs."""

@@ -72,6 +72,10 @@ class PodHost(Host):
         finally:
             self._pod.release(over)
 
+    def give_up(self, call: Call, error: BaseException) -> None:
+        super().give_up(call, error)
+        self._pod.release([call])
+
     def on_gone(self, error: ClusterError) -> None:
         self._pod.lose(error)
 
@@ -286,8 +290,7 @@ class Pod:
                 if not self._is_over():
                     self._lost = self._failure()
         except ClusterError as error:
-            self.pods.dispatcher.give_up(call, error)
-            self.release([call])
+            host.give_up(call, error)
 
     def _failure(self) -> InfrastructureError:
         """Why the calls that it has cannot go on."""

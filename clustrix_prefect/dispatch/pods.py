@@ -126,6 +126,12 @@ class Pods:
         }
         selector = f"{FLOW_RUN_LABEL}={dispatcher.run_key}"
         self.watch = PodWatch(api, selector, self._on_change)
+        if cluster.managed_environment is not None and cluster.work_volume_claim is None:
+            dispatcher.say(
+                logging.WARNING,
+                "Each pod builds the environment for itself. Give the block a `work_volume_claim`, "
+                "and it is built once.",
+            )
         self._take_up([job["metadata"]["name"] for job in api.list_jobs(selector)])
 
     # --- what calls are packed for ---------------------------------------------------------

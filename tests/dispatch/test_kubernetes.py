@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
 from pathlib import Path
@@ -12,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from prefect import flow, task
 
-from clustrix_prefect import ClusterTaskRunner, KubernetesCluster, resources
+from clustrix_prefect import (
+    ClusterTaskRunner,
+    File,
+    KubernetesCluster,
+    ManagedEnvironment,
+    resources,
+)
 from clustrix_prefect.errors import (
     ImagePullFailed,
     InfrastructureError,
@@ -237,3 +244,84 @@ def test_nothing_is_left_of_a_cancelled_flow(
     finally:
         flow_process.process.kill()
         print(flow_process.output)
+
+
+def test_pods_share_what_a_work_volume_holds(
+    on_kubernetes: KubernetesCluster,
+    own_kubernetes: OwnKubernetes,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # 16 MiB, which is more than one piece of an exec stream.
+    (sent := tmp_path / "sent").write_bytes(os.urandom(1024) * 16 * 1024)
+
+    @task
+    def reversed_file(path: Path) -> File:
+        Path("reversed").write_bytes(path.read_bytes()[::-1])
+        return File("reversed")
+
+    @task
+    def packaging_and(path: Path) -> tuple[str, str, bytes]:
+        import packaging
+
+        return socket.gethostname(), packaging.__file__, path.read_bytes()
+
+    def use(cluster: KubernetesCluster) -> tuple[str, str]:
+        @flow(task_runner=ClusterTaskRunner(cluster))
+        def used() -> tuple[str, str]:
+            made = reversed_file.submit(File(sent))
+            pod, module, content = packaging_and.submit(made).result()
+            brought = made.result().download(tmp_path / f"brought-{pod}")
+            assert content == brought.read_bytes() == sent.read_bytes()[::-1]
+            return pod, module
+
+        return used()
+
+    own = ManagedEnvironment(requirements=["packaging"], wheelhouse=True)
+    with own_kubernetes.claim(on_kubernetes.namespace) as claim:
+        shared = {"work_volume_claim": claim, "calls_per_pod": 1, "managed_environment": own}
+        cluster = on_kubernetes.model_copy(update=shared)
+        first, second = use(cluster), use(cluster)
+    assert first[0] != second[0]
+    assert first[1] == second[1]
+    assert "/environments/" in first[1]
+    assert sum("Installed 1 package" in line for line in caplog.messages) == 1
+    assert not any("work_volume_claim" in line for line in caplog.messages)
+
+
+def test_without_a_work_volume_each_pod_builds_its_environment(
+    on_kubernetes: KubernetesCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = ManagedEnvironment(requirements=["packaging"], wheelhouse=True)
+    cluster = on_kubernetes.model_copy(update={"managed_environment": own, "calls_per_pod": 1})
+
+    @task
+    def where() -> tuple[str, str]:
+        import packaging
+
+        return socket.gethostname(), packaging.__file__
+
+    @flow(task_runner=ClusterTaskRunner(cluster))
+    def both() -> list[tuple[str, str]]:
+        return [one.result() for one in (where.submit(), where.submit())]
+
+    first, second = both()
+    assert first[0] != second[0]
+    assert "/environments/" in first[1]
+    assert sum("Give the block a `work_volume_claim`" in line for line in caplog.messages) == 1
+
+
+def test_200_mib_pass_through_the_exec_stream_both_ways(on_kubernetes: KubernetesCluster) -> None:
+    cluster = on_kubernetes.model_copy(update={"default_resources": {"memory": "1GB"}})
+    large = os.urandom(1024 * 1024) * 200
+
+    @task
+    def longer(data: bytes) -> bytes:
+        return data + b"!"
+
+    @flow(task_runner=ClusterTaskRunner(cluster))
+    def there_and_back() -> bool:
+        result: bytes = longer.submit(large).result()
+        return result == large + b"!"
+
+    assert there_and_back()
