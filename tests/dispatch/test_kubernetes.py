@@ -51,6 +51,21 @@ def work(directory: str, name: str, seconds: float) -> str:
     return name.upper()
 
 
+@task
+def wait_for_gate(directory: str, name: str) -> str:
+    mark(directory, name)
+    while not os.path.exists(os.path.join(directory, "gates", "open")):
+        time.sleep(0.2)
+    return name.upper()
+
+
+@task
+def hang_at_first(directory: str, name: str) -> str:
+    if mark(directory, name) == 1:
+        time.sleep(300)
+    return name.upper()
+
+
 def memory_of(job: dict[str, Any]) -> str:
     """What its pod may use."""
     (container,) = job["spec"]["template"]["spec"]["containers"]
@@ -202,13 +217,6 @@ def test_the_api_server_restarts_while_calls_run(
     cluster = on_kubernetes.model_copy(update={"max_pods": calls})
     names = [f"call-{n}" for n in range(calls)]
 
-    @task
-    def wait_for_gate(directory: str, name: str) -> str:
-        mark(directory, name)
-        while not os.path.exists(os.path.join(directory, "gates", "open")):
-            time.sleep(0.2)
-        return name.upper()
-
     (far_dir / "gates").mkdir()
 
     @flow(task_runner=ClusterTaskRunner(cluster))
@@ -244,6 +252,55 @@ def test_nothing_is_left_of_a_cancelled_flow(
     finally:
         flow_process.process.kill()
         print(flow_process.output)
+
+
+def test_a_watch_that_expires_loses_nothing(
+    on_kubernetes: KubernetesCluster, own_kubernetes: OwnKubernetes, far_dir: Path
+) -> None:
+    names = ["one", "two", "three"]
+    (far_dir / "gates").mkdir()
+
+    @flow(task_runner=ClusterTaskRunner(on_kubernetes))
+    def expired() -> list[str]:
+        futures = wait_for_gate.map([str(far_dir)] * len(names), names)
+        wait_for_marks(far_dir, len(names))
+        own_kubernetes.expire_watches()
+        (far_dir / "gates" / "open").touch()
+        values: list[str] = futures.result()
+        # What becomes of pods from now on is heard of, too.
+        before = pod_names(own_kubernetes, on_kubernetes.namespace)
+        with resources(memory="130MB"):
+            late = hang_at_first.submit(str(far_dir), "late")
+        wait_for_marks(far_dir, len(names) + 1)
+        (pod,) = set(pod_names(own_kubernetes, on_kubernetes.namespace)).difference(before)
+        own_kubernetes.evict(pod, on_kubernetes.namespace)
+        return [*values, late.result()]
+
+    assert expired() == ["ONE", "TWO", "THREE", "LATE"]
+    assert marks(far_dir) == {**dict.fromkeys(names, 1), "late": 2}
+
+
+def test_calls_of_a_lost_node_run_again(
+    on_kubernetes: KubernetesCluster, own_kubernetes: OwnKubernetes, far_dir: Path
+) -> None:
+    name = on_kubernetes.namespace
+    soon = {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "tolerationSeconds": 1}
+    cluster = on_kubernetes.model_copy(update={"tolerations": [{**soon, "effect": "NoExecute"}]})
+
+    @flow(task_runner=ClusterTaskRunner(cluster))
+    def lost() -> str:
+        future = hang_at_first.submit(str(far_dir), "moved")
+        wait_for_marks(far_dir, 1)
+        (pod,) = pod_names(own_kubernetes, name)
+        with own_kubernetes.node_down():
+            deadline = time.monotonic() + 60
+            while pod in pod_names(own_kubernetes, name):  # until it is on its way out
+                assert time.monotonic() < deadline
+                time.sleep(0.5)
+        return future.result()
+
+    assert lost() == "MOVED"
+    assert marks(far_dir) == {"moved": 2}
 
 
 def test_pods_share_what_a_work_volume_holds(
