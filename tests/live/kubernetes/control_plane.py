@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import ssl
+import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.live.daemon import Daemon
+from tests.live.daemon import Daemon, ServiceUnavailable
 from tests.live.kubernetes import build
 from tests.live.kubernetes.machine import Machine
 from tests.live.kubernetes.pki import PKI
@@ -18,6 +20,7 @@ from tests.live.kubernetes.pki import PKI
 SERVICE_ADDRESS = "10.96.0.1"
 _SERVICES = "10.96.0.0/16"
 _PORT = 443
+_PORT_SECONDS = 120.0
 
 
 class ControlPlane:
@@ -64,6 +67,19 @@ class ControlPlane:
     def stop_api_server(self) -> None:
         """End the API server, and with it every connection."""
         self._daemons[1].stop()
+        # On a busy machine what we stopped, `nsenter`, is gone before the server within.
+        deadline = time.monotonic() + _PORT_SECONDS
+        while self._is_listened_to():
+            if time.monotonic() > deadline:
+                raise ServiceUnavailable(f"the API server at {self.url} does not end")
+            time.sleep(0.1)
+
+    def _is_listened_to(self) -> bool:
+        try:
+            socket.create_connection((self._machine.address, _PORT), 1).close()
+        except OSError:
+            return False
+        return True
 
     def start_api_server(self) -> None:
         """Start it, and wait until it answers."""
