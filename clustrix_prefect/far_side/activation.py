@@ -1,6 +1,7 @@
 """What activating a conda environment does, without conda."""
 
 import glob
+import json
 import os
 import shlex
 from typing import Any, Dict, Iterator, List
@@ -70,13 +71,41 @@ def _has_python(prefix: str) -> bool:
 
 
 def _lines(prefix: str) -> List[str]:
-    """What `conda activate` does: the path, two variables, and the packages' own scripts."""
+    """What `conda activate` does: the path, the environment's variables, the packages' scripts."""
     quoted = shlex.quote(prefix)
     name = shlex.quote(os.path.basename(prefix))
     return [
         "export CONDA_PREFIX={} CONDA_DEFAULT_ENV={} PATH={}/bin:$PATH".format(
             quoted, name, quoted
         ),
+        *(
+            "export {}={}".format(variable, shlex.quote(value))
+            for variable, value in sorted(_variables(prefix).items())
+        ),
         "for script in {}/etc/conda/activate.d/*.sh; do "
         'if [ -r "$script" ]; then . "$script"; fi; done'.format(quoted),
     ]
+
+
+def _variables(prefix: str) -> Dict[str, str]:
+    """What packages set (`etc/conda/env_vars.d`), and `conda env config vars set` after them."""
+    found: Dict[str, str] = {}
+    packages = os.path.join(glob.escape(prefix), "etc", "conda", "env_vars.d", "*.json")
+    for path in sorted(glob.glob(packages)):
+        found.update(_read_json(path))
+    found.update(_read_json(os.path.join(prefix, "conda-meta", "state")).get("env_vars") or {})
+    # conda writes this for a variable that was unset again.
+    return {
+        name: str(value)
+        for name, value in found.items()
+        if value != "***unset***" and name.isidentifier()
+    }
+
+
+def _read_json(path: str) -> Dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

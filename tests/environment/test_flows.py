@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -158,8 +159,13 @@ def test_programs_of_a_virtual_environment_are_found(here: Place, bare_environme
 def activated() -> tuple[Any, ...]:
     import os
 
-    names = ("CONDA_DEFAULT_ENV", "CONDA_PREFIX", "FROM_A_PACKAGE")
+    names = ("CONDA_DEFAULT_ENV", "CONDA_PREFIX", "FROM_A_PACKAGE", "SET", "OF_A_PACKAGE", "UNSET")
     return (sys.prefix, *(os.environ.get(name) for name in names))
+
+
+# As `conda env config vars set` and `unset` leave them.
+VARIABLES = {"SET": "two $words", "UNSET": "***unset***"}
+OF_A_PACKAGE = {"OF_A_PACKAGE": "1", "SET": "no"}
 
 
 class TestConda:
@@ -172,7 +178,10 @@ class TestConda:
         done = ssh_host.run(
             f"{far_pythons[HERE]} -m venv --without-pip {path} && mkdir -p '{Path(script).parent}'"
             f" ~/.conda && echo 'export FROM_A_PACKAGE=\"$CONDA_PREFIX\"' > '{script}'"
-            f" && echo {path} > ~/.conda/environments.txt"
+            f" && echo {path} > ~/.conda/environments.txt && cd {path}"
+            " && mkdir -p conda-meta etc/conda/env_vars.d"
+            f" && echo '{json.dumps({'env_vars': VARIABLES})}' > conda-meta/state"
+            f" && echo '{json.dumps(OF_A_PACKAGE)}' > etc/conda/env_vars.d/package.json"
         )
         assert done.returncode == 0, done.stderr
         return str(path)
@@ -184,7 +193,7 @@ class TestConda:
         def study() -> Any:
             return activated.submit().result()
 
-        assert study() == (prefix, "analysis", prefix, prefix)
+        assert study() == (prefix, "analysis", prefix, prefix, "two $words", "1", None)
 
     def test_one_that_is_not_there(
         self, ssh_host: SSHHost, prefix: str, remote_work_dir: Path
