@@ -61,12 +61,24 @@ def _fault(status: str, type_name: str, text: str) -> Outcome:
 def dumps(value: "Any") -> bytes:
     """A pickle of the value; cloudpickle is asked only for what pickle cannot do."""
     try:
-        return light.dumps(value, PROTOCOL)
+        return light.dumps(value, 5 if _is_plain_array(value) else PROTOCOL)
     except Exception:
         dumps_more = _cloudpickle_dumps()
         if dumps_more is None:
             raise
         return dumps_more(value)  # type: ignore[no-any-return]
+
+
+def _is_plain_array(value: "Any") -> bool:
+    """Whether it is an array that protocol 5 pickles without making a copy of its bytes first.
+
+    Others it writes as older versions of numpy do not read them, or makes them read-only.
+    """
+    return (
+        type(value).__name__ == "ndarray"
+        and sys.version_info >= (3, 8)
+        and bool(value.flags.forc and value.flags.writeable)
+    )
 
 
 def _cloudpickle_dumps() -> "Any":

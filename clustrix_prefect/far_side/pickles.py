@@ -33,6 +33,35 @@ class ForeignBytecode(Exception):
         super().__init__("it contains bytecode of another Python version")
 
 
+class _Reader:
+    """Bytes as a file that gives views of them: what is large is copied once, to its place.
+
+    Args:
+        data: The bytes.
+    """
+
+    def __init__(self, data: "Any") -> None:
+        self._rest = memoryview(data)
+
+    def read(self, size: int) -> "Any":
+        piece, self._rest = self._rest[:size], self._rest[size:]
+        return piece
+
+    def readinto(self, buffer: "Any") -> int:
+        piece = self.read(len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    def readline(self) -> bytes:
+        line = io.BytesIO(self._rest).readline()
+        self._rest = self._rest[len(line) :]
+        return line
+
+
+# The library's own unpickler, where there is none in C, has to be given bytes.
+_open = _Reader if Unpickler.__module__ == "_pickle" else io.BytesIO  # type: Any
+
+
 class PortableUnpickler(Unpickler):
     """Reads a pickle of another process, perhaps of another Python.
 
@@ -45,12 +74,12 @@ class PortableUnpickler(Unpickler):
 
     def __init__(
         self,
-        data: bytes,
+        data: "Any",
         foreign: bool,
         names: "Optional[Names]" = None,
         refer: "Optional[Callable[[Any], Any]]" = None,
     ) -> None:
-        super().__init__(io.BytesIO(data))
+        super().__init__(_open(data))
         self._foreign = foreign
         self._names = names or {}
         if refer is not None:

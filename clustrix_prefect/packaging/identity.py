@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-from clustrix_prefect.packaging.pickling import ordered_pickle
+from clustrix_prefect.packaging.pickling import ordered_digest
 
 # Opcodes of pickle protocol 4 that announce a set or a frozenset (PEP 3154).
 _SET_OPCODES = (b"\x8f", b"\x91")
@@ -45,6 +45,6 @@ def arguments_identity(
     if not in_order and not any(opcode in pickled for opcode in _SET_OPCODES):
         return sha256(pickled)
     try:
-        return sha256(ordered_pickle(arguments, refer))
+        return ordered_digest(arguments, refer)
     except Exception:  # only plain pickle can be ordered; what needs more keeps its own bytes
         return sha256(pickled)

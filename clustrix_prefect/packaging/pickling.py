@@ -9,6 +9,7 @@ minor version of Python. A Prefect task travels as the plain function it wraps.
 from __future__ import annotations
 
 import builtins
+import hashlib
 import io
 import pickle
 import sys
@@ -261,12 +262,22 @@ class CallPickler(UserCode, CloudPickler):  # type: ignore[misc]
         return self._dynamic_function_reduce(obj)
 
 
+class _Digest:
+    """A file of which only the digest is kept: a pickle may be large."""
+
+    def __init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+
+    def write(self, data: Any) -> None:
+        self.sha256.update(data)
+
+
 class OrderedPickler(UserCode, pickle._Pickler):
-    """Pickles sets in the order of their elements' pickles. For hashing, never for loading."""
+    """Pickles sets as the digests of their elements, in order. For hashing, never for loading."""
 
     dispatch: ClassVar[dict[type, Any]] = dict(pickle._Pickler.dispatch)
 
-    def __init__(self, file: io.BytesIO) -> None:
+    def __init__(self, file: _Digest) -> None:
         super().__init__(file, protocol=4)
         self.python = HERE
         self.met = set()
@@ -279,21 +290,21 @@ class OrderedPickler(UserCode, pickle._Pickler):
 
     def _save_ordered(self, obj: set[Any] | frozenset[Any]) -> None:
         self.save(  # type: ignore[attr-defined]
-            (type(obj).__name__, sorted(ordered_pickle(item) for item in obj)),
+            (type(obj).__name__, sorted(ordered_digest(item) for item in obj)),
         )
 
     dispatch[set] = _save_ordered
     dispatch[frozenset] = _save_ordered
 
 
-def ordered_pickle(value: Any, refer: Callable[[Any], Any] | None = None) -> bytes:
-    """The same bytes for equal values, in any process; for hashing only."""
-    buffer = io.BytesIO()
-    pickler = OrderedPickler(buffer)
+def ordered_digest(value: Any, refer: Callable[[Any], Any] | None = None) -> str:
+    """The same for equal values, in any process."""
+    digest = _Digest()
+    pickler = OrderedPickler(digest)
     if refer is not None:
         pickler.persistent_id = refer  # type: ignore[assignment,method-assign]
     pickler.dump(value)
-    return buffer.getvalue()
+    return digest.sha256.hexdigest()
 
 
 def _is_filled(cell: types.CellType) -> bool:

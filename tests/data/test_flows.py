@@ -294,6 +294,11 @@ def test_arrays(local: ClusterBlock) -> None:
         twice = numpy.arange(50_000)
         a, b = same.submit([twice, twice]).result()
         assert a is b or (a == b).all()
+        for array in arrays.values():
+            alone = same.submit(array).result()
+            assert alone.dtype.newbyteorder("=") == array.dtype.newbyteorder("=")
+            assert (alone == array).all()
+            assert alone.flags.writeable
         return same.submit(arrays).result()
 
     back = there_and_back()
