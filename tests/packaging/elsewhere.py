@@ -74,6 +74,7 @@ class Elsewhere:
         major, minor = map(int, version.stdout.split())
         self.version = (major, minor)
         self.lines: list[Any] = []
+        self.peak_memory = 0
 
     def package(self, function: Any, *args: Any, **kwargs: Any) -> Package:
         """A call as it would travel to this interpreter."""
@@ -109,6 +110,7 @@ class Elsewhere:
         self._process.stdin.write(json.dumps(call.manifest()) + "\n")
         self._process.stdin.flush()
         header, body, self.lines = json.loads(self._process.stdout.readline())
+        self.peak_memory = header["peak_memory"]
         return open_result(call.key, call.id, call.attempt, header, base64.b64decode(body))
 
     def call(self, function: Any, *args: Any, **kwargs: Any) -> Any:

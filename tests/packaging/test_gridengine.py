@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import pytest
-from prefect import flow
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-from clustrix_prefect import ClusterTaskRunner
-from clustrix_prefect.errors import NotPortable
 from tests.live import clusters
 from tests.live.gridengine import GridEngine
 from tests.live.prefect_server import PrefectServer
 from tests.live.pythons import FarPythons
 from tests.live.ssh_host import SSHHost
 from tests.packaging.cases import CASES
-from tests.packaging.test_matrix import expected, is_same
+from tests.packaging.outcomes import outcomes_on, wrong_ones
 
 _OWN = ".".join(map(str, sys.version_info[:2]))
 
@@ -38,22 +33,6 @@ def test_every_case_gives_the_same_value_or_is_refused(
     has_numpy = ssh_host.run(f"{far_pythons[far]} -c 'import numpy'").returncode == 0
     facts = {far} if has_numpy else {far, "without numpy"}
 
-    @flow(task_runner=ClusterTaskRunner(cluster))
-    def run_all() -> dict[str, Any]:
-        futures = {name: tried.submit(*args, **kw) for name, tried, args, kw, _ in CASES}
-        return {name: future.result(raise_on_failure=False) for name, future in futures.items()}
-
-    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        outcomes = run_all()
-    wrong = {}
-    for case in CASES:
-        name, *_, refused_on = case
-        outcome = outcomes[name]
-        if facts.intersection(refused_on):
-            right = isinstance(outcome, NotPortable)
-        else:
-            right = not isinstance(outcome, BaseException) and is_same(expected(case), outcome)
-        if not right:
-            wrong[name] = outcome
-    assert wrong == {}
+    outcomes = outcomes_on(cluster)
+    assert wrong_ones(outcomes, facts) == {}
     assert len(outcomes) == len(CASES) > 20

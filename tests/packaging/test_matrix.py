@@ -5,34 +5,20 @@ The calls go the whole way: a flow, a cluster block with that interpreter, warm 
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import subprocess
 from typing import Any
 
-import numpy as np
 import pytest
-from prefect import flow
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-from clustrix_prefect import ClusterTaskRunner, LocalCluster
+from clustrix_prefect import LocalCluster
 from clustrix_prefect.errors import NotPortable
 from tests.live.prefect_server import PrefectServer
 from tests.packaging import cases
 from tests.packaging.cases import CASES, TooLarge
+from tests.packaging.outcomes import expected, is_same, outcomes_on
 
 FAR = ("3.6", "3.8", "3.11", "3.13")
-
-
-def expected(case: tuple[Any, ...]) -> Any:
-    value = case[1].fn(*case[2], **case[3])
-    return asyncio.run(value) if inspect.iscoroutine(value) else value
-
-
-def is_same(one: Any, other: Any) -> bool:
-    if isinstance(one, np.ndarray):
-        return type(other) is np.ndarray and one.dtype == other.dtype and (one == other).all()
-    return type(one) is type(other) and one == other
 
 
 @pytest.fixture(scope="module", params=FAR)
@@ -63,14 +49,7 @@ def outcomes(
         max_parallel_calls=1,
     )
 
-    @flow(task_runner=ClusterTaskRunner(cluster))
-    def run_all() -> dict[str, Any]:
-        futures = {name: tried.submit(*args, **kw) for name, tried, args, kw, _ in CASES}
-        futures["raises"] = cases.raises.submit(50)
-        return {name: future.result(raise_on_failure=False) for name, future in futures.items()}
-
-    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        return run_all()
+    return outcomes_on(cluster, [*CASES, ("raises", cases.raises, (50,), {}, ())])
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case[0].replace(" ", "-") for case in CASES])
