@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -131,16 +131,19 @@ def timed(action: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-def at_random_phase(actions: Sequence[Callable[[], Any]], times: int) -> list[list[float]]:
+def at_random_phase(actions: Mapping[str, Callable[[], Any]], times: int) -> dict[str, list[float]]:
     """Time some actions in turn, a number of times, each begun at a random moment.
 
     A scheduler acts in rounds; what always begins right after one looks slower than it is.
+
+    Returns:
+        The seconds of each action, by its name.
     """
-    took: list[list[float]] = [[] for _ in actions]
+    took: dict[str, list[float]] = {name: [] for name in actions}
     for _ in range(times):
-        for action, seconds in zip(actions, took, strict=True):
+        for name, action in actions.items():
             time.sleep(random.uniform(0, 1))
-            seconds.append(timed(action))
+            took[name].append(timed(action))
     return took
 
 

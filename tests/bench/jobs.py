@@ -66,18 +66,13 @@ def take_times(cluster: SlurmCluster, python: str, scratch: Path) -> Times:
         if peer is not None:
             ones["submitit"] = peer.one
         times = Times(flow_run_id=UUID(runtime.flow_run.id))
-        times.one = _by_name(ones, SINGLE_CALLS)
-        times.array = _by_name(arrays, ROUNDS)
+        times.one = at_random_phase(ones, SINGLE_CALLS)
+        times.array = at_random_phase(arrays, ROUNDS)
         if peer is not None:
-            times.array |= _by_name({"submitit": lambda: peer.array(ELEMENTS)}, 1)
+            times.array |= at_random_phase({"submitit": lambda: peer.array(ELEMENTS)}, 1)
         return times
 
     return measured()
-
-
-def _by_name(actions: dict[str, Callable[[], object]], times: int) -> dict[str, list[float]]:
-    took = at_random_phase(list(actions.values()), times)
-    return dict(zip(actions, took, strict=True))
 
 
 def _part(times: Times) -> Part:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -25,7 +25,6 @@ SINGLE_CALLS = 10
 WARM_CALLS = 5
 CALLS = 200
 MANY_CALLS = 1000
-CALLS_PER_POD = 10
 ROUNDS = 3
 
 _ONE_SHARE = 1.5
@@ -55,52 +54,46 @@ class Times:
 class BareJobs:
     """Jobs that start Python and end, observed by one watch."""
 
-    def __init__(self, cluster: KubernetesCluster, parallel: int) -> None:
+    def __init__(self, cluster: KubernetesCluster) -> None:
         self._cluster = cluster
-        self._parallel = parallel
         self._api = client.BatchV1Api(new_client_from_config(cluster.kubeconfig_path))
 
     def one(self) -> None:
         self._run(1)
 
     def many(self) -> None:
-        self._run(CALLS // CALLS_PER_POD)
+        self._run(CALLS // self._cluster.calls_per_pod)
 
     def _run(self, jobs: int) -> None:
-        label = f"floor={uuid.uuid4().hex[:8]}"
+        group = uuid.uuid4().hex[:8]
         namespace = self._cluster.namespace
         since = self._api.list_namespaced_job(namespace, limit=1).metadata.resource_version
-        waiting = [f"{label.replace('=', '-')}-{number}" for number in range(jobs)]
-        running: set[str] = set()
-        for name in self._take(waiting, running):
-            self._create(name, label)
+        waiting = [f"floor-{group}-{number}" for number in range(jobs)]
+        running = {self._create(waiting, group) for _ in range(min(jobs, self._cluster.max_pods))}
         events = watch.Watch().stream(
-            self._api.list_namespaced_job, namespace, label_selector=label, resource_version=since
+            self._api.list_namespaced_job,
+            namespace,
+            label_selector=f"floor={group}",
+            resource_version=since,
         )
         for event in events:
             job = event["object"]
+            name = job.metadata.name
             kinds = {one.type for one in job.status.conditions or [] if one.status == "True"}
             assert "Failed" not in kinds, job
-            if "Complete" not in kinds or job.metadata.name not in running:
+            if "Complete" not in kinds or name not in running:
                 continue
-            running.discard(job.metadata.name)
-            self._api.delete_namespaced_job(
-                job.metadata.name, namespace, propagation_policy="Background"
-            )
-            for name in self._take(waiting, running):
-                self._create(name, label)
-            if not running:
+            running.discard(name)
+            self._api.delete_namespaced_job(name, namespace, propagation_policy="Background")
+            if waiting:
+                running.add(self._create(waiting, group))
+            elif not running:
                 return
 
-    def _take(self, waiting: list[str], running: set[str]) -> list[str]:
-        taken = [waiting.pop() for _ in range(min(len(waiting), self._parallel - len(running)))]
-        running.update(taken)
-        return taken
-
-    def _create(self, name: str, label: str) -> None:
-        """The product's own pod, but for what runs in it."""
-        cluster = self._cluster
-        amounts = {"memory": str(128 * 1000**2)}
+    def _create(self, waiting: list[str], group: str) -> str:
+        """Make the next of the jobs that wait; returns its name."""
+        cluster, name, labels = self._cluster, waiting.pop(), {"floor": group}
+        amounts = {"memory": str(cluster.resources.memory)}
         container: dict[str, Any] = {
             "name": "floor",
             "image": cluster.image,
@@ -108,16 +101,16 @@ class BareJobs:
             "command": ["python", "-c", "pass"],
             "resources": {"requests": amounts, "limits": amounts},
         }
-        key, _, value = label.partition("=")
         pod = {
-            "metadata": {"labels": {key: value}},
+            "metadata": {"labels": labels},
             "spec": {"restartPolicy": "Never", "containers": [container]},
         }
         manifest = {
-            "metadata": {"name": name, "labels": {key: value}},
+            "metadata": {"name": name, "labels": labels},
             "spec": {"backoffLimit": 0, "template": pod},
         }
         self._api.create_namespaced_job(cluster.namespace, manifest)
+        return name
 
 
 def measure(lab: Lab) -> Part:
@@ -127,21 +120,23 @@ def measure(lab: Lab) -> Part:
     times = apart(lab.log, take_times, cluster)
     assert times.flow_run_id is not None
     lab.settle(times.flow_run_id, 1 + SINGLE_CALLS + WARM_CALLS + ROUNDS * CALLS + MANY_CALLS)
-    return _part(times, cluster.max_pods)
+    return _part(times, cluster)
 
 
 def take_times(cluster: KubernetesCluster) -> Times:
     """Time everything within one flow."""
-    bare = BareJobs(cluster, cluster.max_pods)
+    bare = BareJobs(cluster)
     opened = _remember_apis()
 
     @flow(task_runner=ClusterTaskRunner(cluster))
     def measured() -> Times:
         noop.submit(0).result()
         times = Times(flow_run_id=UUID(runtime.flow_run.id))
-        times.one = _in_turn(bare.one, _one_in_a_pod_of_its_own, SINGLE_CALLS)
+        ones = {"floor": bare.one, "ours": _one_in_a_pod_of_its_own}
+        times.one = at_random_phase(ones, SINGLE_CALLS)
         times.warm = [timed(lambda: noop.submit(1).result()) for _ in range(WARM_CALLS)]
-        times.calls = _in_turn(bare.many, lambda: noop.map(range(CALLS)).result(), ROUNDS)
+        many = {"floor": bare.many, "ours": lambda: noop.map(range(CALLS)).result()}
+        times.calls = at_random_phase(many, ROUNDS)
         before = sum(api.requests for api in opened)
         times.many_seconds = timed(lambda: noop.map(range(MANY_CALLS)).result())
         times.requests = sum(api.requests for api in opened) - before
@@ -168,18 +163,12 @@ def _remember_apis() -> Sequence[KubernetesApi]:
     return opened
 
 
-def _in_turn(
-    floor: Callable[[], object], ours: Callable[[], object], times: int
-) -> dict[str, list[float]]:
-    took = at_random_phase([floor, ours], times)
-    return dict(zip(("floor", "ours"), took, strict=True))
-
-
-def _part(times: Times, pods: int) -> Part:
+def _part(times: Times, cluster: KubernetesCluster) -> Part:
+    per_pod = cluster.calls_per_pod
     part = Part(f"Kubernetes: one call, {CALLS} calls, and what {MANY_CALLS:,} ask for")
     rows = (
         ("one call, in a new pod", times.one, Bound("<=", _ONE_SHARE)),
-        (f"{CALLS} calls, {CALLS_PER_POD} a pod", times.calls, None),
+        (f"{CALLS} calls, {per_pod} a pod", times.calls, None),
     )
     for what, took, bound in rows:
         shares = [mine / bare for mine, bare in zip(took["ours"], took["floor"], strict=True)]
@@ -199,7 +188,7 @@ def _part(times: Times, pods: int) -> Part:
     )
     part.rows.append(
         Row(
-            f"KubernetesCluster: API requests for {MANY_CALLS:,} calls, {CALLS_PER_POD} a pod",
+            f"KubernetesCluster: API requests for {MANY_CALLS:,} calls, {per_pod} a pod",
             f"{times.requests:,}",
             "",
             f"{times.requests / MANY_CALLS:.2f} a call, {times.many_seconds:,.0f} s",
@@ -207,7 +196,8 @@ def _part(times: Times, pods: int) -> Part:
     )
     part.remarks += [
         "Floor: a Job of the same image and memory that runs `python -c pass`, from its creation "
-        f"until a watch says Complete; for {CALLS} calls, {CALLS // CALLS_PER_POD} such Jobs.",
-        f"At most {pods} pods at once, ours and the floor's, on one node of this machine.",
+        f"until a watch says Complete; for {CALLS} calls, {CALLS // per_pod} such Jobs.",
+        f"At most {cluster.max_pods} pods at once, ours and the floor's, on one node of this "
+        "machine.",
     ]
     return part

@@ -7,15 +7,17 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from tests.live.kubernetes.cluster import OwnKubernetes
 from tests.live.prefect_server import PrefectServer
 from tests.live.pythons import FarPythons, find_pythons
 from tests.live.rundir import RunDirectory
 from tests.live.slurm import Slurm, conf_of
 from tests.live.ssh_host import SSHHost
+
+if TYPE_CHECKING:
+    from tests.live.kubernetes.cluster import OwnKubernetes
 
 _SLURM_COMMANDS = ("sbatch", "squeue", "scontrol", "scancel", "sinfo", "sacctmgr")
 _PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
@@ -98,6 +100,9 @@ class Lab:
     @property
     def kubernetes(self) -> OwnKubernetes:
         """A control plane and one node."""
+        # Measured processes import this file, and their memory counts: that library is large.
+        from tests.live.kubernetes.cluster import OwnKubernetes
+
         return self._service("kubernetes", lambda: OwnKubernetes(self._run))
 
     @property

@@ -75,10 +75,14 @@ def pbs_cluster(host: SSHHost, pythons: FarPythons, work_dir: Path, **fields: An
 
 
 def kubernetes_cluster(
-    kubernetes: Kubernetes, namespace: str, pythons: FarPythons, **fields: Any
+    kubernetes: Kubernetes,
+    namespace: str,
+    pythons: FarPythons,
+    minor: str | None = None,
+    **fields: Any,
 ) -> KubernetesCluster:
-    """A namespace of the Kubernetes cluster, with an image that has the tests' Python."""
-    minor = ".".join(map(str, sys.version_info[:2]))
+    """A namespace of the Kubernetes cluster; its image has the tests' Python, if not another."""
+    minor = minor or ".".join(map(str, sys.version_info[:2]))
     return KubernetesCluster(
         **{
             "kubeconfig_path": str(kubernetes.kubeconfig),

@@ -104,8 +104,21 @@ def free_port() -> int:
         return port
 
 
-def listens(port: int) -> bool:
-    """Whether something accepts connections on this port of the loopback interface."""
+def listens(port: int, address: str = "127.0.0.1") -> bool:
+    """Whether something accepts connections on this port."""
     with socket.socket() as client:
         client.settimeout(1)
-        return client.connect_ex(("127.0.0.1", port)) == 0
+        return client.connect_ex((address, port)) == 0
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
+    """Wait for a condition.
+
+    Raises:
+        TimeoutError: It did not become true.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError("waited in vain")
+        time.sleep(0.05)

@@ -14,7 +14,8 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.config import new_client_from_config
 from kubernetes.stream import stream
 
-from tests.live.kubernetes.cluster import Kubernetes, OwnKubernetes, wait_until
+from tests.live.daemon import wait_until
+from tests.live.kubernetes.cluster import Kubernetes, OwnKubernetes
 
 MINOR = f"{sys.version_info[0]}.{sys.version_info[1]}"
 

@@ -9,7 +9,7 @@ import secrets
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config import new_client_from_config
 
-from tests.live.daemon import ServiceUnavailable
+from tests.live.daemon import ServiceUnavailable, wait_until
 from tests.live.kubernetes import build, images, node
 from tests.live.kubernetes.control_plane import SERVICE_ADDRESS, ControlPlane, describe_access
 from tests.live.kubernetes.machine import Machine
@@ -297,16 +297,3 @@ class OwnKubernetes(Kubernetes):
 
     def _audiences(self) -> list[str]:
         return ["https://kubernetes.default.svc"]
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
-    """Wait for a condition.
-
-    Raises:
-        TimeoutError: It did not become true.
-    """
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError("waited in vain")
-        time.sleep(0.05)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-import socket
 import ssl
-import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.live.daemon import Daemon, ServiceUnavailable
+from tests.live.daemon import Daemon, listens, wait_until
 from tests.live.kubernetes import build
 from tests.live.kubernetes.machine import Machine
 from tests.live.kubernetes.pki import PKI
@@ -68,18 +66,7 @@ class ControlPlane:
         """End the API server, and with it every connection."""
         self._daemons[1].stop()
         # On a busy machine what we stopped, `nsenter`, is gone before the server within.
-        deadline = time.monotonic() + _PORT_SECONDS
-        while self._is_listened_to():
-            if time.monotonic() > deadline:
-                raise ServiceUnavailable(f"the API server at {self.url} does not end")
-            time.sleep(0.1)
-
-    def _is_listened_to(self) -> bool:
-        try:
-            socket.create_connection((self._machine.address, _PORT), 1).close()
-        except OSError:
-            return False
-        return True
+        wait_until(lambda: not listens(_PORT, self._machine.address), _PORT_SECONDS)
 
     def start_api_server(self) -> None:
         """Start it, and wait until it answers."""
