@@ -91,32 +91,30 @@ class NamespaceJobs:
         self._api = api
 
     def find(self) -> list[OurJob]:
-        waiting = {
-            status.job: status
-            for status in map(read_pod, self._api.list_pods(MANAGED_BY)[0])
-            if status.phase is PodPhase.PENDING
-        }
-        return [self._described(job, waiting) for job in self._api.list_jobs(MANAGED_BY)]
+        pods = {status.job: status for status in map(read_pod, self._api.list_pods(MANAGED_BY)[0])}
+        return [self._described(job, pods) for job in self._api.list_jobs(MANAGED_BY)]
 
     def cancel(self, jobs: Sequence[OurJob]) -> None:
         for job in jobs:
             self._api.delete_job(job.id)
 
-    def _described(self, job: dict[str, Any], waiting: Mapping[str, PodStatus]) -> OurJob:
+    def _described(self, job: dict[str, Any], pods: Mapping[str, PodStatus]) -> OurJob:
         metadata, status = job["metadata"], job.get("status", {})
         name, labels = metadata["name"], metadata.get("labels", {})
+        pod = pods.get(name, PodStatus(job=name, reason="waiting for its pod"))
+        waits = pod.phase is PodPhase.PENDING
         if status.get("succeeded"):
             state = JobState.COMPLETED
         elif status.get("failed"):
             state = JobState.FAILED
         else:
-            state = JobState.QUEUED if name in waiting else JobState.RUNNING
+            state = JobState.QUEUED if waits else JobState.RUNNING
         return OurJob(
             name,
             run=labels.get(FLOW_RUN_LABEL, ""),
             name=labels.get("prefect.io/flow-run-name", ""),
             elements=Counter([state]),
-            reason=waiting[name].reason if name in waiting else "",
+            reason=pod.reason if state is JobState.QUEUED else "",
         )
 
 

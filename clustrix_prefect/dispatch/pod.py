@@ -38,6 +38,8 @@ _IDLE_SECONDS = 10.0
 # A quota that is exhausted is tried again after so long, seconds.
 _QUOTA_SECONDS = 5.0
 _RETRY_SECONDS = 0.5
+# The API server tells within this time what has become of a pod whose connection broke, seconds.
+_REASON_SECONDS = 5.0
 
 
 class PodHost(Host):
@@ -162,6 +164,9 @@ class Pod:
                 self._serve()
         except ClusterError as error:
             logger.debug("Pod %s: %s", self.name, error)
+            if isinstance(error, ConnectionFailed):
+                self._wait_for_reason()
+                error = self.status.failure or error
             self.pods.cannot_start(self, error)
         except Exception as error:
             logger.exception("Pod %s", self.name)
@@ -182,6 +187,7 @@ class Pod:
             self.pods.api.create_job(
                 self.pods.cluster.job_manifest(self.name, self.group.resources, self.pods.labels)
             )
+            self.pods.watch.made(self.name)
         if not self._wait_until_it_runs():
             return False
         self._session = session = self._open_session()
@@ -250,9 +256,15 @@ class Pod:
         return self._lost is not None or self.status.phase is PodPhase.ENDED
 
     def _serve(self) -> None:
-        """Hand it call after call, as long as there are any that it may take."""
+        """Hand it call after call, as long as there are any that it may take.
+
+        Raises:
+            ClusterError: It ended without having had one.
+        """
         while (call := self._next()) is not None:
             self._hand_over(call)
+        if not self._taken and self.status.failure is not None:
+            raise self.status.failure  # it went before it had a call: as if it had not started
 
     def _next(self) -> Call | None:
         idle_since = time.monotonic()
@@ -292,6 +304,13 @@ class Pod:
         except ClusterError as error:
             host.give_up(call, error)
 
+    def _wait_for_reason(self) -> None:
+        """Let the watch say why it is gone: the broken connection may be known a moment before."""
+        with self.pods.lock:
+            self.changed.wait_for(
+                lambda: self.pods.closed or self.status.phase is PodPhase.ENDED, _REASON_SECONDS
+            )
+
     def _failure(self) -> InfrastructureError:
         """Why the calls that it has cannot go on."""
         failure = self.status.failure or self._lost
@@ -308,6 +327,8 @@ class Pod:
 
     def _end(self) -> None:
         """Take away what is left of it, and of its calls."""
+        if self._lost is not None:
+            self._wait_for_reason()
         with self.pods.lock:
             over, calls = self._is_over(), list(self._has)
         self.pods.watch.forget(self.name)  # what becomes of it now is our doing

@@ -21,7 +21,12 @@ from clustrix_prefect.dispatch.pod import Pod
 from clustrix_prefect.dispatch.preflight import Code
 from clustrix_prefect.dispatch.session import Session
 from clustrix_prefect.engine import CallQueued
-from clustrix_prefect.errors import ClusterError, InfrastructureError, PythonVersionMismatch
+from clustrix_prefect.errors import (
+    ClusterError,
+    InfrastructureError,
+    JobCancelled,
+    PythonVersionMismatch,
+)
 from clustrix_prefect.kubernetes.api import KubernetesApi
 from clustrix_prefect.kubernetes.pods import FLOW_RUN_LABEL
 from clustrix_prefect.kubernetes.status import PodStatus
@@ -126,7 +131,7 @@ class Pods:
         }
         selector = f"{FLOW_RUN_LABEL}={dispatcher.run_key}"
         self.watch = PodWatch(api, selector, self._on_change)
-        if cluster.managed_environment is not None and cluster.work_volume_claim is None:
+        if cluster.managed_environment is not None and not cluster.keeps_store:
             dispatcher.say(
                 logging.WARNING,
                 "Each pod builds the environment for itself. Give the block a `work_volume_claim`, "
@@ -144,7 +149,7 @@ class Pods:
     @property
     def store(self) -> str:
         """The id of the store that all pods share; empty where each has one of its own."""
-        return self._first_session().store if self.cluster.work_volume_claim else ""
+        return self._first_session().store if self.cluster.keeps_store else ""
 
     def interpreter_for(self, code: Code) -> FarPython:
         """The interpreter that runs this code, which may still have to be built.
@@ -266,6 +271,7 @@ class Pods:
         for name in names:
             self._pods[name] = Pod(self, name, None)
             self.watch.expect(name)
+            self.watch.made(name)
         self.watch.start()
         found = list(self._pods.values())
         for pod in found:
@@ -326,7 +332,11 @@ class Pods:
         return any(pod.host is not None for pod in self._pods.values() if pod is not but)
 
     def cannot_start(self, pod: Pod, error: ClusterError) -> None:
-        """A pod did not come to run calls, and another one would not either."""
+        """A pod did not come to run calls.
+
+        What befell this pod alone concerns the call that it would have had. What another one
+        would meet as well concerns all that wait.
+        """
         with self.lock:
             group = pod.group
             if group is None or self.closed:
@@ -334,7 +344,7 @@ class Pods:
             if self._asking and self._told is None:
                 self._obstacle = error
                 self._asked.notify_all()
-            if getattr(error, "requeue", False):
+            if isinstance(error, JobCancelled) or getattr(error, "requeue", False):
                 first = self.next_call(group)
                 calls = [first] if first is not None else []
             else:

@@ -40,6 +40,7 @@ class Visit:
             self._watch.expect(self._name)
             self._watch.start()
             api.create_job(manifest)
+            self._watch.made(self._name)
             self._pod = self._enter(start_timeout)
         except BaseException:
             self.close()

@@ -18,6 +18,7 @@ from clustrix_prefect.errors import (
 )
 from clustrix_prefect.kubernetes.api import KubernetesApi, WatchExpired
 from clustrix_prefect.kubernetes.endings import deleted, deleted_or_evicted, ending_by_events
+from clustrix_prefect.kubernetes.pods import MANAGED_BY
 from clustrix_prefect.kubernetes.status import PodPhase, PodStatus, job_of, read_pod
 
 logger = logging.getLogger("prefect.clustrix")
@@ -48,6 +49,7 @@ class PodWatch:
         self._on_change = on_change
         self._lock = threading.Lock()
         self._expected: dict[str, float] = {}
+        self._made: set[str] = set()
         self._known: dict[str, PodStatus] = {}
         self._version = ""
         self._closed = threading.Event()
@@ -69,10 +71,17 @@ class PodWatch:
             self._expected[job] = time.monotonic()
         self._late.set()
 
+    def made(self, job: str) -> None:
+        """The server has taken this job: that it is not there means something from now on."""
+        with self._lock:
+            if job in self._expected:
+                self._made.add(job)
+
     def forget(self, job: str) -> None:
         """What becomes of this job does not matter any more; it may be deleted."""
         with self._lock:
             self._expected.pop(job, None)
+            self._made.discard(job)
             self._known.pop(job, None)
 
     def close(self) -> None:
@@ -145,7 +154,7 @@ class PodWatch:
                 return
             if previous is not None and previous.phase is PodPhase.ENDED:
                 return
-        if type(status.failure) is PodDeleted:
+        if type(status.failure) is PodDeleted and status.pod is not None:
             status = self._why_deleted(status)
         with self._lock:
             if status.job not in self._expected:
@@ -191,8 +200,11 @@ class PodWatch:
             }
 
     def _ask_why(self, jobs: set[str]) -> None:
+        with self._lock:
+            made = jobs & self._made
         try:
             events = self._api.list_events("involvedObject.kind=Job,reason=FailedCreate")
+            gone = self._not_there(made)
         except ClusterError as error:
             logger.debug("Why jobs have no pods is not known: %s", error)
             return
@@ -200,6 +212,16 @@ class PodWatch:
             job = event["involvedObject"]["name"]
             if job in jobs:
                 self._say(PodStatus(job=job).ended(_refusal(job, str(event.get("message", "")))))
+        for job in gone:
+            self._say(PodStatus(job=job).ended(deleted(job)))
+
+    def _not_there(self, jobs: set[str]) -> list[str]:
+        """Which of these jobs somebody deleted before they had a pod."""
+        if not jobs:
+            return []
+        there = {job["metadata"]["name"] for job in self._api.list_jobs(MANAGED_BY)}
+        # The block's own labels may have replaced the one that finds all jobs at once.
+        return [job for job in jobs - there if not self._api.has_job(job)]
 
 
 def _refusal(job: str, said: str) -> InfrastructureError:

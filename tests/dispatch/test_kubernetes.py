@@ -37,6 +37,7 @@ from tests.dispatch.api import ended_task_runs, flow_run_state
 from tests.dispatch.flow_process import FlowProcess
 from tests.dispatch.marks import mark, marks, wait_for_marks
 from tests.dispatch.test_named_failures import crash, end_of, run_alone, take_memory
+from tests.live.daemon import wait_until
 
 if TYPE_CHECKING:
     from tests.live.kubernetes.cluster import Kubernetes, OwnKubernetes
@@ -293,10 +294,8 @@ def test_calls_of_a_lost_node_run_again(
         wait_for_marks(far_dir, 1)
         (pod,) = pod_names(own_kubernetes, name)
         with own_kubernetes.node_down():
-            deadline = time.monotonic() + 60
-            while pod in pod_names(own_kubernetes, name):  # until it is on its way out
-                assert time.monotonic() < deadline
-                time.sleep(0.5)
+            # Until it is on its way out.
+            wait_until(lambda: pod not in pod_names(own_kubernetes, name), 60)
         return future.result()
 
     assert lost() == "MOVED"

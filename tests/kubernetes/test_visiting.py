@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from prefect import flow, task
 
-from clustrix_prefect import ClusterTaskRunner, KubernetesCluster
+from clustrix_prefect import ClusterTaskRunner, KubernetesCluster, cluster_ls
 from clustrix_prefect.cli import main
 from clustrix_prefect.clusters.opened import opened
-from clustrix_prefect.errors import Unschedulable
+from clustrix_prefect.errors import PodDeleted, Unschedulable
+from clustrix_prefect.validation.access import check_access
+from clustrix_prefect.validation.filesystem import check_filesystem
 from tests.live.clusters import kubernetes_cluster
 from tests.live.kubernetes.cluster import Kubernetes
 from tests.live.pythons import FarPythons
@@ -93,6 +95,13 @@ def test_a_visit_that_finds_no_node(cluster: KubernetesCluster, kubernetes: Kube
     assert not kubernetes.objects(cluster.namespace, "jobs")
 
 
+def test_validation_and_questions_about_files(cluster: KubernetesCluster) -> None:
+    checks = [*check_access("pods", cluster), *check_filesystem("pods", cluster, [])]
+    assert [(check.name, check.problem) for check in checks if check.problem] == []
+    assert {"round trip", "write, read, delete in ~"} <= {check.name for check in checks}
+    assert "clustrix-prefect" in cluster_ls("/", cluster)
+
+
 def test_jobs_are_listed_and_cancelled(
     cluster: KubernetesCluster,
     kubernetes: Kubernetes,
@@ -109,16 +118,16 @@ def test_jobs_are_listed_and_cancelled(
         time.sleep(60)
 
     @flow(task_runner=ClusterTaskRunner(cluster))
-    def waiting() -> None:
-        wait.submit()
+    def waiting() -> Any:
+        future = wait.submit()
         while not (listed and listed[-1] and listed[-1][0]["running"]):
             assert main(["jobs", "list", name, "--json"]) == 0
             listed.append(json.loads(capsys.readouterr().out))
         assert main(["jobs", "cancel", name, "--yes"]) == 0
-        raise RuntimeError("seen enough")
+        return future.result(raise_on_failure=False)
 
-    with pytest.raises(RuntimeError, match="seen enough"):
-        waiting()
+    # The call is over, and is not submitted again.
+    assert type(waiting()) is PodDeleted
     (job,) = listed[-1]
     assert job["job"].startswith("clustrix-")
     assert job["name"], "the flow run's name"

@@ -1,0 +1,16 @@
+"""Our jobs in a namespace: in which state each is said to be."""
+
+from __future__ import annotations
+
+from clustrix_prefect.job_listing import NamespaceJobs
+from tests.kubernetes.namespace_server import namespace_server
+from tests.kubernetes.test_watching import RUNS, pod
+
+
+def test_a_job_runs_once_its_pod_does() -> None:
+    with namespace_server() as server:
+        server.jobs.update({"without-pod", "starting", "running"})
+        server.put(pod("starting"))
+        server.put(pod("running", RUNS))
+        found = {job.id: (job.queued, job.running) for job in NamespaceJobs(server.api()).find()}
+    assert found == {"without-pod": (1, 0), "starting": (1, 0), "running": (0, 1)}
