@@ -250,12 +250,10 @@ class TestJobs:
         assert "no scheduler" in capsys.readouterr().err
 
 
-def test_it_is_installed_and_quick_to_help() -> None:
+def test_it_is_installed() -> None:
     program = Path(sys.executable).with_name("clustrix-prefect")
-    began = time.monotonic()
     done = subprocess.run([program, "--help"], capture_output=True, text=True)
     assert "check" in done.stdout
-    assert time.monotonic() - began < 2
 
 
 @pytest.mark.parametrize("arguments", [[], ["check"], ["jobs"], ["nonsense"]])

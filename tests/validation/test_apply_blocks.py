@@ -173,7 +173,12 @@ def test_the_examples_can_be_applied(
 ) -> None:
     assert apply("--dry-run", ROOT / "blocks") == 0
     out = capsys.readouterr().out
-    for name in ("local-cluster/workstation", "slurm-cluster/ndoli", "kubernetes-cluster/research"):
+    for name in (
+        "local-cluster/workstation",
+        "slurm-cluster/ndoli",
+        "ssh-cluster/gpu",
+        "kubernetes-cluster/research",
+    ):
         assert f"{name}: new" in out
     assert "onepassword-connect/team: new" in out
     assert "token: env:OP_CONNECT_TOKEN" in out
