@@ -15,6 +15,9 @@ from prefect.exceptions import ObjectNotFound
 
 T = TypeVar("T")
 
+# A run's states are all there when so many reads, 50 ms apart, find no more of them.
+_SETTLED_READS = 10
+
 
 def eventually(
     read: Callable[[SyncPrefectClient], T], holds: Callable[[T], bool], within: float = 30.0
@@ -48,13 +51,22 @@ def task_run(task_run_id: UUID, state: str | None = None) -> TaskRun:
 
 
 def history(task_run_id: UUID, last: str = "Completed") -> list[State]:
-    """Every state of the task run in order of time, once the named one is the last."""
+    """Every state of the task run in order of time, once the named one is the last.
+
+    The server records two at a time, so the last may be there before the one before it.
+    """
+    counts: list[int] = []
 
     def read(client: SyncPrefectClient) -> list[State]:
         states = client.read_task_run_states(task_run_id)
         return sorted(states, key=lambda state: state.timestamp)
 
-    return eventually(read, lambda states: bool(states) and states[-1].name == last)
+    def complete(states: list[State]) -> bool:
+        counts.append(len(states) if states and states[-1].name == last else 0)
+        recent = counts[-_SETTLED_READS:]
+        return len(recent) == _SETTLED_READS and len(set(recent)) == 1 and recent[0] > 0
+
+    return eventually(read, complete)
 
 
 def logs(task_run_id: UUID, until: str) -> list[Log]:
