@@ -8,6 +8,7 @@ sees what another did to them. The modules of two bundles never mix.
 """
 
 import importlib
+import io
 import sys
 import types
 from importlib.machinery import ModuleSpec
@@ -49,9 +50,12 @@ class Bundle:
     Args:
         document: What the client made of the code.
         captured: Pickles of the values around it, if there are any.
+        importer: Finds its modules.
     """
 
-    def __init__(self, document: "Dict[str, Any]", captured: "Optional[bytes]") -> None:
+    def __init__(
+        self, document: "Dict[str, Any]", captured: "Optional[bytes]", importer: "Any"
+    ) -> None:
         self.foreign = document["python"] != list(sys.version_info[:2])
         self._modules = {module["name"]: module for module in document["modules"]}
         self._slices = document["slices"]
@@ -65,6 +69,7 @@ class Bundle:
         self._loaded = {}  # type: Dict[str, Any]  # its modules, while another bundle's are in place
         self._hidden = {}  # type: Dict[str, Any]  # other modules of the same names, while its are
         self._document = document
+        self._importer = importer
 
     # --- taking its place in `sys.modules` ------------------------------------------------
 
@@ -93,18 +98,25 @@ class Bundle:
         pieces += [(module["path"], 1, module["source"]) for module in document["modules"]]
         for path, first, source in pieces:
             lines = files.setdefault(path, [])
-            new = source.splitlines(True)
+            new = list(io.StringIO(source))
             lines.extend(["\n"] * (first - 1 + len(new) - len(lines)))
             lines[first - 1 : first - 1 + len(new)] = new
         return files
 
-    def find_spec(self, name: str, importer: "Any") -> "Any":
+    def source(self, name: str) -> "Optional[str]":
+        """The known source of one of its modules."""
+        for module in self._document["modules"] + self._document["slices"]:
+            if module["name"] == name:
+                return "".join(self.lines().get(module["path"], ()))
+        return None
+
+    def find_spec(self, name: str) -> "Any":
         """The spec of one of its modules."""
         if name not in self._names:
             return None
         module = self._modules.get(name)
         is_package = name in self._packages or bool(module and module["package"])
-        spec = ModuleSpec(name, importer, is_package=is_package)
+        spec = ModuleSpec(name, self._importer, is_package=is_package)
         if module is not None:
             spec.origin = module["path"]
             spec.has_location = True
@@ -114,9 +126,8 @@ class Bundle:
         """Run a whole module's source."""
         source = self._modules.get(module.__name__)
         if source is not None:
-            code = compile_source(
-                source["source"], source["path"], evaluate_annotations=not self.foreign
-            )
+            annotations = "" if self.foreign else "all"
+            code = compile_source(source["source"], source["path"], annotations=annotations)
             exec(code, module.__dict__)  # noqa: S102
 
     # --- its slices -----------------------------------------------------------------------
@@ -126,6 +137,7 @@ class Bundle:
         pickles = PortableUnpickler(self._captured or b"", self.foreign, names)
         for part in self._slices:
             module = types.ModuleType(part["name"])  # type: Any
+            module.__loader__ = self._importer
             module.__package__ = part["package"]
             module.__file__ = part["path"]
             sys.modules[part["name"]] = module
@@ -133,7 +145,7 @@ class Bundle:
             module = sys.modules[part["name"]]
             for piece in part["pieces"]:
                 if "variable" in piece:
-                    setattr(module, piece["variable"], pickles.load())
+                    _set_variable(module, piece["variable"], pickles.load())
                 else:
                     self._execute(module, piece)
         if self._entry is None:
@@ -143,8 +155,8 @@ class Bundle:
     def _execute(self, module: "Any", piece: "Dict[str, Any]") -> None:
         code = piece.get("code")
         if code is None:
-            evaluated = piece["annotations"] and not self.foreign
-            code = compile_source(piece["source"], piece["path"], piece["line"], evaluated)
+            annotations = "" if self.foreign else piece["annotations"]
+            code = compile_source(piece["source"], piece["path"], piece["line"], annotations)
             piece["code"] = code
         exec(code, module.__dict__)  # noqa: S102
         for name, kind in piece["wrapped"].items():
@@ -169,6 +181,12 @@ class Bundle:
         )
         function.__qualname__, function.__module__ = qualname, source["module"]
         return function
+
+
+def _set_variable(module: "Any", name: str, value: "Any") -> None:
+    """Set a variable of a module, or what a class or function of it holds."""
+    owner, _, last = name.rpartition(".")
+    setattr(named_function(module.__name__, owner) if owner else module, last, value)
 
 
 def _parents(name: str) -> "List[str]":
@@ -210,7 +228,7 @@ class Library:
         bundle = self._bundles.pop(key, None)
         if bundle is None:
             data, captured = read()
-            bundle = Bundle(from_json(data.decode("ascii")), captured)
+            bundle = Bundle(from_json(data.decode("ascii")), captured, self)
             if len(self._bundles) >= _MOST_LOADED:
                 del self._bundles[next(iter(self._bundles))]
         self._bundles[key] = bundle  # the one used last comes last
@@ -259,7 +277,10 @@ class Library:
     # --- an importer, without its abstract parents as the stand-in's ----------------------
 
     def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
-        return None if self._active is None else self._active.find_spec(name, self)
+        return None if self._active is None else self._active.find_spec(name)
+
+    def get_source(self, name: str) -> "Optional[str]":
+        return None if self._active is None else self._active.source(name)
 
     def create_module(self, spec: "Any") -> None:
         return None  # an ordinary one

@@ -15,28 +15,25 @@ if TYPE_CHECKING:
 _AS_TEXT = getattr(getattr(__future__, "annotations", None), "compiler_flag", None)
 
 
-def compile_source(
-    source: str, path: str, line: int = 1, evaluate_annotations: bool = True
-) -> "Any":
+def compile_source(source: str, path: str, line: int = 1, annotations: str = "all") -> "Any":
     """A code object.
 
     Args:
         source: The source.
         path: The file that it is from, for tracebacks.
         line: Where in that file it begins.
-        evaluate_annotations: Whether annotations are evaluated as usual.
+        annotations: Which annotations are evaluated, as usual: "all", those "of classes", or "".
 
     Raises:
         SyntaxError: This version of Python cannot read it.
     """
     padded = "\n" * (line - 1) + source
-    if _AS_TEXT is None:
+    if annotations == "of classes" or _AS_TEXT is None:
         from .annotations import without_annotations
 
-        tree = without_annotations(padded, path, of_functions=not evaluate_annotations)
+        tree = without_annotations(padded, path, of_functions=annotations != "all")
         return compile(tree, path, "exec", dont_inherit=True)
-    flags = 0 if evaluate_annotations else _AS_TEXT
-    return compile(padded, path, "exec", flags, dont_inherit=True)
+    return compile(padded, path, "exec", 0 if annotations else _AS_TEXT, dont_inherit=True)
 
 
 def function_code(source: str, path: str, line: int, name: str) -> "Any":
@@ -49,7 +46,7 @@ def function_code(source: str, path: str, line: int, name: str) -> "Any":
         line: Where in that file `source` begins.
         name: The function's name.
     """
-    return _find(compile_source(source, path, line, evaluate_annotations=False), name)
+    return _find(compile_source(source, path, line, annotations=""), name)
 
 
 def _find(code: "Any", name: str) -> "Any":

@@ -25,11 +25,13 @@ from clustrix_prefect.packaging.identity import arguments_identity, digest, sha2
 from clustrix_prefect.packaging.imports import Imports, of_tree, top_level
 from clustrix_prefect.packaging.local_modules import LocalModules
 from clustrix_prefect.packaging.ownership import is_user_module, look_up, plain_function
+from clustrix_prefect.packaging.parts import SharedValues, shared_values
 from clustrix_prefect.packaging.pickling import CallPickler, Met, Reference
 from clustrix_prefect.packaging.slicing import Piece, Slice, Variable
 from clustrix_prefect.packaging.sources import InnerFunction, ModuleSources, has_source
 
-# Captured values up to this size are pickled for each call: they may have changed meanwhile.
+# Captured values up to this size are pickled for each call, as they may have changed meanwhile;
+# larger ones once for all calls of a map.
 _PICKLED_EACH_TIME = 16 * 1024
 
 
@@ -95,20 +97,58 @@ class _Built:
     """A bundle, and whether it still says what is there."""
 
     bundle: Bundle
-    values: list[tuple[dict[str, Any], str, Any]]
+    values: list[tuple[Callable[[], Any], Any]]
+    classes: list[tuple[type, dict[str, Any]]]
     pickle_again: Callable[[], bytes | None]
+    checked_for: SharedValues | None
 
     def is_current(self) -> bool:
         """Whether the variables around the function are what they were."""
-        if any(namespace.get(name, self) is not value for namespace, name, value in self.values):
+        if any(_now(read) is not value for read, value in self.values):
             return False
-        captured = self.bundle.captured
-        if captured is None or len(captured) > _PICKLED_EACH_TIME:
+        if not all(_is_as_before(each, before) for each, before in self.classes):
+            return False
+        captured, shared = self.bundle.captured, shared_values()
+        if captured is None:
             return True
+        if len(captured) > _PICKLED_EACH_TIME and shared is not None and shared is self.checked_for:
+            return True
+        self.checked_for = shared
         try:
             return self.pickle_again() == captured
         except NotPortable:
             return False  # building it anew says why
+
+
+def _now(read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except (AttributeError, KeyError):  # it was deleted
+        return _Built
+
+
+def _is_as_before(each: type, before: dict[str, Any]) -> bool:
+    now = vars(each)
+    return len(now) == len(before) and all(now.get(key) is value for key, value in before.items())
+
+
+@dataclass(frozen=True)
+class _Pickles:
+    """The values around a function.
+
+    Attributes:
+        data: Their pickles, or None.
+        met: The user's code that they name.
+        named: For each variable, what of its own module it names.
+    """
+
+    data: bytes | None
+    met: set[Met]
+    named: list[tuple[Slice, Variable, set[str]]]
+
+
+def _names_in(module: str, met: set[Met]) -> set[str]:
+    return {each.name for each in met if isinstance(each, Reference) and each.module == module}
 
 
 class _Builder:
@@ -146,12 +186,13 @@ class _Builder:
             sources=self._sources(),
             met=frozenset(self._met),
         )
-        values = [
-            (part.sources.namespace, variable.name, part.value(variable))
+        values: list[tuple[Callable[[], Any], Any]] = [
+            (functools.partial(part.value, variable), part.value(variable))
             for part in self._slices.values()
             for variable in part.variables.values()
         ]
-        return _Built(bundle, values, lambda: self._pickle(entry)[0])
+        classes = [each for part in self._slices.values() for each in part.classes]
+        return _Built(bundle, values, classes, lambda: self._pickle(entry).data, shared_values())
 
     def _entry(self) -> Reference | None:
         """The function as something that a module calls by name; None if none does."""
@@ -219,30 +260,54 @@ class _Builder:
     def _captured(self, entry: Reference | None) -> bytes | None:
         """The pickles of all variables, in the order in which the far side needs them."""
         while True:
-            data, met = self._pickle(entry)
-            new = met - self._met
-            if not new:
-                return data
+            pickled = self._pickle(entry)
+            new = pickled.met - self._met
             for each in sorted(new, key=repr):
                 self._need(each)
+            moved = [part.load_after(variable, names) for part, variable, names in pickled.named]
+            if not new and not any(moved) and not self._take_effects():
+                return pickled.data
 
-    def _pickle(self, entry: Reference | None) -> tuple[bytes | None, set[Met]]:
+    def _take_effects(self) -> bool:
+        """Take in what was registered with the user's code that travels."""
+        taken = [
+            part.take_effects(self._modules.found, self._reach) for part in self._slices.values()
+        ]
+        for part in list(self._slices.values()):
+            self._follow_slice(part)
+        return any(taken)
+
+    def _reach(self, module: str) -> set[str]:
+        modules = LocalModules()
+        modules.add(module)
+        return set(modules.found)
+
+    def _pickle(self, entry: Reference | None) -> _Pickles:
         buffer = io.BytesIO()
         pickler = CallPickler(buffer, self._python)
+        met: set[Met] = set()
+        named: list[tuple[Slice, Variable, set[str]]] = []
         for part in self._in_order():
             for piece in part.in_order:
                 if isinstance(piece, Variable):
+                    pickler.met = set()
                     pickler.dump_named(
                         part.value(piece),
                         f"the variable {piece.name!r} of {part.sources.name}, which "
                         f"{self._name} uses,",
                     )
+                    met |= pickler.met
+                    named.append((part, piece, _names_in(part.sources.name, pickler.met)))
+        pickler.met = met
         if entry is None:
             pickler.dump_named(self._function, self._name)
-        return buffer.getvalue() or None, pickler.met
+        return _Pickles(buffer.getvalue() or None, met, named)
 
     def _in_order(self) -> list[Slice]:
-        return [self._slices[name] for name in sorted(self._slices)]
+        # A script may hold what its function's module defines, but not the other way round.
+        return [
+            self._slices[name] for name in sorted(self._slices, key=lambda n: (n != self._home, n))
+        ]
 
     def _captured_identity(self, entry: Reference | None, captured: bytes | None) -> str:
         if captured is None:

@@ -53,7 +53,7 @@ class LocalModules:
             node: The code.
             package: The package that relative imports start from.
         """
-        for name in _imported_names(node, package):
+        for name in imported_names(node, package):
             self.add(name)
 
     def add(self, name: str) -> None:
@@ -87,7 +87,7 @@ class LocalModules:
         return True
 
 
-def _imported_names(tree: ast.AST, package: str) -> Iterator[str]:
+def imported_names(tree: ast.AST, package: str) -> Iterator[str]:
     """Every module that code may import.
 
     What `from a import b` imports may be a module `a.b`, so that is named as well.

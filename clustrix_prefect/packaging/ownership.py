@@ -7,6 +7,7 @@ import sys
 import sysconfig
 import types
 from functools import cache
+from pathlib import PurePath
 from typing import Any
 
 from prefect.flows import Flow
@@ -32,7 +33,11 @@ def is_user_file(path: str | None, name: str) -> bool:
     top = name.partition(".")[0]
     if top in sys.stdlib_module_names or top in _OURS:
         return False
-    return path is None or not path.startswith(_installed_prefixes())
+    if path is None:
+        return True
+    # Those of other environments count, too, when they are on the path.
+    is_package = not {"site-packages", "dist-packages"}.isdisjoint(PurePath(path).parts)
+    return not is_package and not path.startswith(_installed_prefixes())
 
 
 @cache

@@ -119,6 +119,11 @@ def sharing_values() -> Iterator[None]:
         _shared.reset(token)
 
 
+def shared_values() -> SharedValues | None:
+    """What the calls of one map share; None for a call that was submitted by itself."""
+    return _shared.get()
+
+
 class Parts:
     """The parts of one pickle.
 

@@ -28,6 +28,7 @@ from prefect.logging.loggers import PrefectLogAdapter, get_logger
 from prefect.tasks import Task, task
 from pydantic import SecretBytes, SecretStr
 
+from clustrix_prefect.data import File, Folder, RemoteFile, RemoteFolder
 from clustrix_prefect.errors import NotPortable
 from clustrix_prefect.far_side.pickles import PortableUnpickler
 from clustrix_prefect.packaging import references
@@ -139,6 +140,11 @@ class UserCode:
             return references.cell, ()
         if isinstance(obj, Task):
             return self._reduce_task(obj)
+        if isinstance(obj, (File, Folder, RemoteFile, RemoteFolder)):
+            raise NotPortable(
+                f"{kind.__name__} is brought to the cluster as an argument of a task only.",
+                "Pass it to the task as a parameter, instead of keeping it in a variable.",
+            )
         if isinstance(obj, PrefectLogAdapter):
             return get_logger, (obj.logger.name,)
         if isinstance(obj, _STAY_HERE) and not isinstance(obj, (io.BytesIO, io.StringIO)):

@@ -11,8 +11,8 @@ import ast
 import builtins
 import copy
 import functools
-import symtable
-from collections.abc import Iterable, Iterator
+import types
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,14 @@ from prefect.flows import Flow
 from prefect.tasks import Task
 
 from clustrix_prefect.errors import NotPortable
-from clustrix_prefect.packaging.ownership import plain_function
+from clustrix_prefect.packaging.held import ClassState, computed_defaults, is_plain
+from clustrix_prefect.packaging.local_modules import imported_names
+from clustrix_prefect.packaging.names import (
+    global_names,
+    names_when_defined,
+    without_annotations,
+)
+from clustrix_prefect.packaging.ownership import is_user_module, plain_function
 from clustrix_prefect.packaging.sources import (
     Definition,
     InnerFunction,
@@ -52,7 +59,8 @@ class Piece:
         source: The text.
         essence: The same text, however it is laid out and commented.
         node: The text, parsed.
-        annotations: Whether somebody may look at the annotations in it.
+        gives: The names that it gives the module.
+        annotations: Whose annotations somebody may look at: "all", "of classes", or "".
         wrapped: Names that are tasks or flows, and which of the two.
     """
 
@@ -62,7 +70,8 @@ class Piece:
     source: str
     essence: str
     node: ast.AST = field(repr=False)
-    annotations: bool = False
+    gives: tuple[str, ...] = ()
+    annotations: str = ""
     wrapped: tuple[tuple[str, str], ...] = ()
 
 
@@ -71,8 +80,8 @@ class Variable:
     """A variable of a module, which travels as a value.
 
     Attributes:
-        position: Where the module last assigned it.
-        name: The variable.
+        position: After which line it is set.
+        name: The variable; "Config.rate" is what a class holds.
     """
 
     position: tuple[int, int]
@@ -87,11 +96,13 @@ class Slice:
         sources: The module.
         pieces: Lines of it, by what they define.
         variables: Its variables, by name.
+        classes: Its classes, and what there was in each.
     """
 
     sources: ModuleSources
     pieces: dict[tuple[Any, ...], Piece] = field(default_factory=dict)
     variables: dict[str, Variable] = field(default_factory=dict)
+    classes: list[tuple[type, dict[str, Any]]] = field(default_factory=list)
     _seen: set[str] = field(default_factory=set)
 
     @property
@@ -104,7 +115,11 @@ class Slice:
 
     def value(self, variable: Variable) -> Any:
         """The variable's value, now."""
-        return self.sources.namespace[variable.name]
+        name, *attributes = variable.name.split(".")
+        found = self.sources.namespace[name]
+        for attribute in attributes:
+            found = getattr(plain_function(found), attribute)
+        return found
 
     def need(self, names: Iterable[str]) -> None:
         """Take in what these names stand for, and what that needs."""
@@ -117,11 +132,102 @@ class Slice:
 
     def need_inner(self, function: InnerFunction) -> None:
         """Take in what a function without a name of its own needs."""
-        bare = _without_annotations(function.node)
+        bare = without_annotations(function.node)
         if isinstance(bare, (ast.FunctionDef, ast.AsyncFunctionDef)):
             bare.decorator_list = []
         self._refuse_submitting(bare, function.path)
-        self.need(name for name in global_names(bare) if name not in function.free)
+        self.need(name for name in global_names(bare, function.free) if name not in function.free)
+
+    def load_after(self, variable: Variable, named: Iterable[str]) -> bool:
+        """Set a variable only once there are the definitions that its value names.
+
+        Args:
+            variable: One of this slice.
+            named: What its value names of this module.
+
+        Returns:
+            Whether that changed anything.
+        """
+        given = {name: piece.position for piece in self.pieces.values() for name in piece.gives}
+        last = max((given[name] for name in named if name in given), default=(0, 0))
+        if last <= variable.position:
+            return False
+        self.variables[variable.name] = Variable(last, variable.name)
+        between = [
+            piece for piece in self.pieces.values() if variable.position < piece.position <= last
+        ]
+        if any(variable.name in self._looked_up_by(piece) for piece in between):
+            # A registry, say: what the definitions do to it needs something to be done to.
+            for file, node in self.sources.bindings_of(variable.name):
+                self.need(self._add_statement(file, file.top_statement_of(node)))
+        return True
+
+    def _looked_up_by(self, piece: Piece) -> set[str]:
+        """The names that may be looked up while a piece is executed."""
+        found: set[str] = set()
+        waiting = list(names_when_defined(piece.node))
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found.add(name)
+                for each in self.pieces.values():
+                    if name in each.gives:
+                        waiting.extend(global_names(each.node))
+        return found
+
+    def take_effects(self, modules: Collection[str], reach: Callable[[str], set[str]]) -> bool:
+        """Take in what the module did, when it was imported, to others that travel.
+
+        A decorator that gives back the very function has noted it somewhere; and a module of
+        which nothing is used was imported for what it does.
+
+        Args:
+            modules: The modules that travel.
+            reach: Which of the user's modules one imports, itself included.
+
+        Returns:
+            Whether there was anything.
+        """
+        before = len(self.pieces)
+        for file in self.sources.files:
+            for node in file.tree.body:
+                if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                    if self._is_noted(file, node, modules):
+                        self.need([node.name])
+                elif isinstance(node, (ast.Import, ast.ImportFrom)):
+                    for alias in node.names:
+                        if (alias.asname or alias.name).partition(".")[0] not in file.loaded:
+                            single = _only(node, alias)
+                            if any(reach(name) & set(modules) for name in self._imported(single)):
+                                self._add_import(file, node, alias)
+        for name in list(self._seen):
+            self.need(self._subclasses(self.sources.namespace.get(name)))
+        return len(self.pieces) > before
+
+    def _subclasses(self, value: Any) -> Iterator[str]:
+        """The classes of this module that a class knows of, if anything asks it for them."""
+        if isinstance(value, type) and is_user_module(value.__module__):
+            asked = any("__subclasses__" in piece.essence for piece in self.pieces.values())
+            if asked or _notes_subclasses(value):
+                each: type
+                for each in type.__subclasses__(value):
+                    if each.__module__ == self.sources.name and "." not in each.__qualname__:
+                        yield each.__name__
+
+    def _is_noted(self, file: SourceFile, node: Definition, modules: Collection[str]) -> bool:
+        value = plain_function(self.sources.namespace.get(node.name))
+        unchanged = isinstance(value, type) or (
+            isinstance(value, types.FunctionType) and node in file.functions_at(value.__code__)
+        )
+        return unchanged and any(
+            not set(self._imported(each)).isdisjoint(modules)
+            for decorator in node.decorator_list
+            for _, each in self.sources.bindings_of(_root(decorator))
+        )
+
+    def _imported(self, node: ast.AST) -> Iterator[str]:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield from imported_names(node, self.sources.namespace.get("__package__") or "")
 
     def _take(self, name: str) -> Iterable[str]:
         namespace = self.sources.namespace
@@ -160,9 +266,10 @@ class Slice:
         if node.col_offset:
             line, source = max(start - 1, 1), f"if True:\n{source}"
         bare = _without_decorators(node, dropped)
-        decorated = bool(bare.decorator_list) and not isinstance(bare, ast.ClassDef)
-        if not decorated:
-            bare = _without_annotations(bare)
+        is_class = isinstance(bare, ast.ClassDef)
+        annotations = "of classes" if is_class else "all" if bare.decorator_list else ""
+        if annotations != "all":
+            bare = without_annotations(bare)
         self._refuse_submitting(bare, file.shown_as)
         self.pieces["definition", file.filename, node.lineno] = Piece(
             position=self._position(file, node),
@@ -171,10 +278,28 @@ class Slice:
             source=source,
             essence=ast.unparse(bare),
             node=bare,
-            annotations=decorated,
+            gives=(node.name,),
+            annotations="" if file.keeps_annotations_as_text else annotations,
             wrapped=_wrapped(name, self.sources.namespace.get(name)),
         )
+        self._take_held(file, node)
         return [*global_names(bare), *self._registered(name)]
+
+    def _take_held(self, file: SourceFile, node: Definition) -> None:
+        """Take in the values that a definition has now, other than those in its source."""
+        value = plain_function(self.sources.namespace.get(node.name))
+        held: list[str] = []
+        if isinstance(node, ast.ClassDef):
+            if isinstance(value, type):
+                self.classes.append((value, dict(vars(value))))
+                held += ClassState(node).held_by(value)
+        elif isinstance(value, types.FunctionType) and node in file.functions_at(value.__code__):
+            held += computed_defaults(node)
+        for attribute in held:
+            # Last: other definitions may change it once more.
+            variable = Variable(self._at_the_end, f"{node.name}.{attribute}")
+            if is_plain(self.value(variable)):
+                self.variables[variable.name] = variable
 
     def _prefects_decorators(self, file: SourceFile, node: Definition) -> Iterator[ast.expr]:
         """The decorators of a definition, and of methods in it, that are Prefect's or ours."""
@@ -219,8 +344,7 @@ class Slice:
     def _add_import(
         self, file: SourceFile, node: ast.Import | ast.ImportFrom, alias: ast.alias
     ) -> None:
-        single = copy.copy(node)
-        single.names = [alias]
+        single = _only(node, alias)
         source = ast.unparse(single)
         self.pieces["import", source] = Piece(
             position=self._position(file, node),
@@ -229,10 +353,18 @@ class Slice:
             source=source + "\n",
             essence=source,
             node=single,
+            gives=((alias.asname or alias.name).partition(".")[0],),
         )
 
     def _take_statement(self, file: SourceFile, statement: ast.stmt) -> list[str]:
         """A statement that runs far away as it did here."""
+        # What it assigns is not a variable any more.
+        for name in _stored(statement):
+            self._seen.add(name)
+            self.variables.pop(name, None)
+        return self._add_statement(file, statement)
+
+    def _add_statement(self, file: SourceFile, statement: ast.stmt) -> list[str]:
         self.pieces["statement", file.filename, statement.lineno] = Piece(
             position=self._position(file, statement),
             path=file.shown_as,
@@ -240,18 +372,19 @@ class Slice:
             source=(ast.get_source_segment(file.text, statement) or "") + "\n",
             essence=ast.unparse(statement),
             node=statement,
+            gives=tuple(_stored(statement)),
         )
-        # What it assigns is not a variable any more.
-        for name in _stored(statement):
-            self._seen.add(name)
-            self.variables.pop(name, None)
         return global_names(statement)
 
     def _take_variable(self, name: str, where: tuple[SourceFile, ast.AST] | None) -> Iterable[str]:
         # One that the module itself does not assign comes last.
-        position = (len(self.sources.files), 0) if where is None else self._position(*where)
+        position = self._at_the_end if where is None else self._position(*where)
         self.variables[name] = Variable(position, name)
         return ()
+
+    @property
+    def _at_the_end(self) -> tuple[int, int]:
+        return len(self.sources.files), 0
 
     def _position(self, file: SourceFile, node: ast.AST) -> tuple[int, int]:
         return self.sources.files.index(file), getattr(node, "lineno", 0)
@@ -282,6 +415,14 @@ def _is_known_by_its_name(value: Any, name: str, module: str) -> bool:
     return type(value).__module__ == "typing" and getattr(value, "__name__", None) == name
 
 
+def _notes_subclasses(value: type) -> bool:
+    """Whether a class, or its metaclass, is told of its subclasses by code of the user's."""
+    told_by = getattr(value.__init_subclass__, "__func__", None)
+    return is_user_module(type(value).__module__) or is_user_module(
+        getattr(told_by, "__module__", "builtins")
+    )
+
+
 def _wrapped(name: str, value: Any) -> tuple[tuple[str, str], ...]:
     if isinstance(value, Task):
         return ((name, "Task"),)
@@ -291,10 +432,27 @@ def _wrapped(name: str, value: Any) -> tuple[tuple[str, str], ...]:
 def _evaluate(expression: ast.expr, namespace: dict[str, Any]) -> Any:
     """What a name or an attribute stands for; for a call, what is called."""
     if isinstance(expression, ast.Call):
-        return _evaluate(expression.func, namespace)
+        called = expression.func
+        if isinstance(called, ast.Attribute) and called.attr == "with_options":
+            called = called.value  # the same task, or flow
+        return _evaluate(called, namespace)
     if isinstance(expression, ast.Attribute):
         return getattr(_evaluate(expression.value, namespace), expression.attr, None)
     return namespace.get(expression.id) if isinstance(expression, ast.Name) else None
+
+
+def _root(expression: ast.expr) -> str:
+    """The name that a decorator begins with; empty if it begins with none."""
+    while isinstance(expression, (ast.Call, ast.Attribute)):
+        expression = expression.func if isinstance(expression, ast.Call) else expression.value
+    return expression.id if isinstance(expression, ast.Name) else ""
+
+
+def _only(node: ast.Import | ast.ImportFrom, alias: ast.alias) -> ast.Import | ast.ImportFrom:
+    """An import of this alone."""
+    single = copy.copy(node)
+    single.names = [alias]
+    return single
 
 
 def _is_prefects(value: Any) -> bool:
@@ -344,40 +502,6 @@ def _stored(statement: ast.stmt) -> Iterator[str]:
             yield node.id
 
 
-# --- names ----------------------------------------------------------------------------------
-
-
-class _WithoutAnnotations(ast.NodeTransformer):
-    """Leaves out annotations that are not evaluated far away."""
-
-    def __init__(self) -> None:
-        self._in_function = False
-
-    def visit_FunctionDef(self, node: Any) -> Any:
-        before, self._in_function = self._in_function, True
-        node.returns = None
-        self.generic_visit(node)
-        self._in_function = before
-        return node
-
-    visit_AsyncFunctionDef = visit_FunctionDef
-
-    def visit_ClassDef(self, node: Any) -> Any:
-        before, self._in_function = self._in_function, False
-        self.generic_visit(node)
-        self._in_function = before
-        return node
-
-    def visit_arg(self, node: Any) -> Any:
-        node.annotation = None
-        return node
-
-    def visit_AnnAssign(self, node: Any) -> Any:
-        if self._in_function:
-            node.annotation = ast.copy_location(ast.Constant(None), node.annotation)
-        return self.generic_visit(node)
-
-
 def _without_decorators(node: Definition, dropped: list[ast.expr]) -> Definition:
     places = {(decorator.lineno, decorator.col_offset) for decorator in dropped}
     node = copy.deepcopy(node)
@@ -389,21 +513,3 @@ def _without_decorators(node: Definition, dropped: list[ast.expr]) -> Definition
                 if (decorator.lineno, decorator.col_offset) not in places
             ]
     return node
-
-
-def _without_annotations(node: Any) -> Any:
-    return _WithoutAnnotations().visit(copy.deepcopy(node))
-
-
-def global_names(node: ast.AST) -> list[str]:
-    """The names that a statement or function looks up in its module, or may."""
-    found: set[str] = set()
-    tables = [symtable.symtable(ast.unparse(node), "<piece>", "exec")]
-    while tables:
-        table = tables.pop()
-        tables.extend(table.get_children())
-        reads_through = table.get_type() in ("module", "class")
-        for symbol in table.get_symbols():
-            if symbol.is_global() or (reads_through and symbol.is_referenced()):
-                found.add(symbol.get_name())
-    return sorted(found)

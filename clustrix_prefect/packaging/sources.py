@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import io
 import linecache
+import os
 import re
 import sys
 import threading
+import time
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,6 +22,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from clustrix_prefect.errors import NotPortable
 from clustrix_prefect.far_side.sources import function_code
 from clustrix_prefect.packaging.ownership import innermost_code
 
@@ -28,6 +32,7 @@ Definition: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 _CELL = re.compile(r"<ipython-input-|<python-input-|.*/ipykernel_\d+/")
 
 
+_PRIVATE = re.compile(r"\b__\w*[^\W_]_?\b")
 _parsing = threading.Lock()
 _PARSING_ATTEMPTS = 5
 
@@ -60,7 +65,8 @@ class SourceFile:
         self.filename = filename
         self.shown_as = shown_as
         self.text = text
-        self.lines = text.splitlines(keepends=True)
+        # As Python counts lines: `splitlines` also breaks them at form feeds and the like.
+        self.lines = list(io.StringIO(text))
         self.tree = parse(text)
 
     def lines_of(self, first: int, last: int) -> str:
@@ -86,6 +92,39 @@ class SourceFile:
                 found.setdefault(("<lambda>", node.lineno), []).append(node)
         return found
 
+    @cached_property
+    def loaded(self) -> frozenset[str]:
+        """The names that anything in it looks up."""
+        return frozenset(
+            node.id
+            for node in ast.walk(self.tree)
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+        )
+
+    @cached_property
+    def keeps_annotations_as_text(self) -> bool:
+        """Whether it says `from __future__ import annotations`."""
+        return any(
+            isinstance(node, ast.ImportFrom)
+            and node.module == "__future__"
+            and any(alias.name == "annotations" for alias in node.names)
+            for node in self.tree.body
+        )
+
+    def is_what_runs(self, namespace: dict[str, Any]) -> bool:
+        """Whether the module's functions, as they were imported, are those of this text."""
+        written: dict[tuple[str, int], Any] = {}
+        waiting = [compile(self.text, self.filename, "exec", dont_inherit=True)]
+        while waiting:
+            code = waiting.pop()
+            written[code.co_name, code.co_firstlineno] = _essence(code)
+            waiting += [each for each in code.co_consts if isinstance(each, types.CodeType)]
+        return all(
+            written.get((code.co_name, code.co_firstlineno)) == _essence(code)
+            for code in _codes_in(namespace)
+            if code.co_filename == self.filename
+        )
+
     def functions_at(self, code: types.CodeType) -> list[Function | ast.Lambda]:
         """The functions that begin where this code does; several lambdas may share a line."""
         return self._by_line.get((code.co_name, code.co_firstlineno), [])
@@ -97,6 +136,14 @@ class SourceFile:
         while not isinstance(parent, scopes):
             parent = self._parents[parent]
         return parent
+
+    def class_around(self, node: ast.AST) -> str:
+        """The name of the innermost class that a node is in, however deep; empty if in none."""
+        while node is not self.tree:
+            node = self._parents[node]
+            if isinstance(node, ast.ClassDef):
+                return node.name
+        return ""
 
     def top_statement_of(self, node: ast.AST) -> ast.stmt:
         """The statement of the module in which a node is."""
@@ -112,6 +159,14 @@ class SourceFile:
         for name, node in _bindings(self.tree.body):
             found.setdefault(name, []).append(node)
         return found
+
+
+def _codes_in(namespace: dict[str, Any]) -> Iterator[types.CodeType]:
+    """The code of a module's functions and methods."""
+    for value in list(namespace.values()):
+        for each in vars(value).values() if isinstance(value, type) else [value]:
+            if (code := innermost_code(each)) is not None:
+                yield code
 
 
 def first_line(node: Definition) -> int:
@@ -246,23 +301,63 @@ def shown_path(module: str, filename: str) -> str:
     return "/".join([*parents, path.name]) if last == path.stem else path.name
 
 
-_parsed: dict[tuple[str, str], tuple[str, SourceFile]] = {}
+# Files that were changed since then may not be what was imported.
+_began = time.time()
+
+
+@dataclass(frozen=True)
+class _Parsed:
+    """A file as it was read, and when it had last been changed."""
+
+    file: SourceFile
+    changed: float
+
+
+_parsed: dict[tuple[str, str], _Parsed] = {}
 
 
 def _read(filename: str, shown_as: str, namespace: dict[str, Any]) -> SourceFile | None:
-    # Not checked against the disk: what runs here is what was there when it was imported.
-    text = "".join(linecache.getlines(filename, namespace))
+    """The text of a module, as it was when the module was imported.
+
+    Raises:
+        NotPortable: It is not to be had any more.
+    """
+    changed = _last_change(filename)
     known = _parsed.get((filename, shown_as))
-    if known is not None and known[0] == text:
-        return known[1]
-    try:
-        file = SourceFile(filename, shown_as, text)
-    except (SyntaxError, ValueError):
-        return None
+    if known is None or known.changed != changed:
+        file = _parse(filename, shown_as, namespace)
+        if file is None:
+            return None
+        suspect = changed > (known.changed if known is not None else _began)
+        if suspect and not file.is_what_runs(namespace):
+            # What `linecache` has was read before the module was imported again.
+            linecache.checkcache(filename)
+            file = _parse(filename, shown_as, namespace)
+            if file is None or not file.is_what_runs(namespace):
+                raise NotPortable(
+                    f"{filename} was changed since it was imported, so that what runs here is not "
+                    "what would run on the cluster.",
+                    "Start the flow again.",
+                )
+        known = _parsed[filename, shown_as] = _Parsed(file, changed)
+    return known.file
+
+
+def _parse(filename: str, shown_as: str, namespace: dict[str, Any]) -> SourceFile | None:
+    text = "".join(linecache.getlines(filename, namespace))
     if not text:
         return None
-    _parsed[filename, shown_as] = text, file
-    return file
+    try:
+        return SourceFile(filename, shown_as, text)
+    except (SyntaxError, ValueError):
+        return None
+
+
+def _last_change(filename: str) -> float:
+    try:
+        return os.stat(filename).st_mtime
+    except OSError:  # a cell, or a module from a zip archive
+        return 0.0
 
 
 def _read_cell(filename: str, namespace: dict[str, Any]) -> SourceFile | None:
@@ -314,19 +409,26 @@ def _factory(
     file: SourceFile, node: Function | ast.Lambda, free: tuple[str, ...]
 ) -> tuple[int, str]:
     """A function whose parameters are the free variables, around a function's own lines."""
-    header = f"def __make__({', '.join(free)}):"
+    headers = [f"def __make__({', '.join(free)}):"]
+    if _PRIVATE.search(ast.unparse(node)) and (owner := file.class_around(node)):
+        # Only within the class does `self.__x` mean what it says.
+        headers = [f"class {owner}:", f" {headers[0]}"]
     if isinstance(node, ast.Lambda):
         source = ast.get_source_segment(file.text, node)
         # In its own column, for tracebacks that mark the place.
         if node.lineno > 1:
-            return node.lineno - 1, f"{header} return (\n{' ' * node.col_offset}{source})\n"
-        return node.lineno, f"{header} return ({source})\n"
+            headers[-1] += " return ("
+            headers.append(f"{' ' * node.col_offset}{source})")
+        else:
+            headers[-1] += f" return ({source})"
+        return max(node.lineno + 1 - len(headers), 1), "\n".join(headers) + "\n"
     assert node.end_lineno is not None
     indent = file.lines[node.lineno - 1][: node.col_offset] or " "
     text = file.lines_of(node.lineno, node.end_lineno)
     if node.col_offset == 0:
         return node.lineno, text
-    return max(node.lineno - 1, 1), f"{header}\n{text}{indent}return {node.name}\n"
+    first = max(node.lineno - len(headers), 1)
+    return first, "\n".join([*headers, f"{text}{indent}return {node.name}"]) + "\n"
 
 
 def _is_same(code: types.CodeType, source: str, filename: str, line: int) -> bool:

@@ -6,9 +6,8 @@ import linecache
 import os
 import subprocess
 import sys
-import textwrap
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,32 +17,10 @@ from clustrix_prefect.errors import CallNotPortable, NotPortable
 from clustrix_prefect.packaging.bundle import FunctionBundles
 from tests.packaging import cases
 from tests.packaging.elsewhere import Elsewhere
+from tests.packaging.project import load, write
 
 OTHERS = ("3.6", "3.8", "3.13")
 Start = Callable[[str], Elsewhere]
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A directory on the module path; what is imported from it is forgotten afterwards."""
-    root = tmp_path / "project"
-    root.mkdir()
-    monkeypatch.syspath_prepend(str(root))
-    before = set(sys.modules)
-    yield root
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(root)):
-            del sys.modules[name]
-
-
-def write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(textwrap.dedent(text))
-
-
-def load(name: str) -> Any:
-    __import__(name)
-    return sys.modules[name]
 
 
 @pytest.mark.parametrize("minor", OTHERS)

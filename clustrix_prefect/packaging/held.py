@@ -1,0 +1,100 @@
+"""The values that classes and functions have now, other than their source says.
+
+A setting that was changed in a class, or a default argument that was computed, is data of the
+user's process like any variable, and must not be computed again far away.
+"""
+
+from __future__ import annotations
+
+import ast
+import datetime
+import decimal
+import fractions
+import pathlib
+import uuid
+from abc import ABCMeta
+from collections.abc import Iterator
+from typing import Any
+
+_PLAIN = (
+    *(bool, int, float, complex, str, bytes, type(None)),
+    *(datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone),
+    *(decimal.Decimal, fractions.Fraction, uuid.UUID),
+    *(pathlib.PurePosixPath, pathlib.PosixPath),
+)
+_COLLECTIONS = (tuple, list, set, frozenset)
+_MISSING = object()
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value is data and nothing else, so that a copy of it serves as well."""
+    kind = type(value)
+    if kind is dict:
+        return all(is_plain(key) and is_plain(item) for key, item in value.items())
+    return kind in _PLAIN or (kind in _COLLECTIONS and all(map(is_plain, value)))
+
+
+class ClassState:
+    """What the source of a class says of its attributes.
+
+    Args:
+        node: The class.
+    """
+
+    def __init__(self, node: ast.ClassDef) -> None:
+        self._said: dict[str, Any] = {}
+        self._methods: list[tuple[str, str]] = []
+        for each in node.body:
+            if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                self._methods += [(each.name, name) for name in computed_defaults(each)]
+            for name, value in _assigned(each):
+                if name.startswith("__") and not name.endswith("__"):
+                    name = f"_{node.name.lstrip('_')}{name}"
+                self._said[name] = value
+
+    def held_by(self, value: type) -> Iterator[str]:
+        """The attributes of a class whose values are not those of its source.
+
+        Args:
+            value: The class.
+        """
+        if type(value) not in (type, ABCMeta) or issubclass(value, tuple):
+            return  # an enumeration, a model, a named tuple: they look after their attributes
+        fields = getattr(value, "__dataclass_fields__", {})
+        for name, now in vars(value).items():
+            if name.startswith("__") or name in fields:
+                continue
+            said = self._said.get(name, _MISSING)
+            if is_plain(now) and (type(said) is not type(now) or said != now):
+                yield name
+        for method, attribute in self._methods:
+            if method in vars(value):
+                yield f"{method}.{attribute}"
+
+
+def computed_defaults(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
+    """Which of a function's attributes hold default values that its source computes."""
+    for attribute, defaults in (
+        ("__defaults__", node.args.defaults),
+        ("__kwdefaults__", node.args.kw_defaults),
+    ):
+        if any(each is not None and _literal(each) is _MISSING for each in defaults):
+            yield attribute
+
+
+def _assigned(node: ast.stmt) -> Iterator[tuple[str, Any]]:
+    targets: list[ast.expr] = []
+    if isinstance(node, ast.Assign):
+        targets = node.targets
+    elif isinstance(node, ast.AnnAssign):
+        targets = [node.target]
+    for target in targets:
+        if isinstance(target, ast.Name):
+            yield target.id, _literal(getattr(node, "value", None))
+
+
+def _literal(node: ast.expr | None) -> Any:
+    try:
+        return _MISSING if node is None else ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError):
+        return _MISSING
