@@ -21,6 +21,7 @@ from typing import Any
 
 from clustrix_prefect.errors import NotPortable
 from clustrix_prefect.packaging import pickling
+from clustrix_prefect.packaging.effects import take_effects
 from clustrix_prefect.packaging.identity import arguments_identity, digest, sha256
 from clustrix_prefect.packaging.imports import Imports, of_tree, top_level
 from clustrix_prefect.packaging.local_modules import LocalModules
@@ -271,7 +272,7 @@ class _Builder:
     def _take_effects(self) -> bool:
         """Take in what was registered with the user's code that travels."""
         taken = [
-            part.take_effects(self._modules.found, self._reach) for part in self._slices.values()
+            take_effects(part, self._modules.found, self._reach) for part in self._slices.values()
         ]
         for part in list(self._slices.values()):
             self._follow_slice(part)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clustrix_prefect.packaging.ownership import is_user_file
-from clustrix_prefect.packaging.sources import parse, shown_path
+from clustrix_prefect.packaging.source_files import parse, shown_path
 
 
 @dataclass(frozen=True)

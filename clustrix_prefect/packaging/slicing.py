@@ -12,7 +12,7 @@ import builtins
 import copy
 import functools
 import types
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,14 +27,9 @@ from clustrix_prefect.packaging.names import (
     names_when_defined,
     without_annotations,
 )
-from clustrix_prefect.packaging.ownership import is_user_module, plain_function
-from clustrix_prefect.packaging.sources import (
-    Definition,
-    InnerFunction,
-    ModuleSources,
-    SourceFile,
-    first_line,
-)
+from clustrix_prefect.packaging.ownership import plain_function
+from clustrix_prefect.packaging.source_files import Definition, SourceFile, first_line
+from clustrix_prefect.packaging.sources import InnerFunction, ModuleSources
 
 # What the far side gives every module by itself.
 _EVERY_MODULE_HAS = frozenset(
@@ -175,59 +170,16 @@ class Slice:
                         waiting.extend(global_names(each.node))
         return found
 
-    def take_effects(self, modules: Collection[str], reach: Callable[[str], set[str]]) -> bool:
-        """Take in what the module did, when it was imported, to others that travel.
+    @property
+    def taken(self) -> list[str]:
+        """The names that were taken in so far."""
+        return sorted(self._seen)
 
-        A decorator that gives back the very function has noted it somewhere; and a module of
-        which nothing is used was imported for what it does.
-
-        Args:
-            modules: The modules that travel.
-            reach: Which of the user's modules one imports, itself included.
-
-        Returns:
-            Whether there was anything.
-        """
-        before = len(self.pieces)
-        for file in self.sources.files:
-            for node in file.tree.body:
-                if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-                    if self._is_noted(file, node, modules):
-                        self.need([node.name])
-                elif isinstance(node, (ast.Import, ast.ImportFrom)):
-                    for alias in node.names:
-                        if (alias.asname or alias.name).partition(".")[0] not in file.loaded:
-                            single = _only(node, alias)
-                            if any(reach(name) & set(modules) for name in self._imported(single)):
-                                self._add_import(file, node, alias)
-        for name in list(self._seen):
-            self.need(self._subclasses(self.sources.namespace.get(name)))
-        return len(self.pieces) > before
-
-    def _subclasses(self, value: Any) -> Iterator[str]:
-        """The classes of this module that a class knows of, if anything asks it for them."""
-        if isinstance(value, type) and is_user_module(value.__module__):
-            asked = any("__subclasses__" in piece.essence for piece in self.pieces.values())
-            if asked or _notes_subclasses(value):
-                each: type
-                for each in type.__subclasses__(value):
-                    if each.__module__ == self.sources.name and "." not in each.__qualname__:
-                        yield each.__name__
-
-    def _is_noted(self, file: SourceFile, node: Definition, modules: Collection[str]) -> bool:
-        value = plain_function(self.sources.namespace.get(node.name))
-        unchanged = isinstance(value, type) or (
-            isinstance(value, types.FunctionType) and node in file.functions_at(value.__code__)
-        )
-        return unchanged and any(
-            not set(self._imported(each)).isdisjoint(modules)
-            for decorator in node.decorator_list
-            for _, each in self.sources.bindings_of(_root(decorator))
-        )
-
-    def _imported(self, node: ast.AST) -> Iterator[str]:
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            yield from imported_names(node, self.sources.namespace.get("__package__") or "")
+    def imported_by(self, node: ast.AST) -> set[str]:
+        """What an import may import, each by its whole name; nothing for any other code."""
+        if not isinstance(node, (ast.Import, ast.ImportFrom)):
+            return set()
+        return set(imported_names(node, self.sources.namespace.get("__package__") or ""))
 
     def _take(self, name: str) -> Iterable[str]:
         namespace = self.sources.namespace
@@ -338,13 +290,14 @@ class Slice:
                 continue
             for alias in node.names:
                 if (alias.asname or alias.name.partition(".")[0]) == name:
-                    self._add_import(file, node, alias)
+                    self.take_import(file, node, alias)
         return needed
 
-    def _add_import(
+    def take_import(
         self, file: SourceFile, node: ast.Import | ast.ImportFrom, alias: ast.alias
     ) -> None:
-        single = _only(node, alias)
+        """Take in an import of this alone."""
+        single = only(node, alias)
         source = ast.unparse(single)
         self.pieces["import", source] = Piece(
             position=self._position(file, node),
@@ -415,14 +368,6 @@ def _is_known_by_its_name(value: Any, name: str, module: str) -> bool:
     return type(value).__module__ == "typing" and getattr(value, "__name__", None) == name
 
 
-def _notes_subclasses(value: type) -> bool:
-    """Whether a class, or its metaclass, is told of its subclasses by code of the user's."""
-    told_by = getattr(value.__init_subclass__, "__func__", None)
-    return is_user_module(type(value).__module__) or is_user_module(
-        getattr(told_by, "__module__", "builtins")
-    )
-
-
 def _wrapped(name: str, value: Any) -> tuple[tuple[str, str], ...]:
     if isinstance(value, Task):
         return ((name, "Task"),)
@@ -441,14 +386,7 @@ def _evaluate(expression: ast.expr, namespace: dict[str, Any]) -> Any:
     return namespace.get(expression.id) if isinstance(expression, ast.Name) else None
 
 
-def _root(expression: ast.expr) -> str:
-    """The name that a decorator begins with; empty if it begins with none."""
-    while isinstance(expression, (ast.Call, ast.Attribute)):
-        expression = expression.func if isinstance(expression, ast.Call) else expression.value
-    return expression.id if isinstance(expression, ast.Name) else ""
-
-
-def _only(node: ast.Import | ast.ImportFrom, alias: ast.alias) -> ast.Import | ast.ImportFrom:
+def only(node: ast.Import | ast.ImportFrom, alias: ast.alias) -> ast.Import | ast.ImportFrom:
     """An import of this alone."""
     single = copy.copy(node)
     single.names = [alias]
