@@ -48,7 +48,7 @@ def wheels(run_directory: RunDirectory) -> Path:
     directory = run_directory.child("wheels")
     write_wheel(directory, "tinydep", "1.5")
     for version in ("1.0", "2.0"):
-        write_wheel(directory, "tinypkg", version, requires="tinydep>=1")
+        write_wheel(directory, "tinypkg", version, requires=["tinydep>=1"])
     for file in directory.iterdir():
         file.chmod(0o644)
     return directory

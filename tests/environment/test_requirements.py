@@ -18,7 +18,6 @@ from clustrix_prefect.packaging.bundle import FunctionBundles
 from clustrix_prefect.packaging.distributions import Distribution, pinned, providers
 from clustrix_prefect.packaging.imports import Imports, of_tree
 from clustrix_prefect.packaging.requirements import Requirements
-from clustrix_prefect.packaging.wheels import Target
 
 
 class TestFiles:
@@ -160,11 +159,3 @@ class TestImports:
             return made().yaml
 
         assert imports_of(function).required == set()
-
-
-def test_wheels_fit_a_platform() -> None:
-    tags = Target((3, 9, 2), "linux-x86_64", ("glibc", "2.17")).tags
-    assert tags[:2] == ["manylinux_2_17_x86_64", "manylinux2014_x86_64"]
-    assert "manylinux2010_x86_64" in tags
-    assert tags[-1] == "linux_x86_64"
-    assert Target((3, 12), "linux-aarch64", ("", "")).tags[0] == "musllinux_1_2_aarch64"
