@@ -36,7 +36,17 @@ def returned(value: "Any") -> Outcome:
     try:
         return Outcome("ok", dumps(value))
     except Exception as error:  # pickling runs the user's own __reduce__ and __getstate__
-        return _fault("not_portable", type(value).__name__, "{}".format(error))
+        where = _describe_unpicklable(value)
+        return _fault("not_portable", type(value).__name__, where or "{}".format(error))
+
+
+def _describe_unpicklable(value: "Any") -> "Optional[str]":
+    from .unpicklable import describe_unpicklable
+
+    try:
+        return describe_unpicklable(value, lambda part: _dumps_or_none(part) is not None)
+    except Exception:  # a user's own __repr__
+        return None
 
 
 def raised(error: BaseException, skip_frames: int = 0) -> Outcome:
@@ -87,16 +97,18 @@ def _cloudpickle_dumps() -> "Any":
         import cloudpickle
     except ImportError:
         return None
+    import io
 
     class ByName(cloudpickle.CloudPickler):  # type: ignore[misc]
         def reducer_override(self, value: "Any") -> "Any":
             if isinstance(value, type) and _has_its_name(value):
                 return NotImplemented
+            if isinstance(value, (memoryview, io.TextIOWrapper)):
+                # It would turn them into their content, without a word.
+                raise TypeError("cannot pickle '{}' object".format(type(value).__name__))
             return super().reducer_override(value)
 
     def dumps_by_name(value: "Any") -> bytes:
-        import io
-
         buffer = io.BytesIO()
         ByName(buffer, PROTOCOL).dump(value)
         return buffer.getvalue()

@@ -107,6 +107,9 @@ def _rebuild_exception(
         str(error)  # one whose text needs what did not travel is of no use
     except Exception:
         error = RemoteTaskError(parts["type_name"], parts["text"], parts.get("traceback", ""))
+    if parts.get("notes"):
+        # As `add_note` does, which is there from 3.11 on.
+        vars(error)["__notes__"] = list(parts["notes"])
     if with_traceback and parts.get("traceback"):
         error.__cause__ = RemoteTraceback(parts["traceback"])
     if parts.get("cause"):
