@@ -13,7 +13,7 @@ from clustrix_prefect.dispatch import preflight
 from clustrix_prefect.dispatch.interpreters import FarPython
 from clustrix_prefect.errors import AgentError, EnvironmentMismatch, NotPortable
 from clustrix_prefect.packaging import distributions
-from tests.environment.conftest import Place, Told, code, opened
+from tests.environment.conftest import Place, Told, code, forget_installed, opened
 from tests.environment.wheels import unpacked
 
 HERE = (sys.version_info.major, sys.version_info.minor)
@@ -112,9 +112,9 @@ class TestVersions:
     ) -> Iterator[None]:
         python = getattr(request, "param", "")
         monkeypatch.syspath_prepend(str(unpacked(tmp_path / "here", "2.0", python=python)))
-        _forget_installed()
+        forget_installed()
         yield
-        _forget_installed()
+        forget_installed()
 
     def test_another_major_is_refused(self, older: Any) -> None:
         with opened(older()) as session, pytest.raises(EnvironmentMismatch) as caught:
@@ -137,8 +137,3 @@ class TestVersions:
         assert told.lines == [
             "fit: tinypkg is 1.0 there and 2.0 here, which needs Python >=3.99",
         ]
-
-
-def _forget_installed() -> None:
-    for function in (distributions._packages, distributions._distribution, distributions._files):
-        function.cache_clear()
