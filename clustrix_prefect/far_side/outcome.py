@@ -153,16 +153,27 @@ def _take_apart(error: BaseException, skip_frames: int, causes: int) -> "Dict[st
         if name != "__notes__"
     }
     notes = getattr(error, "__notes__", None)
+    members = _members(error)
     return {
         "type": _dumps_or_none(kind),
         "type_name": "{}.{}".format(kind.__module__, kind.__qualname__).replace("builtins.", "", 1),
         "args": [(_dumps_or_none(arg), _text_of(arg, repr)) for arg in _arguments(error)],
+        # Each by itself: one that cannot travel as it is would take the group with it.
+        "members": None if members is None else [_take_apart(one, 0, causes) for one in members],
         "state": {name: pickled for name, pickled in state.items() if pickled is not None},
         "text": _text_of(error, str),
         "traceback": _render(error, frames),
         "cause": _take_apart(cause, 0, causes - 1) if cause is not None and causes else None,
         "notes": [str(note) for note in notes] if isinstance(notes, (list, tuple)) else [],
     }
+
+
+def _members(error: "Any") -> "Any":
+    """The exceptions of a group, which there are from 3.11 on; None if this is none."""
+    import builtins
+
+    group = getattr(builtins, "BaseExceptionGroup", None)
+    return None if group is None or not isinstance(error, group) else error.exceptions
 
 
 def _arguments(error: BaseException) -> "Any":

@@ -2,7 +2,7 @@
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterable, Iterator, Optional, Tuple
+    from typing import Any, Callable, Dict, Iterable, Iterator, Optional, Tuple
 
     Parts = Iterable[Tuple[str, Any]]
 
@@ -51,8 +51,8 @@ def _parts(value: "Any") -> "Iterator[Tuple[str, Any]]":
     elif isinstance(value, (set, frozenset)):
         for item in list(value)[:_MAX_PARTS]:
             yield " (the element {!r})".format(item), item
-    else:
-        for name, item in list(getattr(value, "__dict__", {}).items())[:_MAX_PARTS]:
+    elif not isinstance(value, type):
+        for name, item in list(_attributes(value).items())[:_MAX_PARTS]:
             yield "." + name, item
         for slot in getattr(type(value), "__slots__", ()):
             if isinstance(slot, str) and hasattr(value, slot):
@@ -63,3 +63,12 @@ def _parts(value: "Any") -> "Iterator[Tuple[str, Any]]":
             except ValueError:  # not filled yet
                 continue
             yield " (its variable {})".format(value.__code__.co_freevars[number]), content
+
+
+def _attributes(value: "Any") -> "Dict[str, Any]":
+    """The attributes of a value's own: `list[int]` answers with those of `list`."""
+    try:
+        found = object.__getattribute__(value, "__dict__")  # type: Dict[str, Any]
+    except AttributeError:
+        return {}
+    return found

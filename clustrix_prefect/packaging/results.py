@@ -98,6 +98,8 @@ def _rebuild_exception(
     try:
         kind = restore(parts["type"], python)
         args = [_open_or(pickled, fallback, python) for pickled, fallback in parts.get("args", ())]
+        if parts.get("members"):
+            args[1] = [_rebuild_exception(one, python, False) for one in parts["members"]]
         # The built-in ones put their arguments into fields when they are made.
         builtin = kind.__module__ == "builtins"
         error: BaseException = kind(*args) if builtin else kind.__new__(kind, *args)

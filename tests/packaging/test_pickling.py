@@ -173,8 +173,10 @@ def test_the_path_to_what_cannot_travel():
     [(list[int], (3, 8)), (int | None, (3, 9)), (__import__("zoneinfo").ZoneInfo("UTC"), (3, 6))],
 )
 def test_types_that_the_far_side_does_not_have_yet(value, python):
-    with pytest.raises(NotPortable, match=r"needs Python 3\.\d+, and the cluster has"):
+    kind = f"{type(value).__module__}.{type(value).__name__}"
+    with pytest.raises(NotPortable, match=r"needs Python 3\.\d+, and the cluster has") as refusal:
         dumps([value], python, "an argument")
+    assert f"([0]: {kind})." in str(refusal.value)
     assert restore(dumps([value], HERE, "an argument").data) == [value]
 
 
