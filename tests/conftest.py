@@ -33,7 +33,7 @@ from tests.live.daemon import ServiceUnavailable  # noqa: E402
 from tests.live.gridengine import GridEngine, environment_of  # noqa: E402
 from tests.live.openpbs import OpenPBS  # noqa: E402
 from tests.live.prefect_server import PrefectServer  # noqa: E402
-from tests.live.pythons import FarPythons, find_pythons  # noqa: E402
+from tests.live.pythons import NUMPY, FarPythons, find_pythons, with_numpy  # noqa: E402
 from tests.live.slurm import Slurm, conf_of  # noqa: E402
 from tests.live.slurm_pbs import SlurmPBS  # noqa: E402
 from tests.live.ssh_host import SSHHost  # noqa: E402
@@ -210,6 +210,21 @@ def pythons() -> dict[str, str]:
     found = find_pythons()
     if "3.6" not in found and os.environ.get("CI") == "true":
         pytest.fail("no Python 3.6 on this machine (pyenv, uv or PATH)", pytrace=False)
+    return found
+
+
+@pytest.fixture(scope="session")
+def numpy_pythons(
+    pythons: dict[str, str], run_directory: RunDirectory, pytestconfig: pytest.Config
+) -> dict[str, str]:
+    """Environments with numpy: minor version to the path of the interpreter."""
+    found = {}
+    for minor in NUMPY.keys() & pythons.keys():
+        try:
+            directory = run_directory.child("numpy") / minor
+            found[minor] = with_numpy(pythons[minor], minor, directory)
+        except ServiceUnavailable as unavailable:
+            _unavailable(str(unavailable), pytestconfig)
     return found
 
 

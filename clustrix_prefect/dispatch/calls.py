@@ -74,7 +74,7 @@ class Package:
 
     def identity(self, task_key: str) -> str:
         """The same for equal calls of a task, in any process."""
-        return digest(task_key, self.function.identity, self.arguments.identity)
+        return digest(task_key, self.function.identity, self.arguments.payload_sha256)
 
 
 @dataclass(eq=False)

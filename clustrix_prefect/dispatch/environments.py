@@ -24,7 +24,7 @@ from clustrix_prefect.dispatch.interpreters import FarPython, ask
 from clustrix_prefect.dispatch.preflight import Code
 from clustrix_prefect.errors import EnvironmentNotBuilt, PythonVersionMismatch
 from clustrix_prefect.packaging import uv, wheels
-from clustrix_prefect.packaging.distributions import pinned
+from clustrix_prefect.packaging.distributions import constraints, pinned
 from clustrix_prefect.packaging.identity import digest, sha256
 from clustrix_prefect.packaging.requirements import Requirements
 from clustrix_prefect.packaging.wheels import Target
@@ -201,7 +201,10 @@ def _requirements(managed: ManagedEnvironment, code: Code, base: Base) -> Requir
     if not managed.is_automatic:
         return managed.listed
     imports = code.imports.required | code.imports.optional
-    return Requirements(tuple(pinned(imports, base.target.version)))
+    target = base.target
+    # For another minor version, those here may not exist: there only what is imported is pinned.
+    kept = constraints(imports, target.markers) if target.version[:2] == _CLIENT else []
+    return Requirements(tuple(pinned(imports, target.version)), tuple(kept))
 
 
 class _Build:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from clustrix_prefect.dispatch.interpreters import FarPython, ask
 from clustrix_prefect.errors import AgentError, EnvironmentMismatch
+from clustrix_prefect.far_side.having import module_in
 from clustrix_prefect.packaging.bundle import Bundle
 from clustrix_prefect.packaging.distributions import Distribution, pinned, providers
 from clustrix_prefect.packaging.imports import Imports, top_level
@@ -49,6 +50,16 @@ class Code:
         """The top-level modules that it cannot do without."""
         return sorted({top_level(module) for module in self.imports.required})
 
+    @property
+    def modules(self) -> list[str]:
+        """Those that have to be installed, also those inside of packages."""
+        return sorted({module_in(name) for name in self.imports.required if not _is_standard(name)})
+
+    @property
+    def standard_names(self) -> list[str]:
+        """What it takes from the standard library, whose parts differ between versions."""
+        return sorted(name for name in self.imports.required if _is_standard(name))
+
 
 @dataclass(frozen=True)
 class Found:
@@ -77,7 +88,8 @@ def check(session: Session, code: Code, python: FarPython) -> Found:
     """
     installed = {one.name: one for module in code.imports.required for one in providers(module)}
     question = {
-        "modules": code.packages,
+        "modules": code.modules,
+        "names": code.standard_names,
         "distributions": sorted(installed),
         "sources": list(code.sources) if python.version != CLIENT else [],
     }
@@ -101,14 +113,14 @@ def check(session: Session, code: Code, python: FarPython) -> Found:
         *(_does_not_compile(error, version) for error in answer["errors"]),
     ]
     if lacks:
-        wanted = [module for module in code.imports.required if top_level(module) in missing]
+        wanted = [name for name in missing if not _is_standard(name)]
         requirements = sorted(
             {*pinned(wanted, version), *(one.requirement(version) for one, _ in other)}
         )
         raise EnvironmentMismatch(
             f"The task {code.task_name!r} cannot run under {python} on"
             f" {session.cluster.description}: {'; '.join(lacks)}.",
-            _remedy(session, requirements, missing, answer["errors"], bool(other)),
+            _remedy(session, requirements, answer, bool(other)),
             lacks=lacks,
             requirements=requirements,
         )
@@ -123,7 +135,7 @@ def _versions_are_chosen(session: Session) -> bool:
 
 
 def _missing(module: str, version: Sequence[int]) -> str:
-    if module in sys.stdlib_module_names:
+    if _is_standard(module):
         return f"`{module}` is not in the standard library of Python {_text(version)} there"
     names = " or ".join(one.name for one in providers(module))
     package = f" (of {names})" if names and names.lower() != module.lower() else ""
@@ -156,14 +168,14 @@ def _does_not_compile(error: Mapping[str, Any], version: Sequence[int]) -> str:
 def _remedy(
     session: Session,
     requirements: Sequence[str],
-    missing: Sequence[str],
-    errors: Sequence[Any],
+    answer: Mapping[str, Any],
     has_other_versions: bool,
 ) -> str:
     steps = []
+    missing, errors, version = answer["missing"], answer["errors"], answer["python"]["version"]
     lines = ", ".join(requirements)
     environment = session.cluster.managed_environment
-    newer = [module for module in missing if module in sys.stdlib_module_names]
+    standard = [name for name in missing if _is_standard(name)]
     if lines and environment is None:
         steps.append(
             f"Install {lines} there, name an interpreter that has it (`python`, `modules`,"
@@ -172,16 +184,23 @@ def _remedy(
         )
     elif lines:
         steps.append(f"Add {lines} to the requirements of the block's `managed_environment`.")
-    elif set(missing) - set(newer):
+    elif set(missing) - set(standard):
         steps.append(
             "Install what is missing there, or name it in the requirements of the block's"
             " `managed_environment`; it is not installed here either."
         )
     if has_other_versions:
         steps.append('Or accept other versions: the block\'s `package_versions="any"`.')
-    if newer or errors:
-        steps.append("Use a newer Python there: the block's `python`, or a module that brings one.")
+    if standard or errors:
+        which = "a newer" if tuple(version[:2]) < CLIENT else "an older"
+        steps.append(
+            f"Use {which} Python there: the block's `python`, or a module that brings one."
+        )
     return " ".join(steps)
+
+
+def _is_standard(name: str) -> bool:
+    return top_level(name) in sys.stdlib_module_names
 
 
 def _text(version: Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""What the interpreter that runs this has: modules, and versions of packages.
+"""What the interpreter that runs this has: modules, names in them, and versions of packages.
 
 Preflight asks on the login node, and a job looks again on its own node, which may have been set
 up differently.
@@ -8,14 +8,62 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, Iterable, List
+    from importlib.machinery import ModuleSpec
+    from typing import Any, Dict, Iterable, List, Optional
 
 _METADATA = r"(?P<name>.+?)-(?P<version>[^-]+)(-py[\d.]+)?\.(dist|egg)-info\Z"
 
 
 def missing(modules: "Iterable[str]") -> "List[str]":
-    """Those of these top-level modules that cannot be found."""
-    return [name for name in modules if not _is_there(name)]
+    """Those of these modules that cannot be found; of "a.b.c" the first part that is not there."""
+    found = {}  # type: Dict[str, bool]
+    for module in modules:
+        for name in _with_parents(module):
+            if name not in found:
+                found[name] = _is_there(name)
+            if not found[name]:
+                break
+    return [name for name in found if not found[name]]
+
+
+def module_in(dotted: str) -> str:
+    """The part of a dotted name that is a module here, as far as is known without importing it.
+
+    A name in a package without code of its own (a namespace package) can be nothing else.
+    """
+    module = dotted.partition(".")[0]
+    spec = _find(module)
+    for name in _with_parents(dotted)[1:]:
+        if spec is None or spec.submodule_search_locations is None:
+            break
+        inside = _find(name)
+        if inside is None and not _is_namespace(spec):
+            break
+        module, spec = name, inside
+    return module
+
+
+def lacking(names: "Iterable[str]") -> "List[str]":
+    """Those of these names that the standard library does not have: "functools.cache"."""
+    return [name for name in names if not _has(name)]
+
+
+def _has(dotted: str) -> bool:
+    import importlib
+
+    module, *rest = _with_parents(dotted)
+    if not rest:
+        return _is_there(module)
+    try:
+        found = importlib.import_module(module)
+        for name in rest:
+            last = name.rpartition(".")[2]
+            if not hasattr(found, last):
+                importlib.import_module(name)
+            found = getattr(found, last)
+    except (ImportError, AttributeError):
+        return False
+    return True
 
 
 def versions(names: "Iterable[str]") -> "Dict[str, str]":
@@ -66,12 +114,42 @@ def differences(expected: "Dict[str, Any]") -> "List[str]":
 
 
 def _is_there(module: str) -> bool:
-    import importlib.util
-
-    try:
-        return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError, AttributeError):
+    if _find(module) is not None:
+        return True
+    if "." not in module:
         return False
+    import importlib
+
+    # Some packages make modules while they are imported.
+    try:
+        importlib.import_module(module)
+    except BaseException:  # what a package does then may be anything
+        return False
+    return True
+
+
+def _find(module: str) -> "Optional[ModuleSpec]":
+    """A module's spec, found without running code of the packages that it is in."""
+    import importlib.util
+    from importlib.machinery import PathFinder
+
+    parent = module.rpartition(".")[0]
+    above = _find(parent) if parent else None
+    try:
+        if above is None or _is_namespace(above):
+            return importlib.util.find_spec(module) if above is not None or not parent else None
+        return PathFinder.find_spec(module, above.submodule_search_locations or [])
+    except (ImportError, ValueError, AttributeError, KeyError):
+        return None
+
+
+def _is_namespace(spec: "ModuleSpec") -> bool:
+    return spec.submodule_search_locations is not None and spec.origin in (None, "namespace")
+
+
+def _with_parents(module: str) -> "List[str]":
+    parts = module.split(".")
+    return [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
 
 
 def _plain(name: str) -> str:

@@ -36,7 +36,17 @@ def returned(value: "Any") -> Outcome:
     try:
         return Outcome("ok", dumps(value))
     except Exception as error:  # pickling runs the user's own __reduce__ and __getstate__
-        return _fault("not_portable", type(value).__name__, "{}".format(error))
+        where = _describe_unpicklable(value)
+        return _fault("not_portable", type(value).__name__, where or "{}".format(error))
+
+
+def _describe_unpicklable(value: "Any") -> "Optional[str]":
+    from .unpicklable import describe_unpicklable
+
+    try:
+        return describe_unpicklable(value, lambda part: _dumps_or_none(part) is not None)
+    except Exception:  # a user's own __repr__
+        return None
 
 
 def raised(error: BaseException, skip_frames: int = 0) -> Outcome:
@@ -87,16 +97,18 @@ def _cloudpickle_dumps() -> "Any":
         import cloudpickle
     except ImportError:
         return None
+    import io
 
     class ByName(cloudpickle.CloudPickler):  # type: ignore[misc]
         def reducer_override(self, value: "Any") -> "Any":
             if isinstance(value, type) and _has_its_name(value):
                 return NotImplemented
+            if isinstance(value, (memoryview, io.TextIOWrapper)):
+                # It would turn them into their content, without a word.
+                raise TypeError("cannot pickle '{}' object".format(type(value).__name__))
             return super().reducer_override(value)
 
     def dumps_by_name(value: "Any") -> bytes:
-        import io
-
         buffer = io.BytesIO()
         ByName(buffer, PROTOCOL).dump(value)
         return buffer.getvalue()
@@ -141,16 +153,27 @@ def _take_apart(error: BaseException, skip_frames: int, causes: int) -> "Dict[st
         if name != "__notes__"
     }
     notes = getattr(error, "__notes__", None)
+    members = _members(error)
     return {
         "type": _dumps_or_none(kind),
         "type_name": "{}.{}".format(kind.__module__, kind.__qualname__).replace("builtins.", "", 1),
         "args": [(_dumps_or_none(arg), _text_of(arg, repr)) for arg in _arguments(error)],
+        # Each by itself: one that cannot travel as it is would take the group with it.
+        "members": None if members is None else [_take_apart(one, 0, causes) for one in members],
         "state": {name: pickled for name, pickled in state.items() if pickled is not None},
         "text": _text_of(error, str),
         "traceback": _render(error, frames),
         "cause": _take_apart(cause, 0, causes - 1) if cause is not None and causes else None,
         "notes": [str(note) for note in notes] if isinstance(notes, (list, tuple)) else [],
     }
+
+
+def _members(error: "Any") -> "Any":
+    """The exceptions of a group, which there are from 3.11 on; None if this is none."""
+    import builtins
+
+    group = getattr(builtins, "BaseExceptionGroup", None)
+    return None if group is None or not isinstance(error, group) else error.exceptions
 
 
 def _arguments(error: BaseException) -> "Any":

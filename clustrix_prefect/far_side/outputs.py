@@ -6,7 +6,7 @@ is its name. `File.remote(path)` is left where it is.
 """
 
 import os
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from . import importer, trees
 from .contents import ChunkList
@@ -15,6 +15,7 @@ from .files import write_whole
 from .store import Store, draft_beside, note_needed
 
 _ID_FILE = "id"
+Note = Callable[[str], None]
 
 
 def store_id(store: Store) -> str:
@@ -75,14 +76,10 @@ class _Output:
         if self._in_place:
             facts["size"] = os.stat(self.path).st_size if self.kind == "file" else 0
         else:
-            facts.update(self._keep(store))
-            if place.get("run"):
-                # Kept at least until the flow run has ended.
-                run = os.path.join(store.path, "..", "runs", os.path.basename(place["run"]))
-                note_needed(run, [facts["content"]])
+            facts.update(self._keep(store, _noting(store, place)))
         return arrived, (facts,)
 
-    def _keep(self, store: Store) -> Dict[str, Any]:
+    def _keep(self, store: Store, note: Note) -> Dict[str, Any]:
         raise NotImplementedError
 
 
@@ -91,8 +88,8 @@ class File(_Output):
 
     kind = "file"
 
-    def _keep(self, store: Store) -> Dict[str, Any]:
-        chunks = store.add(self.path)
+    def _keep(self, store: Store, note: Note) -> Dict[str, Any]:
+        chunks = store.add(self.path, note)
         return {
             "content": chunks.name,
             "size": chunks.size,
@@ -105,31 +102,39 @@ class Folder(_Output):
 
     kind = "folder"
 
-    def _keep(self, store: Store) -> Dict[str, Any]:
-        chunks, total = keep_folder(store, self.path)
+    def _keep(self, store: Store, note: Note) -> Dict[str, Any]:
+        chunks, total = _keep_folder(store, self.path, note)
         return {"content": chunks.name, "size": chunks.size, "total": total}
 
 
-def keep_folder(store: Store, path: str) -> Any:
+def _noting(store: Store, place: Dict[str, Any]) -> Note:
+    """Writes down which contents the flow run needs: they stay until it has ended."""
+    if not place.get("run"):
+        return lambda name: None
+    run = os.path.join(store.path, "..", "runs", os.path.basename(place["run"]))
+    return lambda name: note_needed(run, [name])
+
+
+def _keep_folder(store: Store, path: str, note: Note) -> Any:
     """Copy a folder into the store: the chunk list of its description, and its size in all."""
     entries: List[trees.Entry] = []
     total = 0
     for kind, inside, source in trees.scan(path):
         if kind == trees.FILE:
-            found = store.add(source)
+            found = store.add(source, note)
             total += found.size
             executable = os.access(source, os.X_OK)
             entries.append([kind, inside, found.size, found.name, executable])
         else:
             entries.append([kind, inside] + ([source] if kind == trees.LINK else []))
-    return _add_bytes(store, trees.describe(entries)), total
+    return _add_bytes(store, trees.describe(entries), note), total
 
 
-def _add_bytes(store: Store, data: bytes) -> ChunkList:
+def _add_bytes(store: Store, data: bytes, note: Note) -> ChunkList:
     draft = draft_beside(os.path.join(store.path, "added"))
     write_whole(draft, data)
     try:
-        return store.add(draft)
+        return store.add(draft, note)
     finally:
         os.unlink(draft)
 

@@ -1,7 +1,6 @@
 """What a pickle of ours refers to instead of holding it: large values, files, folders.
 
-Each reference is a tuple: a kind, a number that is the same for the same object of one
-pickle, and what the kind needs. `packaging/parts.py` writes them.
+Each reference is a tuple: a kind, and what the kind needs. `packaging/parts.py` writes them.
 """
 
 import importlib
@@ -88,7 +87,6 @@ class Parts:
     def __init__(self, store: PartsStore, unpickle: Callable[[bytes, "Parts"], Any]) -> None:
         self._store = store
         self._unpickle = unpickle
-        self._loaded: Dict[int, Any] = {}
         self._kinds: Dict[str, Callable[..., Any]] = {
             "array": self._array,
             "bytearray": self._bytearray,
@@ -99,12 +97,9 @@ class Parts:
             "remote": self._remote,
         }
 
-    def load(self, reference: Any) -> Any:
-        """The object that a reference stands for; for a pickle's `persistent_load`."""
-        kind, number = reference[:2]
-        if number not in self._loaded:
-            self._loaded[number] = self._kinds[kind](*reference[2:])
-        return self._loaded[number]
+    def load(self, kind: str, *rest: Any) -> Any:
+        """The object that a reference stands for."""
+        return self._kinds[kind](*rest)
 
     def _bytes(self, content: str, size: int) -> bytes:
         return self._store.read(content, size)

@@ -103,16 +103,18 @@ def answer(question: Dict[str, Any]) -> Dict[str, Any]:
     """What this interpreter has.
 
     Args:
-        question: `modules`, top-level names; `distributions`, names of installed packages;
-            `sources`, each the file, its line, the text.
+        question: `modules`; `names` of the standard library, with their modules;
+            `distributions`, names of installed packages; `sources`, each the file, its line, the
+            text.
 
     Returns:
-        `missing`: the modules that cannot be found; `versions` of those distributions that are
-        there; `errors`: for each source that does not compile `{file, line, message}`; and
-        what the interpreter itself is.
+        `missing`: the modules and names that cannot be found; `versions` of those distributions
+        that are there; `errors`: for each source that does not compile `{file, line, message}`;
+        and what the interpreter itself is.
     """
     return {
-        "missing": having.missing(question.get("modules", ())),
+        "missing": having.missing(question.get("modules", ()))
+        + having.lacking(question.get("names", ())),
         "versions": having.versions(question.get("distributions", ())),
         "errors": [
             error

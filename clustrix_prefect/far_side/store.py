@@ -14,7 +14,7 @@ import hashlib
 import os
 import re
 import time
-from typing import Any, Iterable, List
+from typing import Any, Callable, Iterable, List
 
 from .contents import ChunkList, of_file
 from .failures import Failure
@@ -92,8 +92,13 @@ class Store:
                 raise
         return path
 
-    def add(self, source: str) -> ChunkList:
-        """Copy a file of this host into the store."""
+    def add(self, source: str, note: Callable[[str], None]) -> ChunkList:
+        """Copy a file of this host into the store.
+
+        Args:
+            source: The file.
+            note: Takes the content's name before it can be seen there, and be pruned.
+        """
         draft = draft_beside(os.path.join(self.path, "added"))
         executable = os.access(source, os.X_OK)
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -102,6 +107,7 @@ class Store:
                 chunks = of_file(source, lambda data: write_all(descriptor, data))
             finally:
                 os.close(descriptor)
+            note(chunks.name)
             if is_intact(self.file(chunks.name), chunks.size):
                 touch(self.file(chunks.name))
                 if executable:

@@ -1,4 +1,4 @@
-"""A call's arguments as bytes that travel, and a hash that names them in any process."""
+"""A call's arguments as bytes that travel, the same in any process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from clustrix_prefect.packaging import pickling
-from clustrix_prefect.packaging.identity import arguments_identity, sha256
+from clustrix_prefect.packaging.identity import sha256
 from clustrix_prefect.packaging.parts import Part, Parts
 from clustrix_prefect.packaging.pickling import Met
 from clustrix_prefect.transfer.digests import FileDigests
@@ -20,8 +20,8 @@ class PackedArguments:
 
     Attributes:
         payload: The pickle of `(args, kwargs)`.
-        payload_sha256: The name of the payload in the far side's store.
-        identity: The same for equal arguments, in any process.
+        payload_sha256: The name of the payload in the far side's store, and of equal arguments
+            in any process.
         parts: What has to be on the cluster: large values, files, folders.
         refers: Whether the payload refers to anything outside it.
         met: The user's code that the payload names, and that has to travel with it.
@@ -29,7 +29,6 @@ class PackedArguments:
 
     payload: bytes
     payload_sha256: str
-    identity: str
     parts: tuple[Part, ...] = ()
     refers: bool = False
     met: frozenset[Met] = frozenset()
@@ -65,11 +64,8 @@ def pack_arguments(
     parts = Parts(pickle_value, _file_digests(), store)
     parts.set_apart(*args, *kwargs.values())
     payload = pickle_value(arguments, parts)
-    identity = arguments_identity(payload, arguments, parts.refer_stably, parts.hold_sets)
     found = tuple(parts.found.values())
-    return PackedArguments(
-        payload, sha256(payload), identity, found, parts.refers, frozenset(parts.met)
-    )
+    return PackedArguments(payload, sha256(payload), found, parts.refers, frozenset(parts.met))
 
 
 @cache

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
+from typing import Any
 
+from packaging.requirements import Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from clustrix_prefect.packaging.imports import top_level
@@ -23,12 +26,16 @@ class Distribution:
         version: The installed one.
         requires_python: What its metadata asks of the interpreter, "" for anything.
         origin: What installs it from where this one came from, if not from an index.
+        requires: What it needs in turn, as its metadata says.
+        is_local: Whether it was installed from a directory or file of this machine.
     """
 
     name: str
     version: str
     requires_python: str = ""
     origin: str = ""
+    requires: tuple[str, ...] = ()
+    is_local: bool = False
 
     def supports(self, python: Sequence[int]) -> bool:
         """Whether this very version can be installed for a Python."""
@@ -42,6 +49,11 @@ class Distribution:
         """The requirement line for a Python: this version, if there is one for it."""
         if not self.supports(python):
             return self.name
+        return self.pin
+
+    @property
+    def pin(self) -> str:
+        """The requirement line for this version."""
         # A local version ("2.3.0+cu121") names a build that other indexes do not have.
         return self.origin or f"{self.name}=={self.version.partition('+')[0]}"
 
@@ -65,6 +77,39 @@ def pinned(modules: Iterable[str], python: Sequence[int]) -> list[str]:
     """Requirement lines that bring these modules as they are here, sorted."""
     found = {one.name: one for module in modules for one in providers(module)}
     return sorted(one.requirement(python) for one in found.values())
+
+
+def constraints(modules: Iterable[str], markers: Mapping[str, str]) -> list[str]:
+    """Lines that keep what these modules' packages need in turn at the versions here, sorted.
+
+    Args:
+        modules: What is imported.
+        markers: What the markers of requirements ask about the far interpreter. It has to be of
+            the same minor version: for another one the versions here may not exist.
+    """
+    direct = {canonicalize_name(one.name) for module in modules for one in providers(module)}
+    followed: set[tuple[str, str]] = set()
+    pending = [(name, "") for name in direct]
+    while pending:
+        each = name, extra = pending.pop()
+        if each in followed or (found := _installed(name)) is None:
+            continue
+        followed.add(each)
+        for requirement in map(Requirement, found.requires):
+            if requirement.marker is None or requirement.marker.evaluate(
+                {**markers, "extra": extra}
+            ):
+                needed = canonicalize_name(requirement.name)
+                pending += [(needed, other) for other in ("", *requirement.extras)]
+    names = {name for name, _ in followed} - direct
+    return sorted(_distribution(name).pin for name in names if not _distribution(name).is_local)
+
+
+def _installed(name: str) -> Distribution | None:
+    try:
+        return _distribution(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _with_file(names: Iterable[str], module: str) -> list[str]:
@@ -92,21 +137,23 @@ def _files(name: str) -> tuple[str, ...]:
 @cache
 def _distribution(name: str) -> Distribution:
     found = metadata.distribution(name)
+    text = found.read_text("direct_url.json")  # where it came from, if not from an index (PEP 610)
+    source = json.loads(text) if text else {}
     return Distribution(
         name=found.metadata["Name"],
         version=found.version,
         requires_python=str(found.metadata.json.get("requires_python", "")),
-        origin=_origin(found),
+        origin=_origin(found.metadata["Name"], source),
+        requires=tuple(found.requires or ()),
+        is_local=str(source.get("url", "")).startswith("file:"),
     )
 
 
-def _origin(found: metadata.Distribution) -> str:
-    """The repository that a package was installed from (PEP 610)."""
-    text = found.read_text("direct_url.json")
-    source = json.loads(text) if text else {}
+def _origin(name: str, source: Mapping[str, Any]) -> str:
+    """The repository that a package was installed from."""
     repository = source.get("vcs_info")
-    if not repository:
-        return ""
     return (
-        f"{found.metadata['Name']} @ {repository['vcs']}+{source['url']}@{repository['commit_id']}"
+        f"{name} @ {repository['vcs']}+{source['url']}@{repository['commit_id']}"
+        if repository
+        else ""
     )

@@ -21,7 +21,6 @@ from clustrix_prefect.errors import NotPortable
 from clustrix_prefect.far_side import trees
 from clustrix_prefect.far_side.contents import ChunkList
 from clustrix_prefect.packaging import pickling
-from clustrix_prefect.packaging.identity import arguments_identity, sha256
 from clustrix_prefect.packaging.pickling import Met
 from clustrix_prefect.transfer.digests import FileDigests, chunks_of, missing_file
 from clustrix_prefect.transfer.sources import FileSource, MemorySource, Source
@@ -149,17 +148,11 @@ class Parts:
         self._shared = _shared.get() or SharedValues()
         self._apart: set[int] = set()
         self._references: dict[int, tuple[Any, Reference]] = {}
-        self._identities: dict[int, Reference] = {}
 
     @property
     def refers(self) -> bool:
         """Whether the pickle has any reference in it."""
         return bool(self._references)
-
-    @property
-    def hold_sets(self) -> bool:
-        """Whether a part's bytes may differ between processes, as those of sets do."""
-        return bool(self._identities)
 
     def set_apart(self, *values: Any) -> None:
         """Have these values travel apart, if they are large.
@@ -173,18 +166,11 @@ class Parts:
         known = self._references.get(id(value))
         if known is not None:
             return known[1]
-        described = self._describe(value)
-        if described is None:
-            return None
-        kind, *rest = described
-        reference = (kind, len(self._references), *rest)
-        self._references[id(value)] = (value, reference)
+        reference = self._describe(value)
+        if reference is not None:
+            # The same object has the same reference, not an equal one: so it is one there, too.
+            self._references[id(value)] = (value, reference)
         return reference
-
-    def refer_stably(self, value: Any) -> Reference | None:
-        """As `refer`, with what is the same in any process in place of the bytes' digest."""
-        reference = self.refer(value)
-        return self._identities.get(id(value), reference)
 
     def _describe(self, value: Any) -> Reference | None:
         kind = type(value)
@@ -227,24 +213,20 @@ class Parts:
         # Not apart a second time, when it comes to be pickled itself.
         self._apart.discard(id(value))
 
-        def find() -> tuple[Part, Parts, str, str] | None:
+        def find() -> tuple[Part, Parts] | None:
             inner = Parts(self._pickle_value, self._digests, self._store)
             data = self._pickle_value(value, inner)
             if len(data) < LARGE:
                 return None
-            what = f"{type(value).__name__} argument"
-            identity = arguments_identity(data, value, inner.refer_stably, inner.hold_sets)
-            return Part.of_bytes(data, what), inner, identity, sha256(data)
+            return Part.of_bytes(data, f"{type(value).__name__} argument"), inner
 
         found = self._shared.once("pickle", value, find)
         if found is None:
             return None
-        part, inner, identity, sha256_of_pickle = found
+        part, inner = found
         self._note(part)
         self.found.update(inner.found)
         self.met.update(inner.met)
-        if identity != sha256_of_pickle:
-            self._identities[id(value)] = ("pickle", identity)
         return "pickle", part.name, part.size
 
     # --- files and folders --------------------------------------------------------------------

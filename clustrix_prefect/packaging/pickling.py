@@ -11,12 +11,11 @@ from __future__ import annotations
 import builtins
 import hashlib
 import io
-import pickle
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias, cast
 from zoneinfo import ZoneInfo
 
 from cloudpickle import CloudPickler
@@ -26,26 +25,36 @@ from prefect.context import ContextModel
 from prefect.futures import PrefectFuture
 from prefect.logging.loggers import PrefectLogAdapter, get_logger
 from prefect.tasks import Task, task
-from pydantic import SecretBytes, SecretStr
+from pydantic import Secret, SecretBytes, SecretStr
 
 from clustrix_prefect.data import File, Folder, RemoteFile, RemoteFolder
 from clustrix_prefect.errors import NotPortable
 from clustrix_prefect.far_side.pickles import PortableUnpickler
+from clustrix_prefect.far_side.unpicklable import describe_unpicklable
 from clustrix_prefect.packaging import references
 from clustrix_prefect.packaging.ownership import is_user_module, look_up
 from clustrix_prefect.packaging.sources import InnerFunction, has_source, inner_function
-from clustrix_prefect.packaging.unpicklable import describe_unpicklable
 
 HERE = (sys.version_info.major, sys.version_info.minor)
 # Python 3.6 and 3.7 read protocol 4 only.
 _OLDEST_WITH_PROTOCOL_5 = (3, 8)
-# cloudpickle would turn an open file into its content, without a word.
-_STAY_HERE = (ContextModel, PrefectFuture, io.IOBase, SecretStr, SecretBytes, Block)
+_STAY_HERE = (
+    *(ContextModel, PrefectFuture, Block),
+    *(Secret, SecretStr, SecretBytes),
+    # cloudpickle would turn them into their content, without a word.
+    *(io.IOBase, memoryview),
+)
 _ALWAYS_THERE = ("prefect", "clustrix_prefect", "cloudpickle")
 _INSTEAD = (
-    "Send what it holds: a future as a parameter of its own, a file by its path, a secret by the "
-    "name of the block or variable that has it."
+    "Send what it holds: a future as a parameter of its own, a file by its path, a memoryview as "
+    "bytes, a secret by the name of the block or variable that has it."
 )
+_SETS = (set, frozenset)
+_REDUCE_SET = (set.__reduce__, frozenset.__reduce__)
+# Asked for each object of a pickle: these are what there are most of.
+_NEVER_REFERRED_TO = frozenset({int, float, complex, bool, type(None)})
+# Types of which all values have one order.
+_ORDERED = {str, bytes, int}
 # Types of values that older versions of Python do not have, and the first that has them.
 _NEWER: dict[type, tuple[int, int]] = {
     ZoneInfo: (3, 9),
@@ -98,9 +107,7 @@ def dumps(
         NotPortable: Something in the value cannot be pickled.
     """
     buffer = io.BytesIO()
-    pickler = CallPickler(buffer, python)
-    if refer is not None:
-        pickler.persistent_id = refer
+    pickler = CallPickler(buffer, python, refer)
     pickler.dump_named(value, name)
     return Pickled(buffer.getvalue(), frozenset(pickler.met))
 
@@ -221,17 +228,30 @@ class UserCode:
 
 
 class CallPickler(UserCode, CloudPickler):  # type: ignore[misc]
-    """Pickles what a call needs.
+    """Pickles what a call needs, to the same bytes in every process.
+
+    Sets are what differs between processes. They are pickled as references to what they are
+    made of (pickle's persistent ids), in an order that does not depend on hashes.
 
     Args:
         file: Takes the bytes.
         python: The far side's Python version.
+        refer: Gives a reference to what is not to be in the pickle, and None for all else.
     """
 
-    def __init__(self, file: io.BytesIO, python: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        file: io.BytesIO,
+        python: tuple[int, int],
+        refer: Callable[[Any], Any] | None = None,
+    ) -> None:
         super().__init__(file, protocol=5 if python >= _OLDEST_WITH_PROTOCOL_5 else 4)
         self.python = python
         self.met = set()
+        self._refer = refer
+        # By identity: each set, and the reference to it; None if it is pickled as it is.
+        self._sets: dict[int, tuple[Any, Any]] = {}
+        self._being_ordered: dict[int, bool] = {}
 
     def dump_named(self, value: Any, name: str) -> None:
         """Pickle one more value.
@@ -245,72 +265,85 @@ class CallPickler(UserCode, CloudPickler):  # type: ignore[misc]
         """
         try:
             self.dump(value)
-        except NotPortable:
-            raise
+        except NotPortable as error:
+            where = self._describe_unpicklable(value)
+            if where is None:
+                raise
+            text = f"{error.what.rstrip('.')} ({where})."
+            raise NotPortable(text, error.remedy) from error
         except Exception as error:  # pickling runs the user's own __reduce__ and __getstate__
-            where = describe_unpicklable(value, self._can_be_pickled)
+            where = self._describe_unpicklable(value)
             raise NotPortable(
                 f"{name[0].upper()}{name[1:]} cannot be sent to the cluster: {where or error}.",
                 "Pass plain data, and open files, connections and locks inside the task.",
             ) from error
 
+    def _describe_unpicklable(self, value: Any) -> str | None:
+        return describe_unpicklable(value, self._can_be_pickled, _arguments(value))
+
     def _can_be_pickled(self, value: Any) -> bool:
         try:
-            CallPickler(io.BytesIO(), self.python).dump(value)
+            CallPickler(io.BytesIO(), self.python, self._refer).dump(value)
         except Exception:
             return False
         return True
 
     def _otherwise(self, obj: Any) -> Any:
+        if isinstance(obj, _SETS) and type(obj).__reduce__ in _REDUCE_SET:
+            made, (elements, *_), state = cast(tuple[Any, ...], obj.__reduce__())
+            return made, (self._in_order(elements),), state
         return CloudPickler.reducer_override(self, obj)
 
     def _reduce_function_by_value(self, obj: types.FunctionType) -> Any:
         return self._dynamic_function_reduce(obj)
 
+    # --- sets -------------------------------------------------------------------------------
 
-class _Digest:
-    """A file of which only the digest is kept: a pickle may be large."""
+    def persistent_id(self, obj: Any) -> Any:
+        """A reference to what is not in the pickle as it is; None for nearly everything."""
+        kind = type(obj)
+        if kind in _NEVER_REFERRED_TO:
+            return None
+        reference = None if self._refer is None else self._refer(obj)
+        if reference is None and kind in _SETS and len(obj) > 1:
+            return self._set(obj)
+        return reference
 
-    def __init__(self) -> None:
-        self.sha256 = hashlib.sha256()
+    def _set(self, obj: set[Any] | frozenset[Any]) -> Any:
+        key = id(obj)
+        if key in self._being_ordered:
+            self._being_ordered[key] = True
+            return None
+        if key not in self._sets:
+            self._being_ordered[key] = False
+            elements = self._in_order(obj)
+            # What holds itself cannot be made of its elements.
+            holds_itself = self._being_ordered.pop(key)
+            reference = None if holds_itself else (type(obj).__name__, elements)
+            self._sets[key] = (obj, reference)
+        return self._sets[key][1]
 
-    def write(self, data: Any) -> None:
-        self.sha256.update(data)
+    def _in_order(self, elements: Collection[Any]) -> list[Any]:
+        kinds = set(map(type, elements))
+        if len(kinds) == 1 and kinds <= _ORDERED:
+            return sorted(elements)
+        return sorted(elements, key=self._digest)
 
-
-class OrderedPickler(UserCode, pickle._Pickler):
-    """Pickles sets as the digests of their elements, in order. For hashing, never for loading."""
-
-    dispatch: ClassVar[dict[type, Any]] = dict(pickle._Pickler.dispatch)
-
-    def __init__(self, file: _Digest) -> None:
-        super().__init__(file, protocol=4)
-        self.python = HERE
-        self.met = set()
-
-    def _otherwise(self, obj: Any) -> Any:
-        return NotImplemented
-
-    def _reduce_function_by_value(self, obj: types.FunctionType) -> Any:
-        return NotImplemented
-
-    def _save_ordered(self, obj: set[Any] | frozenset[Any]) -> None:
-        self.save(  # type: ignore[attr-defined]
-            (type(obj).__name__, sorted(ordered_digest(item) for item in obj)),
-        )
-
-    dispatch[set] = _save_ordered
-    dispatch[frozenset] = _save_ordered
+    def _digest(self, element: Any) -> bytes:
+        buffer = io.BytesIO()
+        pickler = CallPickler(buffer, self.python, self._refer)
+        pickler._being_ordered = self._being_ordered
+        pickler.dump(element)
+        return hashlib.sha256(buffer.getbuffer()).digest()
 
 
-def ordered_digest(value: Any, refer: Callable[[Any], Any] | None = None) -> str:
-    """The same for equal values, in any process."""
-    digest = _Digest()
-    pickler = OrderedPickler(digest)
-    if refer is not None:
-        pickler.persistent_id = refer  # type: ignore[assignment,method-assign]
-    pickler.dump(value)
-    return digest.sha256.hexdigest()
+def _arguments(value: Any) -> list[tuple[str, Any]] | None:
+    """The arguments of a call by their names, if that is what `(args, kwargs)` is."""
+    match value:
+        case (tuple() as args, dict() as kwargs) if all(isinstance(key, str) for key in kwargs):
+            named = [(f"args[{index}]", arg) for index, arg in enumerate(args)]
+            return named + list(kwargs.items())
+    return None
 
 
 def _is_filled(cell: types.CellType) -> bool:

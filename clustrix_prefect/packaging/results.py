@@ -98,6 +98,8 @@ def _rebuild_exception(
     try:
         kind = restore(parts["type"], python)
         args = [_open_or(pickled, fallback, python) for pickled, fallback in parts.get("args", ())]
+        if parts.get("members"):
+            args[1] = [_rebuild_exception(one, python, False) for one in parts["members"]]
         # The built-in ones put their arguments into fields when they are made.
         builtin = kind.__module__ == "builtins"
         error: BaseException = kind(*args) if builtin else kind.__new__(kind, *args)
@@ -107,6 +109,9 @@ def _rebuild_exception(
         str(error)  # one whose text needs what did not travel is of no use
     except Exception:
         error = RemoteTaskError(parts["type_name"], parts["text"], parts.get("traceback", ""))
+    if parts.get("notes"):
+        # As `add_note` does, which is there from 3.11 on.
+        vars(error)["__notes__"] = list(parts["notes"])
     if with_traceback and parts.get("traceback"):
         error.__cause__ = RemoteTraceback(parts["traceback"])
     if parts.get("cause"):

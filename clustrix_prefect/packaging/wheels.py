@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,15 @@ _SHOWN = 3000
 # The glibc versions that the old names of wheel platforms stand for (PEP 600).
 _OLD_NAMES = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 _ADDED = ("pip",)
+# pip has options for all that a wheel's name says of the target, but what the markers of
+# requirements ask ("; python_version < '3.9'") it answers for the interpreter that it runs on.
+_PIP_FOR_TARGET = """
+import json, runpy, sys
+from pip._vendor.packaging import markers
+there = json.loads(sys.argv.pop(1))
+markers.default_environment = lambda: dict(there)
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
+"""
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,28 @@ class Target:
         if system != "linux":
             return [self.platform.replace("-", "_").replace(".", "_")]
         return [*_manylinux(self.libc, machine), f"linux_{machine}"]
+
+    @property
+    def markers(self) -> dict[str, str]:
+        """What the markers of requirements ask about (PEP 508)."""
+        system, _, rest = self.platform.partition("-")
+        is_linux = system == "linux"
+        # If only the minor version is known, its first: what patches made needless is brought
+        # along then, and left out where the wheels are installed.
+        full = ".".join(map(str, (*self.version, 0)[:3]))
+        return {
+            "implementation_name": "cpython",
+            "implementation_version": full,
+            "os_name": "posix",
+            "platform_machine": rest.rpartition("-")[2],
+            "platform_python_implementation": "CPython",
+            "platform_release": "",
+            "platform_system": "Linux" if is_linux else "Darwin",
+            "platform_version": "",
+            "python_full_version": full,
+            "python_version": ".".join(map(str, self.version[:2])),
+            "sys_platform": "linux" if is_linux else "darwin",
+        }
 
     def __str__(self) -> str:
         libc = " ".join(self.libc).strip()
@@ -81,7 +113,7 @@ def collect(requirements: Requirements, target: Target, directory: Path) -> list
         *(f"--platform={tag}" for tag in target.tags),
         *("-r", str(lines), "-c", str(constraints)),
     ]
-    done = _pip("download", "--disable-pip-version-check", *options)
+    done = _pip(target, "download", "--disable-pip-version-check", *options)
     if done.returncode:
         raise EnvironmentNotBuilt(
             f"The wheels for {target} could not be collected: {done.stderr.strip()[-_SHOWN:]}",
@@ -91,10 +123,9 @@ def collect(requirements: Requirements, target: Target, directory: Path) -> list
     return sorted(directory.glob("*.whl"))
 
 
-def _pip(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pip", *arguments], capture_output=True, text=True, check=False
-    )
+def _pip(target: Target, *arguments: str) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-c", _PIP_FOR_TARGET, json.dumps(target.markers)]
+    return subprocess.run([*program, *arguments], capture_output=True, text=True, check=False)
 
 
 def names(wheels: Sequence[Path]) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from prefect import flow, task
 
-from clustrix_prefect import ClusterTaskRunner, File, LocalCluster
+from clustrix_prefect import ClusterTaskRunner, File, Folder, LocalCluster
 from clustrix_prefect.cli import main
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.errors import AgentError
@@ -131,7 +131,20 @@ def use(path: Path) -> str:
 @task
 def remake(text: str) -> Any:
     Path("remade.txt").write_text(text)
-    return File("remade.txt")
+    Path("remade").mkdir(exist_ok=True)
+    Path("remade/leaf").write_text(text + text)
+    return File("remade.txt"), Folder("remade")
+
+
+@task
+def use_slowly(file: Path, folder: Path, nested: list[Path], gate: str) -> list[str]:
+    """Look at all of it after somebody had time to prune."""
+    import time
+
+    Path(gate + ".waiting").touch()
+    while not Path(gate).exists():
+        time.sleep(0.02)
+    return [path.read_text() for path in (file, folder / "leaf", nested[0], nested[1] / "leaf")]
 
 
 def test_views_and_returned_files(local: ClusterBlock, tmp_path: Path) -> None:
@@ -140,8 +153,9 @@ def test_views_and_returned_files(local: ClusterBlock, tmp_path: Path) -> None:
 
     @flow(task_runner=ClusterTaskRunner(cluster))
     def with_files() -> Any:
-        made = remake.submit("b").result()
+        made, folder = remake.submit("b").result()
         assert prune_store(cluster, 0)["count"] == 0
+        assert folder.download(tmp_path / "folder", progress=False).joinpath("leaf").is_file()
         return made, use.submit(File(tmp_path / "a.txt")).result(), use.submit(made).result()
 
     made, *texts = with_files()
@@ -154,6 +168,31 @@ def test_views_and_returned_files(local: ClusterBlock, tmp_path: Path) -> None:
     assert "content" not in store_usage(cluster)["kinds"]
     with pytest.raises(AgentError, match="no longer in the store"):
         made.download(tmp_path / "b.txt", progress=False)
+
+
+def test_what_a_running_call_reads_stays(local: ClusterBlock, tmp_path: Path) -> None:
+    """Files and folders, sent or returned by another task, and the views of them."""
+    cluster = LocalCluster(remote_work_dir=str(tmp_path / "work"))
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "leaf").write_text("leaf")
+    gate = tmp_path / "gate"
+
+    @flow(task_runner=ClusterTaskRunner(cluster))
+    def with_files() -> Any:
+        made = remake.submit("b")
+        sent = File(tmp_path / "a.txt"), Folder(tmp_path / "tree")
+        running = use_slowly.submit(*sent, made, str(gate))
+        try:
+            wait_for(Path(f"{gate}.waiting").exists)
+            gone = prune_store(cluster, 0)
+        finally:
+            gate.touch()
+        return gone, running.result()
+
+    gone, texts = with_files()
+    assert gone["count"] == 0
+    assert texts == ["a", "leaf", "b", "bb"]
 
 
 def test_the_command_line(

@@ -17,6 +17,7 @@ import pytest
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.dispatch.preflight import Code
 from clustrix_prefect.dispatch.session import Session
+from clustrix_prefect.packaging import distributions
 from clustrix_prefect.packaging.imports import Imports
 from tests.environment.wheels import write_wheel
 from tests.live.clusters import local_cluster, ssh_cluster
@@ -48,7 +49,7 @@ def wheels(run_directory: RunDirectory) -> Path:
     directory = run_directory.child("wheels")
     write_wheel(directory, "tinydep", "1.5")
     for version in ("1.0", "2.0"):
-        write_wheel(directory, "tinypkg", version, requires="tinydep>=1")
+        write_wheel(directory, "tinypkg", version, requires=["tinydep>=1"])
     for file in directory.iterdir():
         file.chmod(0o644)
     return directory
@@ -100,6 +101,12 @@ def code(*modules: str, **sources: str) -> Code:
     """Code that imports these modules."""
     named = [(f"{name}.py", 1, source) for name, source in sources.items()]
     return Code("fit", "0" * 64, Imports(frozenset(modules)), named)
+
+
+def forget_installed() -> None:
+    """What is installed here has changed."""
+    for function in (distributions._packages, distributions._distribution, distributions._files):
+        function.cache_clear()
 
 
 class Told:

@@ -16,8 +16,9 @@ from clustrix_prefect import ManagedEnvironment
 from clustrix_prefect.dispatch.preflight import Code
 from clustrix_prefect.dispatch.session import Session
 from clustrix_prefect.errors import EnvironmentNotBuilt, PythonVersionMismatch
-from tests.environment.conftest import Place, Told, code, opened, run_there
+from tests.environment.conftest import Place, Told, code, forget_installed, opened, run_there
 from tests.environment.stalling_index import stalling_index
+from tests.environment.wheels import unpacked
 from tests.live.clusters import ssh_cluster
 from tests.live.pythons import FarPythons
 from tests.live.ssh_host import SSHHost
@@ -258,3 +259,28 @@ def test_what_the_code_imports_is_pinned_to_what_is_here(here: Place) -> None:
             six.__version__
         )
     assert f"six=={six.__version__}" in told.text
+
+
+def test_what_that_needs_in_turn_is_as_here_too(
+    here: Place, wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "here"
+    unpacked(installed, "1.0", requires=["tinydep>=1"])
+    unpacked(installed, "1.0", name="tinydep")
+    monkeypatch.syspath_prepend(str(installed))
+    forget_installed()
+    index = {
+        "PIP_FIND_LINKS": f"{wheels} {installed}",
+        "UV_FIND_LINKS": f"{wheels},{installed}",
+    }
+    automatic = ManagedEnvironment(python=HERE)
+    try:
+        with opened(
+            here.cluster(managed_environment=automatic, environment={**here.offline, **index})
+        ) as session:
+            told = prepare(session, code("tinypkg"))
+            python = session.environments.interpreter_for(code("tinypkg"))
+            assert run_there(session, python.path, VERSION) == "1.0 1.0"
+    finally:
+        forget_installed()
+    assert "tinypkg==1.0" in told.text

@@ -13,7 +13,7 @@ from clustrix_prefect.dispatch import preflight
 from clustrix_prefect.dispatch.interpreters import FarPython
 from clustrix_prefect.errors import AgentError, EnvironmentMismatch, NotPortable
 from clustrix_prefect.packaging import distributions
-from tests.environment.conftest import Place, Told, code, opened
+from tests.environment.conftest import Place, Told, code, forget_installed, opened
 from tests.environment.wheels import unpacked
 
 HERE = (sys.version_info.major, sys.version_info.minor)
@@ -51,10 +51,63 @@ def test_what_an_older_standard_library_lacks(here: Place, pythons: dict[str, st
     with opened(here.cluster()) as session, pytest.raises(EnvironmentMismatch) as caught:
         preflight.check(session, code("dataclasses.dataclass", "zoneinfo", "json"), old)
     assert caught.value.lacks == (
-        "`dataclasses` is not in the standard library of Python 3.6 there",
+        "`dataclasses.dataclass` is not in the standard library of Python 3.6 there",
         "`zoneinfo` is not in the standard library of Python 3.6 there",
     )
     assert "Use a newer Python" in caught.value.remedy
+
+
+def test_names_that_an_older_standard_library_lacks(here: Place, pythons: dict[str, str]) -> None:
+    old = FarPython(pythons["3.8"], (3, 8))
+    fine = code("functools.lru_cache", "os.path.join", "importlib.metadata.version", "json")
+    newer = code("functools.cache", "enum.StrEnum", "asyncio.taskgroups.TaskGroup", "tomllib.load")
+    with opened(here.cluster()) as session:
+        assert preflight.check(session, fine, old).warnings == []
+        with pytest.raises(EnvironmentMismatch, match="Use a newer Python") as caught:
+            preflight.check(session, newer, old)
+    assert caught.value.lacks == tuple(
+        f"`{name}` is not in the standard library of Python 3.8 there"
+        for name in (
+            "asyncio.taskgroups.TaskGroup",
+            "enum.StrEnum",
+            "functools.cache",
+            "tomllib.load",
+        )
+    )
+    assert caught.value.requirements == ()
+
+
+def test_modules_inside_of_packages(
+    here: Place, bare_environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some are installed there, others only here; a shared namespace is not enough."""
+    both = {"there": ["tinyspace/cloud/one.py"], "here": ["tinyspace/cloud/two.py"]}
+    for name, files in both.items():
+        for file in (*files, "tinywhole/__init__.py", f"tinywhole/{name}.py", "tinyold.py"):
+            path = tmp_path / name / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("def f(): ...\n")
+    (tmp_path / "there" / "tinywhole" / "__init__.py").write_text(
+        "import sys, types\nsys.modules['tinywhole.made'] = types.ModuleType('made')\n"
+    )
+    (tmp_path / "here" / "tinywhole" / "made.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path / "here"))
+    cluster = here.cluster(
+        virtual_environment=str(bare_environment),
+        environment={"PYTHONPATH": str(tmp_path / "there")},
+    )
+    with opened(cluster) as session:
+        fine = ("tinyspace.cloud.one.f", "tinywhole.f", "tinywhole.made.g", "tinyold.f")
+        session.environments.prepare(code(*fine), Told())
+        with pytest.raises(EnvironmentMismatch) as caught:
+            session.environments.prepare(
+                code(*fine, "tinyspace.cloud.two.f", "tinyspace.cloud.three", "tinywhole.here.f"),
+                Told(),
+            )
+    assert caught.value.lacks == tuple(
+        f"`{name}` is not installed there"
+        for name in ("tinyspace.cloud.three", "tinyspace.cloud.two", "tinywhole.here")
+    )
 
 
 def test_syntax_that_an_older_python_does_not_read(here: Place, pythons: dict[str, str]) -> None:
@@ -112,9 +165,9 @@ class TestVersions:
     ) -> Iterator[None]:
         python = getattr(request, "param", "")
         monkeypatch.syspath_prepend(str(unpacked(tmp_path / "here", "2.0", python=python)))
-        _forget_installed()
+        forget_installed()
         yield
-        _forget_installed()
+        forget_installed()
 
     def test_another_major_is_refused(self, older: Any) -> None:
         with opened(older()) as session, pytest.raises(EnvironmentMismatch) as caught:
@@ -137,8 +190,3 @@ class TestVersions:
         assert told.lines == [
             "fit: tinypkg is 1.0 there and 2.0 here, which needs Python >=3.99",
         ]
-
-
-def _forget_installed() -> None:
-    for function in (distributions._packages, distributions._distribution, distributions._files):
-        function.cache_clear()

@@ -15,10 +15,12 @@ from pydantic import ValidationError
 from clustrix_prefect import LocalCluster, ManagedEnvironment, SlurmCluster
 from clustrix_prefect.errors import ConfigurationError
 from clustrix_prefect.packaging.bundle import FunctionBundles
-from clustrix_prefect.packaging.distributions import Distribution, pinned, providers
+from clustrix_prefect.packaging.distributions import Distribution, constraints, pinned, providers
 from clustrix_prefect.packaging.imports import Imports, of_tree
 from clustrix_prefect.packaging.requirements import Requirements
 from clustrix_prefect.packaging.wheels import Target
+from tests.environment.conftest import forget_installed
+from tests.environment.wheels import unpacked
 
 
 class TestFiles:
@@ -94,6 +96,26 @@ class TestDistributions:
         assert there.requirement([3, 11, 2]) == "some==2.3.0"
         assert there.requirement([3, 8, 1]) == "some"
 
+    def test_what_packages_need_in_turn_is_kept_at_the_versions_here(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        needs = {
+            "tinytop": ["Tiny_Middle[more]>=1", 'tinyold; python_version < "3.4"', "tinygone"],
+            "tiny-middle": ["tinyleaf", 'tinyextra; extra == "more"', 'tinynot; extra == "other"'],
+            "tinyleaf": ["tinytop"],
+            **dict.fromkeys(("tinyold", "tinyextra", "tinynot"), ()),
+        }
+        for name, requires in needs.items():
+            unpacked(tmp_path, "1.2", name=name.replace("-", "_"), requires=requires)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        forget_installed()
+        there = Target((3, 11, 2), "linux-x86_64", ("glibc", "2.31")).markers
+        try:
+            found = constraints(["tinytop"], there)
+        finally:
+            forget_installed()
+        assert found == ["tiny_middle==1.2", "tinyextra==1.2", "tinyleaf==1.2"]
+
     def test_the_same_major_version_agrees(self) -> None:
         here = Distribution("some", "2.3.0")
         assert here.agrees_with("2.0.1")
@@ -160,11 +182,3 @@ class TestImports:
             return made().yaml
 
         assert imports_of(function).required == set()
-
-
-def test_wheels_fit_a_platform() -> None:
-    tags = Target((3, 9, 2), "linux-x86_64", ("glibc", "2.17")).tags
-    assert tags[:2] == ["manylinux_2_17_x86_64", "manylinux2014_x86_64"]
-    assert "manylinux2010_x86_64" in tags
-    assert tags[-1] == "linux_x86_64"
-    assert Target((3, 12), "linux-aarch64", ("", "")).tags[0] == "musllinux_1_2_aarch64"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 
 def write_wheel(
-    directory: Path, name: str, version: str, *, requires: str = "", python: str = ""
+    directory: Path, name: str, version: str, *, requires: Sequence[str] = (), python: str = ""
 ) -> Path:
     """A wheel of one module of that name, which knows its version.
 
@@ -15,12 +16,12 @@ def write_wheel(
         directory: Where to put it.
         name: Of the package and its module.
         version: The package's.
-        requires: Another package that it needs.
+        requires: Other packages that it needs.
         python: What it asks of the interpreter.
     """
     info = f"{name}-{version}.dist-info"
     metadata = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}"]
-    metadata += [f"Requires-Dist: {requires}"] if requires else []
+    metadata += [f"Requires-Dist: {other}" for other in requires]
     metadata += [f"Requires-Python: {python}"] if python else []
     files = {
         f"{name}.py": f"VERSION = {version!r}\n",
@@ -36,9 +37,17 @@ def write_wheel(
     return path
 
 
-def unpacked(directory: Path, version: str, *, name: str = "tinypkg", python: str = "") -> Path:
+def unpacked(
+    directory: Path,
+    version: str,
+    *,
+    name: str = "tinypkg",
+    requires: Sequence[str] = (),
+    python: str = "",
+) -> Path:
     """A directory to import the package from, in this version."""
-    directory.mkdir()
-    with zipfile.ZipFile(write_wheel(directory, name, version, python=python)) as wheel:
+    directory.mkdir(exist_ok=True)
+    made = write_wheel(directory, name, version, requires=requires, python=python)
+    with zipfile.ZipFile(made) as wheel:
         wheel.extractall(directory)
     return directory

@@ -7,9 +7,14 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from uv import find_uv_bin
+
+from tests.live.daemon import ServiceUnavailable
 from tests.live.rundir import RunDirectory
 
 MINORS = ("3.6", "3.8", "3.10", "3.11", "3.12", "3.13")
+# The newest numpy that there is for some versions of Python: two of them are older than numpy 2.
+NUMPY = {"3.6": "1.19.5", "3.8": "1.24.4", "3.11": "2.2.6", "3.13": "2.2.6"}
 
 
 def find_pythons() -> dict[str, str]:
@@ -35,6 +40,33 @@ def _runs(path: str, minor: str) -> bool:
     program = "import sys; print('%d.%d' % sys.version_info[:2])"
     done = subprocess.run([path, "-c", program], capture_output=True, text=True)
     return done.stdout.strip() == minor
+
+
+def with_numpy(python: str, minor: str, directory: Path) -> str:
+    """A virtual environment of this interpreter that has numpy.
+
+    Args:
+        python: The interpreter.
+        minor: Its version.
+        directory: Where the environment goes; what is there already is taken.
+
+    Returns:
+        The environment's interpreter.
+
+    Raises:
+        ServiceUnavailable: numpy cannot be installed: there is no package index, say.
+    """
+    uv = find_uv_bin()
+    program = directory / "bin" / "python"
+    commands = [
+        [uv, "venv", "--quiet", "--python", python, str(directory)],
+        [uv, "pip", "install", "--quiet", "--python", str(program), f"numpy=={NUMPY[minor]}"],
+    ]
+    for command in commands if not program.exists() else ():
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise ServiceUnavailable(f"numpy for Python {minor}: {done.stderr.strip()}")
+    return str(program)
 
 
 class FarPythons:

@@ -10,6 +10,7 @@ import datetime
 import decimal
 import enum
 import functools
+import inspect
 import logging
 import math as mathematics
 import typing
@@ -238,10 +239,13 @@ def walrus(x: int) -> int:
     return y if (y := x + 1) else 0
 
 
-ANYWHERE: tuple[str, ...] = ()
-WITHOUT_NUMPY = ("without numpy",)
-# Name, task, arguments, keyword arguments, on which far Pythons it is refused.
-CASES: list[tuple[str, Any, tuple[Any, ...], dict[str, Any], tuple[str, ...]]] = [
+# By what is true of a far Python: the message with which a case is refused there.
+ANYWHERE: dict[str, str] = {}
+WITHOUT_NUMPY = {"without numpy": r"`numpy` is not installed there"}
+_NO_DATACLASSES = r"`dataclasses\S*` is not in the standard library of Python 3\.6 there"
+_WALRUS = inspect.getsourcelines(walrus.fn)[1] + 2
+# Name, task, arguments, keyword arguments, where it is refused.
+CASES: list[tuple[str, Any, tuple[Any, ...], dict[str, Any], dict[str, str]]] = [
     ("module-level helper", module_level_helper, (1,), {}, ANYWHERE),
     ("module constant", module_constant, (), {}, ANYWHERE),
     ("import alias", import_alias, (2.5,), {}, ANYWHERE),
@@ -254,7 +258,7 @@ CASES: list[tuple[str, Any, tuple[Any, ...], dict[str, Any], tuple[str, ...]]] =
     ("lambda", a_lambda, (2,), {}, ANYWHERE),
     ("one of two lambdas", one_of_two[1], (2,), {}, ANYWHERE),
     ("custom class", custom_class, (Vector(1, 2),), {}, ANYWHERE),
-    ("dataclass", uses_dataclass, (Point(1, ["here"]),), {}, ("3.6",)),
+    ("dataclass", uses_dataclass, (Point(1, ["here"]),), {}, {"3.6": _NO_DATACLASSES}),
     ("enum", uses_enum, (Colour.RED,), {}, ANYWHERE),
     ("default arguments", defaults, (1,), {}, ANYWHERE),
     ("keyword-only", keyword_only, (), {"a": 4}, ANYWHERE),
@@ -264,6 +268,20 @@ CASES: list[tuple[str, Any, tuple[Any, ...], dict[str, Any], tuple[str, ...]]] =
     ("large result", large_result, (1_000_000,), {}, ANYWHERE),
     ("numpy argument", numpy_argument, (np.arange(10.0).reshape(2, 5),), {}, WITHOUT_NUMPY),
     ("large numpy argument", numpy_argument, (np.arange(20_000.0),), {}, WITHOUT_NUMPY),
+    (
+        "numpy scalars and objects",
+        echo,
+        ({"scalar": np.float64(1.5), "objects": np.array([{}, None, "x"], dtype=object)},),
+        {},
+        WITHOUT_NUMPY,
+    ),
+    (
+        "numpy record",
+        echo,
+        (np.array([(1, 2.5)], dtype=[("a", "i4"), ("b", "f8")]),),
+        {},
+        WITHOUT_NUMPY,
+    ),
     ("tuple", echo, ((1, (2, 3)),), {}, ANYWHERE),
     ("bytes", echo, (b"\x00\xff",), {}, ANYWHERE),
     ("set", echo, ({1, "a", frozenset({2})},), {}, ANYWHERE),
@@ -291,6 +309,21 @@ CASES: list[tuple[str, Any, tuple[Any, ...], dict[str, Any], tuple[str, ...]]] =
     ("task inside a task", calls_a_task, (3,), {}, ANYWHERE),
     ("coroutine", asynchronous, (3,), {}, ANYWHERE),
     ("newer annotations", newer_annotations, (1, [2]), {}, ANYWHERE),
-    ("newer syntax", walrus, (1,), {}, ("3.6",)),
-    ("newer type", echo, (list[int],), {}, ("3.6", "3.8")),
+    (
+        "newer syntax",
+        walrus,
+        (1,),
+        {},
+        {"3.6": rf"line {_WALRUS} of tests/packaging/cases\.py is no Python 3\.6: "},
+    ),
+    (
+        "newer type",
+        echo,
+        (list[int],),
+        {},
+        {
+            minor: rf"needs Python 3\.9, .* {minor} \(args\[0\]: types\.GenericAlias\)\."
+            for minor in ("3.6", "3.8")
+        },
+    ),
 ]

@@ -15,6 +15,7 @@ HELPER = "SCALE = 2\ndef scaled(x):\n    return x * SCALE\n"
 PROGRAM = textwrap.dedent(
     """
     import sys
+    from pathlib import Path
     from clustrix_prefect.packaging.arguments import pack_arguments
     from clustrix_prefect.packaging.bundle import FunctionBundles
     from clustrix_prefect.packaging.identity import sha256
@@ -34,12 +35,22 @@ PROGRAM = textwrap.dedent(
         return inner, KNOWN
 
     here = sys.version_info[:2]
+    class Names(set):
+        pass
+
+    large = {{f"name {{number}}" for number in range(10_000)}}
+    shared = {{(word, frozenset({{word, None}})) for word in ("red", "green", "blue")}}
     arguments = pack_arguments(
-        ({{"a", "b", "c", "d"}}, 1.5, {{"k": frozenset({{("x", 1), ("y", 2)}})}}, Point(1)),
+        (
+            {{"a", "b", "c", "d"}}, 1.5, {{"k": frozenset({{("x", 1), ("y", 2)}})}}, Point(1),
+            large, [shared, Point(shared), Names(["a", "b", "c"]), {{Path("x"), "x", 1, b"y"}}],
+        ),
         {{}}, here, "call",
     )
+    [part] = arguments.parts
     bundle = FunctionBundles(call, here, "call").for_arguments(arguments.met)
-    print(bundle.identity, arguments.identity, bundle.code_sha256)
+    print(bundle.identity, arguments.payload_sha256, bundle.code_sha256,
+          bundle.captured_sha256, part.name)
     """
 )
 
@@ -67,8 +78,8 @@ def test_identities_do_not_depend_on_hash_seed_path_or_position(tmp_path):
     first = identities(tmp_path, "1", "here")
     assert identities(tmp_path, "22", "there") == first
     moved = identities(tmp_path, "2", "there", blank_lines=7, comment="  # moved")
-    assert moved[:2] == first[:2]
-    assert [len(digest) for digest in first] == [64, 64, 64]
+    assert (moved[:2], moved[3:]) == (first[:2], first[3:])
+    assert [len(digest) for digest in first] == [64] * 5
 
 
 def test_a_changed_constant_of_a_helper_changes_the_function(tmp_path):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import io
+import http.client
 import pickletools
+import socket
+import sqlite3
 import sys
 import threading
 from pathlib import Path
@@ -11,9 +13,11 @@ from typing import Any
 
 import pytest
 from prefect import task
+from prefect.blocks.system import Secret as SecretBlock
 from prefect.context import TagsContext
+from prefect.types import SecretDict
 from prefect.types.entrypoint import EntrypointType
-from pydantic import SecretStr
+from pydantic import Secret, SecretBytes, SecretStr
 
 from clustrix_prefect.errors import NotPortable
 from clustrix_prefect.packaging.ownership import is_user_module
@@ -102,17 +106,56 @@ def test_main_and_modules_that_are_not_loaded_are_the_users():
     assert is_user_module("__prefect_loader_1234__")
 
 
+def connected() -> http.client.HTTPConnection:
+    """A connection that is open."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        connection = http.client.HTTPConnection(*server.getsockname())
+        connection.connect()
+    return connection
+
+
 @pytest.mark.parametrize(
-    "make", [threading.Lock, Path(__file__).open, TagsContext, lambda: SecretStr("hush")]
+    ("make", "where"),
+    [
+        (threading.Lock, "_thread.lock"),
+        (Path(__file__).open, "_io.TextIOWrapper"),
+        (TagsContext, "prefect.context.TagsContext"),
+        (lambda: SecretStr("hush"), "pydantic.types.SecretStr"),
+        (lambda: SecretBytes(b"hush"), "pydantic.types.SecretBytes"),
+        (lambda: Secret[str]("hush"), "pydantic.types.Secret"),
+        (lambda: SecretDict({"key": "hush"}), "prefect.types.SecretDict"),
+        (lambda: SecretBlock(value="hush"), "pydantic.types.Secret"),
+        (lambda: SecretBlock(value="hush").value, "pydantic.types.Secret"),
+        (lambda: memoryview(b"abc"), "memoryview"),
+        (lambda: sqlite3.connect(":memory:"), "sqlite3.Connection"),
+        (lambda: socket.socket(), "socket.socket"),
+    ],
 )
-def test_what_cannot_travel_is_refused(make):
+def test_what_cannot_travel_is_refused(make, where):
     thing = make()
-    with pytest.raises(NotPortable, match="cannot be sent to the cluster") as refusal:
-        dumps({"a": [thing]}, HERE, "an argument of 'fit'")
-    assert refusal.value.remedy
-    assert "hush" not in str(refusal.value)
-    if isinstance(thing, io.IOBase):
+    arguments = {
+        r"args\[0\]\['a'\]\[0\]": (({"a": [thing]},), {}),
+        r"args\[0\]": ((thing,), {}),
+        "a": ((), {"a": thing}),
+    }
+    for path, value in arguments.items():
+        with pytest.raises(NotPortable, match=rf"{path}.*: {where}") as refusal:
+            dumps(value, HERE, "an argument of 'fit'")
+        assert "cannot be sent to the cluster" in str(refusal.value)
+        assert refusal.value.remedy
+        assert "hush" not in str(refusal.value)
+    if hasattr(thing, "close"):
         thing.close()
+
+
+def test_an_open_connection_is_named_by_what_is_open_in_it():
+    connection = connected()
+    with pytest.raises(NotPortable, match=r"args\[0\]\.sock: socket\.socket"):
+        dumps(((connection,), {}), HERE, "an argument of 'fit'")
+    connection.close()
+    # One that is closed is only an address: it is opened where it is used.
+    again = restore(dumps(connection, HERE, "an argument").data)
+    assert (again.host, again.port, again.sock) == (connection.host, connection.port, None)
 
 
 def test_the_path_to_what_cannot_travel():
@@ -130,11 +173,55 @@ def test_the_path_to_what_cannot_travel():
     [(list[int], (3, 8)), (int | None, (3, 9)), (__import__("zoneinfo").ZoneInfo("UTC"), (3, 6))],
 )
 def test_types_that_the_far_side_does_not_have_yet(value, python):
-    with pytest.raises(NotPortable, match=r"needs Python 3\.\d+, and the cluster has"):
+    kind = f"{type(value).__module__}.{type(value).__name__}"
+    with pytest.raises(NotPortable, match=r"needs Python 3\.\d+, and the cluster has") as refusal:
         dumps([value], python, "an argument")
+    assert f"([0]: {kind})." in str(refusal.value)
     assert restore(dumps([value], HERE, "an argument").data) == [value]
 
 
 def test_old_far_sides_get_a_protocol_that_they_read():
     assert dumps([1], (3, 6), "x").data[1] == 4
     assert dumps([1], (3, 8), "x").data[1] == 5
+
+
+class Names(set):  # type: ignore[type-arg]
+    """A set with something of its own."""
+
+
+class Member:
+    """Something that knows the set that it is in."""
+
+    def __init__(self, known: set[Any]) -> None:
+        self.known = known
+
+
+@pytest.mark.parametrize("python", [(3, 6), HERE])
+def test_sets_arrive_as_sets(python):
+    names = Names(["b", "a", "c"])
+    names.title = "names"
+    shared = {"x", "y", 3, None, (1, frozenset({2, 3}))}
+    value = {
+        frozenset({"k", "l"}): names,
+        "shared": [shared, shared],
+        "mixed": {1, 2.5, "a", b"b", (1, "x"), frozenset({frozenset({1, 2}), frozenset({3, 4})})},
+        "empty": [set(), frozenset(), {1}],
+    }
+    found = restore(dumps(value, python, "an argument").data)
+    assert found == value
+    assert found["shared"][0] is found["shared"][1]
+    names_found = found[frozenset({"k", "l"})]
+    assert (type(names_found), names_found.title) == (Names, "names")
+    assert {type(part) for part in found["empty"]} == {set, frozenset}
+    assert {type(part) for part in found["mixed"]} == {int, float, str, bytes, tuple, frozenset}
+
+
+@pytest.mark.parametrize("kind", [set, frozenset])
+def test_a_set_that_holds_itself(kind):
+    known: set[Any] = set()
+    known |= {Member(known), Member(known), "plain"}
+    outer = kind([Member(known), Member(known)])
+    found = restore(dumps([known, outer], HERE, "an argument").data)
+    members = [each for each in found[0] if isinstance(each, Member)]
+    assert [each.known is found[0] for each in members] == [True, True]
+    assert [each.known is found[0] for each in found[1]] == [True, True]

@@ -1,0 +1,202 @@
+"""What comes back: values, or what keeps them there; exceptions with all that is theirs."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from collections.abc import Callable
+from concurrent import futures
+from typing import Any, Dict, List, Optional  # noqa: UP035
+
+import pytest
+
+from clustrix_prefect.errors import NotPortable, RemoteTaskError, ResultNotPortable
+from tests.packaging.elsewhere import Elsewhere
+
+Start = Callable[[str], Elsewhere]
+FAR = ("3.6", "3.8", "3.11", "3.13")
+HERE = "{}.{}".format(*sys.version_info[:2])
+
+
+class Model:
+    __slots__ = ("lock", "more")
+
+    def __init__(self) -> None:
+        import threading
+
+        self.lock = threading.Lock()
+
+
+class Unshowable:
+    def __init__(self) -> None:
+        import threading
+
+        self.lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def deep() -> Any:
+    return [1, {"model": Model()}]
+
+
+def at_the_top() -> Any:
+    import threading
+
+    return threading.Lock()
+
+
+def in_a_key() -> Any:
+    return {(1, Unshowable()): 2}
+
+
+def view() -> Any:
+    return [memoryview(b"abc")]
+
+
+def opened() -> Any:
+    return {"log": open("/dev/null")}
+
+
+@pytest.mark.parametrize("minor", FAR)
+def test_what_cannot_come_back_is_named_with_the_path_to_it(minor: str, elsewhere: Start) -> None:
+    far = elsewhere(minor)
+    paths = {
+        deep: "its list cannot be sent back: [1]['model'].lock: _thread.lock.",
+        at_the_top: "its lock cannot be sent back: ",
+        in_a_key: "its dict cannot be sent back: ",
+        view: "its list cannot be sent back: [0]: memoryview.",
+        opened: "its dict cannot be sent back: ['log']: _io.TextIOWrapper.",
+    }
+    for function, path in paths.items():
+        with pytest.raises(ResultNotPortable, match=re.escape(path)):
+            far.call(function)
+
+
+class OddError(Exception):
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(f"{size} is more than {limit}")
+
+
+def noted() -> None:
+    error = OddError(3, 2)
+    error.add_note("while fitting")
+    error.add_note("seed 7")
+    raise error
+
+
+def noted_unknown() -> None:
+    made = type("Local", (Exception,), {"__init__": lambda self, a: None})
+    error = made(1)
+    error.add_note("of its own")
+    raise error
+
+
+@pytest.mark.parametrize("minor", [minor for minor in FAR if minor in ("3.11", "3.13")])
+def test_notes_of_an_exception_arrive(minor: str, elsewhere: Start) -> None:
+    far = elsewhere(minor)
+    with pytest.raises(OddError) as caught:
+        far.call(noted)
+    assert caught.value.__notes__ == ["while fitting", "seed 7"]
+    assert str(caught.value) == "3 is more than 2"
+    if minor != HERE:
+        with pytest.raises(RemoteTaskError) as fallback:
+            far.call(noted_unknown)
+        assert fallback.value.__notes__ == ["of its own"]
+
+
+def a_lambda() -> Any:
+    return [lambda x: x + 1]
+
+
+def some_code() -> Any:
+    return compile("1 + 1", "<none>", "eval")
+
+
+@pytest.mark.parametrize("minor", [minor for minor in FAR if minor not in ("3.6", HERE)])
+@pytest.mark.parametrize("function", [a_lambda, some_code])
+def test_bytecode_of_another_version_is_not_opened(
+    minor: str, function: Any, elsewhere: Start
+) -> None:
+    """Loading it would crash this interpreter."""
+    with pytest.raises(ResultNotPortable, match="bytecode of another Python version"):
+        elsewhere(minor).call(function)
+
+
+def test_bytecode_of_the_same_version_is(elsewhere: Start) -> None:
+    far = elsewhere(HERE)
+    assert far.call(a_lambda)[0](1) == 2
+    assert eval(far.call(some_code)) == 2
+
+
+def a_group() -> None:
+    raise ExceptionGroup("both", [ValueError("one"), OddError(3, 2)])  # noqa: F821
+
+
+def times_out() -> None:
+    import asyncio
+
+    raise asyncio.TimeoutError("late")
+
+
+def cancelled() -> Any:
+    import asyncio
+
+    return [asyncio.CancelledError("gone"), asyncio.IncompleteReadError(b"ab", 3)]
+
+
+def same(value: Any) -> Any:
+    return value
+
+
+@pytest.mark.parametrize("minor", [minor for minor in FAR if minor in ("3.11", "3.13")])
+def test_groups_of_exceptions(minor: str, elsewhere: Start) -> None:
+    if sys.version_info < (3, 11):
+        with pytest.raises(RemoteTaskError, match="ExceptionGroup"):
+            elsewhere(minor).call(a_group)
+        return
+    with pytest.raises(ExceptionGroup, match="both") as caught:  # noqa: F821
+        elsewhere(minor).call(a_group)
+    one, other = caught.value.exceptions
+    assert (type(one), str(one)) == (ValueError, "one")
+    assert (type(other), str(other)) == (OddError, "3 is more than 2")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="this Python has no groups")
+@pytest.mark.parametrize("minor", ["3.6", "3.8"])
+def test_groups_do_not_travel_to_where_there_are_none(minor: str, elsewhere: Start) -> None:
+    group = ExceptionGroup("both", [ValueError("one")])  # noqa: F821
+    with pytest.raises(NotPortable, match=rf"needs Python 3\.11, and the cluster has {minor}"):
+        elsewhere(minor).package(same, group)
+
+
+@pytest.mark.parametrize("minor", FAR)
+def test_exceptions_of_asyncio(minor: str, elsewhere: Start) -> None:
+    far = elsewhere(minor)
+    # In 3.6 two of them are those of `concurrent.futures`, and come back as such.
+    theirs: Any = futures if minor == "3.6" else asyncio
+    with pytest.raises(theirs.TimeoutError, match="late"):
+        far.call(times_out)
+    for found in (far.call(cancelled), far.call(same, cancelled())):
+        assert [type(error) for error in found] == [
+            theirs.CancelledError,
+            asyncio.IncompleteReadError,
+        ]
+        assert (found[1].partial, found[1].expected) == (b"ab", 3)
+
+
+def generic() -> Any:
+    return [List[int], Optional[Dict[str, int]]]  # noqa: UP006, UP045
+
+
+@pytest.mark.parametrize("minor", FAR)
+def test_generic_types(minor: str, elsewhere: Start) -> None:
+    far = elsewhere(minor)
+    if minor != "3.6":
+        assert far.call(generic) == far.call(same, generic()) == generic()
+        return
+    # That version pickles them as classes that it makes anew.
+    with pytest.raises(ResultNotPortable):
+        far.call(generic)
