@@ -112,16 +112,33 @@ def cluster_count_files(path: AnyPath = ".", pattern: str = "*", cluster: Cluste
     return int(_ask("count", (pattern, path), cluster))
 
 
+def usage_and_gap(path: AnyPath, cluster: Cluster) -> tuple[DiskUsage, str]:
+    """What `cluster_du` says, and what stood in the way of a whole answer; "" if nothing did."""
+    answer, gap = _answer_and_gap("du", (path,), cluster)
+    return DiskUsage(*answer), gap
+
+
+def count_and_gap(path: AnyPath, pattern: str, cluster: Cluster) -> tuple[int, str]:
+    """The same for `cluster_count_files`."""
+    answer, gap = _answer_and_gap("count", (pattern, path), cluster)
+    return int(answer), gap
+
+
 def _ask(question: str, arguments: tuple[AnyPath, ...], cluster: Cluster) -> Any:
+    answer, gap = _answer_and_gap(question, arguments, cluster)
+    if gap:
+        where = "this machine" if cluster is None else str(getattr(cluster, "description", cluster))
+        logger.warning("cluster_%s on %s: %s", question, where, gap)
+    return answer
+
+
+def _answer_and_gap(
+    question: str, arguments: tuple[AnyPath, ...], cluster: Cluster
+) -> tuple[Any, str]:
     names = [os.fspath(argument) for argument in arguments]
     if cluster is None:
-        answer, warning = _ask_here(question, names)
-    else:
-        answer, warning = _ask_there(question, names, find_cluster(cluster))
-    if warning:
-        where = "this machine" if cluster is None else str(getattr(cluster, "description", cluster))
-        logger.warning("cluster_%s on %s: %s", question, where, warning)
-    return answer
+        return _ask_here(question, names)
+    return _ask_there(question, names, find_cluster(cluster))
 
 
 def _ask_here(question: str, arguments: list[str]) -> tuple[Any, str]:

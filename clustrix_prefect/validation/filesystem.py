@@ -23,6 +23,8 @@ from clustrix_prefect.filesystem.functions import (
     cluster_isfile,
     cluster_ls,
     cluster_stat,
+    count_and_gap,
+    usage_and_gap,
 )
 from clustrix_prefect.store_commands import age
 from clustrix_prefect.validation.check import Check
@@ -47,7 +49,7 @@ def check_filesystem(
     Args:
         name: The cluster's name, for people.
         cluster: The cluster.
-        expectations: What is expected there, and elsewhere.
+        expectations: What is expected there, and elsewhere; `placed` has sorted them out.
     """
     files = ClusterFileSystem(cluster)
     try:
@@ -182,13 +184,14 @@ def _expected(
         return f"{octal & 0o7777:04o}"
 
     def size() -> str:
-        found = cluster_du(path, cluster).total_bytes
-        _within(found, wanted.min_size, wanted.max_size, amount_words)
+        usage, gap = usage_and_gap(path, cluster)
+        found = usage.total_bytes
+        _within(found, wanted.min_size, wanted.max_size, amount_words, gap)
         return amount_words(found)
 
     def count() -> str:
-        found = cluster_count_files(path, wanted.pattern, cluster)
-        _within(found, wanted.min_files, wanted.max_files, "{:,}".format)
+        found, gap = count_and_gap(path, wanted.pattern, cluster)
+        _within(found, wanted.min_files, wanted.max_files, "{:,}".format, gap)
         return f"{found:,} files fit {wanted.pattern}"
 
     def newest() -> str:
@@ -220,8 +223,17 @@ def _expected(
             yield _timed(name, f"{path}, {what}", answer)
 
 
-def _within(found: int, least: int | None, most: int | None, words: Callable[[int], str]) -> None:
+def _within(
+    found: int, least: int | None, most: int | None, words: Callable[[int], str], gap: str = ""
+) -> None:
+    """Raise `_Wrong` unless it is within its bounds, or is known to be for all that is missing."""
     if least is not None and found < least:
-        raise _Wrong(f"It is {words(found)}, less than {words(least)}.")
+        raise _Wrong(f"It is {words(found)}, less than {words(least)}{_but(gap)}.")
     if most is not None and found > most:
-        raise _Wrong(f"It is {words(found)}, more than {words(most)}.")
+        raise _Wrong(f"It is {words(found)}, more than {words(most)}{_but(gap)}.")
+    if most is not None and gap:
+        raise _Wrong(f"It is not known whether it is more than {words(most)}{_but(gap)}.")
+
+
+def _but(gap: str) -> str:
+    return f"; {gap}" if gap else ""

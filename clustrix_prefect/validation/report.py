@@ -59,7 +59,7 @@ def verdict_on(checks: Sequence[Check]) -> str:
     """All of it in one line."""
     failed = sum(not check.is_ok for check in checks)
     left_out = sum(bool(check.left_out) for check in checks)
-    clusters = len({check.cluster for check in checks})
+    clusters = len({check.cluster for check in checks if not check.left_out})
     total = number(len(checks) - left_out, "check")
     where = f"on {number(clusters, 'cluster')}"
     beside = f"; {left_out} left out" if left_out else ""

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from clustrix_prefect import LocalCluster, SSHCluster
 from clustrix_prefect.errors import ConfigurationError
 from clustrix_prefect.validation.expectations import expectations_from
 from flows.validate_filesystem import validate_filesystem
 from tests.live.ssh_host import SSHHost
+from tests.validation.conftest import Save
 from tests.validation.pages import page_of, rows_of
 
 
@@ -60,7 +62,6 @@ def test_what_is_as_expected(here: str, files: Path) -> None:
             },
             {"path": f"{path}/link", "kind": "link"},
             {"path": f"{path}/gone", "exists": False},
-            {"path": "/nowhere", "cluster": "slurm-cluster/other"},
         ],
     )
     assert set(found.values()) == {"ok"}
@@ -96,6 +97,80 @@ def test_what_is_not_as_expected(
     wrong = [text for text in found.values() if text != "ok"]
     assert len(wrong) == 1
     assert told in wrong[0]
+
+
+@pytest.mark.parametrize(
+    ("cluster", "told"),
+    [
+        ("local-cluster/heer", "There is no cluster block 'local-cluster/heer'."),
+        ("heer", "There is no cluster block 'heer'."),
+        ("slurm-cluster/here", "There is no cluster block 'slurm-cluster/here'."),
+        ("ambiguous", "Write which is meant: local-cluster/ambiguous, ssh-cluster/ambiguous."),
+    ],
+)
+def test_an_expectation_of_a_cluster_that_there_is_not_has_failed(
+    here: str, saved: Save, cluster: str, told: str
+) -> None:
+    saved(LocalCluster(), "ambiguous")
+    saved(SSHCluster(host="x"), "ambiguous")
+    asked = [{"cluster": cluster, "path": "/nowhere"}]
+    state = validate_filesystem([here], asked, return_state=True)
+    assert state.is_failed()
+    rows = [row for row in rows_of(page_of(state, "filesystem")) if "check" in row]
+    assert (rows[0]["cluster"], rows[0]["check"]) == (cluster, "/nowhere")
+    assert told in page_of(state, "filesystem")
+
+
+def test_an_expectation_of_one_cluster(here: str, saved: Save) -> None:
+    """By its whole name or its short one; of a cluster that was not asked for, it is said."""
+    other = saved(LocalCluster(), "elsewhere")
+    asked = [
+        {"cluster": here, "path": "/nowhere", "exists": False},
+        {"cluster": "here", "path": "/nowhere/either", "exists": False},
+        {"cluster": "elsewhere", "path": "/nobody/looks"},
+        {"cluster": "this machine", "path": "/nobody/looks"},
+    ]
+    state = validate_filesystem([here], asked, return_state=True)
+    assert state.is_completed(), state.message
+    assert "on 1 cluster; 2 left out." in str(state.message)
+    rows = [row for row in rows_of(page_of(state, "filesystem")) if "/no" in row.get("check", "")]
+    assert {(row["cluster"], row["check"], row["result"]) for row in rows} == {
+        (here, "/nowhere", "ok"),
+        (here, "/nowhere/either", "ok"),
+        (other, "/nobody/looks", "left out"),
+        ("this machine", "/nobody/looks", "left out"),
+    }
+    assert {row["found"] for row in rows if row["result"] == "left out"} == {
+        "This cluster was not asked for."
+    }
+
+
+@pytest.mark.parametrize(
+    ("bound", "told"),
+    [
+        ({"max_size": "1kB"}, "It is not known whether it is more than 1000 B; 1 directory"),
+        ({"max_files": 9}, "It is not known whether it is more than 9; 1 directory could not"),
+        ({"max_size": "2B"}, "It is 3 B, more than 2 B; 1 directory could not be read"),
+        ({"min_size": "3B", "min_files": 1}, None),
+        ({"min_files": 2}, "It is 1, less than 2; 1 directory could not be read"),
+    ],
+)
+def test_what_cannot_be_read_is_not_taken_for_empty(
+    bigbox: str, ssh_host: SSHHost, bound: dict[str, object], told: str | None
+) -> None:
+    folder = ssh_host.home / f"partly-{os.urandom(4).hex()}"
+    closed = folder / "closed"
+    closed.mkdir(parents=True)
+    (folder / "seen").write_text("123")
+    (closed / "unseen").write_text("0" * 5000)
+    ssh_host._own(folder, 0o755)
+    closed.chmod(0o700)  # and not the account's
+    found = checks_of(bigbox, [{"path": str(folder), **bound}])
+    wrong = [text for text in found.values() if text != "ok"]
+    if told is None:
+        assert wrong == []
+    else:
+        assert [told in text for text in wrong] == [True], wrong
 
 
 def test_over_ssh_with_the_shipped_expectations(bigbox: str, ssh_host: SSHHost) -> None:
