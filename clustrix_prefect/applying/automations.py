@@ -258,9 +258,7 @@ def _block(
     client: SyncPrefectClient, name: str, existing: Mapping[str, list[Automation]]
 ) -> UUID | None:
     slug, _, title = name.partition("/")
-    return _id_of(
-        lambda: client.read_block_document_by_name(title, slug, include_secrets=False)
-    )
+    return _id_of(lambda: client.read_block_document_by_name(title, slug, include_secrets=False))
 
 
 def _automation(

@@ -348,9 +348,7 @@ def _shown(name: str, value: Any) -> str:
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json", exclude_unset=True)
     if isinstance(value, Mapping):
-        inner = (
-            f"{key}: {_shown(_name_beside(value, key), one)}" for key, one in value.items()
-        )
+        inner = (f"{key}: {_shown(_name_beside(value, key), one)}" for key, one in value.items())
         return f"{{{', '.join(inner)}}}"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(_shown(name, one) for one in value)}]"

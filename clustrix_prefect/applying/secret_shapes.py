@@ -9,14 +9,15 @@ import re
 
 # Words of a name: "HF_TOKEN", "apiToken" and "api-token" have two.
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
-_SECRET_WORDS = re.compile(
-    r".*(PASSWORD|PASSWD|PASSPHRASE)|TOKEN|SECRET|APIKEY|PAT", re.DOTALL
-)
+_SECRET_WORDS = re.compile(r".*(PASSWORD|PASSWD|PASSPHRASE)|TOKEN|SECRET|APIKEY|PAT", re.DOTALL)
 _KINDS_OF_KEYS = frozenset({"API", "ACCESS", "PRIVATE", "SECRET", "ACCOUNT", "ENCRYPTION"})
 # A name that ends so is of something beside a secret: where it lies, how long it holds.
 _BESIDE = frozenset(
-    "BUDGET COUNT DIR DIRECTORY EXPIRATION FILE ID KIND LENGTH LIMIT MAX MIN NAME PATH RATE REF "
-    "SECONDS SIZE STORE TTL TYPE URI URL USER WINDOW".split()
+    {
+        *("BUDGET", "COUNT", "DIR", "DIRECTORY", "EXPIRATION", "FILE", "ID", "KIND", "LENGTH"),
+        *("LIMIT", "MAX", "MIN", "NAME", "PATH", "RATE", "REF", "SECONDS", "SIZE", "STORE", "TTL"),
+        *("TYPE", "URI", "URL", "USER", "WINDOW"),
+    }
 )
 
 _TOKEN = re.compile(

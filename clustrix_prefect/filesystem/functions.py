@@ -18,7 +18,7 @@ from typing import Any, TypeAlias, cast
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.far_side import questions
 from clustrix_prefect.far_side.answers import DiskUsage, FileStat
-from clustrix_prefect.far_side.file_operations import to_text
+from clustrix_prefect.far_side.entries import to_name, to_text
 from clustrix_prefect.filesystem.far_files import far_files
 from clustrix_prefect.filesystem.listings import pieces_of
 from clustrix_prefect.filesystem.naming import find_cluster
@@ -142,11 +142,11 @@ def _answer_and_gap(
 
 
 def _ask_here(question: str, arguments: list[str]) -> tuple[Any, str]:
-    answer, skipped = questions.ask(question, list(map(os.fsencode, arguments)), os.getcwdb())
+    answer, skipped = questions.ask(question, list(map(to_name, arguments)), os.getcwdb())
     if question == "stat":
-        answer[-1] = os.fsdecode(answer[-1])
+        answer[-1] = to_text(answer[-1])
     elif isinstance(answer, list):
-        answer = list(map(os.fsdecode, answer))
+        answer = list(map(to_text, answer))
     return answer, questions.incomplete(skipped, to_text)
 
 

@@ -42,20 +42,23 @@ class Expectation(BaseModel):
     kind: Literal["file", "directory", "link"] | None = None
     permissions: str | None = Field(default=None, description='Octal, such as "0750".')
     min_size: ByteSize | None = Field(default=None, description="Of a file, or all below.")
-    max_size: ByteSize | None = Field(default=None, description="The same; a quota of our own.")
+    max_size: ByteSize | None = Field(default=None, description="The same.")
     pattern: str = Field(default="*", description="Which files are counted.")
     min_files: int | None = None
     max_files: int | None = None
     newest_within: str | None = Field(default=None, description="Age of the newest file: 24h, 7d.")
     min_free: ByteSize | None = Field(default=None, description="Left on its file system.")
+    min_quota: ByteSize | None = Field(
+        default=None, description="Left of the account's quota on its file system."
+    )
     writable: bool = Field(default=False, description="Write, read and delete a file there.")
     max_latency_ms: float | None = Field(default=None, description="For one look at it.")
 
     @field_validator("path")
     @classmethod
     def _absolute(cls, value: str) -> str:
-        if not value.startswith(("/", "~")):
-            raise ValueError("is not absolute; begin it with / or ~")
+        if not value.startswith(("/", "~/")) and value != "~":
+            raise ValueError("is not absolute; begin it with / or, in your own home, with ~/")
         return value
 
     @field_validator("permissions")

@@ -26,6 +26,7 @@ from clustrix_prefect.filesystem.functions import (
     count_and_gap,
     usage_and_gap,
 )
+from clustrix_prefect.filesystem.quotas import quota_at
 from clustrix_prefect.store_commands import age
 from clustrix_prefect.validation.check import Check
 from clustrix_prefect.validation.expectations import Expectation
@@ -209,6 +210,13 @@ def _expected(
         _within(found, wanted.min_free, None, amount_words)
         return f"{amount_words(found)} available"
 
+    def quota() -> str:
+        left = quota_at(path, cluster).left
+        if left is None:
+            return "no limit is set"
+        _within(left, wanted.min_quota, None, amount_words)
+        return f"{amount_words(left)} left"
+
     looks: list[tuple[str, bool, Callable[[], str]]] = [
         ("kind", wanted.kind is not None, kind),
         ("permissions", wanted.permissions is not None, permissions),
@@ -216,6 +224,7 @@ def _expected(
         ("files", wanted.min_files is not None or wanted.max_files is not None, count),
         ("newest file", wanted.newest_within is not None, newest),
         ("free space", wanted.min_free is not None, free),
+        ("quota", wanted.min_quota is not None, quota),
         ("write, read, delete", wanted.writable, lambda: _write_read_delete(files, path)),
     ]
     for what, asked, answer in looks:

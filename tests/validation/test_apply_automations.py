@@ -140,8 +140,12 @@ def test_an_update_is_by_name(file: Path, name: str, capsys: pytest.CaptureFixtu
         ("send-notification", "send-notificaton", 9, "is it 'send-notification'?"),
         ("type: pause-work-queue", "type: resume-the-queue", 18, "no action 'resume-the-queue'"),
         ("subject: failed", "subjekt: failed", 11, "'subjekt'; is it 'subject'?"),
-        ("slack-webhook/NAME", "slack-webhook/NAME\n    deployment: react-to-it/NAME", 11,
-         "send-notification has no field 'deployment'"),
+        (
+            "slack-webhook/NAME",
+            "slack-webhook/NAME\n    deployment: react-to-it/NAME",
+            11,
+            "send-notification has no field 'deployment'",
+        ),
     ],
 )
 def test_mistakes_are_refused_with_their_line(
