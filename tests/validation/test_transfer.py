@@ -80,7 +80,8 @@ def test_the_plot_of_many_clusters_has_them_all_apart() -> None:
     assert len(set(places)) == len(places)
     assert len({labels[name].get("fill") for name in names}) == len(names)
     looks = {
-        (line.get("stroke"), line.get("stroke-dasharray")) for line in drawing.iter("{*}polyline")
+        (line.get("stroke"), line.get("stroke-dasharray"))
+        for line in drawing.findall("{*}polyline")
     }
     assert len(looks) == len(names) * len(WHATS)
 
