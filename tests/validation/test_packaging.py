@@ -145,7 +145,7 @@ def says_too_little(run: str) -> Any:
 
 @task(cache_policy=NO_CACHE)
 def takes_its_time(run: str) -> Any:
-    time.sleep(1)
+    time.sleep(3)
     return proof(run), 1
 
 
@@ -179,7 +179,7 @@ def test_each_case_has_a_time_of_its_own_and_its_log_is_read(
     ]
     assert slow.seconds is not None
     assert quick.seconds is not None
-    assert quick.seconds < 1 <= slow.seconds
+    assert quick.seconds < slow.seconds, "not the time since all were submitted"
 
 
 def test_only_the_package_a_case_needs_may_be_missing() -> None:
