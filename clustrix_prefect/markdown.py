@@ -1,10 +1,11 @@
-"""Texts that markdown shows as they are, and tables of them."""
+"""Texts that markdown shows as they are, tables of them, and times as pages show them."""
 
 from __future__ import annotations
 
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
 
 _MEANS_SOMETHING = re.compile(
     r"""[\\`*_{}\[\]<>|#!~&@]
@@ -47,3 +48,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     names = [name.rstrip(":") for name in header]
     rules = ["--:" if name.endswith(":") else "---" for name in header]
     return [f"| {' | '.join(cells)} |" for cells in (names, rules, *rows)]
+
+
+def utc(at: float) -> str:
+    """A time, given in seconds since 1970, as ISO 8601 in UTC."""
+    return datetime.fromtimestamp(at, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

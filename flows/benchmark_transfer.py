@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from prefect import flow, get_client, task
 from prefect.cache_policies import NO_CACHE
@@ -23,12 +24,14 @@ from clustrix_prefect.validation.clusters import cluster_named, names_of
 from clustrix_prefect.validation.report import (
     amount_words,
     conclude,
+    number,
     past_records,
     took_words,
 )
 from clustrix_prefect.validation.transfer import Measured, measure_files, measure_packages, plot
 
 KEY = "transfer"
+EARLIER_RUNS = 5
 SIZES = [ByteSize(64 * 1024), ByteSize(1024**2), ByteSize(16 * 1024**2)]
 
 
@@ -58,7 +61,7 @@ def measure(name: str, sizes: Sequence[int], measured: list[Measured]) -> Check 
 def benchmark_transfer(
     clusters: list[str] | None = None, sizes: list[ByteSize] | None = None
 ) -> State[None]:
-    """Time files and packages of each size to each cluster and back, beside the run before.
+    """Time files and packages of each size to each cluster and back, beside earlier runs.
 
     Args:
         clusters: Cluster blocks by type and name, such as "slurm-cluster/ndoli". Default: all
@@ -70,32 +73,60 @@ def benchmark_transfer(
     problems = [measure(name, wanted, measured) for name in names_of(clusters)]
     with get_client(sync_client=True) as client:
         past = past_records(client, KEY)
-    before: dict[str, float] = {}
-    for record in past:
-        before.update(record.get("seconds", {}))
     checks = [problem for problem in problems if problem is not None]
+    failed = {check.cluster for check in checks}
     checks += [
         Check(name, "transfers", f"{count} measured, all came back as they were")
         for name, count in Counter(one.cluster for one in measured).items()
+        if name not in failed
     ]
-    more = [f"![Time against size]({plot(measured, before)})", ""]
-    more += ["Rings are the run before.", ""] if before else []
-    more += table(
-        ["cluster", "what", "size:", "time:", "rate:", "time before:"],
-        (
-            [
-                escape(one.cluster),
-                one.what,
-                amount_words(one.size),
-                took_words(one.seconds),
-                rate(one),
-                took_words(before.get(one.key)),
-            ]
-            for one in measured
-        ),
-    )
+    ours = {one.key for one in measured}
+    earlier = [record for record in past if ours & record.get("seconds", {}).keys()]
+    more = page_of(measured, earlier[-EARLIER_RUNS:])
     seconds = {one.key: round(one.seconds, 6) for one in measured}
     return conclude("Transfers", checks, key=KEY, more=more, seconds=seconds)
+
+
+def page_of(measured: Sequence[Measured], earlier: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The plot and the tables, as markdown; of earlier runs, the newest stands first."""
+    lines = [f"![Time against size]({plot(measured, [run['seconds'] for run in earlier])})", ""]
+    if earlier:
+        lines += [f"Rings are {number(len(earlier), 'earlier run')}; the fainter, the older.", ""]
+    lines += table(
+        ["cluster", "what", "size:", "time:", "rate:"],
+        ([*named(one), took_words(one.seconds), rate(one)] for one in measured),
+    )
+    if earlier:
+        newest_first = [*reversed(earlier)]
+        lines += ["", "### History", ""]
+        lines += table(
+            [
+                "cluster",
+                "what",
+                "size:",
+                "now:",
+                *(f"{broken(run['at'])}:" for run in newest_first),
+            ],
+            (
+                [
+                    *named(one),
+                    took_words(one.seconds),
+                    *(took_words(run["seconds"].get(one.key)) for run in newest_first),
+                ]
+                for one in measured
+            ),
+        )
+    return lines
+
+
+def named(one: Measured) -> list[str]:
+    """The cells that say which transfer it is."""
+    return [escape(one.cluster), one.what, amount_words(one.size)]
+
+
+def broken(time: str) -> str:
+    """A time in two lines, so that several stand side by side."""
+    return time.replace("T", "T<br>")
 
 
 def rate(one: Measured) -> str:

@@ -2,15 +2,17 @@
 
 python flows/validate_all.py                      every saved cluster
 python flows/validate_all.py slurm-cluster/ndoli  these
+python flows/validate_all.py --only filesystem    one validation, or several
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from prefect import flow, get_client, get_run_logger
 from prefect.client.schemas.objects import State
@@ -80,7 +82,16 @@ def validate_all(
     return Completed(message=verdict)
 
 
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the flow once."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("clusters", nargs="*", metavar="CLUSTER")
+    parser.add_argument("--only", action="append", choices=get_args(Validation))
+    options = parser.parse_args(arguments)
+    state = validate_all(options.clusters or None, only=options.only, return_state=True)
+    print(state.message)
+    return 0 if state.is_completed() else 1
+
+
 if __name__ == "__main__":
-    ended = validate_all(sys.argv[1:] or None, return_state=True)
-    print(ended.message)
-    sys.exit(0 if ended.is_completed() else 1)
+    sys.exit(main())

@@ -24,11 +24,14 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from clustrix_prefect.credentials.checking import Checked, check_block, saved_blocks
+from clustrix_prefect.errors import ClusterError
+from clustrix_prefect.markdown import cell, escape, table
+from clustrix_prefect.validation.report import now, number, took_words
 
 AT_MOST = 10
 HEADER = (
-    "block", "field", "reference", "result", "read from", "beside it", "unchanged for",
-    "permission", "took",
+    "result", "block", "field", "reference", "read from", "beside it", "unchanged for",
+    "permission", "took:",
 )  # fmt: skip
 
 
@@ -47,11 +50,15 @@ def validate_credentials(blocks: list[str] | None = None) -> State[Any]:
             Default: all that hold references, and all that lead to 1Password.
     """
     names = list(dict.fromkeys(blocks)) if blocks else saved_blocks()
-    checked = [one for future in check.map(names) for one in future.result()]
+    futures = check.map(names)
+    checked: list[Checked] = []
+    for name, future in zip(names, futures, strict=True):
+        answer = future.result(raise_on_failure=False)
+        checked += [unchecked(name, answer)] if isinstance(answer, BaseException) else answer
     problems = [one for one in checked if not one.is_ok]
     verdict = verdict_on(names, checked, problems)
     create_markdown_artifact(
-        report(verdict, checked, problems), key="credentials", description=verdict
+        report(verdict, checked, problems), key="credentials", description="Credentials"
     )
     if problems:
         get_run_logger().error("%s", verdict)
@@ -62,30 +69,39 @@ def validate_credentials(blocks: list[str] | None = None) -> State[Any]:
     return Completed(message=verdict)
 
 
+def unchecked(block: str, error: BaseException) -> Checked:
+    """What is said of a block whose check an exception ended."""
+    if isinstance(error, ClusterError):
+        problem, remedy = error.what, error.remedy
+    else:  # not its text: nobody knows what is in it
+        problem = f"The check ended with {type(error).__name__}."
+        remedy = "Its task run's log has the rest."
+    return Checked(block, "", "", result="unknown", problem=problem, remedy=remedy)
+
+
 def verdict_on(blocks: Sequence[str], checked: list[Checked], problems: list[Checked]) -> str:
     """All of it in one line."""
-    where = f"in {len(blocks)} block{'s' * (len(blocks) != 1)}"
+    where = f"in {number(len(blocks), 'block')}"
     if not checked:
-        return f"No references {where}."
+        return f"Passed: no references {where}."
     if problems:
-        return f"{len(problems)} of {len(checked)} credentials {where} cannot be used."
-    return f"All {len(checked)} credentials {where} can be used."
+        return f"Failed: {len(problems)} of {len(checked)} credentials {where} cannot be used."
+    return f"Passed: all {len(checked)} credentials {where} can be used."
 
 
 def report(verdict: str, checked: list[Checked], problems: list[Checked]) -> str:
     """The page in the UI."""
-    lines = ["# Credentials", "", verdict, ""]
+    lines = [f"**{escape(verdict)}** {now()}"]
     if problems:
-        lines += ["## What to do", ""]
+        lines += ["", "### What to do", ""]
         lines += [
-            f"- **{cell(f'{one.block} {one.field}'.strip())}**: {cell(one.problem)} "
-            f"{cell(one.remedy)}"
+            f"- **{escape(f'{one.block} {one.field}'.strip())}**: {escape(one.problem)} "
+            f"{escape(one.remedy)}"
             for one in problems
         ]
-        lines += [""]
     if checked:
-        lines += ["## Each of them", "", row(HEADER), row(["---"] * len(HEADER))]
-        lines += [row(map(cell, cells_of(one))) for one in checked]
+        order = sorted(checked, key=lambda one: one.is_ok)
+        lines += ["", "### Each of them", "", *table(HEADER, map(cells_of, order))]
         lines += ["", "What was read already for another line took next to no time."]
     return "\n".join(lines)
 
@@ -93,27 +109,16 @@ def report(verdict: str, checked: list[Checked], problems: list[Checked]) -> str
 def cells_of(one: Checked) -> list[str]:
     """One line of the table."""
     return [
-        one.block,
-        one.field,
-        one.reference,
-        one.result if one.is_ok else one.result.upper(),
-        one.store,
-        ", ".join(one.fields),
+        escape(one.result if one.is_ok else one.result.upper()),
+        escape(one.block),
+        escape(one.field),
+        cell(one.reference),
+        cell(one.store),
+        cell(", ".join(one.fields)),
         one.age,
         one.permission,
-        f"{one.seconds * 1000:.0f} ms" if one.seconds else "",
+        took_words(one.seconds or None),
     ]
-
-
-def row(cells: Any) -> str:
-    """A line of a markdown table."""
-    return f"| {' | '.join(cells)} |"
-
-
-def cell(text: str) -> str:
-    """Text that means nothing to markdown: names are the users' own."""
-    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
-    return "".join(f"\\{letter}" if letter in "\\`*_[]|" else letter for letter in text)
 
 
 if __name__ == "__main__":

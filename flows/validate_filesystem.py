@@ -22,7 +22,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from clustrix_prefect.validation.check import Check
 from clustrix_prefect.validation.clusters import cluster_named, names_of
-from clustrix_prefect.validation.expectations import Expectation, expectations_from
+from clustrix_prefect.validation.expectations import Expectation, expectations_from, placed
 from clustrix_prefect.validation.filesystem import check_filesystem
 from clustrix_prefect.validation.report import conclude
 
@@ -57,10 +57,11 @@ def validate_filesystem(
         expectations: What is expected, or the path of a YAML file with it. Default:
             deployments/expectations.yaml.
     """
-    wanted = expectations_from(EXPECTATIONS if expectations is None else expectations)
     names = names_of(clusters)
+    wanted, checks = placed(
+        expectations_from(EXPECTATIONS if expectations is None else expectations), names
+    )
     futures = [look_at.submit(name, wanted) for name in names]
-    checks: list[Check] = []
     for name, future in zip(names, futures, strict=True):
         answer = future.result(raise_on_failure=False)
         if isinstance(answer, BaseException):

@@ -19,17 +19,19 @@ Several documents of a file are separated by `---`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.sorting import AutomationSort
+from prefect.events.actions import Action, ActionTypes
 from prefect.events.schemas.automations import Automation, AutomationCore
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
-from pydantic import ValidationError
+from pydantic import BaseModel, RootModel, ValidationError
 
 from clustrix_prefect.applying.files import Document, Mistake, WrongFiles, read_documents
 
@@ -148,6 +150,9 @@ def _plan(
         core = AutomationCore.model_validate(wanted)
     except ValidationError as error:
         raise WrongFiles(_validation_mistakes(document, error)) from None
+    # Prefect passes over what it does not know: a misspelt threshold is none.
+    if unknown := list(_unknown(document, wanted, core, ())):
+        raise WrongFiles(unknown)
     one = PlannedAutomation(core, same[0] if same else None)
     one.differences = list(_differences(one))
     return one
@@ -164,6 +169,38 @@ def _validation_mistakes(document: Document, error: ValidationError) -> list[Mis
         where = ".".join(map(str, known)) or "this"
         found.setdefault(known, document.mistake(f"{where}: {one['msg']}", *known))
     return list(found.values())
+
+
+def _unknown(
+    document: Document, written: Any, understood: Any, place: tuple[str | int, ...]
+) -> Iterator[Mistake]:
+    """What is written, and was not understood."""
+    if isinstance(written, list) and isinstance(understood, list):
+        for number, (one, its) in enumerate(zip(written, understood, strict=True)):
+            yield from _unknown(document, one, its, (*place, number))
+    if not isinstance(written, dict) or not isinstance(understood, BaseModel):
+        return
+    if isinstance(understood, Action) and not isinstance(understood, get_args(ActionTypes)):
+        told = f"There is no action {understood.type!r}{_near(understood.type, _ACTIONS)}"
+        yield document.mistake(told, *place, "type")
+    elif not isinstance(understood, RootModel):
+        known = type(understood).model_fields
+        for key, inner in written.items():
+            if key in known:
+                yield from _unknown(document, inner, getattr(understood, key), (*place, key))
+                continue
+            named = next((name for name, (id_field, _) in _FINDERS.items() if id_field == key), key)
+            what = f"{written.get('type', 'this')}" if place else "an automation"
+            told = f"{what} has no field {named!r}{_near(str(named), known)}"
+            yield document.mistake(told, *place, named)
+
+
+def _near(word: str, known: Iterable[str]) -> str:
+    near = get_close_matches(word, list(known), 1)
+    return f"; is it {near[0]!r}?" if near else "."
+
+
+_ACTIONS = [kind.model_fields["type"].default for kind in get_args(ActionTypes)]
 
 
 # --- names to ids -------------------------------------------------------------------------
@@ -198,25 +235,30 @@ def _resolved(
     return wanted
 
 
+def _id_of(ask: Callable[[], Any]) -> UUID | None:
+    """The id of what the server is asked for, if there is such a thing."""
+    try:
+        found: UUID = ask().id
+    except ObjectNotFound:
+        return None
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code != 404:
+            raise
+        return None
+    return found
+
+
 def _deployment(
     client: SyncPrefectClient, name: str, existing: Mapping[str, list[Automation]]
 ) -> UUID | None:
-    if "/" not in name:
-        return None
-    try:
-        return client.read_deployment_by_name(name).id
-    except ObjectNotFound:
-        return None
+    return _id_of(lambda: client.read_deployment_by_name(name)) if "/" in name else None
 
 
 def _block(
     client: SyncPrefectClient, name: str, existing: Mapping[str, list[Automation]]
 ) -> UUID | None:
     slug, _, title = name.partition("/")
-    try:
-        return client.read_block_document_by_name(title, slug, include_secrets=False).id
-    except (ObjectNotFound, PrefectHTTPStatusError):
-        return None
+    return _id_of(lambda: client.read_block_document_by_name(title, slug, include_secrets=False))
 
 
 def _automation(
@@ -229,20 +271,14 @@ def _automation(
 def _work_pool(
     client: SyncPrefectClient, name: str, existing: Mapping[str, list[Automation]]
 ) -> UUID | None:
-    try:
-        return client.read_work_pool(name).id
-    except ObjectNotFound:
-        return None
+    return _id_of(lambda: client.read_work_pool(name))
 
 
 def _work_queue(
     client: SyncPrefectClient, name: str, existing: Mapping[str, list[Automation]]
 ) -> UUID | None:
     pool, _, queue = name.partition("/")
-    try:
-        return client.read_work_queue_by_name(queue or "default", pool).id
-    except (ObjectNotFound, PrefectHTTPStatusError):
-        return None
+    return _id_of(lambda: client.read_work_queue_by_name(queue or "default", pool))
 
 
 _Finder = Callable[[SyncPrefectClient, str, Mapping[str, list[Automation]]], UUID | None]

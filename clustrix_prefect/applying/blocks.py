@@ -27,6 +27,7 @@ from prefect.exceptions import ObjectNotFound
 from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 
 from clustrix_prefect.applying.files import Document, Mistake, WrongFiles, read_documents
+from clustrix_prefect.applying.secret_shapes import holds_secret, is_secret_value
 from clustrix_prefect.block_types import BLOCK_TYPES
 from clustrix_prefect.credentials.references import is_reference, shown_of
 
@@ -36,8 +37,17 @@ KINDS: dict[str, type[Block]] = {kind.get_block_type_slug(): kind for kind in BL
 NOT_SHOWN = "a value that is not shown"
 
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*\Z")
-_KEY_OR_TOKEN = re.compile(r"PRIVATE KEY-----|\bops_ey|\beyJ[\w-]{20,}\.")
-_NAMES_A_SECRET = re.compile(r"TOKEN|PASSWORD|PASSWD|PASSPHRASE|SECRET|API_?KEY|PRIVATE_?KEY", re.I)
+_WRITE_A_REFERENCE = (
+    "This is a secret: write a reference instead, op://vault/item/field, env:NAME or "
+    "prefect:block-name."
+)
+# References are resolved in fields that are made for secrets, and nowhere else.
+_KEEP_IT_AWAY = (
+    "This is a secret, and neither it nor a reference to one belongs here: it is taken as it "
+    "stands, and written into job scripts. Keep it in a file on the cluster that only you can "
+    'read, and let calls have it with `setup: [". ~/secrets.sh"]`; on Kubernetes, name a Secret '
+    "with `env_from`, or with `valueFrom` in `pod_template`."
+)
 
 
 @dataclass
@@ -228,24 +238,28 @@ def _literal_secrets(
     kind: type[BaseModel], value: Any, place: tuple[str | int, ...]
 ) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """The places of secrets that are written out, and of what looks like one."""
-    told = "This is a secret: write a reference instead, op://vault/item/field, env:NAME or "
-    told += "prefect:block-name."
     if isinstance(value, Mapping):
         for key, inner in value.items():
             field_info = kind.model_fields.get(str(key)) if len(place) == 1 else None
             here = (*place, str(key))
-            is_secret = field_info is not None and _holds_secret(field_info.annotation)
-            names_one = len(place) > 1 and _NAMES_A_SECRET.search(str(key)) is not None
-            if (is_secret or names_one) and inner not in (None, ""):
-                if not isinstance(inner, str) or not is_reference(inner):
-                    yield here, told
+            if field_info is not None and _holds_secret(field_info.annotation):
+                is_missing = inner is None or inner == ""
+                if not is_missing and not (isinstance(inner, str) and is_reference(inner)):
+                    yield here, _WRITE_A_REFERENCE
+            elif len(place) > 1 and is_secret_value(_name_beside(value, key), inner):
+                yield here, _KEEP_IT_AWAY
             else:
                 yield from _literal_secrets(kind, inner, here)
     elif isinstance(value, list):
         for number, inner in enumerate(value):
             yield from _literal_secrets(kind, inner, (*place, number))
-    elif isinstance(value, str) and _KEY_OR_TOKEN.search(value):
-        yield place, told
+    elif isinstance(value, str) and holds_secret(value):
+        yield place, _KEEP_IT_AWAY
+
+
+def _name_beside(mapping: Mapping[Any, Any], key: Any) -> str:
+    """What a value is called: by its key, or as in Kubernetes, `{name: HF_TOKEN, value: ...}`."""
+    return str(mapping["name"] if key == "value" and "name" in mapping else key)
 
 
 def _holds_secret(annotation: Any) -> bool:
@@ -334,11 +348,14 @@ def _shown(name: str, value: Any) -> str:
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json", exclude_unset=True)
     if isinstance(value, Mapping):
-        inner = (f"{key}: {_shown(str(key), one)}" for key, one in value.items())
+        inner = (f"{key}: {_shown(_name_beside(value, key), one)}" for key, one in value.items())
         return f"{{{', '.join(inner)}}}"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(_shown(name, one) for one in value)}]"
-    if isinstance(value, str) and not is_reference(value):
-        hidden = _NAMES_A_SECRET.search(name) or _KEY_OR_TOKEN.search(value)
-        return NOT_SHOWN if hidden else repr(value)
+    if isinstance(value, str) and is_reference(value):
+        return value
+    if is_secret_value(name, value) or (isinstance(value, str) and holds_secret(value)):
+        return NOT_SHOWN
+    if isinstance(value, str):
+        return repr(value)
     return "nothing" if value is None else str(value)

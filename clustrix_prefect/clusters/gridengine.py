@@ -40,11 +40,11 @@ class SGECluster(BatchCluster):
         cluster = SGECluster.load("BLOCK_NAME")
 
         @task
-        def fit(seed: int) -> float:
+        def fit(seed: int):
             return seed / 2
 
         @flow(task_runner=ClusterTaskRunner(cluster))
-        def sweep() -> list[float]:
+        def sweep():
             with resources(cores=4, memory="8GB", time="00:30:00"):
                 return fit.map(range(100)).result()
         ```

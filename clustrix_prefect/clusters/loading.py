@@ -94,6 +94,10 @@ def _existing() -> str:
 def _documents(client: SyncPrefectClient, slug: str) -> list[str]:
     try:
         documents = client.read_block_documents_by_type(slug, include_secrets=False)
-    except (ObjectNotFound, PrefectHTTPStatusError):  # no block of this type was ever saved
+    except ObjectNotFound:  # no block of this type was ever saved
+        return []
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code != 404:
+            raise
         return []
     return [document.name for document in documents if document.name and not document.is_anonymous]

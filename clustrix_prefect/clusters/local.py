@@ -32,11 +32,11 @@ class LocalCluster(WorkerCluster):
         cluster = LocalCluster.load("BLOCK_NAME")
 
         @task
-        def square(x: int) -> int:
+        def square(x: int):
             return x * x
 
         @flow(task_runner=ClusterTaskRunner(cluster))
-        def squares() -> list[int]:
+        def squares():
             return square.map(range(10)).result()
         ```
     """

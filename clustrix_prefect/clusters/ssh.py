@@ -30,11 +30,11 @@ class SSHCluster(WorkerCluster, SSHHost):
         cluster = SSHCluster.load("BLOCK_NAME")
 
         @task
-        def square(x: int) -> int:
+        def square(x: int):
             return x * x
 
         @flow(task_runner=ClusterTaskRunner(cluster))
-        def squares() -> list[int]:
+        def squares():
             return square.map(range(10)).result()
         ```
     """

@@ -7,7 +7,6 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +15,7 @@ from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 
 from clustrix_prefect.dispatch.calls import Call, CallState
 from clustrix_prefect.errors import InfrastructureError
-from clustrix_prefect.markdown import escape, table
+from clustrix_prefect.markdown import escape, table, utc
 
 logger = logging.getLogger("prefect.clustrix")
 
@@ -183,6 +182,4 @@ def _seconds(start: float | None, end: float | None) -> str:
 
 
 def _utc(at: float | None) -> str:
-    if at is None:
-        return ""
-    return datetime.fromtimestamp(at, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return "" if at is None else utc(at)

@@ -197,6 +197,11 @@ class Session:
     # --- what the dispatchers use ----------------------------------------------------------
 
     @property
+    def is_gone(self) -> bool:
+        """Whether it broke, and could not be opened again in time."""
+        return self._gone is not None
+
+    @property
     def agent(self) -> AgentClient:
         """The agent, once it is there.
 
@@ -381,7 +386,9 @@ class Sessions:
         os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
-        self._sessions: dict[str, tuple[Session, int]] = {}
+        self._sessions: dict[str, Session] = {}
+        # Of those too that are gone for good, until the last of their users has noticed.
+        self._users: dict[Session, int] = {}
         self._lock = threading.Lock()
         self._opening: dict[str, threading.Lock] = {}
 
@@ -396,7 +403,8 @@ class Sessions:
             session = Session(cluster)
             session.open()
             with self._lock:
-                self._sessions[cluster.identity] = (session, 1)
+                self._sessions[cluster.identity] = session
+                self._users[session] = 1
             return session
 
     def opened(self, identity: str) -> Session | None:
@@ -407,23 +415,23 @@ class Sessions:
     def with_store(self, store: str) -> Session | None:
         """An open session of the cluster that has this store; its user releases it."""
         with self._lock:
-            for identity, (session, _) in self._sessions.items():
-                if session.store == store:
+            for identity, session in self._sessions.items():
+                if session.store == store and not session.is_gone:
                     return self._take(identity)
         return None
 
     def _take(self, identity: str) -> Session | None:
         """One user more, under the lock."""
-        if identity not in self._sessions:
+        session = self._sessions.get(identity)
+        if session is None or session.is_gone:
             return None
-        session, users = self._sessions[identity]
-        self._sessions[identity] = (session, users + 1)
+        self._users[session] += 1
         return session
 
     def leave(self, session: Session) -> None:
         """One who uses the session wants to go: if it is the last, nothing is waited for long."""
         with self._lock:
-            _, users = self._sessions[session.cluster.identity]
+            users = self._users[session]
         if users == 1:
             session.leave_within(_LEAVE_SECONDS)
 
@@ -431,11 +439,12 @@ class Sessions:
         """One user less; the last one closes it."""
         identity = session.cluster.identity
         with self._lock:
-            session_of_cluster, users = self._sessions[identity]
-            if users > 1:
-                self._sessions[identity] = (session_of_cluster, users - 1)
+            self._users[session] -= 1
+            if self._users[session]:
                 return
-            del self._sessions[identity]
+            del self._users[session]
+            if self._sessions.get(identity) is session:
+                del self._sessions[identity]
         session.close()
 
 

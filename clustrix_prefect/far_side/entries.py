@@ -16,6 +16,17 @@ Listing = Tuple[bytes, Optional[OSError], List[Any]]
 Skipped = Callable[[OSError], None]
 
 
+def to_text(name: bytes) -> str:
+    """A name as it travels: UTF-8 whatever the locale here is, other bytes as lone surrogates."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def to_name(text: Any) -> bytes:
+    """A name that has travelled, or a path that somebody gave."""
+    path = os.fspath(text)
+    return path if isinstance(path, bytes) else path.encode("utf-8", "surrogateescape")
+
+
 def resolve(path: bytes, start: bytes) -> bytes:
     """Where a path leads: `~` is the home directory, what is relative begins at `start`.
 

@@ -10,8 +10,8 @@ import threading
 import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from . import questions
-from .entries import is_directory, resolve, walk
+from . import questions, quotas
+from .entries import is_directory, resolve, to_name, to_text, walk
 from .files import write_all
 from .frames import Message
 
@@ -22,16 +22,6 @@ READ_LIMIT = 4 * 1024 * 1024
 AHEAD = 16
 _PART_BYTES = 64 * 1024
 _PART_SECONDS = 0.1
-
-
-def to_text(name: bytes) -> str:
-    """A name as it travels."""
-    return name.decode("utf-8", "surrogateescape")
-
-
-def to_name(text: str) -> bytes:
-    """A name that has travelled."""
-    return text.encode("utf-8", "surrogateescape")
 
 
 class FileOperations:
@@ -57,6 +47,7 @@ class FileOperations:
             "fs_ls": self._ls,
             "fs_mkdir": self._mkdir,
             "fs_move": self._move,
+            "fs_quota": self._quota,
             "fs_read": self._read,
             "fs_remove": self._remove,
             "fs_replace": self._replace,
@@ -113,6 +104,9 @@ class FileOperations:
             "files": facts.f_files,
             "files_available": facts.f_favail,
         }
+
+    def _quota(self, message: Message, body: Any) -> Message:
+        return quotas.ask(self._path(message), float(message["seconds"]))
 
     # --- long listings ------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from typing import Any, Dict, List
 
 from . import importer, questions
 from .answers import DiskUsage, FileStat
+from .entries import to_name, to_text
 from .tasks import NotAvailableFarAway
 
 
@@ -31,9 +32,9 @@ def _here(cluster: Any) -> None:
 
 def _ask(cluster: Any, question: str, *arguments: Any) -> Any:
     _here(cluster)
-    names = [os.fsencode(argument) for argument in arguments]
+    names = [to_name(argument) for argument in arguments]
     answer, skipped = questions.ask(question, names, os.getcwdb())
-    warning = questions.incomplete(skipped, os.fsdecode)
+    warning = questions.incomplete(skipped, to_text)
     if warning:
         logging.getLogger("prefect.clustrix").warning("cluster_%s: %s", question, warning)
     return answer
@@ -41,23 +42,23 @@ def _ask(cluster: Any, question: str, *arguments: Any) -> Any:
 
 def cluster_ls(path: Any = ".", cluster: Any = None) -> List[str]:
     """The names in a directory."""
-    return [os.fsdecode(name) for name in _ask(cluster, "ls", path)]
+    return [to_text(name) for name in _ask(cluster, "ls", path)]
 
 
 def cluster_find(pattern: Any, path: Any = ".", cluster: Any = None) -> List[str]:
     """The files below a directory whose names fit a pattern."""
-    return [os.fsdecode(name) for name in _ask(cluster, "find", pattern, path)]
+    return [to_text(name) for name in _ask(cluster, "find", pattern, path)]
 
 
 def cluster_glob(pattern: Any, path: Any = ".", cluster: Any = None) -> List[str]:
     """What fits a pattern, as in a shell."""
-    return [os.fsdecode(name) for name in _ask(cluster, "glob", pattern, path)]
+    return [to_text(name) for name in _ask(cluster, "glob", pattern, path)]
 
 
 def cluster_stat(path: Any, cluster: Any = None) -> FileStat:
     """What is known of a file or directory."""
     facts = _ask(cluster, "stat", path)
-    return FileStat(*(facts[:-1] + [os.fsdecode(facts[-1])]))
+    return FileStat(*(facts[:-1] + [to_text(facts[-1])]))
 
 
 def cluster_exists(path: Any, cluster: Any = None) -> bool:

@@ -25,7 +25,7 @@ from clustrix_prefect.filesystem.listings import pieces_of
 # The agent is told every so often that parts of a listing were taken.
 _TAKEN_TOGETHER = 8
 # Asked a second time, on a new connection, these do no harm.
-_HARMLESS = frozenset({"fs_ask", "fs_info", "fs_ls", "fs_read", "fs_space"})
+_HARMLESS = frozenset({"fs_ask", "fs_info", "fs_ls", "fs_quota", "fs_read", "fs_space"})
 
 
 class FarFiles:

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias, cast
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.far_side import questions
 from clustrix_prefect.far_side.answers import DiskUsage, FileStat
-from clustrix_prefect.far_side.file_operations import to_text
+from clustrix_prefect.far_side.entries import to_name, to_text
 from clustrix_prefect.filesystem.far_files import far_files
 from clustrix_prefect.filesystem.listings import pieces_of
 from clustrix_prefect.filesystem.naming import find_cluster
@@ -112,24 +112,41 @@ def cluster_count_files(path: AnyPath = ".", pattern: str = "*", cluster: Cluste
     return int(_ask("count", (pattern, path), cluster))
 
 
+def usage_and_gap(path: AnyPath, cluster: Cluster) -> tuple[DiskUsage, str]:
+    """What `cluster_du` says, and what stood in the way of a whole answer; "" if nothing did."""
+    answer, gap = _answer_and_gap("du", (path,), cluster)
+    return DiskUsage(*answer), gap
+
+
+def count_and_gap(path: AnyPath, pattern: str, cluster: Cluster) -> tuple[int, str]:
+    """The same for `cluster_count_files`."""
+    answer, gap = _answer_and_gap("count", (pattern, path), cluster)
+    return int(answer), gap
+
+
 def _ask(question: str, arguments: tuple[AnyPath, ...], cluster: Cluster) -> Any:
-    names = [os.fspath(argument) for argument in arguments]
-    if cluster is None:
-        answer, warning = _ask_here(question, names)
-    else:
-        answer, warning = _ask_there(question, names, find_cluster(cluster))
-    if warning:
+    answer, gap = _answer_and_gap(question, arguments, cluster)
+    if gap:
         where = "this machine" if cluster is None else str(getattr(cluster, "description", cluster))
-        logger.warning("cluster_%s on %s: %s", question, where, warning)
+        logger.warning("cluster_%s on %s: %s", question, where, gap)
     return answer
 
 
+def _answer_and_gap(
+    question: str, arguments: tuple[AnyPath, ...], cluster: Cluster
+) -> tuple[Any, str]:
+    names = [os.fspath(argument) for argument in arguments]
+    if cluster is None:
+        return _ask_here(question, names)
+    return _ask_there(question, names, find_cluster(cluster))
+
+
 def _ask_here(question: str, arguments: list[str]) -> tuple[Any, str]:
-    answer, skipped = questions.ask(question, list(map(os.fsencode, arguments)), os.getcwdb())
+    answer, skipped = questions.ask(question, list(map(to_name, arguments)), os.getcwdb())
     if question == "stat":
-        answer[-1] = os.fsdecode(answer[-1])
+        answer[-1] = to_text(answer[-1])
     elif isinstance(answer, list):
-        answer = list(map(os.fsdecode, answer))
+        answer = list(map(to_text, answer))
     return answer, questions.incomplete(skipped, to_text)
 
 

@@ -33,7 +33,7 @@ def find_cluster(cluster: ClusterBlock | str) -> ClusterBlock:
         looked_up, block = _known.get(key, (0.0, None))
     if block is not None and time.monotonic() - looked_up < _KEEP_SECONDS:
         return block
-    block = load_cluster(cluster if "/" in cluster else _whole_name(cluster))
+    block = load_cluster(cluster if "/" in cluster else whole_name(cluster))
     with _lock:
         _known[key] = (time.monotonic(), block)
     return block
@@ -45,9 +45,14 @@ def forget_clusters() -> None:
         _known.clear()
 
 
-def _whole_name(name: str) -> str:
+def whole_name(name: str) -> str:
+    """The block type and name of a saved cluster, given them, or its name alone.
+
+    Raises:
+        ConfigurationError: There is no such block, or more than one; the message lists them.
+    """
     every = saved_clusters()
-    found = [whole for whole in every if whole.partition("/")[2] == name]
+    found = [whole for whole in every if name in (whole, whole.partition("/")[2])]
     if len(found) == 1:
         return found[0]
     if found:

@@ -5,10 +5,11 @@ Every text of a provider is escaped: markdown in the cells of a table is interpr
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clustrix_prefect.markdown import escape
+from clustrix_prefect.markdown import escape, utc
 from clustrix_prefect.pricing.checks import Asked, Finding, Level
 from clustrix_prefect.pricing.checks.finding import plain
 from clustrix_prefect.pricing.fetch import PriceList
@@ -95,12 +96,14 @@ def summary(
         image: The trend, as a data URI.
     """
     judged = verdict(asked, findings)
-    lines = [f"**{escape(judged.text)}**", ""]
+    lines = [f"**{escape(judged.text)}** {utc(time.time())}", ""]
     lines += [
         "| provider | prices | regions | took | requests | failures | warnings | price page |",
         "|---|--:|--:|--:|--:|--:|--:|---|",
     ]
-    lines += [_provider_row(one, findings) for one in asked]
+    failing = {finding.provider for finding in judged.failures}
+    order = sorted(asked, key=lambda one: one.provider not in failing)
+    lines += [_provider_row(one, findings) for one in order]
     for title, level in (("Failures", Level.FAILURE), ("Warnings", Level.WARNING)):
         chosen = [finding for finding in findings if finding.level is level]
         if chosen:

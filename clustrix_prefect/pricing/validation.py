@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any, cast
 from uuid import UUID
@@ -19,6 +19,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.futures import PrefectFuture
 
 from clustrix_prefect.errors import ConfigurationError
+from clustrix_prefect.markdown import utc
 from clustrix_prefect.pricing import asking
 from clustrix_prefect.pricing.asking import Question
 from clustrix_prefect.pricing.blocks import PricingBaseline, PricingCredentials
@@ -137,7 +138,7 @@ def record_of(asked: Sequence[Asked], judged: Verdict) -> Record:
     failed = {finding.provider for finding in judged.failures}
     lists = {one.provider: one.answer for one in asked if isinstance(one.answer, PriceList)}
     return Record(
-        at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        at=utc(time.time()),
         failures=len(judged.failures),
         warnings=len(judged.warnings),
         prices=sum(len(prices.prices) for prices in lists.values()),

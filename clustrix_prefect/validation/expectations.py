@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +23,10 @@ from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, fi
 
 from clustrix_prefect.applying.files import Mistake, WrongFiles, read_documents
 from clustrix_prefect.errors import ConfigurationError
+from clustrix_prefect.filesystem.naming import whole_name
 from clustrix_prefect.store_commands import age
+from clustrix_prefect.validation.check import Check
+from clustrix_prefect.validation.clusters import THIS_MACHINE
 
 
 class Expectation(BaseModel):
@@ -31,25 +35,30 @@ class Expectation(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     path: str = Field(description="Absolute, or beginning with ~ for the home directory there.")
-    cluster: str | None = Field(default=None, description="Only there; default: on each cluster.")
+    cluster: str | None = Field(
+        default=None, description="Only there: its type and name, or its name. Default: on each."
+    )
     exists: bool = Field(default=True, description="False: nothing may be there.")
     kind: Literal["file", "directory", "link"] | None = None
     permissions: str | None = Field(default=None, description='Octal, such as "0750".')
     min_size: ByteSize | None = Field(default=None, description="Of a file, or all below.")
-    max_size: ByteSize | None = Field(default=None, description="The same; a quota of our own.")
+    max_size: ByteSize | None = Field(default=None, description="The same.")
     pattern: str = Field(default="*", description="Which files are counted.")
     min_files: int | None = None
     max_files: int | None = None
     newest_within: str | None = Field(default=None, description="Age of the newest file: 24h, 7d.")
     min_free: ByteSize | None = Field(default=None, description="Left on its file system.")
+    min_quota: ByteSize | None = Field(
+        default=None, description="Left of the account's quota on its file system."
+    )
     writable: bool = Field(default=False, description="Write, read and delete a file there.")
     max_latency_ms: float | None = Field(default=None, description="For one look at it.")
 
     @field_validator("path")
     @classmethod
     def _absolute(cls, value: str) -> str:
-        if not value.startswith(("/", "~")):
-            raise ValueError("is not absolute; begin it with / or ~")
+        if not value.startswith(("/", "~/")) and value != "~":
+            raise ValueError("is not absolute; begin it with / or, in your own home, with ~/")
         return value
 
     @field_validator("permissions")
@@ -117,3 +126,37 @@ def expectations_from(given: Any) -> list[Expectation]:
         raise ConfigurationError(
             f"The expectations are wrong: {error}.", "Each has a `path`."
         ) from error
+
+
+def placed(
+    expectations: Sequence[Expectation], clusters: Sequence[str]
+) -> tuple[list[Expectation], list[Check]]:
+    """Sort out which expectations belong to the clusters that are looked at.
+
+    Args:
+        expectations: All of them.
+        clusters: The names of the clusters that are looked at.
+
+    Returns:
+        Those that do, naming their cluster as `clusters` does; and what is to be said of the
+        others: one that names a cluster that there is not would otherwise always hold.
+    """
+    ours: list[Expectation] = []
+    others: list[Check] = []
+    for one in expectations:
+        try:
+            name = _named(one.cluster, clusters)
+        except ConfigurationError as error:
+            others.append(Check.failed(str(one.cluster), one.path, error))
+            continue
+        if name is None or name in clusters:
+            ours.append(one.model_copy(update={"cluster": name}))
+        else:
+            others.append(Check(name, one.path, left_out="This cluster was not asked for."))
+    return ours, others
+
+
+def _named(cluster: str | None, clusters: Sequence[str]) -> str | None:
+    if cluster is None or cluster == THIS_MACHINE or cluster in clusters:
+        return cluster
+    return whole_name(cluster)

@@ -23,7 +23,10 @@ from clustrix_prefect.filesystem.functions import (
     cluster_isfile,
     cluster_ls,
     cluster_stat,
+    count_and_gap,
+    usage_and_gap,
 )
+from clustrix_prefect.filesystem.quotas import quota_at
 from clustrix_prefect.store_commands import age
 from clustrix_prefect.validation.check import Check
 from clustrix_prefect.validation.expectations import Expectation
@@ -47,7 +50,7 @@ def check_filesystem(
     Args:
         name: The cluster's name, for people.
         cluster: The cluster.
-        expectations: What is expected there, and elsewhere.
+        expectations: What is expected there, and elsewhere; `placed` has sorted them out.
     """
     files = ClusterFileSystem(cluster)
     try:
@@ -182,13 +185,14 @@ def _expected(
         return f"{octal & 0o7777:04o}"
 
     def size() -> str:
-        found = cluster_du(path, cluster).total_bytes
-        _within(found, wanted.min_size, wanted.max_size, amount_words)
+        usage, gap = usage_and_gap(path, cluster)
+        found = usage.total_bytes
+        _within(found, wanted.min_size, wanted.max_size, amount_words, gap)
         return amount_words(found)
 
     def count() -> str:
-        found = cluster_count_files(path, wanted.pattern, cluster)
-        _within(found, wanted.min_files, wanted.max_files, "{:,}".format)
+        found, gap = count_and_gap(path, wanted.pattern, cluster)
+        _within(found, wanted.min_files, wanted.max_files, "{:,}".format, gap)
         return f"{found:,} files fit {wanted.pattern}"
 
     def newest() -> str:
@@ -206,6 +210,13 @@ def _expected(
         _within(found, wanted.min_free, None, amount_words)
         return f"{amount_words(found)} available"
 
+    def quota() -> str:
+        left = quota_at(path, cluster).left
+        if left is None:
+            return "no limit is set"
+        _within(left, wanted.min_quota, None, amount_words)
+        return f"{amount_words(left)} left"
+
     looks: list[tuple[str, bool, Callable[[], str]]] = [
         ("kind", wanted.kind is not None, kind),
         ("permissions", wanted.permissions is not None, permissions),
@@ -213,6 +224,7 @@ def _expected(
         ("files", wanted.min_files is not None or wanted.max_files is not None, count),
         ("newest file", wanted.newest_within is not None, newest),
         ("free space", wanted.min_free is not None, free),
+        ("quota", wanted.min_quota is not None, quota),
         ("write, read, delete", wanted.writable, lambda: _write_read_delete(files, path)),
     ]
     for what, asked, answer in looks:
@@ -220,8 +232,17 @@ def _expected(
             yield _timed(name, f"{path}, {what}", answer)
 
 
-def _within(found: int, least: int | None, most: int | None, words: Callable[[int], str]) -> None:
+def _within(
+    found: int, least: int | None, most: int | None, words: Callable[[int], str], gap: str = ""
+) -> None:
+    """Raise `_Wrong` unless it is within its bounds, or is known to be for all that is missing."""
     if least is not None and found < least:
-        raise _Wrong(f"It is {words(found)}, less than {words(least)}.")
+        raise _Wrong(f"It is {words(found)}, less than {words(least)}{_but(gap)}.")
     if most is not None and found > most:
-        raise _Wrong(f"It is {words(found)}, more than {words(most)}.")
+        raise _Wrong(f"It is {words(found)}, more than {words(most)}{_but(gap)}.")
+    if most is not None and gap:
+        raise _Wrong(f"It is not known whether it is more than {words(most)}{_but(gap)}.")
+
+
+def _but(gap: str) -> str:
+    return f"; {gap}" if gap else ""

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+from uuid import UUID
 
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.futures import PrefectFuture
 from prefect.tasks import Task
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.errors import EnvironmentMismatch
 from clustrix_prefect.validation.check import Check
+
+# Prefect's server writes down a while later what was reported to it.
+_RECORDED_SECONDS = 20.0
+_LOOK_SECONDS = 0.3
+_PROVES = frozenset({"run", "host", "pid", "job", "omp", "modules"})
 
 
 @dataclass(frozen=True)
@@ -27,9 +35,11 @@ class Case:
     Attributes:
         name: What it is about.
         task: The task.
-        expected: Its value, or what tells whether a value is right.
+        expected: Its value, or what tells whether a value is right; an exception, if it raises one
+            of that class and text.
         arguments: What it is called with, after the run's id.
         keywords: What it is called with by name.
+        lines: What has to be in its log: levels and texts.
         needs: A package that a cluster need not have; without it the case is left out there.
         left_out: Why it cannot be run from here, if it cannot.
     """
@@ -39,6 +49,7 @@ class Case:
     expected: Any
     arguments: Sequence[Any] = ()
     keywords: Mapping[str, Any] = field(default_factory=dict)
+    lines: Sequence[tuple[int, str]] = ()
     needs: str = ""
     left_out: str = ""
 
@@ -55,42 +66,72 @@ def run_cases(
         run: An id that nothing but this run has.
         expected_omp: What OMP_NUM_THREADS is to be there.
     """
-    began = time.monotonic()
     chosen = [case for case in cases if not case.left_out]
     futures: list[PrefectFuture[Any]] = [
         case.task.submit(run, *case.arguments, **case.keywords) for case in chosen
     ]
+    answers = [future.result(raise_on_failure=False) for future in futures]
     checks: list[Check] = []
-    for case, future in zip(chosen, futures, strict=True):
-        answer = future.result(raise_on_failure=False)
-        seconds = time.monotonic() - began
-        checks.append(judge(name, cluster, case, answer, run, expected_omp, seconds))
+    with get_client(sync_client=True) as client:
+        took = _run_times(client, [future.task_run_id for future in futures])
+        for case, future, answer in zip(chosen, futures, answers, strict=True):
+            check = judge(name, cluster, case, answer, run, expected_omp)
+            if check.is_ok and case.lines:
+                missing = _missing_lines(client, future.task_run_id, case.lines)
+                check = replace(check, problem=missing)
+            checks.append(replace(check, seconds=took.get(future.task_run_id)))
     checks += [Check(name, case.name, left_out=case.left_out) for case in cases if case.left_out]
     return checks
 
 
+def _run_times(client: SyncPrefectClient, ids: Sequence[UUID]) -> dict[UUID, float]:
+    """How long each task run ran, without its time in the queue, as the API has it."""
+    wanted = {"task_runs": {"id": {"any_": [str(one) for one in ids]}}, "limit": 200}
+    deadline = time.monotonic() + _RECORDED_SECONDS
+    while True:
+        found = client.request("POST", "/task_runs/filter", json=wanted).json()
+        ended = {UUID(one["id"]): one["total_run_time"] for one in found if one["end_time"]}
+        if len(ended) == len(ids) or time.monotonic() > deadline:
+            return ended
+        time.sleep(_LOOK_SECONDS)
+
+
+def _missing_lines(
+    client: SyncPrefectClient, task_run_id: UUID, lines: Sequence[tuple[int, str]]
+) -> str:
+    """Which line did not arrive, if one did not."""
+    wanted = {"logs": {"task_run_id": {"any_": [str(task_run_id)]}}, "limit": 200}
+    deadline = time.monotonic() + _RECORDED_SECONDS
+    while True:
+        found = client.request("POST", "/logs/filter", json=wanted).json()
+        there = {(one["level"], one["message"]) for one in found}
+        missing = [line for line in lines if line not in there]
+        if not missing:
+            return ""
+        if time.monotonic() > deadline:
+            level, text = missing[0]
+            return f"Its log has no line {text!r} at level {logging.getLevelName(level)}."
+        time.sleep(_LOOK_SECONDS)
+
+
 def judge(
-    name: str,
-    cluster: ClusterBlock,
-    case: Case,
-    answer: Any,
-    run: str,
-    expected_omp: str,
-    seconds: float | None = None,
+    name: str, cluster: ClusterBlock, case: Case, answer: Any, run: str, expected_omp: str
 ) -> Check:
     """What came of one case; whatever is not the right value from the right place has failed."""
 
     def wrong(what: str, remedy: str = "") -> Check:
-        return Check(name, case.name, problem=what, remedy=remedy, seconds=seconds)
+        return Check(name, case.name, problem=what, remedy=remedy)
 
     if isinstance(answer, EnvironmentMismatch) and answer.requirements:
         lacking = {line.partition("=")[0] for line in answer.requirements}
         if lacking == {case.needs}:
             return Check(name, case.name, left_out=f"There is no {case.needs} there.")
     if isinstance(answer, BaseException):
-        if type(answer) is not case.expected:
+        # Unless the case is about what its function raises.
+        if type(answer) is not type(case.expected):
             return Check.failed(name, case.name, answer)
-        # The case is about what its function raises.
+        if str(answer) != str(case.expected):
+            return wrong(f"It raised {str(answer)!r:.200}, not {str(case.expected)!r:.200}.")
         if "raise " not in str(answer.__cause__):
             return wrong("The lines of the traceback did not arrive.")
         proof: Any = answer.args[0] if answer.args else None
@@ -99,7 +140,7 @@ def judge(
             proof, value = answer
         except (TypeError, ValueError):
             return wrong(f"It gave {answer!r:.200}, which proves nothing.")
-        if isinstance(case.expected, type):
+        if isinstance(case.expected, BaseException):
             return wrong("It raised nothing.")
         if not _is_right(value, case.expected):
             return wrong(f"It gave {value!r:.200}, not {_described(case.expected)}.")
@@ -108,12 +149,12 @@ def judge(
         return wrong(problem, "Look into the run's table of calls.")
     job = f", job {proof['job']}" if proof["job"] else ""
     where = f"{proof['host']}, process {proof['pid']}{job}, Python {proof['python']}"
-    return Check(name, case.name, where, seconds=seconds)
+    return Check(name, case.name, where)
 
 
 def unproven(proof: Any, cluster: ClusterBlock, run: str, expected_omp: str) -> str:
     """Why a proof is none; empty if it is one."""
-    if not isinstance(proof, Mapping) or {"run", "host", "pid", "job", "omp"} - set(proof):
+    if not isinstance(proof, Mapping) or _PROVES - set(proof):
         return f"It does not say where it ran: {proof!r:.200}."
     if proof["run"] != run:
         return f"It is the answer to another run, {proof['run']!r:.80}."
@@ -123,6 +164,11 @@ def unproven(proof: Any, cluster: ClusterBlock, run: str, expected_omp: str) -> 
         return "It ran outside of a job."
     if proof["omp"] != expected_omp:
         return f"OMP_NUM_THREADS was {proof['omp']!r} there, not {expected_omp!r}."
+    loaded = str(proof["modules"]).split(":")
+    for module in cluster.modules:
+        # What is asked for without a version is loaded with one.
+        if not any(one == module or one.startswith(f"{module}/") for one in loaded):
+            return f"The module {module!r} was not loaded there, but {proof['modules']!r}."
     return ""
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import Artifact, State
 from prefect.settings import PREFECT_UI_URL
 from prefect.states import Completed, Failed
 
-from clustrix_prefect.markdown import cell, escape, table
+from clustrix_prefect.markdown import cell, escape, table, utc
 from clustrix_prefect.validation.check import Check
 
 _RECORD = "validation"
@@ -59,7 +59,7 @@ def verdict_on(checks: Sequence[Check]) -> str:
     """All of it in one line."""
     failed = sum(not check.is_ok for check in checks)
     left_out = sum(bool(check.left_out) for check in checks)
-    clusters = len({check.cluster for check in checks})
+    clusters = len({check.cluster for check in checks if not check.left_out})
     total = number(len(checks) - left_out, "check")
     where = f"on {number(clusters, 'cluster')}"
     beside = f"; {left_out} left out" if left_out else ""
@@ -126,7 +126,7 @@ def amount_words(size: float) -> str:
 
 def now() -> str:
     """The time as ISO 8601 in UTC."""
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return utc(time.time())
 
 
 def number(count: int, thing: str) -> str:

@@ -19,7 +19,9 @@ from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.filesystem.cluster_filesystem import ClusterFileSystem
 from clustrix_prefect.validation.report import amount_words
 
-_COLOURS = ("#3c6e9f", "#d9534f", "#3c9d5f", "#f0ad4e", "#7b5ea7", "#777777")
+_DASHES = {"file there": "none", "file back": "6 3", "package there and back": "2 2"}
+_GOLDEN_ANGLE = 137.508
+_LINE = 14
 
 
 @dataclass(frozen=True)
@@ -105,16 +107,20 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def plot(measured: Sequence[Measured], before: Mapping[str, float]) -> str:
+def plot(measured: Sequence[Measured], earlier: Sequence[Mapping[str, float]]) -> str:
     """Time against size, both logarithmic, as an image in a data URI.
 
     Args:
         measured: This run's transfers.
-        before: Seconds of the run before, by key; drawn as rings.
+        earlier: The seconds of earlier runs, by key, the oldest first; drawn as rings.
     """
-    width, height, left, below = 640, 300, 60, 50
+    lines = list(dict.fromkeys((one.cluster, one.what) for one in measured))
+    clusters = list(dict.fromkeys(cluster for cluster, _ in lines))
+    # As high as the names of all lines together.
+    width, left, below = 640, 60, 50
+    height = max(300, 40 + _LINE * (len(lines) + len(clusters)))
     points = [(one.size, one.seconds) for one in measured]
-    points += [(one.size, before[one.key]) for one in measured if one.key in before]
+    points += [(one.size, run[one.key]) for one in measured for run in earlier if one.key in run]
     xs = [math.log10(max(size, 1)) for size, _ in points] or [0.0]
     ys = [math.log10(max(seconds, 1e-6)) for _, seconds in points] or [0.0]
     low_x, high_x = min(xs) - 0.2, max(xs) + 0.2
@@ -140,23 +146,30 @@ def plot(measured: Sequence[Measured], before: Mapping[str, float]) -> str:
         x, _ = at(size, 1)
         parts.append(f'<text x="{x:.1f}" y="{height - below + 18}" text-anchor="middle">'
                      f"{amount_words(size)}</text>")  # fmt: skip
-    lines = list(dict.fromkeys((one.cluster, one.what) for one in measured))
-    for number, (cluster, what) in enumerate(lines):
-        colour = _COLOURS[number % len(_COLOURS)]
-        ours = [one for one in measured if (one.cluster, one.what) == (cluster, what)]
-        drawn = [at(one.size, one.seconds) for one in sorted(ours, key=lambda one: one.size)]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in drawn)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}"/>')
-        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in drawn]
-        for one in ours:
-            if one.key in before:
-                x, y = at(one.size, before[one.key])
-                parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="none" '
-                             f'stroke="{colour}"/>')  # fmt: skip
-        label_y = 24 + 26 * number
+    label_y = 24
+    for number, cluster in enumerate(clusters):
+        # A colour for each cluster, no two alike, however many there are.
+        colour = f"hsl({(210 + number * _GOLDEN_ANGLE) % 360:.1f},55%,42%)"
         parts.append(f'<text x="{width - 190}" y="{label_y}" fill="{colour}">'
-                     f"{escape_xml(cluster)[:30]}</text>")  # fmt: skip
-        parts.append(f'<text x="{width - 190}" y="{label_y + 12}" fill="{colour}">{what}</text>')
+                     f"{escape_xml(cluster[:30])}</text>")  # fmt: skip
+        label_y += _LINE
+        for what in (what for name, what in lines if name == cluster):
+            ours = [one for one in measured if (one.cluster, one.what) == (cluster, what)]
+            drawn = [at(one.size, one.seconds) for one in sorted(ours, key=lambda one: one.size)]
+            path = " ".join(f"{x:.1f},{y:.1f}" for x, y in drawn)
+            stroke = f'fill="none" stroke="{colour}" stroke-dasharray="{_DASHES.get(what, "")}"'
+            parts.append(f'<polyline points="{path}" {stroke}/>')
+            parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>'
+                      for x, y in drawn]  # fmt: skip
+            for age, run in enumerate(reversed(earlier)):
+                for one in (one for one in ours if one.key in run):
+                    x, y = at(one.size, run[one.key])
+                    parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="none" '
+                                 f'stroke="{colour}" opacity="{0.8**age:.2f}"/>')  # fmt: skip
+            parts.append(f'<line x1="{width - 184}" y1="{label_y - 4}" x2="{width - 160}" '
+                         f'y2="{label_y - 4}" {stroke}/>')  # fmt: skip
+            parts.append(f'<text x="{width - 154}" y="{label_y}" fill="{colour}">{what}</text>')
+            label_y += _LINE
     parts.append("</svg>")
     image = base64.b64encode("".join(parts).encode()).decode()
     return f"data:image/svg+xml;base64,{image}"

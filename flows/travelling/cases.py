@@ -295,8 +295,17 @@ def cases() -> list[Case]:
             left_out="There is no numpy where the flow runs." if np is None else "",
         ),
         Case("standard types", standard_types, VALUES, (VALUES,)),
-        Case("function that raises", raises, TooLarge, (50,)),
-        Case("prints and logs", prints_and_logs, 3, (3,)),
+        Case("function that raises", raises, TooLarge(None, 50), (50,)),
+        Case(
+            "prints and logs",
+            prints_and_logs,
+            3,
+            (3,),
+            lines=[
+                (logging.INFO, "printed far away 3"),
+                (logging.WARNING, "logged far away"),
+            ],
+        ),
         Case("function of a program", of_a_program(), 9, (5,)),
         Case("function of a notebook", of_a_notebook(), 9, (5,)),
     ]

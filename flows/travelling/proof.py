@@ -29,5 +29,6 @@ def proof(run: str) -> dict[str, Any]:
         "pid": os.getpid(),
         "job": next(filter(None, map(os.environ.get, _JOB_VARIABLES)), ""),
         "omp": os.environ.get("OMP_NUM_THREADS", ""),
+        "modules": os.environ.get("LOADEDMODULES", ""),
         "python": ".".join(map(str, sys.version_info[:2])),
     }

@@ -23,6 +23,7 @@ def of_a_program(run, x):
         "pid": os.getpid(),
         "job": next(filter(None, map(os.environ.get, JOB_VARIABLES)), ""),
         "omp": os.environ.get("OMP_NUM_THREADS", ""),
+        "modules": os.environ.get("LOADEDMODULES", ""),
         "python": ".".join(map(str, sys.version_info[:2])),
     }
     return where, beside(x)

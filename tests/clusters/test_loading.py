@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from prefect.client.orchestration import get_client
@@ -17,6 +19,7 @@ from clustrix_prefect import (
     load_cluster,
 )
 from clustrix_prefect.clusters.cluster import ClusterBlock
+from clustrix_prefect.clusters.loading import saved_clusters
 from clustrix_prefect.errors import ConfigurationError
 from tests.live.prefect_server import PrefectServer
 
@@ -76,6 +79,25 @@ def test_where_none_is_saved_it_says_how_to(prefect_server: PrefectServer) -> No
                 client.delete_block_document(document.id)
     with pytest.raises(ConfigurationError, match="No cluster block is saved yet"):
         load_cluster("slurm-cluster/ndoli")
+
+
+@pytest.mark.parametrize("status", [401, 500])
+def test_a_server_that_fails_is_not_one_without_clusters(status: int) -> None:
+    class Failing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(status)
+
+        def log_message(self, *_: object) -> None:
+            """Not to the test's output."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Failing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with (
+            temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{server.server_port}/api"}),
+            pytest.raises(ConfigurationError, match=f"cannot be asked for clusters.*{status}"),
+        ):
+            saved_clusters()
+        server.shutdown()
 
 
 def test_where_the_api_cannot_be_reached_it_says_so() -> None:

@@ -9,6 +9,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tests.deployments.conftest import RunDeployment, wait_for_end
+from tests.live.clusters import local_cluster
 from tests.live.deployed import Deployed, Served
 from tests.live.rundir import RunDirectory
 
@@ -34,6 +35,13 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "validate-pricing/daily": NOBODY,
     "validate-all/daily": {"sizes": ["1KiB"], "pricing": NOBODY},
     "benchmark-transfer/weekly": {"sizes": ["1KiB"]},
+}
+# What serve.py runs: with parameters of prefect.yaml, with paths of the checkout, with subflows.
+SERVED: dict[str, dict[str, Any]] = {
+    "primes-below-one-million/on-demand": {},
+    "benchmark-transfer/weekly": {"sizes": ["1KiB"]},
+    "validate-filesystem/hourly": {},
+    "validate-all/daily": {"only": ["cluster access"]},
 }
 DEGRADED = {
     "approve-pricing-baseline/on-demand": "Nothing was approved",
@@ -96,7 +104,8 @@ def test_what_is_scheduled(client: SyncPrefectClient) -> None:
     assert with_runs == {name for name in NAMES if not name.endswith("/on-demand")}
 
 
-def test_a_run_of_what_is_served(run_directory: RunDirectory) -> None:
+@pytest.mark.timeout(300)
+def test_runs_of_what_is_served(run_directory: RunDirectory) -> None:
     """serve.py makes the deployments on a server that knows none, and runs what is asked for."""
     served = Served(run_directory.child("served"))
     try:
@@ -106,11 +115,18 @@ def test_a_run_of_what_is_served(run_directory: RunDirectory) -> None:
             get_client(sync_client=True) as client,
         ):
             assert set(deployments_of(client)) == NAMES
-            demo = client.read_deployment_by_name("primes-below-one-million/on-demand")
-            made = client.create_flow_run_from_deployment(demo.id)
-            state = wait_for_end(client, made.id, 90).state
-            assert state is not None
-            assert state.is_completed(), state
+            here = local_cluster(run_directory.child("served-work"))
+            here.save("here", overwrite=True, _sync=True)  # type: ignore[call-arg]
+            runs = [
+                client.create_flow_run_from_deployment(
+                    client.read_deployment_by_name(name).id, parameters=parameters
+                )
+                for name, parameters in SERVED.items()
+            ]
+            for made in runs:
+                state = wait_for_end(client, made.id, 200).state
+                assert state is not None
+                assert state.is_completed(), state
     finally:
         served.stop()
 

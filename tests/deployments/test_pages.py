@@ -14,11 +14,18 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from prefect.client.orchestration import SyncPrefectClient
+from pydantic import SecretStr
 
+from clustrix_prefect import SlurmCluster
+from clustrix_prefect.pricing.blocks import PricingCredentials
 from tests.deployments.conftest import RunDeployment, wait_for_end
 from tests.deployments.test_deployments import NOBODY
 from tests.live.deployed import ROOT, Deployed
 from tests.live.slurm import Slurm
+from tests.pricing.servers import huggingface
+from tests.pricing.servers.tls import AUTHORITY
+from tests.pricing.world import SOURCES
+from tests.validation.test_filesystem import HOSTILE
 
 SCREENSHOTS = ROOT / "build" / "screenshots"
 PATIENCE = 20_000
@@ -169,16 +176,97 @@ def test_the_summary_says_what_is_not_green_first(
     keep(page, "prices")
 
 
+def test_prices_with_a_link_to_where_they_are_from(client: SyncPrefectClient, page: Page) -> None:
+    """What the Hub of Hugging Face says, and our server on loopback in its place."""
+    PricingCredentials(huggingface_token=SecretStr(huggingface.TOKEN)).save(  # type: ignore[call-arg]
+        "loopback", overwrite=True, _sync=True
+    )
+    deployment = client.read_deployment_by_name("validate-pricing/daily")
+    with SOURCES["huggingface"].server() as server:
+        asked = {
+            "providers": ["huggingface"],
+            "credentials": "loopback",
+            "options": {"huggingface": SOURCES["huggingface"].options(server)},
+        }
+        made = client.create_flow_run_from_deployment(
+            deployment.id, parameters=asked, job_variables={"env": AUTHORITY.environment()}
+        )
+        state = wait_for_end(client, made.id, 150).state
+    assert state is not None
+    assert state.is_completed(), state
+    table = newest(client, "artifacts", key={"any_": ["prices-huggingface"]})
+    page.goto(f"/artifacts/artifact/{table['id']}")
+    row = page.get_by_role("row", name=re.compile("t4-small")).last
+    expect(row).to_contain_text("0.40002 USD")
+    expect(row).to_contain_text("read from")
+    keep(page, "prices-table")
+    summary = newest(client, "artifacts", key={"any_": ["prices"]})
+    page.goto(f"/artifacts/artifact/{summary['id']}")
+    expect(page.get_by_role("link", name="huggingface.co").first).to_be_visible()
+    expect(page.get_by_text(re.compile(r"^Passed: \d+ prices of 1 provider")).first).to_be_visible()
+    keep(page, "prices-summary")
+
+
+def test_hostile_names_are_seen_as_they_are(
+    client: SyncPrefectClient, clusters: list[str], run: RunDeployment, page: Page
+) -> None:
+    asked = [{"path": f"/nowhere/{name}", "kind": "file"} for name in HOSTILE]
+    run("validate-filesystem/hourly", {"clusters": clusters[:1], "expectations": asked})
+    found = newest(client, "artifacts", key={"any_": ["filesystem"]})
+    page.goto(f"/artifacts/artifact/{found['id']}")
+    table = page.get_by_role("table").first
+    expect(table).to_be_visible()
+    texts = [re.sub(r"\s", "", text) for text in table.get_by_role("cell").all_inner_texts()]
+    for name in HOSTILE:
+        assert re.sub(r"\s", "", f"/nowhere/{name}".replace("\n", "\\n")) in texts
+    for element in ("img", "a", "code", "em", "del", "b"):
+        assert table.locator(element).count() == 0, element
+    keep(page, "hostile-names")
+
+
 def test_a_cluster_can_be_described_in_a_form(page: Page, clusters: list[str]) -> None:
     page.goto("/blocks/catalog/slurm-cluster/create")
     for label in ("Host", "Partition", "Environment variables"):
         expect(page.get_by_text(label).first).to_be_visible()
     keep(page, "block-form")
+    page.locator("input[type=text]").first.fill("typed")
+    page.locator("textarea").first.fill("ndoli.example.edu")
+    page.locator("input[type=number]").first.fill("2222")
+    page.get_by_placeholder(re.compile("OMP_NUM_THREADS")).fill('{"OMP_NUM_THREADS": "2"}')
+    page.get_by_role("button", name="Create").click()
+    expect(page.get_by_text('SlurmCluster.load("typed")')).to_be_visible()
+    expect(page.get_by_text("ndoli.example.edu")).to_be_visible()
+    expect(page.get_by_text("&gt;")).to_have_count(0)
+    keep(page, "block")
+    typed = SlurmCluster.load("typed", _sync=True)
+    written = SlurmCluster(
+        host="ndoli.example.edu", port=2222, environment={"OMP_NUM_THREADS": "2"}
+    )
+    assert typed.identity == written.identity
+    assert typed.environment == written.environment
+    SlurmCluster.delete("typed", _sync=True)
 
 
-def test_a_deployment_asks_for_its_parameters(page: Page, client: SyncPrefectClient) -> None:
+def test_a_deployment_asks_for_its_parameters(
+    page: Page, client: SyncPrefectClient, clusters: list[str]
+) -> None:
     deployment = client.read_deployment_by_name("benchmark-transfer/weekly")
     page.goto(f"/deployments/deployment/{deployment.id}/run")
     expect(page.get_by_text("clusters").first).to_be_visible()
     expect(page.get_by_text("sizes").first).to_be_visible()
     keep(page, "run-form")
+    page.locator("input[type=text]").first.fill("asked-for-in-a-form")
+    page.locator("textarea").first.fill('"1KiB"')
+    page.get_by_role("button", name="list").first.click()
+    page.get_by_role("button", name="Add item").first.click()
+    page.locator("textarea").first.fill("local-cluster/here")
+    page.get_by_role("button", name="Submit").click()
+    expect(page.get_by_text("asked-for-in-a-form").first).to_be_visible()
+    made = newest(client, "flow_runs", name={"any_": ["asked-for-in-a-form"]})
+    assert made["parameters"] == {
+        "clusters": ["local-cluster/here"],
+        "sizes": ["1KiB", "1MiB", "16MiB"],
+    }
+    state = wait_for_end(client, made["id"], 150).state
+    assert state is not None
+    assert state.is_completed(), state

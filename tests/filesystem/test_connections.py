@@ -34,7 +34,7 @@ from clustrix_prefect import (
     cluster_ls,
     cluster_stat,
 )
-from clustrix_prefect.errors import ConfigurationError
+from clustrix_prefect.errors import ConfigurationError, ConnectionLost
 from clustrix_prefect.filesystem import file_connection
 from clustrix_prefect.filesystem.far_files import far_files
 from tests.live.prefect_server import PrefectServer
@@ -135,6 +135,39 @@ def test_in_a_flow_the_runners_connection_is_used(
     assert far_files(fresh).connections == 1
     assert cluster_ls(tree, fresh) == ["back", "made"]
     assert far_files(fresh).connections == 2
+
+
+def test_a_host_that_is_back_after_the_runner_gave_up(
+    fresh: SSHCluster, ssh_host: SSHHost, tree: Any, prefect_server: PrefectServer
+) -> None:
+    """Files are read again, and further calls run, though the first runner is done for."""
+    impatient = fresh.model_copy(update={"reconnect_seconds": 0.5})
+    tree.chmod(0o777)
+
+    @flow(task_runner=ClusterTaskRunner(impatient))
+    def within() -> list[str]:
+        make_file.submit(f"{tree}/made").result()
+        return cluster_ls(tree, impatient)
+
+    @flow(task_runner=ClusterTaskRunner(impatient))
+    def outlasting() -> None:
+        assert cluster_ls(tree, impatient) == []
+        ssh_host.stop_listening()
+        try:
+            ssh_host.drop_connections()
+            with pytest.raises(ConnectionLost):
+                cluster_ls(tree, impatient)
+        finally:
+            ssh_host.listen_again()
+        assert cluster_ls(tree, impatient) == []
+        assert within() == ["made"]
+        assert cluster_ls(tree, impatient) == ["made"]
+
+    try:
+        outlasting()
+        assert cluster_ls(tree, impatient) == ["made"]
+    finally:
+        far_files(impatient).close()
 
 
 def test_a_process_forked_in_a_flow_opens_a_connection_of_its_own(

@@ -140,6 +140,49 @@ def test_in_a_task_on_any_python(cluster: ClusterBlock, planted: Path) -> None:
 
 
 @task(cache_policy=NO_CACHE)
+def look_for(path: str, top: str) -> tuple:
+    import sys
+
+    found = (cluster_ls(top), cluster_find("*", top), cluster_glob("*", top), cluster_stat(path))
+    return found, cluster_exists(path), sys.getfilesystemencoding()
+
+
+def test_in_a_task_without_a_utf8_locale(
+    pythons: dict[str, str], prefect_server: PrefectServer, tree: Path, tmp_path: Path
+) -> None:
+    """Python 3.6 takes every name for ASCII there; the answers are the same."""
+    if "3.6" not in pythons:
+        pytest.skip("no Python 3.6 on this machine")
+    cluster = LocalCluster(
+        remote_work_dir=str(tmp_path / "work"),
+        python=pythons["3.6"],
+        max_parallel_calls=1,
+        environment={"LC_ALL": "C"},
+    )
+    names = ["caf\u00e9", os.fsdecode(b"\xe9")]
+    for name in names:
+        (tree / name).touch()
+
+    @flow(task_runner=ClusterTaskRunner(cluster))
+    def looking() -> None:
+        for name in names:
+            path = str(tree / name)
+            found, exists, encoding = look_for.submit(path, str(tree)).result()
+            assert encoding == "ascii"
+            assert exists
+            assert found == (
+                cluster_ls(tree, cluster),
+                cluster_find("*", tree, cluster),
+                cluster_glob("*", tree, cluster),
+                cluster_stat(path, cluster),
+            )
+            assert sorted(found[0]) == sorted(names)
+
+    looking()
+    far_files(cluster).close()
+
+
+@task(cache_policy=NO_CACHE)
 def ask(top: str, cluster: str) -> list:
     return cluster_ls(top, cluster)
 

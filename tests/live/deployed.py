@@ -75,7 +75,7 @@ class Deployed:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=150,
+            timeout=300,
         )
 
     def __str__(self) -> str:

@@ -29,6 +29,8 @@ PACKAGES = {
     "chromium": "chromium",
     "debootstrap": "debootstrap",
     "ip": "iproute2",
+    # Without it the marks on pages are empty boxes.
+    "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf": "fonts-noto-color-emoji",
 }
 
 _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
@@ -37,8 +39,12 @@ _POLICY = Path("/usr/sbin/policy-rc.d")
 
 
 def missing_packages() -> list[str]:
-    """The Debian packages whose programs are not here."""
-    return [pkg for program, pkg in PACKAGES.items() if not shutil.which(program, path=_PATH)]
+    """The Debian packages whose programs, or files, are not here."""
+    return [pkg for thing, pkg in PACKAGES.items() if not _is_here(thing)]
+
+
+def _is_here(thing: str) -> bool:
+    return Path(thing).exists() if "/" in thing else bool(shutil.which(thing, path=_PATH))
 
 
 def install(packages: list[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from datetime import datetime, timezone
 from xml.etree import ElementTree
 
@@ -34,6 +35,13 @@ def test_a_state_names_ten_failures() -> None:
     assert lines[0].startswith("Degraded: 12 failures (aws: check0, check1, ")
     assert len(lines) == 1 + 10
     assert lines[-1].endswith("and 2 more")
+
+
+def test_the_first_line_is_the_verdict_with_its_time_and_failures_come_first() -> None:
+    page = summary([asked("gcp"), asked("aws")], failures(1), baseline="", image="data:,")
+    first = page.partition("\n")[0].replace("\\", "")
+    assert re.match(r"\*\*Degraded: 1 failure.*\*\* \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$", first)
+    assert page.index("| aws |") < page.index("| gcp |")
 
 
 def test_texts_of_others_are_no_markdown() -> None:

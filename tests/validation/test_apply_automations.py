@@ -136,6 +136,16 @@ def test_an_update_is_by_name(file: Path, name: str, capsys: pytest.CaptureFixtu
         ("description:", "descr:", 2, "no 'descr'"),
         ("posture: Reactive", "posture: Passive", 5, "posture"),
         ("name: NAME", "nam: x", 1, "has a `name`"),
+        ("threshold: 1", "treshold: 5", 7, "event has no field 'treshold'; is it 'threshold'?"),
+        ("send-notification", "send-notificaton", 9, "is it 'send-notification'?"),
+        ("type: pause-work-queue", "type: resume-the-queue", 18, "no action 'resume-the-queue'"),
+        ("subject: failed", "subjekt: failed", 11, "'subjekt'; is it 'subject'?"),
+        (
+            "slack-webhook/NAME",
+            "slack-webhook/NAME\n    deployment: react-to-it/NAME",
+            11,
+            "send-notification has no field 'deployment'",
+        ),
     ],
 )
 def test_mistakes_are_refused_with_their_line(
@@ -156,6 +166,27 @@ def test_mistakes_are_refused_with_their_line(
     assert automations(name) == []
 
 
+def test_a_misspelt_field_of_a_trigger_within_another(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = file.read_text()
+    begin, end = text.index("trigger:"), text.index("actions:")
+    composite = """\
+trigger:
+  type: sequence
+  within: 60
+  triggers:
+    - {type: event, expect: [a.b], match_related: {anything: x}}
+    - type: event
+      expects: [a.c]
+"""
+    file.write_text(text[:begin] + composite + text[end:])
+    assert apply(file) == 1
+    assert f"{file}:9: event has no field 'expects'; is it 'expect'?" in capsys.readouterr().err
+    file.write_text(file.read_text().replace("expects:", "expect:"))
+    assert apply(file) == 0
+
+
 def test_the_order_of_expected_events_means_nothing(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -173,9 +204,9 @@ def test_the_shipped_automations(name: str, capsys: pytest.CaptureFixture[str]) 
     shipped = ROOT / "deployments" / "automations.yaml"
     try:
         assert apply(shipped) == 0
-        assert "2 of 2 automations saved." in capsys.readouterr().out
+        assert "3 of 3 automations saved." in capsys.readouterr().out
         assert apply(shipped) == 0
-        assert "0 of 2 automations saved." in capsys.readouterr().out
+        assert "0 of 3 automations saved." in capsys.readouterr().out
     finally:
         with get_client(sync_client=True) as client:
             for one in client.read_automations(sort=AutomationSort.NAME_ASC, limit=200):

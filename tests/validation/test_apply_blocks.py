@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from prefect.client.orchestration import get_client
 
-from clustrix_prefect import LocalCluster, SlurmCluster, SSHCredentials
+from clustrix_prefect import KubernetesCluster, LocalCluster, SlurmCluster, SSHCredentials
 from clustrix_prefect.applying.blocks import KINDS
 from clustrix_prefect.cli import main
 from tests.live.prefect_server import PrefectServer
@@ -122,7 +123,10 @@ def test_a_dry_run_never_shows_a_secret(
         ("env:NDOLI_PASSWORD", "12345", 11, "This is a secret"),
         ("env:NDOLI_PASSWORD", "[env:A, canary]", 11, "This is a secret"),
         ("env:NDOLI_PASSWORD", "env:NO NAME", 11, "env:"),
-        ('OMP_NUM_THREADS: "1"', "API_TOKEN: canary", 6, "This is a secret"),
+        ('OMP_NUM_THREADS: "1"', "API_TOKEN: canary", 6, "~/secrets.sh"),
+        ('OMP_NUM_THREADS: "1"', "API_TOKEN: env:CANARY", 6, "neither it nor a reference"),
+        ('OMP_NUM_THREADS: "1"', "DATABASE_URL: postgres://u:canary@h/db", 6, "This is a secret"),
+        ("host: ndoli.example.edu", 'setup: ["export HF_TOKEN=canary"]', 3, "This is a secret"),
         ("username: ana", "username: '-----BEGIN RSA PRIVATE KEY-----canary'", 10, "secret"),
         ("host:", "hots:", 3, "has no field 'hots'; is it 'host'?"),
         ("credentials: ssh-credentials/NAME", "credentials: {password: canary}", 4, "secret"),
@@ -182,6 +186,81 @@ def test_the_examples_can_be_applied(
         assert f"{name}: new" in out
     assert "onepassword-connect/team: new" in out
     assert "token: env:OP_CONNECT_TOKEN" in out
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "setup: ['export HF_TOKEN=canary']",
+        "setup: ['setenv HF_TOKEN canary']",
+        "setup: ['login --password canary']",
+        "setup: ['login --api-key=\"canary\" && true']",
+        "setup: ['curl -H \"Authorization: Bearer canary-canary\" https://x.example']",
+        "setup: ['echo hf_CanaryCanaryCanary > ~/.token']",
+        "setup: ['pip install -i https://ana:canary@pypi.example.org/simple x']",
+        "environment: {DATABASE_URL: 'postgres://u:canary@h/db'}",
+        "environment: {PGPASSWORD: canary}",
+        "environment: {DB_PWD: canary}",
+        "environment: {AWS_SECRET_ACCESS_KEY: canary}",
+        "pod_template: {spec: {containers: [{env: [{name: API_TOKEN, value: canary}]}]}}",
+        "annotations: {canary: 'https://:canary@x'}",
+    ],
+)
+def test_secrets_within_other_fields_are_refused_and_not_shown(
+    name: str, tmp_path: Path, fields: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "pods.yaml"
+    path.write_text(f"block: kubernetes-cluster/{name}\nfields:\n  {fields}\n")
+    assert apply(path) == 1
+    shown = capsys.readouterr()
+    assert f"{path}:3: This is a secret" in shown.err
+    assert "write a reference" not in shown.err
+    # On the server it may be, from elsewhere: it is not shown either.
+    KubernetesCluster(**yaml.safe_load(fields)).save(name, _sync=True)
+    path.write_text(f"block: kubernetes-cluster/{name}\nfields: {{}}\n")
+    assert apply("--dry-run", path) == 0
+    told = capsys.readouterr()
+    assert "a value that is not shown" in told.out
+    every = (shown.out + shown.err + told.out + told.err).lower().replace("{canary: a", "")
+    assert "canary" not in every
+
+
+def test_what_only_sounds_like_a_secret_is_taken(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "pods.yaml"
+    path.write_text(f"""\
+block: kubernetes-cluster/{name}
+fields:
+  environment:
+    TOKENIZERS_PARALLELISM: "false"
+    MAX_TOKENS: "5"
+    TOKEN_LIMIT: "5"
+    HF_TOKEN_PATH: /secrets/hf
+    GOOGLE_APPLICATION_CREDENTIALS: /secrets/gcp.json
+    PWD: /tmp
+    SORT_KEY: size
+  setup:
+    - export HF_TOKEN="$(cat ~/.hf)"
+    - export API_TOKEN=$OTHER_TOKEN
+    - '[ "$API_TOKEN" = "" ] && exit 1'
+    - git clone ssh://git@example.org:22/x
+    - . ~/secrets.sh
+  env_from: [{{secretRef: {{name: hf}}}}]
+  volumes: [{{name: s, secret: {{secretName: hf-token}}}}]
+  image_pull_secrets: [registry]
+  pod_template:
+    spec:
+      automountServiceAccountToken: false
+      containers:
+        - env:
+            - name: HF_TOKEN
+              valueFrom: {{secretKeyRef: {{name: hf, key: token}}}}
+            - {{name: MODE, value: fast}}
+""")
+    assert apply(path) == 0, capsys.readouterr().err
+    assert apply(path) == 0
+    assert "0 of 1 block saved." in capsys.readouterr().out
 
 
 def test_every_type_of_block_can_be_described() -> None:
