@@ -22,8 +22,11 @@ from clustrix_prefect.errors import (
     ConnectionLost,
     InfrastructureError,
     JobLost,
+    LoginInterrupted,
     QuotaExceeded,
+    WorkerNotStarted,
 )
+from clustrix_prefect.kubernetes.api import REFUSALS
 from clustrix_prefect.kubernetes.pods import CONTAINER
 from clustrix_prefect.kubernetes.status import PodPhase, PodStatus
 from clustrix_prefect.packaging.identity import digest
@@ -38,6 +41,8 @@ _IDLE_SECONDS = 10.0
 # A quota that is exhausted is tried again after so long, seconds.
 _QUOTA_SECONDS = 5.0
 _RETRY_SECONDS = 0.5
+# A program that does not start because the stream broke gets another chance.
+_STARTS = 3
 # The API server tells within this time what has become of a pod whose connection broke, seconds.
 _REASON_SECONDS = 5.0
 
@@ -164,7 +169,7 @@ class Pod:
                 self._serve()
         except ClusterError as error:
             logger.debug("Pod %s: %s", self.name, error)
-            if isinstance(error, ConnectionFailed):
+            if isinstance(error, ConnectionFailed) and not isinstance(error, REFUSALS):
                 self._wait_for_reason()
                 error = self.status.failure or error
             self.pods.cannot_start(self, error)
@@ -239,16 +244,28 @@ class Pod:
     def _open_session(self) -> Session:
         session = Session(self.pods.cluster, connect=self._connect)
         deadline = time.monotonic() + self.pods.cluster.reconnect_seconds
+        begun = 0
         while True:
             try:
                 session.open()
                 return session
-            except ConnectionFailed:
+            except REFUSALS:
+                raise
+            except ConnectionFailed as error:
                 with self.pods.lock:
                     # The watch may be a moment behind the broken stream.
                     self.changed.wait_for(self._is_over, _RETRY_SECONDS)
                     if self.status.failure is not None:
                         raise self.status.failure from None
+                begun += isinstance(error, LoginInterrupted)
+                if begun == _STARTS:
+                    raise WorkerNotStarted(
+                        f"Our program does not start in {self.pods.cluster.image}: {error.what}",
+                        "The image needs a /bin/sh, and a Python 3.6 or newer on its PATH or"
+                        " where the block's `python` says.",
+                        job_id=self.name,
+                        node=self.status.node,
+                    ) from error
                 if self.pods.closed or time.monotonic() > deadline:
                     raise
 
