@@ -32,7 +32,8 @@ from clustrix_prefect.kubernetes.status import PodPhase, PodStatus
 from clustrix_prefect.packaging.identity import digest
 
 if TYPE_CHECKING:
-    from clustrix_prefect.dispatch.pods import Group, Pods
+    from clustrix_prefect.dispatch.group import Group
+    from clustrix_prefect.dispatch.pods import Pods
 
 logger = logging.getLogger("prefect.clustrix")
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
-from collections import deque
 from copy import copy
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from clustrix_prefect.clusters.kubernetes import KubernetesCluster
 from clustrix_prefect.dispatch.calls import Call, CallState
 from clustrix_prefect.dispatch.dispatcher import queue_timed_out
+from clustrix_prefect.dispatch.group import Group
 from clustrix_prefect.dispatch.interpreters import FarPython
 from clustrix_prefect.dispatch.pod import Pod
 from clustrix_prefect.dispatch.preflight import Code
@@ -43,46 +42,6 @@ logger = logging.getLogger("prefect.clustrix")
 
 _LEAVE_SECONDS = 5.0
 _END_SECONDS = 15.0
-
-
-@dataclass
-class Group:
-    """Calls that ask for the same.
-
-    Attributes:
-        resources: What each asks for.
-        calls_per_pod: How many a pod takes at most.
-        max_pods: How many pods there may be at once.
-        waiting: The calls that no pod has taken.
-        newcomers: Task runs whose calls cannot be packed before a pod has told of the image, and
-            how often the cluster took away the pod that was to do so.
-        reason: What the pods that are starting wait for.
-        pods: Those that are starting, or take calls.
-        refused_since: When a quota first left no room for a pod; None since one has started.
-    """
-
-    resources: Resources
-    calls_per_pod: int
-    max_pods: int
-    waiting: deque[Call] = field(default_factory=deque)
-    newcomers: dict[TaskRunDriver, int] = field(default_factory=dict)
-    reason: str = ""
-    pods: list[Pod] = field(default_factory=list)
-    refused_since: float | None = None
-
-    @property
-    def is_wanted(self) -> bool:
-        """Whether somebody waits for a pod."""
-        return any(not call.state.is_final for call in self.waiting) or any(
-            not driver.is_over for driver in self.newcomers
-        )
-
-    def count(self) -> int:
-        """How many wait for a pod; those that no longer do are forgotten."""
-        self.waiting = deque(call for call in self.waiting if not call.state.is_final)
-        for driver in [driver for driver in self.newcomers if driver.is_over]:
-            del self.newcomers[driver]
-        return len(self.waiting) + len(self.newcomers)
 
 
 class OpenedNamespace:
