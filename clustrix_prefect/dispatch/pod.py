@@ -42,7 +42,7 @@ _IDLE_SECONDS = 10.0
 # A quota that is exhausted is tried again after so long, seconds.
 _QUOTA_SECONDS = 5.0
 _RETRY_SECONDS = 0.5
-# A program that does not start because the stream broke gets another chance.
+# So often may what is started in a pod end at once.
 _STARTS = 3
 # The API server tells within this time what has become of a pod whose connection broke, seconds.
 _REASON_SECONDS = 5.0
@@ -284,7 +284,7 @@ class Pod:
     def _open_session(self) -> Session:
         session = Session(self.pods.cluster, connect=self._connect)
         deadline = time.monotonic() + self.pods.cluster.reconnect_seconds
-        begun = 0
+        ended = 0
         while True:
             try:
                 session.open()
@@ -297,8 +297,8 @@ class Pod:
                     self.changed.wait_for(self._is_over, _RETRY_SECONDS)
                     if self.status.failure is not None:
                         raise self.status.failure from None
-                begun += isinstance(error, LoginInterrupted)
-                if begun == _STARTS:
+                ended += isinstance(error, LoginInterrupted) and error.status is not None
+                if ended == _STARTS:
                     raise WorkerNotStarted(
                         f"Our program does not start in {self.pods.cluster.image}: {error.what}",
                         "The image needs a /bin/sh, and a Python 3.6 or newer on its PATH or"

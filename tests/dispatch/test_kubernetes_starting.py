@@ -15,7 +15,7 @@ from clustrix_prefect import (
     resources,
 )
 from clustrix_prefect.dispatch.session import Session
-from clustrix_prefect.errors import ConnectionLost, JobLost, QueueTimeout
+from clustrix_prefect.errors import ConnectionLost, JobLost, QueueTimeout, WorkerNotStarted
 from clustrix_prefect.kubernetes.api import KubernetesApi
 from tests.contract.api import history
 from tests.dispatch.api import ended_task_runs
@@ -144,6 +144,18 @@ def test_a_pod_that_is_lost_as_soon_as_it_is_open_is_replaced_a_few_times_only(
     error = run_alone(cluster, lambda: double.submit(1), requeues=2).error
     assert type(error) is JobLost
     assert len(jobs_made) == 3
+
+
+def test_an_image_without_a_shell(on_kubernetes: KubernetesCluster) -> None:
+    without_shell = ["python3", "-c", "import os, time; os.remove('/bin/sh'); time.sleep(600)"]
+    template = {"spec": {"containers": [{"name": "calls", "command": without_shell}]}}
+    patient = {"start_timeout": 3000, "reconnect_seconds": 3000, "pod_template": template}
+    cluster = on_kubernetes.model_copy(update=patient)
+    error: Any = run_alone(cluster, lambda: double.submit(1)).error
+    assert type(error) is WorkerNotStarted
+    assert "/bin/sh" in error.remedy
+    assert error.job_id
+    assert error.node
 
 
 @pytest.mark.parametrize(("keep", "is_left"), [("always", True), ("never", False)])
