@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,8 +26,21 @@ from clustrix_prefect.errors import ConfigurationError, NotPortable
 if TYPE_CHECKING:
     from clustrix_prefect.clusters.cluster import ClusterBlock
 
-# The cluster whose result is being opened.
-opened_on: ContextVar[ClusterBlock | None] = ContextVar("opened_on", default=None)
+
+@dataclass
+class Opening:
+    """A result that is being opened.
+
+    Attributes:
+        cluster: Where it is from.
+        names_files: Whether it names files or folders that are there.
+    """
+
+    cluster: ClusterBlock
+    names_files: bool = False
+
+
+being_opened: ContextVar[Opening | None] = ContextVar("being_opened", default=None)
 
 
 class _Local:
@@ -196,13 +210,16 @@ class RemoteFolder(_Remote):
 def arrived(facts: dict[str, Any]) -> _Remote:
     """What a result says of a file or folder that its task returned."""
     kinds: dict[str, type[_Remote]] = {"file": RemoteFile, "folder": RemoteFolder}
-    return kinds[facts["kind"]](facts, opened_on.get())
+    opening = being_opened.get()
+    if opening is None:
+        return kinds[facts["kind"]](facts, None)
+    opening.names_files = True
+    return kinds[facts["kind"]](facts, opening.cluster)
 
 
 def on_another_cluster(what: _Remote) -> NotPortable:
     """What is said when a cluster gets what another one has."""
     return NotPortable(
         f"{what!r} is not on the cluster that the task runs on.",
-        f"Bring it there through this machine: {what.kind.capitalize()}(it.download(...)). Pods "
-        "share what tasks return if their block has a `work_volume_claim`.",
+        f"Bring it there through this machine: {what.kind.capitalize()}(it.download(...)).",
     )

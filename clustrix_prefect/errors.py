@@ -107,7 +107,15 @@ class KubernetesForbidden(ConnectionFailed):
 
 
 class LoginInterrupted(ConnectionFailed):
-    """The login shell ended, or printed something else, before our program started."""
+    """The login shell ended, or printed something else, before our program started.
+
+    Attributes:
+        status: The exit status of what ended, or None if it may be the connection that broke.
+    """
+
+    def __init__(self, what: str, remedy: str = "", *, status: int | None = None) -> None:
+        super().__init__(what, remedy)
+        self.status = status
 
 
 class ConnectionLost(ConnectionFailed):

@@ -81,7 +81,7 @@ class KubernetesCluster(ClusterBlock):
     image: str = Field(
         default_factory=default_image,
         title="Image",
-        description="What pods run: an image with a `python` in it, and nothing of ours.",
+        description="What pods run: an image with /bin/sh and a Python in it, and nothing of ours.",
         examples=["python:3.11-slim"],
     )
     kubeconfig_path: str | None = Field(
@@ -320,6 +320,7 @@ class KubernetesCluster(ClusterBlock):
     def _pod_settings(self) -> PodSettings:
         return PodSettings(
             image=self.image,
+            python=self.python,
             gpu_resource=self.gpu_resource,
             start_timeout=self.start_timeout,
             result_hold=self.ttl_after_finished,

@@ -197,6 +197,7 @@ def await_loader(channel: Channel, marker: str, where: str, timeout: float) -> t
             f"No Python 3.6 or newer was found on {where}; tried {tried}, with and without a "
             f"login shell.{_met(noise[: match.start()], channel.stderr_tail())}",
             "Name one in the cluster's `python`, or load one with `modules` or `setup`.",
+            status=127,
         )
     return match[1] == b"known", noise[match.end() :]
 
@@ -219,6 +220,7 @@ def _interrupted(
     return LoginInterrupted(
         what + _met(noise, channel.stderr_tail()),
         "Look at what .bashrc, .profile or .cshrc do in a shell that is not interactive.",
+        status=status,
     )
 
 

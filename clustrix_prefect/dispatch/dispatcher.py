@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 from prefect.tasks import Task
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
-from clustrix_prefect.data import opened_on
+from clustrix_prefect.data import Opening, being_opened
+from clustrix_prefect.dispatch import returned
 from clustrix_prefect.dispatch.calls import Call, CallState, Package
 from clustrix_prefect.dispatch.host import Host
 from clustrix_prefect.dispatch.opening import OpenedCluster
@@ -97,6 +98,10 @@ class Dispatcher:
         self._place = opened.place_for(self)
 
     # --- towards the cluster ---------------------------------------------------------------
+
+    def is_ready_for(self, driver: TaskRunDriver) -> bool:
+        """Whether a call can be submitted now; if not, the task run will hear of it."""
+        return self._place.is_ready_for(driver)
 
     def submit(self, driver: TaskRunDriver, request: CallRequest, log_context: Context) -> None:
         """Send a call, or take up the same call of an earlier process.
@@ -174,7 +179,13 @@ class Dispatcher:
         code = Code.of(task.name, function)
         python = place.interpreter_for(code)
         arguments = pack_arguments(
-            request.args, request.kwargs, python.version, task.name, place.store
+            request.args,
+            request.kwargs,
+            python.version,
+            task.name,
+            place.store,
+            # Where each pod has a store of its own, what one has is brought to the others.
+            carry=None if place.store else returned.parts_of,
         )
         if arguments.met - function.met or python.version != version:
             # The arguments bring code of their own, which has needs of its own.
@@ -294,11 +305,15 @@ class Dispatcher:
     ) -> Any:
         """Verify and open a result, in a step of its task run."""
         # Files that the task returned are on this cluster.
-        token = opened_on.set(self.cluster)
+        opening = Opening(self.cluster)
+        token = being_opened.set(opening)
         try:
             if fetch_from is not None:
                 body = _host_of(call).fetch(call, int(header["size"]), fetch_from)
-            return open_result(call.key, call.id, attempt, header, body)
+            result = open_result(call.key, call.id, attempt, header, body)
+            if opening.names_files:
+                _host_of(call).hold()
+            return result
         except BaseException as error:
             if isinstance(error, InfrastructureError):
                 error.job_id, error.node = call.job_id, call.node
@@ -307,7 +322,7 @@ class Dispatcher:
             self._note_failure(call, error)
             raise
         finally:
-            opened_on.reset(token)
+            being_opened.reset(token)
             self._acknowledge([call])
 
     def _note_failure(self, call: Call, error: BaseException) -> None:
@@ -403,13 +418,9 @@ class Dispatcher:
     def _queue_timed_out(self, call: Call, call_id: str) -> None:
         if call.id != call_id or call.state is not CallState.QUEUED:
             return
-        error = QueueTimeout(
-            f"The call waited for more than {call.resources.queue_timeout:g} s in the queue"
-            f"{f' ({call.queue_reason})' if call.queue_reason else ''}.",
-            "Ask for less, use another partition, or raise resources(queue_timeout=...).",
-            job_id=call.job_id,
-        )
-        self._stop(call, error)
+        limit = call.resources.queue_timeout
+        assert limit is not None
+        self._stop(call, queue_timed_out(limit, call.queue_reason, call.job_id))
 
     def _stop(self, call: Call, error: BaseException) -> None:
         if self._settle(call, partial(call.raised, error)):
@@ -455,6 +466,16 @@ class Dispatcher:
         """Cancel what is left, and clean up on the cluster."""
         self.cancel(self.unfinished())
         self._place.close(keep=self.cluster.keep_job_files == "always")
+
+
+def queue_timed_out(limit: float, reason: str, job_id: str | None = None) -> QueueTimeout:
+    """What is said of a call that waited for too long."""
+    return QueueTimeout(
+        f"The call waited for more than {limit:g} s in the queue"
+        f"{f' ({reason})' if reason else ''}.",
+        "Ask for less, use another partition, or raise resources(queue_timeout=...).",
+        job_id=job_id,
+    )
 
 
 def _host_of(call: Call) -> Host:

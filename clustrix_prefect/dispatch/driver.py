@@ -94,6 +94,8 @@ class TaskRunDriver:
         self._dispatcher = dispatcher
         self._upstream = _futures_in(parameters, wait_for)
         self._generator: Generator[Request, Event, State[Any]] | None = None
+        # A call that the cluster is not ready for yet.
+        self._request: CallRequest | None = None
         self._cancelled: str | None = None
         self._mailbox: deque[Event] = deque()
         self._stepping = False
@@ -103,6 +105,11 @@ class TaskRunDriver:
     def log_level(self) -> int:
         """The lowest level of log lines that the far side sends."""
         return logging.getLogger("prefect.task_runs").getEffectiveLevel()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing will be begun for this task run any more."""
+        return self._cancelled is not None or self.finished.done()
 
     def begin(self) -> None:
         """Start the task run, soon, in some thread."""
@@ -168,7 +175,7 @@ class TaskRunDriver:
             self._serve(request)
 
     def _finish(self, state: State[Any]) -> None:
-        self.call = None
+        self.call = self._request = None
         self._generator = None
         self.finished.set_result(state)
 
@@ -180,10 +187,21 @@ class TaskRunDriver:
         elif isinstance(request, DelayRequest):
             self._timers.after(request.seconds, lambda: self.post(Proceed()))
         elif isinstance(request, CallRequest):
-            try:
-                self._dispatcher.submit(self, request, copy_context())
-            except Exception as error:
-                self._mailbox.append(CallRaised(error))
+            self._request = request
+            self._submit()
+        elif self._request is not None:
+            self._submit()
+
+    def _submit(self) -> None:
+        assert self._request is not None
+        try:
+            if not self._dispatcher.is_ready_for(self):
+                return  # what it is told next, or the time after, comes back here
+            request, self._request = self._request, None
+            self._dispatcher.submit(self, request, copy_context())
+        except Exception as error:
+            self._request = None
+            self._mailbox.append(CallRaised(error))
 
     def _wait_for_upstream(self) -> None:
         waiting = _Countdown(len(self._upstream), lambda: self._post(Proceed(), self._beginning))

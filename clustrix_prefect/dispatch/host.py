@@ -25,6 +25,7 @@ from clustrix_prefect.transfer.download import fetch
 
 if TYPE_CHECKING:
     from clustrix_prefect.dispatch.dispatcher import Dispatcher
+    from clustrix_prefect.dispatch.driver import TaskRunDriver
 
 
 class Lane(Protocol):
@@ -92,6 +93,10 @@ class Host:
     def store(self) -> str:
         """The id of the store that calls share."""
         return self.session.store
+
+    def is_ready_for(self, driver: TaskRunDriver) -> bool:
+        """What a call has to know of a host is known since the session is open."""
+        return True
 
     def interpreter_for(self, code: Code) -> FarPython:
         """The interpreter that runs this code, which may still have to be built.
@@ -168,6 +173,9 @@ class Host:
         for call_id in ids:
             self.session.forget(call_id)
         self.session.send("ack", run=self.run_key, calls=ids, keep=keep)
+
+    def hold(self) -> None:
+        """A result names files that are here: they are to stay for as long as the flow runs."""
 
     def close(self, keep: bool) -> None:
         """The flow run is over: clean up on the cluster."""

@@ -17,6 +17,7 @@ from clustrix_prefect.dispatch.session import sessions
 
 if TYPE_CHECKING:
     from clustrix_prefect.dispatch.dispatcher import Dispatcher
+    from clustrix_prefect.dispatch.driver import TaskRunDriver
 
 
 class Place(Protocol):
@@ -24,6 +25,14 @@ class Place(Protocol):
 
     known: dict[str, Any]
     """Calls that an earlier process of this flow run left there, by id."""
+
+    def is_ready_for(self, driver: TaskRunDriver) -> bool:
+        """Whether what a call is packed for is known, so that the rest here can be asked.
+
+        If not, the driver hears what that waits for, then when it is worth asking again, or why
+        it is not.
+        """
+        ...
 
     @property
     def python_version(self) -> tuple[int, int]:

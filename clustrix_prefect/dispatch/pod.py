@@ -15,21 +15,25 @@ from clustrix_prefect.connections.connection import Connection
 from clustrix_prefect.dispatch.calls import Call
 from clustrix_prefect.dispatch.direct import DirectLane
 from clustrix_prefect.dispatch.host import Host
-from clustrix_prefect.dispatch.session import Session
+from clustrix_prefect.dispatch.session import Session, sessions
 from clustrix_prefect.errors import (
     ClusterError,
     ConnectionFailed,
     ConnectionLost,
     InfrastructureError,
     JobLost,
+    LoginInterrupted,
     QuotaExceeded,
+    WorkerNotStarted,
 )
+from clustrix_prefect.kubernetes.api import REFUSALS
 from clustrix_prefect.kubernetes.pods import CONTAINER
 from clustrix_prefect.kubernetes.status import PodPhase, PodStatus
 from clustrix_prefect.packaging.identity import digest
 
 if TYPE_CHECKING:
-    from clustrix_prefect.dispatch.pods import Group, Pods
+    from clustrix_prefect.dispatch.group import Group
+    from clustrix_prefect.dispatch.pods import Pods
 
 logger = logging.getLogger("prefect.clustrix")
 
@@ -38,6 +42,8 @@ _IDLE_SECONDS = 10.0
 # A quota that is exhausted is tried again after so long, seconds.
 _QUOTA_SECONDS = 5.0
 _RETRY_SECONDS = 0.5
+# So often may what is started in a pod end at once.
+_STARTS = 3
 # The API server tells within this time what has become of a pod whose connection broke, seconds.
 _REASON_SECONDS = 5.0
 
@@ -73,6 +79,9 @@ class PodHost(Host):
             super().acknowledge(over, keep)
         finally:
             self._pod.release(over)
+
+    def hold(self) -> None:
+        self._pod.hold()
 
     def give_up(self, call: Call, error: BaseException) -> None:
         super().give_up(call, error)
@@ -110,6 +119,8 @@ class Pod:
         self._asked = threading.Event()
         self._has: set[Call] = set()
         self._taken = 0
+        self._holds = False
+        self._runs_since = 0.0
         self._lost: ClusterError | None = None
         self._session: Session | None = None
 
@@ -120,7 +131,26 @@ class Pod:
     @property
     def is_free(self) -> bool:
         """Whether it takes the next call, now or once it has started."""
-        return not self._has and self._lost is None and self.status.phase is not PodPhase.ENDED
+        gone = self._lost is not None or self.status.phase is PodPhase.ENDED
+        return not self._has and not gone and self.takes_more
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether there are calls that it would take."""
+        if self.group is None:
+            return False
+        most, limit = self.group.calls_per_pod, self.group.resources.time
+        if self._taken < most:
+            return True
+        # As it stays anyway, it goes on, as long as its deadline leaves a call its whole time.
+        in_time = limit is None or time.monotonic() < self._runs_since + (most - 1) * limit
+        return self._holds and in_time
+
+    def hold(self) -> None:
+        """It has files that the flow may still want: it stays if it can."""
+        with self.pods.lock:
+            self._holds = not self.pods.cluster.keeps_store
+            self.changed.notify_all()
 
     def left(self) -> dict[str, Any]:
         """The calls that an earlier process left in it; waits until it has said so."""
@@ -164,7 +194,7 @@ class Pod:
                 self._serve()
         except ClusterError as error:
             logger.debug("Pod %s: %s", self.name, error)
-            if isinstance(error, ConnectionFailed):
+            if isinstance(error, ConnectionFailed) and not isinstance(error, REFUSALS):
                 self._wait_for_reason()
                 error = self.status.failure or error
             self.pods.cannot_start(self, error)
@@ -184,17 +214,30 @@ class Pod:
             ClusterError: It does not come to that.
         """
         if self.group is not None:
-            self.pods.api.create_job(
-                self.pods.cluster.job_manifest(self.name, self.group.resources, self.pods.labels)
+            manifest = self.pods.cluster.job_manifest(
+                self.name, self.group.resources, self.pods.labels
             )
-            self.pods.watch.made(self.name)
+            try:
+                self.pods.api.create_job(manifest)
+            except QuotaExceeded as error:  # of jobs: as if it left no room for the pod
+                self.pods.watch.forget(self.name)
+                self.status = self.status.ended(error)
+            else:
+                self.pods.watch.made(self.name)
         if not self._wait_until_it_runs():
             return False
         self._session = session = self._open_session()
         self.pods.opened(self, session)
-        host = PodHost(session, self)
+        try:
+            host = PodHost(session, self)
+        except ConnectionLost as error:
+            self.lose(error)
+            raise self._failure() from error
+        if not self.pods.cluster.keeps_store:
+            sessions.adopt(session)  # what its tasks return is found by its store
         with self.pods.lock:
             self.host, self.unclaimed = host, dict(host.known)
+            self._runs_since = time.monotonic()
         self._asked.set()
         return True
 
@@ -226,8 +269,10 @@ class Pod:
         self.pods.say_waiting(group, failure.what)
         group.refused_since = group.refused_since or time.monotonic()
         self.changed.wait_for(lambda: not self.pods.is_wanted(self), _QUOTA_SECONDS)
-        waited = time.monotonic() - group.refused_since
-        if waited > self.pods.cluster.start_timeout and not self.pods.some_run(but=self):
+        now = time.monotonic()
+        if self.pods.some_run(but=self):
+            group.refused_since = now
+        elif now - group.refused_since > self.pods.cluster.start_timeout:
             raise failure
         return False
 
@@ -239,16 +284,28 @@ class Pod:
     def _open_session(self) -> Session:
         session = Session(self.pods.cluster, connect=self._connect)
         deadline = time.monotonic() + self.pods.cluster.reconnect_seconds
+        ended = 0
         while True:
             try:
                 session.open()
                 return session
-            except ConnectionFailed:
+            except REFUSALS:
+                raise
+            except ConnectionFailed as error:
                 with self.pods.lock:
                     # The watch may be a moment behind the broken stream.
                     self.changed.wait_for(self._is_over, _RETRY_SECONDS)
                     if self.status.failure is not None:
                         raise self.status.failure from None
+                ended += isinstance(error, LoginInterrupted) and error.status is not None
+                if ended == _STARTS:
+                    raise WorkerNotStarted(
+                        f"Our program does not start in {self.pods.cluster.image}: {error.what}",
+                        "The image needs a /bin/sh, and a Python 3.6 or newer on its PATH or"
+                        " where the block's `python` says.",
+                        job_id=self.name,
+                        node=self.status.node,
+                    ) from error
                 if self.pods.closed or time.monotonic() > deadline:
                     raise
 
@@ -263,8 +320,9 @@ class Pod:
         """
         while (call := self._next()) is not None:
             self._hand_over(call)
-        if not self._taken and self.status.failure is not None:
-            raise self.status.failure  # it went before it had a call: as if it had not started
+        if self.group is not None and not self._taken and self._is_over():
+            self._wait_for_reason()
+            raise self._failure()  # it went before it had a call: as if it had not started
 
     def _next(self) -> Call | None:
         idle_since = time.monotonic()
@@ -275,15 +333,16 @@ class Pod:
                     idle_since = now
                     self.changed.wait()
                     continue
-                if self.group is None or self._taken >= self.group.calls_per_pod:
+                if self.group is not None and self.takes_more:
+                    call = self.pods.next_call(self.group)
+                    if call is not None:
+                        self._taken += 1
+                        self._has.add(call)
+                        return call
+                elif not self._holds:
                     return None
-                call = self.pods.next_call(self.group)
-                if call is not None:
-                    self._taken += 1
-                    self._has.add(call)
-                    return call
-                left = idle_since + _IDLE_SECONDS - now
-                if left <= 0 or self.pods.others_need_room(self.group):
+                left = None if self._holds else idle_since + _IDLE_SECONDS - now
+                if (left is not None and left <= 0) or self.pods.need_the_room_of(self):
                     return None
                 self.changed.wait(left)
         return None
@@ -334,9 +393,12 @@ class Pod:
         self.pods.watch.forget(self.name)  # what becomes of it now is our doing
         steps: list[Callable[[], None]] = []
         if self.host is not None and not over:
-            steps.append(partial(self.host.close, keep=False))
+            keep = self.pods.cluster.keep_job_files == "always"
+            steps.append(partial(self.host.close, keep=keep))
         if self._session is not None:
             steps.append(self._session.close)
+            if not self.pods.cluster.keeps_store and self.host is not None:
+                steps.append(partial(sessions.release, self._session))
         steps.append(partial(self.pods.api.delete_job, self.name))
         for step in steps:
             try:

@@ -9,18 +9,19 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
-from collections import deque
 from copy import copy
-from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from clustrix_prefect.clusters.kubernetes import KubernetesCluster
 from clustrix_prefect.dispatch.calls import Call, CallState
+from clustrix_prefect.dispatch.dispatcher import queue_timed_out
+from clustrix_prefect.dispatch.group import Group
 from clustrix_prefect.dispatch.interpreters import FarPython
 from clustrix_prefect.dispatch.pod import Pod
 from clustrix_prefect.dispatch.preflight import Code
 from clustrix_prefect.dispatch.session import Session
-from clustrix_prefect.engine import CallQueued
+from clustrix_prefect.engine import CallQueued, CallRaised, Proceed
 from clustrix_prefect.errors import (
     ClusterError,
     InfrastructureError,
@@ -35,32 +36,12 @@ from clustrix_prefect.task_resources import Resources
 
 if TYPE_CHECKING:
     from clustrix_prefect.dispatch.dispatcher import Dispatcher
+    from clustrix_prefect.dispatch.driver import TaskRunDriver
 
 logger = logging.getLogger("prefect.clustrix")
 
 _LEAVE_SECONDS = 5.0
 _END_SECONDS = 15.0
-
-
-@dataclass
-class Group:
-    """Calls that ask for the same.
-
-    Attributes:
-        resources: What each asks for.
-        calls_per_pod: How many a pod takes at most.
-        max_pods: How many pods there may be at once.
-        waiting: The calls that no pod has taken.
-        pods: Those that are starting, or take calls.
-        refused_since: When a quota first left no room for a pod; None since one has started.
-    """
-
-    resources: Resources
-    calls_per_pod: int
-    max_pods: int
-    waiting: deque[Call] = field(default_factory=deque)
-    pods: list[Pod] = field(default_factory=list)
-    refused_since: float | None = None
 
 
 class OpenedNamespace:
@@ -121,9 +102,6 @@ class Pods:
         self._left_in: dict[str, Pod] = {}
         self._version = cluster.python_version_of_image()
         self._told: Session | None = None
-        self._asked = threading.Condition(self.lock)
-        self._asking = 0
-        self._obstacle: ClusterError | None = None
         self.labels = {
             FLOW_RUN_LABEL: dispatcher.run_key,
             "prefect.io/flow-run-id": dispatcher.run_id,
@@ -141,45 +119,62 @@ class Pods:
 
     # --- what calls are packed for ---------------------------------------------------------
 
+    def is_ready_for(self, driver: TaskRunDriver) -> bool:
+        """Whether the image is known; if not, a pod is made that tells of it."""
+        with self.lock:
+            group = self._group_of(driver.resources)
+            if self._told is not None or self._needs_no_pod_to_know:
+                group.newcomers.pop(driver, None)
+                return True
+            if driver in group.newcomers:
+                return False
+            group.newcomers[driver] = 0
+            if group.reason:
+                driver.post(CallQueued(group.reason))
+            self._grow(group)
+        if driver.resources.queue_timeout is not None:
+            self.dispatcher.timers.after(
+                driver.resources.queue_timeout, partial(self._queue_timed_out, group, driver)
+            )
+        return False
+
+    @property
+    def _needs_no_pod_to_know(self) -> bool:
+        own = self.cluster.managed_environment is not None or self.cluster.keeps_store
+        return self._version is not None and not own
+
     @property
     def python_version(self) -> tuple[int, int]:
-        """The image's Python: as its name says, or else as the first pod does."""
-        return self._version or self._first_session().python_version
+        """The image's Python: as its name says, or else as the first pod did."""
+        return self._version or self._first.python_version
 
     @property
     def store(self) -> str:
         """The id of the store that all pods share; empty where each has one of its own."""
-        return self._first_session().store if self.cluster.keeps_store else ""
+        return self._first.store if self.cluster.keeps_store else ""
 
     def interpreter_for(self, code: Code) -> FarPython:
         """The interpreter that runs this code, which may still have to be built.
 
         Raises:
-            ClusterError: It takes a pod to know, and there can be none.
+            ClusterError: There can be none.
         """
-        if self.cluster.managed_environment is None and self._version is not None:
+        if self._version is not None and self._needs_no_pod_to_know:
             return FarPython("python", self._version)  # each pod says where
-        return self._first_session().environments.interpreter_for(code)
+        return self._first.environments.interpreter_for(code)
 
-    def _first_session(self) -> Session:
-        """What the first pod says of the image; waits for it."""
+    @property
+    def _first(self) -> Session:
+        assert self._told is not None, "`is_ready_for` comes first"
+        return self._told
+
+    def _queue_timed_out(self, group: Group, driver: TaskRunDriver) -> None:
         with self.lock:
-            if self._told is not None:
-                return self._told
-            self._asking += 1
-            self._obstacle = None
-            try:
-                group = self._group_of(self.cluster.resources)
-                while self._told is None and self._obstacle is None:
-                    if not any(pod.group is group for pod in self._pods.values()):
-                        self._start(group)
-                    self._asked.wait(1.0)
-                if self._told is None:
-                    assert self._obstacle is not None
-                    raise copy(self._obstacle)
-                return self._told
-            finally:
-                self._asking -= 1
+            if self._told is not None or group.newcomers.pop(driver, None) is None:
+                return
+        limit = driver.resources.queue_timeout
+        assert limit is not None
+        driver.post(CallRaised(queue_timed_out(limit, group.reason)))
 
     def opened(self, pod: Pod, session: Session) -> None:
         """A pod is ready.
@@ -200,7 +195,9 @@ class Pods:
                 )
             if self._told is None:
                 self._told = session
-                self._asked.notify_all()
+                for group in self._groups.values():
+                    for driver in group.newcomers:
+                        driver.post(Proceed())
 
     # --- towards the cluster ---------------------------------------------------------------
 
@@ -211,8 +208,6 @@ class Pods:
         with self.lock:
             group = self._group_of(call.resources)
             group.waiting.append(call)
-            for pod in group.pods:
-                pod.changed.notify_all()
             self._grow(group)
 
     def attach(self, call: Call, known: dict[str, Any]) -> None:
@@ -231,8 +226,7 @@ class Pods:
         with self.lock:
             self.closed = True
             pods = list(self._pods.values())
-            for pod in pods:
-                pod.changed.notify_all()
+            self._notify()
         for pod in pods:
             pod.ended.wait(_END_SECONDS)
         self.watch.close()
@@ -252,10 +246,19 @@ class Pods:
 
     def _grow(self, group: Group) -> None:
         """Have a pod for each call that waits, as long as there may be more."""
+        self._notify()  # one that is idle may take it, or make room
         coming = sum(pod.is_free for pod in group.pods)
         room = min(self.cluster.max_pods - len(self._pods), group.max_pods - len(group.pods))
-        for _ in range(min(len(group.waiting) - coming, room)):
-            self._start(group)
+        if group.refused_since is not None:
+            room = min(room, 1 - sum(pod.host is None for pod in group.pods))  # one tries for all
+        if room > 0:
+            for _ in range(min(group.count() - coming, room)):
+                self._start(group)
+
+    def _notify(self) -> None:
+        """Let every pod look whether it has something to do."""
+        for pod in self._pods.values():
+            pod.changed.notify_all()
 
     def _start(self, group: Group) -> None:
         if self.closed:
@@ -297,6 +300,10 @@ class Pods:
         if not reason:
             return
         with self.lock:
+            if group.reason != reason:
+                group.reason = reason
+                for driver in group.newcomers:
+                    driver.post(CallQueued(reason))
             concerned = list(group.waiting)[: sum(pod.host is None for pod in group.pods)]
         for call in concerned:
             if call.queue_reason != reason and call.state is CallState.QUEUED:
@@ -315,17 +322,17 @@ class Pods:
 
     def is_wanted(self, pod: Pod) -> bool:
         """Whether a pod that has not started is of use to anybody."""
-        group = pod.group
-        if self.closed or group is None:
-            return False
-        asked = self._asking > 0 and self._told is None
-        return asked or any(not call.state.is_final for call in group.waiting)
+        return not self.closed and pod.group is not None and pod.group.is_wanted
 
-    def others_need_room(self, group: Group | None) -> bool:
-        """Whether an idle pod keeps calls that ask for something else from starting."""
-        return len(self._pods) >= self.cluster.max_pods and any(
-            other.waiting and other is not group for other in self._groups.values()
-        )
+    def need_the_room_of(self, pod: Pod) -> bool:
+        """Whether an idle pod keeps calls that it does not take from starting."""
+        full = len(self._pods) >= self.cluster.max_pods
+        if any(group.is_wanted for group in self._groups.values() if group is not pod.group):
+            return full
+        group = pod.group
+        if group is None or pod.takes_more or not group.is_wanted:
+            return False
+        return full or len(group.pods) >= group.max_pods
 
     def some_run(self, but: Pod) -> bool:
         """Whether the cluster runs other pods of this flow run."""
@@ -341,21 +348,33 @@ class Pods:
             group = pod.group
             if group is None or self.closed:
                 return
-            if self._asking and self._told is None:
-                self._obstacle = error
-                self._asked.notify_all()
+            newcomers: list[TaskRunDriver] = []
             if isinstance(error, JobCancelled) or getattr(error, "requeue", False):
                 first = self.next_call(group)
                 calls = [first] if first is not None else []
+                if first is None and not self._comes_again(group, error):
+                    newcomers = list(group.newcomers)[:1]
             else:
                 calls = [call for call in group.waiting if not call.state.is_final]
                 group.waiting.clear()
+                newcomers = list(group.newcomers)
+            for driver in newcomers:
+                del group.newcomers[driver]
+                driver.post(CallRaised(copy(error)))
         for call in calls:
             # A copy each, or the traceback would grow with every call that raises it.
             if isinstance(error, InfrastructureError):
                 self.dispatcher.fail(call, copy(error))
             else:
                 self.dispatcher.give_up(call, copy(error))
+
+    def _comes_again(self, group: Group, error: ClusterError) -> bool:
+        """Whether another pod may tell the first newcomer what this one did not."""
+        first = next(iter(group.newcomers), None)
+        if first is None or not getattr(error, "requeue", False):
+            return False
+        group.newcomers[first] += 1
+        return group.newcomers[first] <= self.dispatcher.requeues
 
     def gone(self, pod: Pod) -> None:
         """A pod has ended; what still waits may need another one."""

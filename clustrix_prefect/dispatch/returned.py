@@ -1,10 +1,12 @@
-"""Downloads what tasks have returned by name."""
+"""Brings what tasks have returned by name: to this machine, or through it to other pods."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -14,7 +16,9 @@ from clustrix_prefect.data import RemoteFile, RemoteFolder
 from clustrix_prefect.dispatch.session import Session, sessions
 from clustrix_prefect.errors import ConfigurationError
 from clustrix_prefect.far_side import trees
-from clustrix_prefect.transfer.download import fetch, fetch_file
+from clustrix_prefect.far_side.contents import ChunkList
+from clustrix_prefect.packaging.parts import Part
+from clustrix_prefect.transfer.download import describe, fetch, fetch_file, read
 
 if TYPE_CHECKING:
     from clustrix_prefect.clusters.cluster import ClusterBlock
@@ -58,9 +62,7 @@ def _folder(agent: AgentClient, what: RemoteFolder, target: Path, on_progress: O
             f"{what!r} was returned by its path and is not described.",
             "Return Folder(path) from the task, which describes it, or fetch its files singly.",
         )
-    size = int(what.facts["size"])
-    description = b"".join(piece for _, piece in fetch(agent, size, content=what.content))
-    entries = trees.parse(description)
+    entries = trees.parse(_description(agent, what))
     done = 0
     draft = target.with_name(f".{target.name}.{what.content[:16]}.partial")
     # Files that an earlier attempt brought are found by name in here.
@@ -92,12 +94,72 @@ def _folder(agent: AgentClient, what: RemoteFolder, target: Path, on_progress: O
     shutil.rmtree(files, ignore_errors=True)
 
 
+def _description(agent: AgentClient, what: RemoteFolder) -> bytes:
+    """The list of what is in a folder."""
+    size = int(what.facts["size"])
+    return b"".join(piece for _, piece in fetch(agent, size, content=what.content))
+
+
+def parts_of(what: RemoteFile | RemoteFolder) -> list[Part]:
+    """What a task returned, as parts that are read from where it is while they are sent.
+
+    Raises:
+        ClusterError: It cannot be reached.
+    """
+    assert what.content is not None
+    with _session_of(what, None) as session:
+        if not isinstance(what, RemoteFolder):
+            executable = bool(what.facts["executable"])
+            return [_part(session, what, what.content, what.size, executable)]
+        description = session.with_agent(partial(_description, what=what))
+        parts = [Part.of_bytes(description, f"list of {what.name}")]
+        for kind, _, *facts in trees.parse(description):
+            if kind == trees.FILE:
+                size, content, executable = facts
+                parts.append(_part(session, what, content, size, executable))
+        return parts
+
+
+def _part(
+    session: Session,
+    what: RemoteFile | RemoteFolder,
+    content: str,
+    size: int,
+    executable: bool,
+) -> Part:
+    chunks = ChunkList(size, [content])
+    if chunks.is_long:
+        chunks = session.with_agent(partial(describe, content=content))
+
+    @contextmanager
+    def source() -> Iterator[_FarSource]:
+        with _session_of(what, None) as session:
+            yield _FarSource(session, content, size, executable)
+
+    return Part(content, size, what.name, chunks, source, is_file=True)
+
+
+@dataclass
+class _FarSource:
+    """A content of a store, as what is sent to another one."""
+
+    session: Session
+    content: str
+    size: int
+    executable: bool
+
+    def read(self, offset: int, size: int) -> bytes:
+        return self.session.with_agent(
+            lambda agent: read(agent, offset, size, content=self.content)
+        )
+
+
 @contextmanager
 def _session_of(
     what: RemoteFile | RemoteFolder, cluster: ClusterBlock | str | None
 ) -> Iterator[Session]:
     """A connection to the cluster that something is on; an open one if there is."""
-    session = None if cluster is not None else sessions.with_store(what.store)
+    session = sessions.with_store(what.store)
     if session is None:
         home = cluster or what.home()
         if home is None:
@@ -105,7 +167,13 @@ def _session_of(
                 f"It is not known any more on which cluster {what.name!r} is.",
                 "Pass the cluster: download(to, cluster=...).",
             )
-        session = sessions.acquire(load_cluster(home) if isinstance(home, str) else home)
+        block = load_cluster(home) if isinstance(home, str) else home
+        if not block.keeps_store:
+            raise ConfigurationError(
+                f"The pod that has {what.name!r} is gone, or this process does not run its flow.",
+                "Use it while the flow runs, or give the block a `work_volume_claim`.",
+            )
+        session = sessions.acquire(block)
     try:
         if session.store != what.store:
             raise ConfigurationError(

@@ -63,6 +63,10 @@ class Session:
     Args:
         cluster: The block that says how to get there.
         connect: Another way to get there than the cluster's own.
+
+    Attributes:
+        key: By which the sessions of this process are told apart.
+        store: The id of the store there, once it is open.
     """
 
     def __init__(
@@ -85,6 +89,8 @@ class Session:
         self.contents = Contents(self)
         self.store = ""
         self._token = secrets.token_hex(8)
+        # Who wants to go there the usual way shares it.
+        self.key = cluster.identity if connect is None else self._token
         self._agent: AgentClient | None = None
         self._connection: Connection | None = None
         self._up = threading.Event()
@@ -144,6 +150,8 @@ class Session:
 
     def close(self) -> None:
         """Close the connection; the agent ends, and with it the warm workers."""
+        if self._closed:
+            return
         self._closed = True
         self.contents.close()
         self._up.set()
@@ -378,7 +386,7 @@ class Session:
 
 
 class Sessions:
-    """The open sessions of this process, one for each cluster."""
+    """The open sessions of this process: one for each cluster, and those of pods."""
 
     def __init__(self) -> None:
         self._forget()
@@ -403,9 +411,15 @@ class Sessions:
             session = Session(cluster)
             session.open()
             with self._lock:
-                self._sessions[cluster.identity] = session
+                self._sessions[session.key] = session
                 self._users[session] = 1
             return session
+
+    def adopt(self, session: Session) -> None:
+        """Let others use a session that somebody has opened, who releases it at last."""
+        with self._lock:
+            self._sessions[session.key] = session
+            self._users[session] = 1
 
     def opened(self, identity: str) -> Session | None:
         """The session of the cluster of this identity, if it is open; its user releases it."""
@@ -413,16 +427,16 @@ class Sessions:
             return self._take(identity)
 
     def with_store(self, store: str) -> Session | None:
-        """An open session of the cluster that has this store; its user releases it."""
+        """An open session where this store is; its user releases it."""
         with self._lock:
-            for identity, session in self._sessions.items():
+            for key, session in self._sessions.items():
                 if session.store == store and not session.is_gone:
-                    return self._take(identity)
+                    return self._take(key)
         return None
 
-    def _take(self, identity: str) -> Session | None:
+    def _take(self, key: str) -> Session | None:
         """One user more, under the lock."""
-        session = self._sessions.get(identity)
+        session = self._sessions.get(key)
         if session is None or session.is_gone:
             return None
         self._users[session] += 1
@@ -437,14 +451,13 @@ class Sessions:
 
     def release(self, session: Session) -> None:
         """One user less; the last one closes it."""
-        identity = session.cluster.identity
         with self._lock:
             self._users[session] -= 1
             if self._users[session]:
                 return
             del self._users[session]
-            if self._sessions.get(identity) is session:
-                del self._sessions[identity]
+            if self._sessions.get(session.key) is session:
+                del self._sessions[session.key]
         session.close()
 
 

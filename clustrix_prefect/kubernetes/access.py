@@ -13,8 +13,8 @@ from clustrix_prefect.errors import ConfigurationError, ConnectionFailed
 class Access:
     """Credentials for an API server; the official client reads them.
 
-    With neither a path nor content: inside a cluster the service account of the pod, elsewhere
-    KUBECONFIG or `~/.kube/config`.
+    With neither a path, content nor a context: inside a cluster the service account of the pod,
+    elsewhere KUBECONFIG or `~/.kube/config`.
 
     Attributes:
         kubeconfig_path: A kubeconfig file on this machine.
@@ -46,13 +46,15 @@ class Access:
                 config.load_kube_config_from_dict(
                     self.kubeconfig, context=self.context, client_configuration=found
                 )
-            else:
-                # Inside a cluster it falls back to the service account, if there is no file.
-                config.load_config(
-                    config_file=self.kubeconfig_path,
-                    context=self.context,
-                    client_configuration=found,
+            elif self.kubeconfig_path is not None or self.context is not None:
+                config.load_kube_config(
+                    self.kubeconfig_path, context=self.context, client_configuration=found
                 )
+            else:
+                try:
+                    config.load_incluster_config(client_configuration=found)
+                except config.ConfigException:
+                    config.load_kube_config(client_configuration=found)
         except config.ConfigException as error:
             raise ConfigurationError(
                 "There are no usable credentials for Kubernetes.",

@@ -27,6 +27,8 @@ _ANSWER_SECONDS = 30.0
 # A managed API server that is being replaced is away for about this long.
 _PATIENCE_SECONDS = 60.0
 _LATER = (429, 500, 502, 503, 504)
+# Who is told one of these need not ask again.
+REFUSALS = (AuthenticationFailed, KubernetesForbidden)
 
 
 class WatchExpired(Exception):
@@ -104,9 +106,11 @@ class KubernetesApi:
     ) -> Iterator[dict[str, Any]]:
         """Events of pods since a version, bookmarks among them, until the server ends it.
 
+        The server has agreed when this returns; who does not read it to its end closes it.
+
         Raises:
-            WatchExpired: The version is too old.
-            ConnectionFailed: The server went away.
+            WatchExpired: The version is too old; also while it is read.
+            ConnectionFailed: The server went away, or refuses us.
         """
         query = {
             "labelSelector": selector,
@@ -122,20 +126,12 @@ class KubernetesApi:
             response = self._send("GET", path, None, timeout_seconds + _ANSWER_SECONDS)
         except urllib3.exceptions.HTTPError as error:
             raise self._refusal("watch", "pods", 0, b"", error) from error
+        if response.status < 400:
+            return _events(response)
         with contextlib.closing(response):
             if response.status == 410:
                 raise WatchExpired
-            if response.status >= 400:
-                raise self._refusal("watch", "pods", response.status, response.read())
-            for line in _lines(response):
-                event = json.loads(line)
-                if event["type"] == "ERROR":
-                    if event["object"].get("code") == 410:
-                        raise WatchExpired
-                    raise ConnectionFailed(
-                        f"The watch of pods ended: {event['object'].get('message')}."
-                    )
-                yield event
+            raise self._refusal("watch", "pods", response.status, response.read())
 
     def server_version(self) -> str:
         """Such as "v1.30.2"."""
@@ -291,6 +287,25 @@ def _message(data: bytes) -> str:
 
 def _seconds(text: str | None) -> float:
     return float(text) if text and text.isdigit() else 0.0
+
+
+def _events(response: Any) -> Iterator[dict[str, Any]]:
+    """The events of a watch.
+
+    Raises:
+        WatchExpired: Its version is too old.
+        ConnectionFailed: It broke off.
+    """
+    with contextlib.closing(response):
+        for line in _lines(response):
+            event = json.loads(line)
+            if event["type"] == "ERROR":
+                if event["object"].get("code") == 410:
+                    raise WatchExpired
+                raise ConnectionFailed(
+                    f"The watch of pods ended: {event['object'].get('message')}."
+                )
+            yield event
 
 
 def _lines(response: Any) -> Iterator[bytes]:

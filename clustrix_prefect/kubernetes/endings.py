@@ -51,10 +51,10 @@ def ending(pod: dict[str, Any], job: str) -> InfrastructureError | None:
     """
     status = pod.get("status", {})
     reason, said = status.get("reason", ""), status.get("message", "")
-    ended = [state for state in _terminated(status) if _is_trouble(state)]
     facts: dict[str, Any] = {"job_id": job, "node": pod["spec"].get("nodeName")}
     deleting = "deletionTimestamp" in pod["metadata"]
     over = status.get("phase") in ("Failed", "Succeeded")
+    ended = [state for state in _terminated(pod, over) if _is_trouble(state)]
     if ended:
         facts["exit_code"] = ended[0].get("exitCode")
     if reason == "DeadlineExceeded":
@@ -151,13 +151,14 @@ def _own_end(ended: list[dict[str, Any]], facts: dict[str, Any]) -> Infrastructu
     if code == 0:
         return JobLost(
             "The pod ended by itself, because nobody came for longer than it waits.",
-            "Raise `start_timeout` or `result_hold` if the flow was away for long.",
+            "Raise `start_timeout` or `ttl_after_finished` if the flow was away for long.",
             **facts,
         )
     if reason in ("StartError", "ContainerCannotRun") or code in (126, 127):
         return WorkerNotStarted(
             f"The container could not be started ({_joined(reason, said)}).",
-            "The image needs a `python` on its PATH.",
+            "The image needs a /bin/sh, and a Python 3.6 or newer on its PATH or where the block's"
+            " `python` says.",
             **facts,
         )
     if code == 128 + signal.SIGKILL:
@@ -167,13 +168,24 @@ def _own_end(ended: list[dict[str, Any]], facts: dict[str, Any]) -> Infrastructu
     return WorkerFailed(what, "Look at the pod's log and at its node.", **facts)
 
 
-def _terminated(status: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """How containers ended: ours first, then those beside it and before it."""
-    for kind in ("containerStatuses", "initContainerStatuses"):
+def our_container(pod: dict[str, Any]) -> dict[str, Any]:
+    """The state of the container that we put there, which is the first of the specification."""
+    name = pod["spec"]["containers"][0]["name"]
+    statuses = pod.get("status", {}).get("containerStatuses") or ()
+    return next((one for one in statuses if one["name"] == name), {})
+
+
+def _terminated(pod: dict[str, Any], over: bool) -> Iterator[dict[str, Any]]:
+    """How containers ended: ours, and once the pod is over those beside it and before it."""
+    ours, status = our_container(pod), pod.get("status", {})
+    if state := (ours.get("state") or {}).get("terminated"):
+        yield state
+    for kind in ("containerStatuses", "initContainerStatuses") if over else ():
         for one in status.get(kind) or ():
             state = (one.get("state") or {}).get("terminated")
             # Containers that come before ours are meant to end.
-            if state and not (kind == "initContainerStatuses" and state.get("exitCode") == 0):
+            meant = kind == "initContainerStatuses" and state and state.get("exitCode") == 0
+            if state and one is not ours and not meant:
                 yield state
 
 

@@ -29,6 +29,13 @@ _NO_WORDS = (
     "constraint",
     "signal_before_end",
 )
+_PYTHONS = ("python3", "python")
+# $0 the keeper, its two arguments, and which interpreters it may be run by.
+_RUN_KEEPER = """start=$1 hold=$2; shift 2
+for python do
+    command -v "$python" >/dev/null 2>&1 && exec "$python" -c "$0" "$start" "$hold"
+done
+echo "no Python here: tried $*" >&2; exit 127"""
 _GONE = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
 
@@ -38,6 +45,7 @@ class PodSettings:
 
     Attributes:
         image: Needs nothing but Python in it.
+        python: Its path or name; None: one that images usually have.
         gpu_resource: What a GPU is called.
         start_timeout: Seconds after which a pod ends that nobody comes to.
         result_hold: Seconds for which a pod without running calls keeps their results.
@@ -51,6 +59,7 @@ class PodSettings:
     """
 
     image: str
+    python: str | None = None
     gpu_resource: str = "nvidia.com/gpu"
     start_timeout: int = 300
     result_hold: int = 3600
@@ -90,12 +99,12 @@ def job_manifest(
         "name": CONTAINER,
         "image": settings.image,
         "command": [
-            "python",
-            "-c",
-            _keeper(),
-            str(settings.start_timeout),
-            str(settings.result_hold),
+            *("/bin/sh", "-c", _RUN_KEEPER, _keeper()),
+            *(str(settings.start_timeout), str(settings.result_hold)),
+            *([settings.python] if settings.python else _PYTHONS),
         ],
+        # Why the first process could not go on is then in the pod's status.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "resources": {"requests": amounts, "limits": amounts},
         "securityContext": {"allowPrivilegeEscalation": False},
         "volumeMounts": [{"name": "work", "mountPath": VOLUME}],

@@ -18,7 +18,7 @@ from clustrix_prefect.errors import (
     Unschedulable,
     WorkerNotStarted,
 )
-from clustrix_prefect.kubernetes.endings import ending
+from clustrix_prefect.kubernetes.endings import ending, our_container
 
 # More tries do not mend these; a registry that is away or busy is given a second one.
 _NEVER_PULLED = re.compile(
@@ -123,7 +123,7 @@ def read_pod(pod: dict[str, Any], previous: PodStatus | None = None) -> PodStatu
     failure = ending(pod, status.job)
     if failure is not None:
         return status.ended(failure)
-    if _ours(pod).get("state", {}).get("running"):
+    if our_container(pod).get("state", {}).get("running"):
         return replace(status, phase=PodPhase.RUNNING)
     for waiting in _waiting(pod):
         status = _read_waiting(status, waiting, previous)
@@ -132,13 +132,6 @@ def read_pod(pod: dict[str, Any], previous: PodStatus | None = None) -> PodStatu
     if node is None:
         return _read_unplaced(status, pod)
     return replace(status, reason="ContainerCreating")
-
-
-def _ours(pod: dict[str, Any]) -> dict[str, Any]:
-    """The state of the container that we put there, which is the first of the specification."""
-    name = pod["spec"]["containers"][0]["name"]
-    statuses = pod.get("status", {}).get("containerStatuses") or ()
-    return next((one for one in statuses if one["name"] == name), {})
 
 
 def _waiting(pod: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -164,7 +157,7 @@ def _read_waiting(
         return status.ended(
             WorkerNotStarted(
                 f"The container cannot be started ({text}).",
-                "Create what it names, or take it out of the block; the image needs a `python`.",
+                "Create what it names, or take it out of the block.",
                 **where,
             )
         )

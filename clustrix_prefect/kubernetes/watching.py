@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from clustrix_prefect.errors import (
@@ -16,7 +17,7 @@ from clustrix_prefect.errors import (
     QuotaExceeded,
     SubmissionRefused,
 )
-from clustrix_prefect.kubernetes.api import KubernetesApi, WatchExpired
+from clustrix_prefect.kubernetes.api import REFUSALS, KubernetesApi, WatchExpired
 from clustrix_prefect.kubernetes.endings import deleted, deleted_or_evicted, ending_by_events
 from clustrix_prefect.kubernetes.pods import MANAGED_BY
 from clustrix_prefect.kubernetes.status import PodPhase, PodStatus, job_of, read_pod
@@ -62,7 +63,14 @@ class PodWatch:
             ConnectionFailed: The server cannot be reached, or refuses us.
         """
         self._list()
-        for target in (self._watch, self._look_for_missing):
+        events: Iterator[dict[str, Any]] = iter(())
+        try:
+            events = self._resume()
+        except REFUSALS:
+            raise
+        except (WatchExpired, ConnectionFailed) as error:
+            logger.debug("The watch of pods has yet to begin: %s", error)
+        for target in (partial(self._watch, events), self._look_for_missing):
             threading.Thread(target=target, name="clustrix-pods", daemon=True).start()
 
     def expect(self, job: str) -> None:
@@ -91,24 +99,28 @@ class PodWatch:
 
     # --- what the server says --------------------------------------------------------------
 
-    def _watch(self) -> None:
+    def _resume(self) -> Iterator[dict[str, Any]]:
+        if not self._version:
+            self._list()
+        return self._api.watch_pods(self._selector, self._version, _WATCH_SECONDS)
+
+    def _watch(self, events: Iterator[dict[str, Any]]) -> None:
         pause = _PAUSE_SECONDS
         while not self._closed.is_set():
             try:
-                if not self._version:
-                    self._list()
-                events = self._api.watch_pods(self._selector, self._version, _WATCH_SECONDS)
                 for event in events:
                     if self._closed.is_set():
                         return
                     self._take(event)
                     pause = _PAUSE_SECONDS
+                events = self._resume()
             except WatchExpired:
-                self._version = ""
-                continue
+                self._version, events = "", iter(())
             except Exception as error:
-                level = logging.DEBUG if isinstance(error, ConnectionFailed) else logging.WARNING
+                passes = isinstance(error, ConnectionFailed) and not isinstance(error, REFUSALS)
+                level = logging.DEBUG if passes else logging.WARNING
                 logger.log(level, "The watch of pods is begun again: %s", error)
+                events = iter(())
                 self._closed.wait(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 

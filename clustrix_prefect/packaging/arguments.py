@@ -9,7 +9,7 @@ from typing import Any
 
 from clustrix_prefect.packaging import pickling
 from clustrix_prefect.packaging.identity import sha256
-from clustrix_prefect.packaging.parts import Part, Parts
+from clustrix_prefect.packaging.parts import Carry, Part, Parts
 from clustrix_prefect.packaging.pickling import Met
 from clustrix_prefect.transfer.digests import FileDigests
 
@@ -40,6 +40,7 @@ def pack_arguments(
     python: tuple[int, int],
     task_name: str,
     store: str = "",
+    carry: Carry | None = None,
 ) -> PackedArguments:
     """Pickle the arguments of a call.
 
@@ -49,6 +50,7 @@ def pack_arguments(
         python: The far side's Python version, as (major, minor).
         task_name: Whose arguments they are, for errors.
         store: The id of the store of the cluster that they go to.
+        carry: Gives the parts of what is in another one; None: that is refused.
 
     Raises:
         NotPortable: Something in them cannot travel.
@@ -61,7 +63,7 @@ def pack_arguments(
         return pickled.data
 
     arguments = (args, kwargs)
-    parts = Parts(pickle_value, _file_digests(), store)
+    parts = Parts(pickle_value, _file_digests(), store, carry)
     parts.set_apart(*args, *kwargs.values())
     payload = pickle_value(arguments, parts)
     found = tuple(parts.found.values())

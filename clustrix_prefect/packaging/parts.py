@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -81,6 +82,9 @@ class Part:
         )
 
 
+Carry = Callable[[RemoteFile | RemoteFolder], list[Part]]
+
+
 class SharedValues:
     """What was found out about values that the calls of one `map` have in common.
 
@@ -132,6 +136,7 @@ class Parts:
         pickle_value: Pickles a value whose parts these parts note.
         digests: Knows files.
         store: The id of the store that the pickle goes to.
+        carry: Gives the parts of what is in another one; None: that is refused.
     """
 
     def __init__(
@@ -139,12 +144,14 @@ class Parts:
         pickle_value: Callable[[Any, Parts], bytes],
         digests: FileDigests,
         store: str,
+        carry: Carry | None = None,
     ) -> None:
         self.found: dict[str, Part] = {}
         self.met: set[Met] = set()
         self._pickle_value = pickle_value
         self._digests = digests
         self._store = store
+        self._carry = carry
         self._shared = _shared.get() or SharedValues()
         self._apart: set[int] = set()
         self._references: dict[int, tuple[Any, Reference]] = {}
@@ -214,7 +221,7 @@ class Parts:
         self._apart.discard(id(value))
 
         def find() -> tuple[Part, Parts] | None:
-            inner = Parts(self._pickle_value, self._digests, self._store)
+            inner = Parts(self._pickle_value, self._digests, self._store, self._carry)
             data = self._pickle_value(value, inner)
             if len(data) < LARGE:
                 return None
@@ -278,13 +285,18 @@ class Parts:
         return Part.of_bytes(trees.describe(entries), f"list of {path.name}"), parts
 
     def _returned(self, value: RemoteFile | RemoteFolder) -> Reference:
-        if value.store != self._store:
+        is_elsewhere = value.store != self._store
+        if is_elsewhere and self._carry is None:
             raise on_another_cluster(value)
         is_folder = value.kind == "folder"
         if value.content is None:
             return "remote", str(value.path), is_folder
         facts = value.facts
-        self._note(Part(value.content, facts["size"], repr(value), is_folder=is_folder))
+        if is_elsewhere and self._carry is not None:
+            for part in self._shared.once("carried", value, partial(self._carry, value)):
+                self._note(part)
+        else:
+            self._note(Part(value.content, facts["size"], repr(value), is_folder=is_folder))
         rest = () if is_folder else (bool(facts["executable"]),)
         return value.kind, value.content, facts["size"], value.name, *rest
 

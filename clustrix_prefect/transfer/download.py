@@ -55,6 +55,11 @@ def fetch(agent: Agent, size: int, **which: Any) -> Iterator[tuple[int, bytes]]:
         yield _piece(*under_way.popleft())
 
 
+def read(agent: Agent, offset: int, size: int, **which: Any) -> bytes:
+    """A piece of a file on the far side that is no longer than a chunk; see `fetch`."""
+    return _piece(agent.begin("read", offset=offset, size=size, **which), offset, size)[1]
+
+
 def _piece(answer: PendingAnswer, offset: int, length: int) -> tuple[int, bytes]:
     _, data = answer.wait(_READING_SECONDS)
     if len(data) != length:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from clustrix_prefect.far_side import keeper
+from clustrix_prefect.kubernetes.pods import PodSettings, job_manifest
+from clustrix_prefect.task_resources import Resources
 
 SOURCE = Path(keeper.__file__).read_text()
 UNSHARE = ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child"]
@@ -31,6 +33,28 @@ def ended(process: subprocess.Popen[bytes]) -> tuple[bytes, int, float]:
     began = time.monotonic()
     said, _ = process.communicate(timeout=20)
     return said.strip(), process.returncode, time.monotonic() - began
+
+
+@pytest.mark.parametrize(
+    ("there", "named"), [("python3", None), ("python", None), ("my-python", "my-python")]
+)
+def test_an_image_may_call_its_python_as_it_likes(
+    tmp_path: Path, there: str, named: str | None
+) -> None:
+    (tmp_path / there).symlink_to(sys.executable)
+    settings = PodSettings(image="i", python=named, start_timeout=0)
+    job = job_manifest(settings, Resources(), name="j", labels={}, calls=1)
+    command = job["spec"]["template"]["spec"]["containers"][0]["command"]
+    said, code, _ = ended(start(["env", f"PATH={tmp_path}", *command]))
+    assert (said, code) == (b"nobody came", 0)
+
+
+def test_an_image_without_python_says_so(tmp_path: Path) -> None:
+    job = job_manifest(PodSettings(image="i"), Resources(), name="j", labels={}, calls=1)
+    command = job["spec"]["template"]["spec"]["containers"][0]["command"]
+    said, code, _ = ended(start(["env", f"PATH={tmp_path}", *command]))
+    assert said == b"no Python here: tried python3 python"
+    assert code == 127
 
 
 def test_it_ends_if_nobody_comes() -> None:

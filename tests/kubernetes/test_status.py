@@ -186,6 +186,22 @@ def test_each_end_has_its_name(name: str) -> None:
     assert status.reason == status.failure.what
 
 
+@pytest.mark.parametrize(
+    "end", [terminated("Completed", 0), terminated("Error", 1), terminated("OOMKilled", 137)]
+)
+def test_a_container_beside_ours_may_end(end: dict[str, Any]) -> None:
+    assert read_pod(make_pod(state=RUNNING, sidecar=end, phase="Running")).phase is PodPhase.RUNNING
+
+
+def test_what_our_own_container_ended_with_counts_most() -> None:
+    ended = make_pod(
+        state=terminated("OOMKilled", 137), sidecar=terminated("Error", 1), phase="Failed"
+    )
+    assert type(read_pod(ended).failure) is errors.OutOfMemory
+    beside = make_pod(sidecar=terminated("Error", 3), phase="Failed")
+    assert read_pod(beside).exit_code == 3
+
+
 def test_evictions_and_lost_nodes_are_submitted_again_and_deletions_are_not() -> None:
     again = {name: kind.requeue for name, (_, kind) in ENDINGS.items()}
     assert again["evicted"]

@@ -205,11 +205,20 @@ class OwnKubernetes(Kubernetes):
             self._loaded.add(name)
         return name
 
+    def tagged(self, image: str, name: str) -> str:
+        """Another name of an image that pods can run."""
+        self._node.tag_image(image, name)
+        return name
+
+    def directory_of(self, claim: str) -> Path:
+        """What a volume holds, as this machine sees it."""
+        return self._directory / claim
+
     @contextlib.contextmanager
     def claim(self, namespace: str, size: str = "1Gi") -> Iterator[str]:
         """A claim for a while, bound to a volume that is a directory of the node."""
         name = f"claim-{secrets.token_hex(4)}"
-        (directory := self._directory / name).mkdir()
+        (directory := self.directory_of(name)).mkdir()
         shared = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
         volume = {
             **shared,

@@ -95,6 +95,10 @@ class Node:
         if importing.returncode:
             raise ServiceUnavailable(f"ctr images import: {errors.decode().strip()}")
 
+    def tag_image(self, image: str, name: str) -> None:
+        """Give an image another name."""
+        subprocess.run(self._ctr_command("images", "tag", "--force", image, name), check=True)
+
     def _ctr(self, *arguments: str) -> int:
         command = self._ctr_command(*arguments)
         return subprocess.run(command, capture_output=True).returncode
