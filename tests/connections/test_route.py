@@ -257,7 +257,7 @@ class TestOnTheWay:
 
     def test_jump_hosts_that_lead_to_each_other(self, destination: Destination, home: Path) -> None:
         (home / ".ssh" / "config").write_text("Host *\n  ProxyJump gate\n")
-        with pytest.raises(ConfigurationError, match="gate.* through itself") as caught:
+        with pytest.raises(ConfigurationError, match=r"gate.* through itself") as caught:
             open_ssh(destination)
         assert "ProxyJump none" in caught.value.remedy
 
