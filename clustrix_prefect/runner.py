@@ -174,7 +174,7 @@ class ClusterTaskRunner(TaskRunner[ClusterFuture]):
                 "Return a list, or run it with Prefect's ThreadPoolTaskRunner.",
             )
         runtime = self._runtime
-        resources = current_resources(task.fn, runtime.cluster.resources)
+        resources = current_resources(task, runtime.cluster.resources)
         runtime.cluster.check_resources(resources)
         task_run_id = new_task_run_id()
         driver = runtime.drive(

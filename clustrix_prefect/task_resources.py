@@ -5,12 +5,14 @@ The names are the field's; each scheduler translates them.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
+from prefect.flows import Flow
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from clustrix_prefect.errors import InvalidResources
@@ -177,7 +179,7 @@ _declared: WeakKeyDictionary[Callable[..., Any], Resources] = WeakKeyDictionary(
 
 
 class resources:
-    """Say what calls need: around `submit` and `map`, or under `@task`.
+    """Say what calls need: around `submit` and `map`, or with `@task`, over or under it.
 
     The innermost wins, over a decorator's, over the cluster's `default_resources`.
 
@@ -203,7 +205,14 @@ class resources:
         self._tokens: list[Any] = []
 
     def __call__(self, function: _F) -> _F:
-        _declared[function] = self._resources
+        if isinstance(function, Flow):
+            raise InvalidResources(
+                f"The flow {function.name!r} is given resources, which belong to calls of tasks.",
+                "Put the decorator on its tasks, or `with resources(...)` into the flow.",
+            )
+        # A task leads to its function, and so does the same task with other options.
+        innermost = inspect.unwrap(function)
+        _declared[innermost] = _declared_for(innermost).merged(self._resources)
         return function
 
     def __enter__(self) -> Resources:
@@ -215,6 +224,10 @@ class resources:
         _current.reset(self._tokens.pop())
 
 
-def current_resources(function: Callable[..., Any], defaults: Resources) -> Resources:
-    """What a call of this function gets, submitted here and now."""
-    return defaults.merged(_declared.get(function, Resources())).merged(_current.get())
+def current_resources(task: Callable[..., Any], defaults: Resources) -> Resources:
+    """What a call of this task gets, submitted here and now."""
+    return defaults.merged(_declared_for(inspect.unwrap(task))).merged(_current.get())
+
+
+def _declared_for(function: Callable[..., Any]) -> Resources:
+    return _declared.get(function, Resources())

@@ -147,7 +147,7 @@ class BatchCluster(ClusterBlock, SSHHost, ABC):
                 "--calls-per-job",
                 str(wanted.calls_per_job or 1),
             ],
-            prologue=self.prologue,
+            prologue=self.worker_prologue,
             environment=self.environment,
         )
         return scheduler.job_script(spec)

@@ -14,6 +14,7 @@ from typing_extensions import Self
 
 from clustrix_prefect.clusters.environment import ManagedEnvironment
 from clustrix_prefect.clusters.fields import one_line, unset_if_empty
+from clustrix_prefect.clusters.modules import load_if_there, load_or_exit
 from clustrix_prefect.connections.connection import Connection
 from clustrix_prefect.schedulers.scheduler import Scheduler
 from clustrix_prefect.task_resources import Resources
@@ -51,13 +52,19 @@ class ClusterBlock(Block, ABC):
     modules: list[str] = Field(
         default_factory=list,
         title="Modules",
-        description="Environment modules to load before the worker starts (`module load`).",
+        description=(
+            "Environment modules to load before the worker starts (`module load`). One that "
+            "cannot be loaded fails the call."
+        ),
         examples=[["python/3.11", "cuda/12.4"]],
     )
     setup: list[str] = Field(
         default_factory=list,
         title="Setup",
-        description="Shell lines to run before the worker starts, after the modules.",
+        description=(
+            "Shell lines to run before the worker starts, after the modules. One that fails "
+            "stops nothing, unless it ends in `|| exit 1`."
+        ),
         examples=[["source /opt/site/profile.sh"]],
     )
     conda_environment: str | None = Field(
@@ -251,8 +258,13 @@ class ClusterBlock(Block, ABC):
 
     @property
     def prologue(self) -> list[str]:
+        """The shell lines after which to look for what is there, on the login node."""
+        return [*load_if_there(self.modules), *self.setup]
+
+    @property
+    def worker_prologue(self) -> list[str]:
         """The shell lines that go before the worker."""
-        return [*(f"module load {name}" for name in self.modules), *self.setup]
+        return [*load_or_exit(self.modules), *self.setup]
 
     @property
     def saved_as(self) -> str | None:

@@ -107,11 +107,22 @@ def open_ssh(destination: Destination) -> SSHConnection:
 def _hops(destination: Destination) -> list[_Hop]:
     login = destination.login
     settings = host_settings(destination.host, port=destination.port, user=login.username)
-    jumps = destination.proxy_jump or settings.proxy_jump or "none"
-    target = _hop(destination, settings, login)
-    if jumps.lower() == "none":
-        return [target]
-    return [*(_jump(text.strip(), destination) for text in jumps.split(",")), target]
+    jumps = _jumps(destination.proxy_jump or settings.proxy_jump, destination)
+    return [*jumps, _hop(destination, settings, login)]
+
+
+def _jumps(named: str | None, destination: Destination, behind: tuple[str, ...] = ()) -> list[_Hop]:
+    """The jump hosts of a `ProxyJump`; as with `ssh`, the first is reached in its own way."""
+    if named is None or named.lower() == "none":
+        return []
+    hops = [_jump(text.strip(), destination) for text in named.split(",")]
+    first = str(hops[0])
+    if first in behind:
+        raise ConfigurationError(
+            f"The jump host {first} is to be reached through itself.",
+            "Write `ProxyJump none` for it in ~/.ssh/config, above what sets another.",
+        )
+    return [*_jumps(hops[0].settings.proxy_jump, destination, (*behind, first)), *hops]
 
 
 def _jump(text: str, destination: Destination) -> _Hop:

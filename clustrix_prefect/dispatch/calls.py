@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from clustrix_prefect.dispatch.interpreters import FarPython
 from clustrix_prefect.dispatch.preflight import Code
-from clustrix_prefect.engine import CallFinished, CallRaised, CallStarted, Event
+from clustrix_prefect.engine import CallFinished, CallStarted, Event
 from clustrix_prefect.packaging import signing
 from clustrix_prefect.packaging.arguments import PackedArguments
 from clustrix_prefect.packaging.bundle import Bundle
@@ -200,11 +200,6 @@ class Call:
         """A result is here, unopened; the far side says whether the function returned."""
         state = CallState.DONE if succeeded else CallState.FAILED
         return self._finish(state, CallFinished(open_result))
-
-    def raised(self, error: BaseException) -> bool:
-        """The cluster failed it."""
-        self.failure = error
-        return self._finish(CallState.FAILED, CallRaised(error))
 
     def cancelled(self) -> bool:
         """Nobody waits for it any more."""

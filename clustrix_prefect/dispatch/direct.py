@@ -45,7 +45,7 @@ class DirectLane:
         self._host = host
         self._session = host.session
         self._pool = {
-            "prologue": self._session.prologue,
+            "prologue": self._session.worker_prologue,
             "environment": environment,
             "max_workers": max_workers,
             "cwd": working_directory,
@@ -91,7 +91,7 @@ class DirectLane:
                 node=call.node or self._session.host,
                 out_of_memory=event.get("out_of_memory", False),
             )
-            call.exit_code = event["returncode"]
+            call.exit_code, call.peak_memory = event["returncode"], event.get("peak_memory")
             self._dispatcher.fail(call, error)
 
     def on_reconnected(self, calls: Iterable[Call], known: dict[str, Any]) -> None:

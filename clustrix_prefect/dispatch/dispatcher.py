@@ -164,7 +164,7 @@ class Dispatcher:
 
     def give_up(self, call: Call, error: BaseException) -> None:
         """The call cannot be sent."""
-        self._settle(call, partial(call.raised, error))
+        self.fail_for_good(call, error)
 
     def limit_queueing(self, call: Call) -> None:
         """From now on the call waits for the cluster, as long as it may."""
@@ -250,7 +250,7 @@ class Dispatcher:
         """Where these calls are cannot be reached any more, nor can new ones be sent."""
         self._gone = error
         for call in calls:
-            self._settle(call, partial(call.raised, error))
+            self.fail_for_good(call, error)
 
     def unfinished(self) -> list[Call]:
         """The calls that have been sent and are not over."""
@@ -356,15 +356,27 @@ class Dispatcher:
         else:
             self.fail_for_good(call, error)
 
-    def fail_for_good(self, call: Call, error: BaseException) -> None:
-        """The call will not be submitted again."""
+    def fail_for_good(self, call: Call, error: BaseException, stop: bool = False) -> None:
+        """The call will not be submitted again.
+
+        Args:
+            call: The call.
+            error: What its task run is told.
+            stop: Whether it may still be under way.
+        """
+        stopped = threading.Event()
 
         def open_failure() -> Any:
+            stopped.wait()  # what it left is looked at, and given up, after that
             self._note_failure(call, error)
             self._acknowledge([call])
             raise error
 
-        self._settle(call, partial(call.came_back, False, open_failure))
+        try:
+            if self._settle(call, partial(call.came_back, False, open_failure)) and stop:
+                self._cancel_there([call])
+        finally:
+            stopped.set()
 
     def _requeue(self, call: Call, error: InfrastructureError) -> None:
         call.logger.warning(
@@ -388,7 +400,7 @@ class Dispatcher:
         try:
             self._send(call)
         except ClusterError as failure:
-            self._settle(call, partial(call.raised, failure))
+            self.give_up(call, failure)
 
     def _settle(self, call: Call, finish: Callable[[], bool]) -> bool:
         before = call.state
@@ -413,19 +425,15 @@ class Dispatcher:
             host.cancel(of_host)
 
     def _timed_out(self, call: Call, limit: float) -> None:
-        self._stop(call, timed_out(limit))
+        self.fail_for_good(call, timed_out(limit), stop=True)
 
     def _queue_timed_out(self, call: Call, call_id: str) -> None:
         if call.id != call_id or call.state is not CallState.QUEUED:
             return
         limit = call.resources.queue_timeout
         assert limit is not None
-        self._stop(call, queue_timed_out(limit, call.queue_reason, call.job_id))
-
-    def _stop(self, call: Call, error: BaseException) -> None:
-        if self._settle(call, partial(call.raised, error)):
-            self._cancel_there([call])
-            self._acknowledge([call])
+        error = queue_timed_out(limit, call.queue_reason, call.job_id)
+        self.fail_for_good(call, error, stop=True)
 
     # --- logs ------------------------------------------------------------------------------
 

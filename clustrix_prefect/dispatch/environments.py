@@ -320,7 +320,7 @@ class _Build:
                 *(python, f"{session.far_side}/worker.py"),
                 *("--build", directory, self._token),
             ],
-            prologue=session.prologue,
+            prologue=session.worker_prologue,
             environment=session.cluster.environment,
         )
         answer = session.request(

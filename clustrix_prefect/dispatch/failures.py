@@ -25,12 +25,17 @@ _OUT_OF_MEMORY = re.compile(
     r"|memory limit .*exceeded|being killed.*memory",
     re.IGNORECASE,
 )
+# SLURM's words for the same, in bytes.
+_MEMORY_USED = re.compile(r"exceeded memory limit \((\d+) > \d+\)")
 # So the daemons of SLURM and PBS write it beside a job's own output, where nothing else says it.
 _TIME_LIMIT = re.compile(r"DUE TO TIME LIMIT|PBS: job killed: walltime \S+ exceeded limit")
 _START_FAILED = re.compile(
     rf"{re.escape(WORKER_NOT_STARTED)}|ModuleNotFoundError: No module named 'clustrix_far_side"
     r"|can't open file .*worker\.py|: (?:command|No such file or directory).*python",
 )
+
+# What our own lines of a script say, on the way out.
+_REASON = re.compile(rf"^{re.escape(WORKER_NOT_STARTED)}: (.+)$", re.MULTILINE)
 
 
 def job_failure(
@@ -108,7 +113,7 @@ def _name(
     if failed_early or _START_FAILED.search(stderr_tail):
         return (
             WorkerNotStarted,
-            "The job ran, but the worker in it could not be started.",
+            f"The job ran, but the worker in it could not be started{_reason(stderr_tail)}.",
             "Look at the end of its standard error; the block's `python`, `modules` and `setup`"
             " say what is used on the nodes.",
         )
@@ -123,6 +128,17 @@ def _name(
         "The scheduler no longer knows the job, and there is no result.",
         "Look whether the work directory is shared with the nodes and not purged.",
     )
+
+
+def memory_at_end(stderr_tail: str) -> int | None:
+    """The bytes that a job used when the scheduler ended it for them, if that says so."""
+    found = _MEMORY_USED.search(stderr_tail)
+    return int(found[1]) if found else None
+
+
+def _reason(stderr_tail: str) -> str:
+    found = _REASON.findall(stderr_tail)
+    return f": {found[-1]}" if found else ""
 
 
 def worker_failure(
@@ -160,18 +176,22 @@ def worker_failure(
             stderr_tail=stderr_tail,
         )
     if returncode == -signal.SIGKILL:
-        return OutOfMemory(
-            "The worker was killed (SIGKILL), which is what the kernel does to the process that"
-            " takes the last of the memory.",
-            "Look at the host's memory; lower `max_parallel_calls`, or work on less at once.",
+        return WorkerFailed(
+            "The worker was killed by signal 9 (SIGKILL): by somebody, or by the kernel, if the"
+            " host's memory was used up.",
+            "Look at the host's memory and its kernel's log (`dmesg`); lower `max_parallel_calls`,"
+            " or work on less at once.",
             node=node,
             exit_code=returncode,
             stderr_tail=stderr_tail,
         )
     if not started:
         kind: type[InfrastructureError] = WorkerNotStarted
-        what = "The worker could not be started."
-        remedy = "Look at the end of its standard error; check the block's `python` and `setup`."
+        what = f"The worker could not be started{_reason(stderr_tail)}."
+        remedy = (
+            "Look at the end of its standard error; check the block's `python`, `modules` and"
+            " `setup`."
+        )
     else:
         kind = WorkerFailed
         what = (

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from clustrix_prefect.dispatch.calls import Call, CallState
-from clustrix_prefect.dispatch.failures import job_failure
+from clustrix_prefect.dispatch.failures import job_failure, memory_at_end
 from clustrix_prefect.engine import CallQueued
 from clustrix_prefect.errors import ClusterError, ConnectionFailed
 from clustrix_prefect.schedulers.scheduler import (
@@ -208,7 +208,7 @@ class JobLane:
                 str(per_job),
                 *(["--index-variable", scheduler.index_variable] if elements > 1 else []),
             ],
-            prologue=session.prologue,
+            prologue=session.worker_prologue,
             environment=cluster.environment,
         )
         agent = session.agent
@@ -341,6 +341,7 @@ class JobLane:
             self._dispatcher.send_again(call, "the job ended before it was this call's turn")
             return
         found = self._session.request("diagnose", run=run, call=call_id)
+        call.peak_memory = memory_at_end(found.get("stderr_tail", ""))
         if status is not None:
             call.exit_code = status.exit_code
             call.node = call.node or status.node

@@ -85,6 +85,7 @@ class Session:
         self.user_id = -1
         self.limits = Limits()
         self.prologue = cluster.prologue
+        self.worker_prologue = cluster.worker_prologue
         self.environments = Environments(self)
         self.contents = Contents(self)
         self.store = ""
@@ -167,6 +168,7 @@ class Session:
     def _activate(self, agent: AgentClient) -> str | None:
         """Have the conda environment that the block names, if any, activated before workers."""
         self.prologue, name = self.cluster.prologue, self.cluster.conda_environment
+        self.worker_prologue = self.cluster.worker_prologue
         if name is None:
             return None
         found = agent.request("find_conda", name=name, prologue=self.prologue)
@@ -177,6 +179,7 @@ class Session:
                 " Give its path if it lies elsewhere.",
             )
         self.prologue = [*self.prologue, *found["prologue"]]
+        self.worker_prologue = [*self.worker_prologue, *found["prologue"]]
         return f"{found['prefix']}/bin/python"
 
     def _choose_python(self, agent: AgentClient, named: str | None) -> None:

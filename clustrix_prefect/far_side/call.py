@@ -7,6 +7,7 @@ from binascii import a2b_base64
 from . import importer, outcome
 from .bundle import CannotRun, Library
 from .capture import Capture
+from .files import open_late
 from .outcome import Outcome
 from .signing import call_is_signed, sha256
 
@@ -47,7 +48,7 @@ class BlobCache:
         if data is not None:
             return data
         try:
-            with open(os.path.join(self.directory, sha), "rb") as file:
+            with open_late(os.path.join(self.directory, sha)) as file:
                 data = file.read()
         except OSError as error:
             raise CannotRun(type(error).__name__, str(error)) from None

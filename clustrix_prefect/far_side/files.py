@@ -1,10 +1,14 @@
 """Files that nobody but the user can read, and that are either complete or not there."""
 
 import os
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Optional
+    from typing import Any, BinaryIO, Optional
+
+# For how long a file that should be there is looked for again, seconds.
+PATIENCE = 10.0
 
 _CREATE = os.O_WRONLY | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
 
@@ -19,6 +23,27 @@ def make_dir(path: str) -> str:
             if not os.path.isdir(path):
                 raise
     return path
+
+
+def open_late(path: str) -> "BinaryIO":
+    """Open a file that another host wrote; if it is not there, look again for some seconds.
+
+    Shared file systems remember for a while what they did not have.
+    """
+    patience, pause = time.monotonic() + PATIENCE, 0.01
+    while True:
+        try:
+            return open(path, "rb")
+        except FileNotFoundError:
+            if time.monotonic() > patience:
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, 1.0)
+        try:
+            # To open a directory makes NFS ask its server whether it has changed.
+            os.close(os.open(os.path.dirname(path), os.O_RDONLY))
+        except OSError:
+            pass
 
 
 def open_log(path: str) -> int:

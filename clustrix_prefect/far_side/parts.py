@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, Tuple
 
 from .contents import of_file
 from .failures import Failure
+from .files import open_late
 from .store import Store, missing_content
 from .views import Views
 
@@ -37,6 +38,7 @@ class PartsStore:
         """
         path = self._store.file(content)
         try:
+            open_late(path).close()
             looks = _looks(path)
             if self._verified.get(content) != looks:
                 found = of_file(path)

@@ -16,7 +16,7 @@ import time
 from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Set
 
 from .batch import BatchDirectory, is_stopped
-from .cgroup import oom_kills
+from .cgroup import cores, oom_kills
 from .files import make_dir, open_log, tail, write_all
 from .frames import Inbox, Message, encode
 from .ledger import find, whole
@@ -56,6 +56,7 @@ class WarmWorker:
         self.current: Optional[DirectCall] = None
         self.idle_since = time.monotonic()
         self.dismissed = False
+        self.peak_memory: Optional[int] = None  # known when it has ended
         self._stderr_start = 0
         settings = first.settings
         their_read, self._write_end = os.pipe()
@@ -131,11 +132,16 @@ class WarmWorker:
         return tail(self.log + ".out")
 
     def has_ended(self) -> bool:
-        return self._process.poll() is not None
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def wait(self) -> int:
         """Wait until it has ended; its exit status."""
-        return self._process.wait()
+        _, status, usage = os.wait4(self.pid, 0)
+        # The kernel starts anew where a call resets it: see `call`.
+        self.peak_memory = usage.ru_maxrss * 1024
+        ended_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+        self._process.returncode = -ended_by if ended_by else os.WEXITSTATUS(status)
+        return self._process.returncode
 
     def kill(self, number: int) -> bool:
         """Signal the worker and all it started in its session; whether anybody was left."""
@@ -178,7 +184,7 @@ class Pool:
     ) -> None:
         """Run calls, as soon as there is a worker for each."""
         settings = dict(settings)
-        limit = settings.pop("max_workers", None) or os.cpu_count() or 1
+        limit = settings.pop("max_workers", None) or cores()
         with self._lock:
             self._limit = limit
             self._queue.extend(DirectCall(call, batch, settings) for call in calls)
@@ -347,11 +353,17 @@ class Pool:
             return
         result = find(direct.batch, direct.id, "result")
         if result is None:
-            self._report_death(direct, returncode, worker.stderr_tail())
+            self._report_death(direct, returncode, worker.stderr_tail(), worker.peak_memory)
         else:
             self._send(*result)
 
-    def _report_death(self, direct: DirectCall, returncode: int, stderr: str) -> None:
+    def _report_death(
+        self,
+        direct: DirectCall,
+        returncode: int,
+        stderr: str,
+        peak_memory: Optional[int] = None,
+    ) -> None:
         self._send(
             {
                 "event": "worker_died",
@@ -359,6 +371,7 @@ class Pool:
                 "returncode": returncode,
                 "stderr_tail": stderr,
                 "started": direct.started,
+                "peak_memory": peak_memory,
                 "out_of_memory": self._ran_out_of_memory(),
             }
         )

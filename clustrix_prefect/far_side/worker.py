@@ -11,6 +11,7 @@ from . import call as calls
 from . import importer
 from .batch import BatchDirectory, Process, output_sizes
 from .capture import Surroundings, flush_output, open_output
+from .files import open_late
 from .light import from_json
 
 TYPE_CHECKING = False
@@ -89,7 +90,7 @@ def run_batch(path: str, index_variable: "Optional[str]", calls_per_job: int) ->
 
 def _read_calls(manifest: str, first: int, count: int) -> "List[Dict[str, Any]]":
     mine = []
-    with open(manifest, "rb") as file:
+    with open_late(manifest) as file:
         for number, line in enumerate(file):
             if number >= first + count:
                 break

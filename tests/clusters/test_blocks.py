@@ -78,6 +78,11 @@ class TestFieldsOfAll:
             "module load gcc@12",
             "ulimit -s unlimited",
         ]
+        assert cluster.worker_prologue[-3:] == [
+            "load_module python/3.11",
+            "load_module gcc@12",
+            "ulimit -s unlimited",
+        ]
 
     def test_default_resources(self, make: Any) -> None:
         assert make(default_resources={"memory": "2GB"}).resources.memory == 2 * 1024**3
@@ -235,7 +240,7 @@ class TestSlurm:
             "#SBATCH --exclusive",
             "#SBATCH --no-requeue",
             "export OMP_NUM_THREADS=1",
-            "module load python/3.11",
+            "load_module python/3.11",
         ):
             assert line in script.splitlines()
         assert "--mem" not in script

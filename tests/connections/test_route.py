@@ -225,9 +225,41 @@ class TestOnTheWay:
     def test_jump_of_ssh_config_unless_the_block_says_none(
         self, destination: Destination, ssh_host: SSHHost, home: Path
     ) -> None:
-        (home / ".ssh" / "config").write_text("Host 127.0.0.1\n  ProxyJump 127.0.0.1:1\n")
-        assert "refuses connections on port 1" in failure(destination, ConnectionFailed)
+        (home / ".ssh" / "config").write_text("Host 127.0.0.1\n  ProxyJump localhost:1\n")
+        message = failure(destination, ConnectionFailed)
+        assert "localhost refuses connections on port 1" in message
         assert whoami(dataclasses.replace(destination, proxy_jump="none")) == ssh_host.username
+
+    def test_a_jump_host_is_reached_in_its_own_way(
+        self, destination: Destination, ssh_host: SSHHost, start_server: StartServer, home: Path
+    ) -> None:
+        outer, inner = start_server(), start_server()
+        common = f"HostName 127.0.0.1\n  User {ssh_host.username}\n"
+        (home / ".ssh" / "config").write_text(
+            f"Host inner\n  Port {inner}\n  ProxyJump outer\n  {common}"
+            f"Host outer\n  Port {outer}\n  {common}"
+        )
+        with (home / ".ssh" / "known_hosts").open("a") as known_hosts:
+            known_hosts.write(ssh_host.known_hosts.read_text())
+        here = f"{ssh_host.username}@127.0.0.1"
+        for jumps, ports in {
+            "inner": (outer, inner),
+            # As with `ssh`, who names several means to go from each to the next.
+            "outer,inner": (outer, inner),
+            f"{here}:{ssh_host.port},inner": (ssh_host.port, inner),
+            f"inner,{here}:{ssh_host.port}": (outer, inner, ssh_host.port),
+        }.items():
+            way = dataclasses.replace(destination, known_hosts=None, proxy_jump=jumps)
+            connection = open_ssh(way)
+            assert connection.facts.jumps == tuple(f"{here}:{port}" for port in ports), jumps
+            assert read_all(connection.start("whoami")).decode().strip() == ssh_host.username
+            connection.close()
+
+    def test_jump_hosts_that_lead_to_each_other(self, destination: Destination, home: Path) -> None:
+        (home / ".ssh" / "config").write_text("Host *\n  ProxyJump gate\n")
+        with pytest.raises(ConfigurationError, match=r"gate.* through itself") as caught:
+            open_ssh(destination)
+        assert "ProxyJump none" in caught.value.remedy
 
     def test_through_a_proxy_command(
         self, destination: Destination, ssh_host: SSHHost, home: Path

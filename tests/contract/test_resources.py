@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from prefect.task_runners import TaskRunner
 
 from clustrix_prefect import resources
 from clustrix_prefect.errors import InvalidResources
+from clustrix_prefect.task_resources import Resources, current_resources
 
 
 @task
@@ -21,6 +24,27 @@ def cores(_: int = 0) -> int:
 @task
 @resources(cores=3)
 def three_cores() -> int:
+    return int(os.environ.get("SLURM_CPUS_ON_NODE", 0))
+
+
+@resources(cores=5)
+@task
+def five_cores() -> int:
+    return int(os.environ.get("SLURM_CPUS_ON_NODE", 0))
+
+
+def counted(function: Callable[[], int]) -> Callable[[], int]:
+    @functools.wraps(function)
+    def count() -> int:
+        return function()
+
+    return count
+
+
+@task
+@counted
+@resources(cores=6)
+def six_cores() -> int:
     return int(os.environ.get("SLURM_CPUS_ON_NODE", 0))
 
 
@@ -40,7 +64,13 @@ def test_around_and_under(runner: TaskRunner[Any]) -> None:
 def test_the_job_gets_them(runner: TaskRunner[Any]) -> None:
     @flow(task_runner=runner)
     def nested() -> dict[str, Any]:
-        futures = {"default": cores.submit(), "declared": three_cores.submit()}
+        futures = {
+            "default": cores.submit(),
+            "declared": three_cores.submit(),
+            "declared over the task": five_cores.submit(),
+            "of a task with other options": five_cores.with_options(name="five").submit(),
+            "under another decorator": six_cores.submit(),
+        }
         with resources(cores=2):
             futures["around"] = cores.submit()
             with resources(cores=4):
@@ -53,6 +83,9 @@ def test_the_job_gets_them(runner: TaskRunner[Any]) -> None:
     assert nested() == {
         "default": 1,
         "declared": 3,
+        "declared over the task": 5,
+        "of a task with other options": 5,
+        "under another decorator": 6,
         "around": 2,
         "innermost": 4,
         "over the declared": 4,
@@ -81,3 +114,21 @@ def test_wrong_values_are_refused_at_once(wrong: dict[str, Any]) -> None:
     assert caught.value.remedy
     with pytest.raises(InvalidResources, match=name):
         resources(**wrong)(cores.fn)
+
+
+def test_decorators_add_up() -> None:
+    @resources(memory="2GB")
+    @task
+    @resources(cores=3, memory="1GB")
+    def declared() -> None: ...
+
+    found = current_resources(declared, Resources.of(time=60))
+    assert found == Resources.of(cores=3, memory="2GB", time=60)
+
+
+def test_a_flow_has_none() -> None:
+    @flow
+    def whole() -> None: ...
+
+    with pytest.raises(InvalidResources, match="flow 'whole'"):
+        resources(cores=2)(whole)

@@ -350,7 +350,9 @@ def test_warm_workers(workers: LocalCluster | SSHCluster, far_dir: Path) -> None
     assert_told(errors["crashed"], WorkerFailed, slurm=False)
     assert errors["crashed"].exit_code == -signal.SIGSEGV
     assert "SIGSEGV" in str(errors["crashed"])
-    assert_told(errors["killed"], OutOfMemory, slurm=False)
+    assert_told(errors["killed"], WorkerFailed, slurm=False)
+    assert "SIGKILL" in str(errors["killed"])
+    assert "memory" in str(errors["killed"])
     assert_told(errors["unreturned"], ResultNotPortable, slurm=False)
     assert_told(errors["unopened"], CallNotPortable, slurm=False)
     for end in ends.values():

@@ -6,15 +6,17 @@ import json
 import time
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
-from prefect import flow, task
+from prefect import flow, runtime, task
 
 from clustrix_prefect import ClusterTaskRunner, SlurmCluster, SSHCluster
 from clustrix_prefect.errors import ConnectionLost
 from clustrix_prefect.schedulers.slurm import SlurmScheduler
 from tests.contract.api import logs
 from tests.dispatch.marks import mark, marks, wait_for_marks
+from tests.dispatch.test_reports import artifacts
 from tests.live.slurm import Slurm
 from tests.live.ssh_host import SSHHost
 
@@ -143,10 +145,12 @@ def test_a_frozen_peer_is_noticed(
 def test_lost_for_good(cluster: Cluster, ssh_host: SSHHost, far_dir: Path) -> None:
     """The calls fail, by name; what runs is not harmed."""
     errors: list[Any] = []
+    flow_run_ids: list[UUID] = []
     impatient = cluster.model_copy(update={"reconnect_seconds": 2})
 
     @flow(task_runner=ClusterTaskRunner(impatient))
     def cut_off() -> None:
+        flow_run_ids.append(UUID(str(runtime.flow_run.id)))
         future = work.submit(str(far_dir), "call", 6)
         wait_for_marks(far_dir, 1)
         ssh_host.stop_listening()
@@ -162,6 +166,8 @@ def test_lost_for_good(cluster: Cluster, ssh_host: SSHHost, far_dir: Path) -> No
         ssh_host.listen_again()
     assert type(errors[0]) is ConnectionLost
     assert "2 seconds" in str(errors[0])
+    (page,) = artifacts(flow_run_ids[0], "cluster-call-failed")
+    assert "**ConnectionLost**" in str(page.data)
     assert marks(far_dir) == {"call": 1}
     (path,) = far_dir.iterdir()
     assert Path(f"/proc/{json.loads(path.read_text())['pid']}").exists(), "the body was ended"

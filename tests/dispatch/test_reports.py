@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -39,6 +40,15 @@ def stumble(what: str) -> None:
 def leave() -> None:
     print("leaving now", file=sys.stderr)
     os._exit(7)
+
+
+@task
+def swell(megabytes: int, die: bool) -> None:
+    kept = b"x" * (megabytes * 2**20)
+    if die:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(30)
+    print(len(kept))
 
 
 @task
@@ -115,6 +125,57 @@ def test_the_table_without_a_scheduler(where: str, request: pytest.FixtureReques
     assert 60 < float(large["peak memory (MiB)"]) < 200
     assert float(rows["measure-1"]["peak memory (MiB)"]) < 60, "the peak of another call"
     assert rows["left"]["exit code"] == "7"
+
+
+@pytest.mark.parametrize("where", ["over_ssh", "on_slurm"])
+def test_calls_without_a_result_have_a_row_and_a_page(
+    where: str, far_dir: Path, request: pytest.FixtureRequest
+) -> None:
+    cluster = request.getfixturevalue(where).model_copy(update={"max_parallel_calls": 1})
+
+    @flow(task_runner=ClusterTaskRunner(cluster))
+    def failing() -> UUID:
+        # All cores of the SLURM, and the only worker elsewhere.
+        with resources(cores=64):
+            blocking = wait_for_gate.submit(str(far_dir), "blocking")
+            wait_for_marks(far_dir, 1)
+            with resources(queue_timeout=2):
+                wait_for_gate.with_options(task_run_name="queued").submit(str(far_dir), "x").wait()
+            (far_dir / "gates").mkdir()
+            (far_dir / "gates" / "blocking").touch()
+            blocking.wait()
+        slow = wait_for_gate.with_options(task_run_name="slow", timeout_seconds=1)
+        slow.submit(str(far_dir), "slow").wait()
+        with resources(memory="64MB"):
+            swell.with_options(task_run_name="swollen").submit(400, where == "over_ssh").wait()
+        return UUID(str(runtime.flow_run.id))
+
+    flow_run_id = failing()
+    rows = rows_of(flow_run_id)
+    pages = {str(page.data) for page in artifacts(flow_run_id, "cluster-call-failed", count=3)}
+    for name, failure in {
+        "queued": "QueueTimeout",
+        "slow": "TaskRunTimeoutError",
+        "swollen": "WorkerFailed" if where == "over_ssh" else "OutOfMemory",
+    }.items():
+        assert rows[name]["failure"].startswith(failure), rows[name]
+        (page,) = (page for page in pages if f"**{failure}**" in page)
+        if where == "on_slurm":
+            assert "#SBATCH" in page
+    assert 64 < float(rows["swollen"]["peak memory (MiB)"]) < 600
+    assert rows["swollen"]["exit code"] not in ("", "0")
+
+
+def test_the_memory_of_a_worker_that_ended_is_that_of_its_last_call(local: LocalCluster) -> None:
+    @flow(task_runner=ClusterTaskRunner(local.model_copy(update={"max_parallel_calls": 1})))
+    def measured() -> UUID:
+        measure.submit(100).wait()
+        leave.with_options(task_run_name="left").submit().wait()
+        return UUID(str(runtime.flow_run.id))
+
+    rows = rows_of(measured())
+    assert float(rows["measure-100"]["peak memory (MiB)"]) > 100
+    assert 5 < float(rows["left"]["peak memory (MiB)"]) < 100
 
 
 def test_the_page_of_a_failure(on_slurm: SlurmCluster) -> None:
