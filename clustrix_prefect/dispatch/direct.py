@@ -9,9 +9,10 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from clustrix_prefect.dispatch.calls import Call, CallState
+from clustrix_prefect.dispatch.calls import Call, CallState, attached
 from clustrix_prefect.dispatch.failures import worker_failure
 from clustrix_prefect.errors import ConnectionFailed, TimeLimitExceeded
+from clustrix_prefect.far_side.frames import INLINE_LIMIT
 
 if TYPE_CHECKING:
     from clustrix_prefect.dispatch.dispatcher import Dispatcher
@@ -122,7 +123,7 @@ class DirectLane:
                     "run",
                     run=self._host.run_key,
                     pool={**self._pool, "python": python},
-                    calls=[call.manifest() for call in of_python],
+                    **_in_one_frame(of_python),
                 )
 
     def _limit(self, call: Call, call_id: str) -> None:
@@ -147,3 +148,11 @@ class DirectLane:
     def _fail_lost(self, call: Call) -> None:
         node = call.node or self._session.host
         self._dispatcher.fail(call, worker_failure(None, "", started=True, node=node))
+
+
+def _in_one_frame(calls: list[Call]) -> dict[str, Any]:
+    """The calls of a message that nothing sent after it can overtake, as it can a stream."""
+    attachment = attached(calls)
+    if len(attachment) > INLINE_LIMIT:
+        return {"calls": [call.manifest() for call in calls]}
+    return {"calls_attached": True, "attachment": attachment}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import queue
 import re
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from clustrix_prefect.dispatch.calls import Call, CallState
+from clustrix_prefect.dispatch.calls import Call, CallState, attached
 from clustrix_prefect.dispatch.failures import job_failure, memory_at_end
 from clustrix_prefect.engine import CallQueued
 from clustrix_prefect.errors import ClusterError, ConnectionFailed
@@ -224,7 +223,7 @@ class JobLane:
             script=scheduler.job_script(spec),
             command=scheduler.submit_command(f"{directory}/script.sh", spec),
             calls_attached=True,
-            attachment=_attached(calls),
+            attachment=attached(calls),
             timeout=300,
         )
         try:
@@ -519,7 +518,3 @@ def _plain(name: str) -> str:
     """A job name that every scheduler takes: it begins with a letter."""
     plain = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:40] or "task"
     return plain if plain[0].isalpha() else f"task-{plain}"
-
-
-def _attached(calls: list[Call]) -> bytes:
-    return json.dumps([call.manifest() for call in calls]).encode()

@@ -17,6 +17,7 @@ from clustrix_prefect.dispatch.session import Session, sessions
 from clustrix_prefect.errors import ConfigurationError
 from clustrix_prefect.far_side import trees
 from clustrix_prefect.far_side.contents import ChunkList
+from clustrix_prefect.packaging.identity import sha256
 from clustrix_prefect.packaging.parts import Part
 from clustrix_prefect.transfer.download import describe, fetch, fetch_file, read
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from clustrix_prefect.clusters.cluster import ClusterBlock
 
 T = TypeVar("T")
-OnProgress = Callable[[int], None]
+OnProgress = Callable[..., None]
+_SCANNING_SECONDS = 600.0
 
 
 def download(
@@ -57,30 +59,28 @@ def _file(agent: AgentClient, what: RemoteFile, target: Path, on_progress: OnPro
 def _folder(agent: AgentClient, what: RemoteFolder, target: Path, on_progress: OnProgress) -> None:
     if target.exists():
         raise FileExistsError(f"{target} is there already")
-    if what.content is None:
-        raise ConfigurationError(
-            f"{what!r} was returned by its path and is not described.",
-            "Return Folder(path) from the task, which describes it, or fetch its files singly.",
-        )
-    entries = trees.parse(_description(agent, what))
+    entries = _entries(agent, what)
+    on_progress(0, sum(entry[2] for entry in entries if entry[0] == trees.FILE))
     done = 0
-    draft = target.with_name(f".{target.name}.{what.content[:16]}.partial")
+    name = what.content or sha256(str(what.path).encode())
+    draft = target.with_name(f".{target.name}.{name[:16]}.partial")
     # Files that an earlier attempt brought are found by name in here.
     files = draft.with_name(f"{draft.name}.files")
     files.mkdir(parents=True, exist_ok=True)
 
     def place(entry: trees.Entry, destination: str) -> None:
         nonlocal done
-        _, _, length, content, executable = entry
+        _, inside, length, content, executable = entry
         before = done
-        here = files / f"{content}{'.x' if executable else ''}"
-        if not here.exists():
+        here = files / f"{content or sha256(inside.encode())}{'.x' if executable else ''}"
+        # What is known by its path may have changed since that attempt.
+        if not content or not here.exists():
             fetch_file(
                 agent,
                 here,
                 executable=executable,
                 on_progress=lambda piece: on_progress(before + piece),
-                content=content,
+                **({"content": content} if content else {"path": f"{what.path}/{inside}"}),
             )
         done += length
         shutil.copy2(here, destination)
@@ -94,8 +94,15 @@ def _folder(agent: AgentClient, what: RemoteFolder, target: Path, on_progress: O
     shutil.rmtree(files, ignore_errors=True)
 
 
+def _entries(agent: AgentClient, what: RemoteFolder) -> list[trees.Entry]:
+    """What the folder consists of."""
+    return trees.parse(_description(agent, what))
+
+
 def _description(agent: AgentClient, what: RemoteFolder) -> bytes:
     """The list of what is in a folder."""
+    if what.content is None:
+        return agent.begin("describe", folder=str(what.path)).wait(_SCANNING_SECONDS)[1]
     size = int(what.facts["size"])
     return b"".join(piece for _, piece in fetch(agent, size, content=what.content))
 
@@ -188,7 +195,7 @@ def _session_of(
 @contextmanager
 def _progress_bar(what: RemoteFile | RemoteFolder, shown: bool) -> Iterator[OnProgress]:
     if not shown:
-        yield lambda done: None
+        yield lambda done, total=None: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
@@ -196,4 +203,4 @@ def _progress_bar(what: RemoteFile | RemoteFolder, shown: bool) -> Iterator[OnPr
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     with Progress(*columns, TransferSpeedColumn(), console=Console(stderr=True)) as bar:
         task = bar.add_task(what.name, total=what.size)
-        yield lambda done: bar.update(task, completed=done)
+        yield lambda done, total=None: bar.update(task, completed=done, total=total)

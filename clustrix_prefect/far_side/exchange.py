@@ -169,7 +169,9 @@ class Exchange:
     # --- from here --------------------------------------------------------------------------
 
     def _describe(self, message: Message, body: Any) -> Tuple[Message, bytes]:
-        """The chunk list of a content, or of a file anywhere on this host."""
+        """The chunk list of a content, or of a file anywhere on this host; what a folder holds."""
+        if "folder" in message:
+            return {}, trees.describe(_entries(expand(message["folder"])))
         if "content" in message:
             chunks = self._store.chunks(message["content"])
         else:
@@ -194,6 +196,18 @@ class Exchange:
             if os.path.exists(path):
                 return path
         raise Failure("NotFound", "there is no result of call {} any more".format(call))
+
+
+def _entries(folder: str) -> List[trees.Entry]:
+    """What is in a folder anywhere on this host, its files without the names of their contents."""
+    entries: List[trees.Entry] = []
+    for kind, inside, source in trees.scan(folder):
+        if kind == trees.FILE:
+            size, executable = os.stat(source).st_size, os.access(source, os.X_OK)
+            entries.append([kind, inside, size, "", executable])
+        else:
+            entries.append([kind, inside] + ([source] if kind == trees.LINK else []))
+    return entries
 
 
 def _text(chunks: ChunkList) -> bytes:

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import time
+import zlib
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 from .batch import (
@@ -56,8 +57,10 @@ class Journal:
     @staticmethod
     def calls_of(message: Dict[str, Any], body: Any) -> List[Dict[str, Any]]:
         """The calls in a message or its attachment, with names that are safe in paths."""
-        calls = json.loads(bytes(body).decode("utf-8")) if message.get("calls_attached") else None
-        calls = message["calls"] if calls is None else calls
+        if message.get("calls_attached"):
+            calls = json.loads(zlib.decompress(body).decode("utf-8"))
+        else:
+            calls = message["calls"]
         for call in calls:
             plain_name(call["id"])
         return calls  # type: ignore[no-any-return]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from tests.live.prefect_server import PrefectServer
-from tests.live.pythons import FarPythons, find_pythons
+from tests.live.pythons import FarPythons, find_pythons, with_numpy
 from tests.live.rundir import RunDirectory
 from tests.live.slurm import Slurm, conf_of
 from tests.live.ssh_host import SSHHost
@@ -112,6 +112,12 @@ class Lab:
         return self._far_pythons[minor]
 
     @property
+    def far_python_with_numpy(self) -> str:
+        """The same with numpy."""
+        minor = ".".join(map(str, sys.version_info[:2]))
+        return with_numpy(self.far_python, minor, self._run.child("numpy") / minor)
+
+    @property
     def _far_pythons(self) -> FarPythons:
         return FarPythons(find_pythons(), self._run)
 
@@ -128,10 +134,10 @@ class Lab:
 
         return LocalCluster(remote_work_dir=str(self._run.child("local")))
 
-    def ssh_cluster(self) -> Any:
+    def ssh_cluster(self, **fields: Any) -> Any:
         from clustrix_prefect import SSHCluster
 
-        return SSHCluster(**self._account())
+        return SSHCluster(**{**self._account(), **fields})
 
     def slurm_cluster(self) -> Any:
         from clustrix_prefect import SlurmCluster

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect import flow, task
 
+from clustrix_prefect import ClusterTaskRunner
 from clustrix_prefect.dispatch import preflight
 from clustrix_prefect.dispatch.interpreters import FarPython
+from clustrix_prefect.dispatch.session import Session
 from clustrix_prefect.errors import AgentError, EnvironmentMismatch, NotPortable
 from clustrix_prefect.packaging import distributions
 from tests.environment.conftest import Place, Told, code, forget_installed, opened
@@ -128,10 +131,33 @@ def test_nothing_is_asked_where_the_answer_is_known(here: Place) -> None:
         assert not session.environments.is_ready(code("numpy"))
 
 
-def test_the_same_code_is_asked_about_once(here: Place) -> None:
-    with opened(here.cluster(python=sys.executable)) as session:
-        session.environments.prepare(code("numpy"), Told())
-        assert session.environments.is_ready(code("numpy"))
+@task
+def norm(values: list[float]) -> float:
+    import numpy
+
+    return float(numpy.linalg.norm(values))
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_the_same_code_is_asked_about_once(here: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = here.cluster(python=sys.executable)
+    asked: list[dict[str, Any]] = []
+    request = Session.request
+
+    def noting(session: Session, op: str, **fields: Any) -> Any:
+        if op == "probe":
+            asked.append(fields["question"])
+        return request(session, op, **fields)
+
+    monkeypatch.setattr(Session, "request", noting)
+
+    @flow(task_runner=ClusterTaskRunner(cluster))
+    def study() -> Any:
+        return norm.map([[3.0, 4.0]] * 10).result()
+
+    with ClusterTaskRunner(cluster):  # keeps the connection open
+        assert study() == study() == [5.0] * 10
+    assert [question["modules"] for question in asked] == [["numpy"]]
 
 
 def test_an_interpreter_that_does_not_answer(here: Place) -> None:

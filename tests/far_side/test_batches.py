@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import sys
 import time
+import zlib
 
 import pytest
 
@@ -79,9 +81,14 @@ def test_a_submission_that_fails_leaves_nothing(far):
     assert "no-such-sbatch: command not found" in missing["stderr"]
 
 
+def attached(calls):
+    """As the client attaches them."""
+    return zlib.compress(json.dumps([call.manifest() for call in calls]).encode(), 1)
+
+
 def test_large_manifests_travel_as_attachment(old_far):
-    calls = [Call(ADD, (b"x" * 10_000, b"")) for _ in range(60)]
-    manifests = json.dumps([call.manifest() for call in calls]).encode()
+    calls = [Call(ADD, (os.urandom(10_000), b"")) for _ in range(60)]
+    manifests = attached(calls)
     assert len(manifests) > 512 * 1024
     old_far.send_blobs(calls)
     old_far.submit(*calls[:1], batch="other")
@@ -91,6 +98,16 @@ def test_large_manifests_travel_as_attachment(old_far):
     assert answer["returncode"] == 0
     lines = (old_far.work_dir / "runs" / "run" / "b1" / "calls.jsonl").read_text().splitlines()
     assert [json.loads(line)["id"] for line in lines] == [call.id for call in calls]
+
+
+def test_calls_for_warm_workers_travel_as_attachment_too(old_far):
+    calls = [Call(ADD, (number, 1)) for number in range(20)]
+    manifests = attached(calls)
+    assert len(manifests) < len(json.dumps([call.manifest() for call in calls])) / 2
+    old_far.send_blobs(calls)
+    pool = {"python": old_far.python, "prologue": [], "environment": {}, "max_workers": 2}
+    old_far.client.send("run", manifests, run="run", pool=pool, calls_attached=True)
+    assert [old_far.value(call) for call in calls] == list(range(1, 21))
 
 
 def test_what_the_submit_script_and_logs_said_can_be_looked_at(far):

@@ -14,7 +14,10 @@ from tests.live.rundir import RunDirectory
 
 MINORS = ("3.6", "3.8", "3.10", "3.11", "3.12", "3.13")
 # The newest numpy that there is for some versions of Python: two of them are older than numpy 2.
-NUMPY = {"3.6": "1.19.5", "3.8": "1.24.4", "3.11": "2.2.6", "3.13": "2.2.6"}
+NUMPY = {
+    **{"3.6": "1.19.5", "3.8": "1.24.4"},
+    **dict.fromkeys(("3.10", "3.11", "3.12", "3.13"), "2.2.6"),
+}
 
 
 def find_pythons() -> dict[str, str]:
