@@ -24,10 +24,11 @@ _TOKEN = re.compile(
     r"""PRIVATE\ KEY-----
     | \bops_ey | \beyJ[\w-]{20,}\.                               # 1Password; a JSON web token
     | \bhf_[A-Za-z0-9]{16,} | \bgh[oprsu]_[A-Za-z0-9]{16,} | \bgithub_pat_\w{16,}
-    | \bglpat-[\w-]{16,} | \bxox[abeoprs]-[\w-]{10,} | \bsk-[\w-]{16,} | \bpn[ub]_\w{16,}
+    | \bglpat-[\w-]{16,} | \bxox[abeoprs]-[\w-]{10,} | \bpn[ub]_\w{16,}
+    | \bsk-(?:proj-|svcacct-|ant-api\d+-)?[A-Za-z0-9_]{20,}
     | \bnpm_[A-Za-z0-9]{16,} | \bpypi-AgE\w{16,} | \bdckr_pat_[\w-]{16,}
     | \b(?:AKIA|ASIA)[A-Z0-9]{16}\b | \bAIza[\w-]{30,} | \bya29\.[\w-]{16,}
-    | \b(?:Bearer|Basic)\s+(?![$`])[\w.+/=-]{8,}""",
+    | \b[Aa]uthorization:\s*\w+\s+(?![$`])[\w.+/=-]{8,}""",
     re.VERBOSE,
 )
 _PASSWORD_IN_URL = re.compile(r"://[^\s/@:]*:(?![$`])[^\s/@]+@")

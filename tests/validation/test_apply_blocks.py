@@ -246,6 +246,8 @@ fields:
     - '[ "$API_TOKEN" = "" ] && exit 1'
     - git clone ssh://git@example.org:22/x
     - . ~/secrets.sh
+    - 'true  # Basic functionality, Bearer of good news'
+    - conda activate sk-learn-environment-2
   env_from: [{{secretRef: {{name: hf}}}}]
   volumes: [{{name: s, secret: {{secretName: hf-token}}}}]
   image_pull_secrets: [registry]
