@@ -19,15 +19,21 @@ _REPOSITORY = Path(__file__).parent.parent
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
     """The demo's output, with a home directory and a Prefect home of its own."""
+    return run("flows/demo.py", tmp_path_factory)
+
+
+def run(program: str, tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
     home = tmp_path_factory.mktemp("home")
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
     environment.update(
         HOME=str(home),
         PREFECT_HOME=str(tmp_path_factory.mktemp("prefect")),
         PREFECT_SERVER_ANALYTICS_ENABLED="false",
+        # Other tests keep the machine busy.
+        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS="60",
     )
     return subprocess.run(
-        [sys.executable, "flows/demo.py"],
+        [sys.executable, program],
         cwd=_REPOSITORY,
         env=environment,
         capture_output=True,
@@ -78,3 +84,15 @@ def test_it_leaves_nothing_running(demo: subprocess.CompletedProcess[str]) -> No
 def test_it_says_how_to_open_the_run(demo: subprocess.CompletedProcess[str]) -> None:
     assert "server start" in demo.stdout
     assert re.search(r"http://127\.0\.0\.1:4200/runs/flow-run/[0-9a-f-]{36}", demo.stdout)
+
+
+def test_it_fails_if_a_result_is_wrong(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The same program, but its calls take 4 for a prime."""
+    text = (_REPOSITORY / "flows" / "demo.py").read_text()
+    wrong = tmp_path_factory.mktemp("flows") / "demo.py"
+    assert "if number < 4:" in text
+    wrong.write_text(text.replace("if number < 4:", "if number < 5:"))
+    done = run(str(wrong), tmp_path_factory)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "FAILED: slice 0: 4204 primes, but there are 4203" in done.stdout
+    assert "It works" not in done.stdout

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from pydantic import HttpUrl
 
 from clustrix_prefect.clusters.workers import WorkerCluster
 from clustrix_prefect.connections.local import LocalConnection
+from clustrix_prefect.errors import ConfigurationError
 
 
 class LocalCluster(WorkerCluster):
-    """This machine; for trying a flow out, or for using all of its cores.
+    """This machine, if it runs Linux; for trying a flow out, or for using all of its cores.
 
     Examples:
         ```python
@@ -46,6 +48,12 @@ class LocalCluster(WorkerCluster):
         return "this machine"
 
     def connect(self) -> LocalConnection:
+        if sys.platform != "linux":
+            raise ConfigurationError(
+                f"LocalCluster needs Linux, and this machine is {sys.platform}.",
+                "Run the tasks on a cluster or a host that has it (SlurmCluster, SSHCluster), or"
+                " here with Prefect's ThreadPoolTaskRunner.",
+            )
         return LocalConnection()
 
     @property

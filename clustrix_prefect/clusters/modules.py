@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 from clustrix_prefect.schedulers.scheduler import WORKER_NOT_STARTED
 
-# Environment Modules before version 4 return 0 whatever happened. What they did load is in
-# LOADEDMODULES, perhaps under another name; the others also keep that, and name their command.
+# What was loaded is in LOADEDMODULES, perhaps under another name. Where the status can be trusted,
+# in Lmod and in Environment Modules from version 4 on, a variable names their command.
 _LOAD_MODULE = f"""\
-load_module() {{
+load_module() {{  # Environment Modules 3 return 0 even if they fail
   loaded_before=":$LOADEDMODULES:"
   module load "$1" && case ":$LOADEDMODULES:" in
     *":$1:"* | *":$1/"*) true ;;

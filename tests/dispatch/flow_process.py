@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from uuid import UUID
@@ -24,7 +25,12 @@ class FlowProcess:
     """
 
     def __init__(
-        self, module: ModuleType, cluster: ClusterBlock, log: Path, *arguments: object
+        self,
+        module: ModuleType,
+        cluster: ClusterBlock,
+        log: Path,
+        *arguments: object,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         name = f"{type(cluster).__name__.lower()}-{os.getpid()}"
         cluster.model_copy().save(name, overwrite=True)
@@ -35,6 +41,7 @@ class FlowProcess:
                 [sys.executable, "-m", module.__name__, block, *map(str, arguments)],
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                env={**os.environ, **(environment or {})},
             )
 
     @property

@@ -19,6 +19,8 @@ from clustrix_prefect import ClusterTaskRunner
 from tests.dispatch.flow_process import ANNOUNCED
 from tests.dispatch.marks import mark
 
+# The variable that names the block with its secret.
+SIGNING_SECRET = "TEST_SIGNING_SECRET"
 SUCCESS = "All results are right."
 
 
@@ -34,7 +36,9 @@ def pass_gate(directory: str, name: str, gate: str, things: set[Any]) -> tuple[s
 def main(cluster: str, directory: str, calls: int, flow_run_id: str | None = None) -> None:
     """Run the flow: anew, or under the id of an earlier run."""
 
-    @flow(task_runner=ClusterTaskRunner(cluster))
+    runner = ClusterTaskRunner(cluster, signing_secret=os.environ.get(SIGNING_SECRET))
+
+    @flow(task_runner=runner)
     def gated_flow() -> None:
         print(f"{ANNOUNCED}{runtime.flow_run.id}", flush=True)
         futures = [

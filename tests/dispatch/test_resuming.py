@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from prefect.blocks.system import Secret
 
+from clustrix_prefect import SSHCluster
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from tests.dispatch import gated_flow
 from tests.dispatch.api import flow_run_state
@@ -50,3 +52,49 @@ def test_a_killed_flow_goes_on(
         print(second.output)
     assert marks(far_dir) == {f"call-{n}": 1 for n in range(calls)}
     assert flow_run_state(flow_run_id).is_completed()
+
+
+def test_a_flow_goes_on_from_another_machine(
+    over_ssh: SSHCluster, far_dir: Path, tmp_path: Path
+) -> None:
+    """It shares nothing with the first but the server, with the signing secret in a block."""
+    Secret(value="known to both").save("shared-by-machines", overwrite=True)  # type: ignore[arg-type]
+    (far_dir / "gates").mkdir()
+    processes: list[FlowProcess] = []
+
+    def start(name: str, *flow_run_id: object) -> FlowProcess:
+        home = tmp_path / name
+        home.mkdir()
+        processes.append(
+            FlowProcess(
+                gated_flow,
+                over_ssh,
+                home / "log",
+                *(far_dir, 4, *flow_run_id),
+                environment={
+                    "PREFECT_HOME": str(home),
+                    gated_flow.SIGNING_SECRET: "shared-by-machines",
+                },
+            )
+        )
+        return processes[-1]
+
+    try:
+        first = start("first")
+        flow_run_id = first.flow_run_id
+        wait_for_marks(far_dir, 4)
+        first.process.kill()
+        first.process.wait()
+        second = start("second", flow_run_id)
+        second.wait_for("Found this call again", times=4)
+        for gate in ("early", "late"):
+            (far_dir / "gates" / gate).touch()
+        second.wait_for(gated_flow.SUCCESS)
+        assert second.process.wait(60) == 0
+    finally:
+        for process in processes:
+            process.process.kill()
+            print(process.output)
+    assert marks(far_dir) == {f"call-{n}": 1 for n in range(4)}
+    own = list(tmp_path.glob("*/clustrix-prefect/secret"))
+    assert not own, "a secret of the machine's own was made"
