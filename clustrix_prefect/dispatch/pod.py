@@ -42,6 +42,9 @@ _IDLE_SECONDS = 10.0
 # A quota that is exhausted is tried again after so long, seconds.
 _QUOTA_SECONDS = 5.0
 _RETRY_SECONDS = 0.5
+# Many pods on a busy node are slow to start a program, and slower if they are interrupted; that
+# one is gone is known at once. Seconds.
+_PROGRAM_SECONDS = 120.0
 # So often is it tried what another try would hardly mend: a program that ends at once, and a
 # refusal, which an API server that has just started gives to everybody.
 _STARTS = 3
@@ -283,12 +286,15 @@ class Pod:
         return self.pods.api.connect(pod, CONTAINER)
 
     def _open_session(self) -> Session:
-        session = Session(self.pods.cluster, connect=self._connect)
+        session = Session(self.pods.cluster, connect=self._connect, start_timeout=_PROGRAM_SECONDS)
         deadline = time.monotonic() + self.pods.cluster.reconnect_seconds
         in_vain = 0
         while True:
             try:
-                session.open()
+                with self.pods.opening:
+                    if self.pods.closed:
+                        raise ConnectionLost("The flow run ended before its pod was entered.")
+                    session.open()
                 return session
             except ConnectionFailed as error:
                 with self.pods.lock:
