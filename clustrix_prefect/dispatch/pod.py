@@ -42,7 +42,11 @@ _IDLE_SECONDS = 10.0
 # A quota that is exhausted is tried again after so long, seconds.
 _QUOTA_SECONDS = 5.0
 _RETRY_SECONDS = 0.5
-# So often may what is started in a pod end at once.
+# Many pods on a busy node are slow to start a program, and slower if they are interrupted; that
+# one is gone is known at once. Seconds.
+_PROGRAM_SECONDS = 120.0
+# So often is it tried what another try would hardly mend: a program that ends at once, and a
+# refusal, which an API server that has just started gives to everybody.
 _STARTS = 3
 # The API server tells within this time what has become of a pod whose connection broke, seconds.
 _REASON_SECONDS = 5.0
@@ -282,23 +286,26 @@ class Pod:
         return self.pods.api.connect(pod, CONTAINER)
 
     def _open_session(self) -> Session:
-        session = Session(self.pods.cluster, connect=self._connect)
+        session = Session(self.pods.cluster, connect=self._connect, start_timeout=_PROGRAM_SECONDS)
         deadline = time.monotonic() + self.pods.cluster.reconnect_seconds
-        ended = 0
+        in_vain = 0
         while True:
             try:
-                session.open()
+                with self.pods.opening:
+                    if self.pods.closed:
+                        raise ConnectionLost("The flow run ended before its pod was entered.")
+                    session.open()
                 return session
-            except REFUSALS:
-                raise
             except ConnectionFailed as error:
                 with self.pods.lock:
                     # The watch may be a moment behind the broken stream.
                     self.changed.wait_for(self._is_over, _RETRY_SECONDS)
                     if self.status.failure is not None:
                         raise self.status.failure from None
-                ended += isinstance(error, LoginInterrupted) and error.status is not None
-                if ended == _STARTS:
+                ended = isinstance(error, LoginInterrupted) and error.status is not None
+                refused = isinstance(error, REFUSALS)
+                in_vain += ended or refused
+                if in_vain == _STARTS and ended:
                     raise WorkerNotStarted(
                         f"Our program does not start in {self.pods.cluster.image}: {error.what}",
                         "The image needs a /bin/sh, and a Python 3.6 or newer on its PATH or"
@@ -306,7 +313,7 @@ class Pod:
                         job_id=self.name,
                         node=self.status.node,
                     ) from error
-                if self.pods.closed or time.monotonic() > deadline:
+                if in_vain == _STARTS or self.pods.closed or time.monotonic() > deadline:
                     raise
 
     def _is_over(self) -> bool:

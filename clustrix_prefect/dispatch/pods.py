@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("prefect.clustrix")
 
 _LEAVE_SECONDS = 5.0
+# Pods that are entered at the same time: this machine, and a node, have only so many cores.
+_OPENINGS = 8
 _END_SECONDS = 15.0
 
 
@@ -83,6 +85,7 @@ class Pods:
     Attributes:
         known: Calls that an earlier process of this flow run left in its pods, by id.
         labels: By which its jobs are found.
+        opening: Held while a pod is entered.
 
     Raises:
         ConnectionFailed: The API server cannot be reached, or refuses us.
@@ -97,6 +100,7 @@ class Pods:
         self.lock = threading.RLock()
         self.closed = False
         self.known: dict[str, Any] = {}
+        self.opening = threading.BoundedSemaphore(_OPENINGS)
         self._groups: dict[str, Group] = {}
         self._pods: dict[str, Pod] = {}
         self._left_in: dict[str, Pod] = {}

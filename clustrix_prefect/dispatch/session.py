@@ -63,6 +63,7 @@ class Session:
     Args:
         cluster: The block that says how to get there.
         connect: Another way to get there than the cluster's own.
+        start_timeout: Seconds that the login may take.
 
     Attributes:
         key: By which the sessions of this process are told apart.
@@ -70,9 +71,13 @@ class Session:
     """
 
     def __init__(
-        self, cluster: ClusterBlock, connect: Callable[[], Connection] | None = None
+        self,
+        cluster: ClusterBlock,
+        connect: Callable[[], Connection] | None = None,
+        start_timeout: float = 30.0,
     ) -> None:
         self.cluster = cluster
+        self._start_timeout = start_timeout
         self._connect = connect or cluster.connect
         self._secrets = current_memory()
         self.scheduler: Scheduler | None = cluster.scheduler()
@@ -122,6 +127,7 @@ class Session:
             work_dir=self.cluster.remote_work_dir,
             on_event=self._on_event,
             on_lost=self._on_lost,
+            start_timeout=self._start_timeout,
         )
         try:
             hello = agent.start()

@@ -158,6 +158,9 @@ def test_a_credentials_block_of_prefect_kubernetes() -> None:
     access = cluster.access()
     assert access.kubeconfig == KUBECONFIG
     assert access.context == "b"
+    KubernetesCredentials().save("inside", overwrite=True)
+    inside = KubernetesCluster(credentials="kubernetes-credentials/inside").access()
+    assert inside == KubernetesCluster().access()  # the pod's service account
     with pytest.raises(ConfigurationError, match="no block"):
         KubernetesCluster(credentials="kubernetes-credentials/absent").access()
 
