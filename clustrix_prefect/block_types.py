@@ -7,25 +7,13 @@ from __future__ import annotations
 
 from prefect.blocks.core import Block
 
-from clustrix_prefect.clusters import (
-    KubernetesCluster,
-    LocalCluster,
-    PBSCluster,
-    SGECluster,
-    SlurmCluster,
-    SSHCluster,
-    SSHCredentials,
-)
+from clustrix_prefect.clusters import SSHCredentials
+from clustrix_prefect.clusters.loading import CLUSTER_TYPES
 from clustrix_prefect.credentials import OnePasswordCLI, OnePasswordConnect
 from clustrix_prefect.pricing.blocks import PricingBaseline, PricingCredentials
 
 BLOCK_TYPES: tuple[type[Block], ...] = (
-    LocalCluster,
-    SSHCluster,
-    SlurmCluster,
-    PBSCluster,
-    SGECluster,
-    KubernetesCluster,
+    *CLUSTER_TYPES,
     SSHCredentials,
     OnePasswordConnect,
     OnePasswordCLI,

@@ -10,12 +10,11 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from clustrix_prefect.clusters.batch import BatchCluster
 from clustrix_prefect.clusters.cluster import ClusterBlock
-from clustrix_prefect.clusters.gridengine import SGECluster
 from clustrix_prefect.clusters.kubernetes import KubernetesCluster
+from clustrix_prefect.clusters.loading import CLUSTER_TYPES
 from clustrix_prefect.clusters.opened import agent_for_questions
-from clustrix_prefect.clusters.pbs import PBSCluster
-from clustrix_prefect.clusters.slurm import SlurmCluster
 from clustrix_prefect.clusters.workers import WorkerCluster
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.connections.connection import Connection
@@ -33,8 +32,6 @@ _MODULE_MISSING = re.compile(r"\bERROR\b|Unable to locate|command not found", re
 
 # Commands of a scheduler that is installed but not set up can take minutes to give up.
 _QUICK_ANSWER = 5.0
-# SLURM first: it may have the others' commands, too.
-_BATCH_CLUSTERS = (SlurmCluster, SGECluster, PBSCluster)
 
 _WORK_DIR_REMEDIES = {
     "WorkDirNotWritable": "Set the block's `remote_work_dir` to a directory you can write to.",
@@ -243,7 +240,9 @@ def _jobs(
 
 def _recognised(agent: AgentClient) -> Iterator[Finding]:
     """The scheduler that answers there, if any, and the block that is made for it."""
-    for kind in _BATCH_CLUSTERS:
+    for kind in CLUSTER_TYPES:
+        if not issubclass(kind, BatchCluster):
+            continue
         _, limits = ask_site(agent, kind().scheduler(), timeout=_QUICK_ANSWER)
         if limits.version:
             block = kind.get_block_type_slug()

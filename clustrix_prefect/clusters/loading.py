@@ -18,17 +18,17 @@ from clustrix_prefect.clusters.slurm import SlurmCluster
 from clustrix_prefect.clusters.ssh import SSHCluster
 from clustrix_prefect.errors import ConfigurationError
 
-_KINDS: dict[str, type[ClusterBlock]] = {
-    kind.get_block_type_slug(): kind
-    for kind in (
-        LocalCluster,
-        SSHCluster,
-        SlurmCluster,
-        PBSCluster,
-        SGECluster,
-        KubernetesCluster,
-    )
-}
+# Looked for in this order where it is asked which scheduler there is: where SLURM is, there may
+# be commands of the others, too.
+CLUSTER_TYPES: tuple[type[ClusterBlock], ...] = (
+    LocalCluster,
+    SSHCluster,
+    SlurmCluster,
+    SGECluster,
+    PBSCluster,
+    KubernetesCluster,
+)
+_KINDS = {kind.get_block_type_slug(): kind for kind in CLUSTER_TYPES}
 
 
 def load_cluster(name: str) -> ClusterBlock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+from dataclasses import replace
 
 from clustrix_prefect.errors import (
     InfrastructureError,
@@ -27,8 +28,8 @@ _OUT_OF_MEMORY = re.compile(
 )
 # SLURM's words for the same, in bytes.
 _MEMORY_USED = re.compile(r"exceeded memory limit \((\d+) > \d+\)")
-# So the daemons of SLURM and PBS write it beside a job's own output, where nothing else says it.
-_TIME_LIMIT = re.compile(r"DUE TO TIME LIMIT|PBS: job killed: walltime \S+ exceeded limit")
+# What a scheduler says where it may not know more.
+_UNEXPLAINED = {JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED}
 _START_FAILED = re.compile(
     rf"{re.escape(WORKER_NOT_STARTED)}|ModuleNotFoundError: No module named 'clustrix_far_side"
     r"|can't open file .*worker\.py|: (?:command|No such file or directory).*python",
@@ -36,6 +37,24 @@ _START_FAILED = re.compile(
 
 # What our own lines of a script say, on the way out.
 _REASON = re.compile(rf"^{re.escape(WORKER_NOT_STARTED)}: (.+)$", re.MULTILINE)
+
+
+def explained(status: JobStatus | None, noted: JobStatus | None) -> JobStatus | None:
+    """How a job ended: by its scheduler's word, or by what was noted, whichever tells more.
+
+    Args:
+        status: The last that the scheduler said, or None if it no longer knows the job.
+        noted: What the job's standard error says of its end, if it does.
+    """
+    if status is None or noted is None:
+        return status or noted
+    if status.state not in _UNEXPLAINED:
+        return status
+    told = status.exit_code is not None or status.state is JobState.CANCELLED
+    if told and noted.state in (JobState.FAILED, JobState.KILLED):
+        return status
+    exit_code = noted.exit_code if status.exit_code is None else status.exit_code
+    return replace(status, state=noted.state, exit_code=exit_code)
 
 
 def job_failure(
@@ -49,7 +68,7 @@ def job_failure(
     """What became of a job that ended, or vanished, without a result.
 
     Args:
-        status: The last that the scheduler said, or None if it no longer knows the job.
+        status: What is known of its end, or None if that is nothing.
         stderr_tail: The last that the job wrote to its standard error.
         started: Whether the worker in it said that it began the call.
         job_id: The scheduler's id.
@@ -70,7 +89,7 @@ def _name(
     status: JobStatus | None, stderr_tail: str, started: bool
 ) -> tuple[type[InfrastructureError], str, str]:
     state = status.state if status else None
-    if state is JobState.TIME_LIMIT or _TIME_LIMIT.search(stderr_tail):
+    if state is JobState.TIME_LIMIT:
         return (
             TimeLimitExceeded,
             "The job ran into its time limit.",
@@ -91,8 +110,10 @@ def _name(
     if state is JobState.KILLED:
         return (
             JobCancelled,
-            "The job was killed (SIGKILL): somebody cancelled it, or its node ran out of memory.",
-            "Ask who did, or ask for more with resources(memory=...); then run the flow again.",
+            "The job was killed: somebody cancelled it, its node ran out of memory, or it ran into"
+            " a limit of its queue.",
+            "Ask who did, or ask for more with resources(memory=..., time=...); then run the flow"
+            " again.",
         )
     if status is not None and state is JobState.NOT_STARTED:
         return (
@@ -108,6 +129,12 @@ def _name(
             Preempted,
             "The job was preempted by one of higher priority.",
             "Use a partition or QoS that is not preempted, or allow more requeues.",
+        )
+    if state is JobState.REQUEUED:
+        return (
+            Preempted,
+            "The scheduler took the job from its node, to run it again by itself.",
+            "Use a queue whose jobs are not preempted, or allow more requeues.",
         )
     failed_early = state is JobState.FAILED and not started
     if failed_early or _START_FAILED.search(stderr_tail):
@@ -126,7 +153,8 @@ def _name(
     return (
         JobLost,
         "The scheduler no longer knows the job, and there is no result.",
-        "Look whether the work directory is shared with the nodes and not purged.",
+        "Look whether the work directory is shared with the nodes and not purged. Whether somebody"
+        " took the job out of the queue, only the scheduler's accounting or history would tell.",
     )
 
 

@@ -14,9 +14,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from clustrix_prefect.dispatch.calls import Call, CallState, attached
-from clustrix_prefect.dispatch.failures import job_failure, memory_at_end
+from clustrix_prefect.dispatch.failures import explained, job_failure, memory_at_end
 from clustrix_prefect.engine import CallQueued
 from clustrix_prefect.errors import ClusterError, ConnectionFailed
+from clustrix_prefect.schedulers.job_script import noted_end
 from clustrix_prefect.schedulers.scheduler import (
     JobSpec,
     JobState,
@@ -55,7 +56,10 @@ _ONE_CALLS_DOING = {
     JobState.FAILED,
     JobState.OUT_OF_MEMORY,
     JobState.TIME_LIMIT,
+    JobState.REQUEUED,
 }
+# The scheduler would go on with the job.
+_STILL_THERE = {JobState.NOT_STARTED, JobState.REQUEUED}
 
 
 @dataclass
@@ -103,6 +107,7 @@ class JobLane:
         # Where the site knows no arrays, or smaller ones, the block's wish cannot make them larger.
         known = (getattr(cluster, "max_array_size", None), self._session.limits.max_array_size)
         self._max_array = min(filter(None, known), default=scheduler.default_array_size)
+        self._accounting_delay = self._session.limits.accounting_delay
         self._max_submitted = (
             getattr(cluster, "max_submitted_jobs", None) or self._session.limits.max_submitted_jobs
         )
@@ -285,7 +290,7 @@ class JobLane:
             call.missing_since = None
             if status.state is JobState.QUEUED and call.state is CallState.QUEUED:
                 self._say_queued(call, status.reason)
-            elif status.state.is_final:
+            elif status.state is not JobState.RUNNING:
                 self._settle_later(call, status)
 
     def _say_queued(self, call: Call, reason: str) -> None:
@@ -307,7 +312,7 @@ class JobLane:
                 continue
             if call.missing_since is None:
                 call.missing_since = now
-            elif now - call.missing_since > _PATIENCE_UNEXPLAINED:
+            elif now - call.missing_since > _PATIENCE_UNEXPLAINED + self._accounting_delay:
                 self._settle_later(call, None)
 
     def _settle_later(self, call: Call, status: JobStatus | None) -> None:
@@ -322,7 +327,7 @@ class JobLane:
         )
 
     def _settle(self, call: Call, call_id: str, status: JobStatus | None) -> None:
-        """The job is over and there was no result: look once more, then name what happened."""
+        """The job left its node and there was no result: look once more, then name it."""
         self._settling.discard(call_id)
         if call.id != call_id or call.state.is_final:
             return
@@ -333,25 +338,30 @@ class JobLane:
         status = self._details(call) or status
         if status is None and self._was_taken_out(call):
             status = JobStatus(JobState.CANCELLED)
+        if status is not None and status.state is JobState.QUEUED and call.started_at is not None:
+            status = JobStatus(JobState.REQUEUED)
         if status is not None and not status.state.is_final:
             return
+        found = self._session.request("diagnose", run=run, call=call_id)
+        noted = noted_end(self._scheduler, found["stderr_tail"], call.resources.time)
+        status = explained(status, noted)
         started = present.get(call_id) == "started" or call.state is CallState.RUNNING
         if not started and status is not None and self._was_not_reached(call, status):
             self._dispatcher.send_again(call, "the job ended before it was this call's turn")
             return
-        found = self._session.request("diagnose", run=run, call=call_id)
-        call.peak_memory = memory_at_end(found.get("stderr_tail", ""))
+        call.peak_memory = memory_at_end(found["stderr_tail"])
         if status is not None:
             call.exit_code = status.exit_code
             call.node = call.node or status.node
         error = job_failure(
             status,
-            found.get("stderr_tail", ""),
+            found["stderr_tail"],
             started=started,
             job_id=call.job_id,
             node=call.node,
         )
-        if status is not None and status.state is JobState.NOT_STARTED and call.job_id:
+        if status is not None and status.state in _STILL_THERE and call.job_id:
+            self._spare_their_mates([call], "the scheduler put their job back into its queue")
             self._command(self._scheduler.cancel_command([call.job_id]))
         self._dispatcher.fail(call, error)
 
@@ -390,7 +400,7 @@ class JobLane:
 
     def _cancel(self, calls: list[Call]) -> None:
         """Cancel the jobs that no other call needs: what runs is asked to end first."""
-        self._spare_their_mates(calls)
+        self._spare_their_mates(calls, "a call before it in the same job was cancelled")
         needed = {call.job_id for call in self._dispatcher.unfinished()}
         running: set[str] = set()
         waiting: set[str] = set()
@@ -408,12 +418,12 @@ class JobLane:
             self._asked_to_end.update(dict.fromkeys(running, due))
             self._dispatcher.timers.after(_GRACE, partial(self._work.put, self._end_survivors))
 
-    def _spare_their_mates(self, calls: list[Call]) -> None:
-        """Submit the calls anew that wait in the same jobs for the ones that are cancelled."""
+    def _spare_their_mates(self, calls: list[Call], why: str) -> None:
+        """Submit the calls anew that wait in the same jobs for ones that do not go on."""
         jobs = {call.job_id for call in calls if call.started_at is not None}
         for mate in self._dispatcher.unfinished():
-            if mate.job_id in jobs:
-                self._dispatcher.send_again(mate, "a call before it in the same job was cancelled")
+            if mate.job_id in jobs and mate not in calls:
+                self._dispatcher.send_again(mate, why)
 
     def _end_survivors(self) -> None:
         """Kill the jobs that did not end in time when they were asked to."""

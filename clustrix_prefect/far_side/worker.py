@@ -58,20 +58,6 @@ def _enter_virtual_environment() -> None:
         os.environ["PATH"] = programs + os.pathsep + path
 
 
-def job_id() -> "Optional[str]":
-    """The scheduler's id of this job, from the variables that it sets."""
-    environment = os.environ
-    array, index = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
-    if array and index:
-        return array + "_" + index
-    if environment.get("SLURM_JOB_ID"):
-        return environment["SLURM_JOB_ID"]
-    if environment.get("PBS_JOBID"):
-        return environment["PBS_JOBID"].partition(".")[0]  # without its server
-    job, task = environment.get("JOB_ID"), environment.get("SGE_TASK_ID", "undefined")
-    return job + "." + task if job and task != "undefined" else job
-
-
 # --- a batch job --------------------------------------------------------------------------
 
 
@@ -82,7 +68,7 @@ def run_batch(path: str, index_variable: "Optional[str]", calls_per_job: int) ->
     importer.install()
     blobs = calls.BlobCache(batch.store)
     surroundings = Surroundings()
-    process = Process(job_id())
+    process = Process(os.environ.get("CLUSTRIX_PREFECT_JOB"))
     for call in _read_calls(batch.manifest, first, calls_per_job):
         _run_in_batch(batch, call, blobs, process)
         surroundings.restore()

@@ -7,14 +7,15 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 from xml.etree import ElementTree
 
+from clustrix_prefect.schedulers import gridengine_answers as answers
 from clustrix_prefect.schedulers.array_indices import format_indices
 from clustrix_prefect.schedulers.folding import FoldedStatuses, fold_elements
-from clustrix_prefect.schedulers.gridengine_answers import REFUSALS, end_of_job, status_of
 from clustrix_prefect.schedulers.job_script import INDEX_VARIABLE, chosen, own_logs, shell_of
 from clustrix_prefect.schedulers.job_script import job_script as script_of
-from clustrix_prefect.schedulers.scheduler import JobSpec, JobStatus, Limits
+from clustrix_prefect.schedulers.scheduler import JobSpec, JobState, JobStatus, Limits
 
 _JOB_ID = re.compile(r"^(\d+)(?:\.\d+-\d+:\d+)?$")
 # `qstat` knows why a task in error cannot start; of what ended, the accounting tells.
@@ -49,13 +50,15 @@ class GridEngineScheduler:
     name = "Grid Engine"
     index_variable = INDEX_VARIABLE
     default_array_size = 75_000
+    end_messages: ClassVar[Mapping[str, JobState]] = {}
 
     def for_site(self, version: str) -> GridEngineScheduler:
         return self
 
     def job_script(self, spec: JobSpec) -> str:
         directives = (f"#$ {line}" for line in self._directives(spec))
-        return script_of(spec, directives, own_logs(spec, "$((SGE_TASK_ID - 1))"))
+        own_id = "$JOB_ID" if spec.array_size is None else "$JOB_ID.$SGE_TASK_ID"
+        return script_of(spec, directives, own_id, own_logs(spec, "$((SGE_TASK_ID - 1))"))
 
     def _directives(self, spec: JobSpec) -> list[str]:
         extra = [line.removeprefix("#$").strip() for line in self.extra_directives]
@@ -99,7 +102,7 @@ class GridEngineScheduler:
         for line in reversed(stdout.splitlines()) if returncode == 0 else ():
             if match := _JOB_ID.match(line.strip()):
                 return match[1]
-        raise REFUSALS.read(returncode, stderr or stdout)
+        raise answers.REFUSALS.read(returncode, stderr or stdout)
 
     def element_id(self, job_id: str, index: int | None) -> str:
         return job_id if index is None else f"{job_id}.{index + 1}"  # tasks begin with 1
@@ -115,7 +118,7 @@ class GridEngineScheduler:
         for job in ElementTree.fromstring(stdout).iter("job_list"):  # noqa: S314 (our scheduler's)
             told = {child.tag: (child.text or "").strip() for child in job}
             _, _, node = told.get("queue_name", "").partition("@")
-            status = status_of(told["state"], node or None, told["JB_name"])
+            status = answers.status_of(told["state"], node or None, told["JB_name"])
             statuses.add(told["JB_job_number"], told.get("tasks"), status)
         return statuses
 
@@ -123,7 +126,7 @@ class GridEngineScheduler:
         return ["sh", "-c", _DETAILS, "sh", *element_id.split(".")]
 
     def parse_details(self, returncode: int, stdout: str) -> JobStatus | None:
-        return None if returncode else end_of_job(stdout)
+        return None if returncode else answers.end_of_job(stdout)
 
     def cancel_command(self, element_ids: Sequence[str]) -> list[str]:
         return [
@@ -139,10 +142,4 @@ class GridEngineScheduler:
 
     def parse_limits(self, outputs: Sequence[tuple[int, str]]) -> Limits:
         (code, configuration), (_, usage) = outputs  # the usage is told without a server, too
-        found = dict(re.findall(r"^(max_aj_tasks|max_u_jobs)\s+(\d+)$", configuration, re.M))
-        version = None if code else re.match(r"\S.*", usage)
-        return Limits(
-            max_array_size=int(found.get("max_aj_tasks", 0)) or None,
-            max_submitted_jobs=int(found.get("max_u_jobs", 0)) or None,
-            version=f"Grid Engine ({version[0].strip()})" if version else "",
-        )
+        return Limits() if code else answers.limits_of(configuration, usage)

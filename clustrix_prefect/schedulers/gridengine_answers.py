@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from clustrix_prefect.schedulers.refusals import Refusals
-from clustrix_prefect.schedulers.scheduler import JobState, JobStatus
+from clustrix_prefect.schedulers.scheduler import JobState, JobStatus, Limits
 
 REFUSALS = Refusals(
     "Grid Engine",
@@ -34,6 +34,8 @@ _TIME_LIMIT = "qmaster enforced h_rt"
 _NEVER_RAN = range(1, 20)
 _NODE_FAILED = {20, 22, 23, 24}
 _AFTER_THE_JOB = 100
+# Between two writings of the accounting, where a site does not say.
+_FLUSH_TIME = "00:00:15"
 
 
 def status_of(state: str, node: str | None, name: str) -> JobStatus:
@@ -50,6 +52,21 @@ def status_of(state: str, node: str | None, name: str) -> JobStatus:
         told = f"{_WAITING[state]} ({state})" if state in _WAITING else state
         return JobStatus(JobState.QUEUED, told, name=name)
     return JobStatus(JobState.RUNNING, "" if state == "r" else state, node, name=name)
+
+
+def limits_of(configuration: str, usage: str) -> Limits:
+    """What a site allows, by what `qconf -sconf` and `qstat -help` said."""
+    found = dict(re.findall(r"^(max_aj_tasks|max_u_jobs)\s+(\d+)$", configuration, re.M))
+    flushes = dict(re.findall(r"\b(\w*flush_time)=(\d+:\d+:\d+)", configuration))
+    flush_time = flushes.get("accounting_flush_time") or flushes.get("flush_time", _FLUSH_TIME)
+    hours, minutes, seconds = map(int, flush_time.split(":"))
+    version = re.match(r"\S.*", usage)
+    return Limits(
+        max_array_size=int(found.get("max_aj_tasks", 0)) or None,
+        max_submitted_jobs=int(found.get("max_u_jobs", 0)) or None,
+        version=f"Grid Engine ({version[0].strip()})" if version else "",
+        accounting_delay=hours * 3600 + minutes * 60 + seconds,
+    )
 
 
 def end_of_job(details: str) -> JobStatus | None:

@@ -6,11 +6,26 @@ import re
 import shlex
 from collections.abc import Iterable, Sequence
 
-from clustrix_prefect.schedulers.scheduler import WORKER_NOT_STARTED, JobSpec
+from clustrix_prefect.schedulers.scheduler import (
+    WORKER_NOT_STARTED,
+    JobSpec,
+    JobState,
+    JobStatus,
+    Scheduler,
+)
 
 # Tells an element its place in the array, counted from 0, where the scheduler's own variable
 # does not, or is named differently in each of its kinds.
 INDEX_VARIABLE = "CLUSTRIX_PREFECT_INDEX"
+_JOB_VARIABLE = "CLUSTRIX_PREFECT_JOB"  # tells the worker its job's id
+
+# What a script notes of its job's end in its standard error, for want of somebody else's word.
+_BEGUN_AGAIN = "clustrix-prefect: the scheduler began the job a second time"
+_ASKED_TO_END = "clustrix-prefect: the job was asked to end (SIGTERM), in second"
+_WORKER_ENDED = "clustrix-prefect: the worker ended with exit status"
+_SIGNALS = 65
+# The scheduler's clock may begin so many seconds before the worker does.
+_START = 30
 
 
 def shell_of(spec: JobSpec) -> str:
@@ -18,35 +33,87 @@ def shell_of(spec: JobSpec) -> str:
     return "/bin/bash -l" if spec.prologue else "/bin/sh"
 
 
-def job_script(spec: JobSpec, directives: Iterable[str], begin: Sequence[str] = ()) -> str:
+def job_script(
+    spec: JobSpec,
+    directives: Iterable[str],
+    own_id: str,
+    begin: Sequence[str] = (),
+    *,
+    notes_end: bool = False,
+) -> str:
     """The script that runs the worker.
 
     Args:
         spec: What is to be run.
         directives: The scheduler's comment lines, whole.
+        own_id: How a shell in the job writes the id that `element_id` gives it.
         begin: Shell lines that go before everything else.
+        notes_end: Whether the script stays, to note how the worker ended.
     """
     python = shlex.quote(spec.command[0])
+    command = shlex.join(spec.command)
     lines = [
         f"#!{shell_of(spec)}",
         *directives,
         "",
         *begin,
+        f'export {_JOB_VARIABLE}="{own_id}"',
         *(f"export {name}={shlex.quote(value)}" for name, value in spec.environment.items()),
         *spec.prologue,
         f"command -v {python} > /dev/null || {{",
         f'  echo "{WORKER_NOT_STARTED}: $(hostname) has no" {python} >&2',
         "  exit 127",
         "}",
-        f"exec {shlex.join(spec.command)}",
+        *(_noting(command) if notes_end else [f"exec {command}"]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _noting(command: str) -> list[str]:
+    # The shell tells of the signal when its child has ended.
+    second = "$(($(date +%s) - begun))"
+    return [
+        "begun=$(date +%s)",
+        f"trap 'echo \"{_ASKED_TO_END} {second}\" >&2' TERM",
+        command,
+        "status=$?",
+        f'[ $status = 0 ] || echo "{_WORKER_ENDED} $status" >&2',
+        "exit $status",
+    ]
+
+
+def noted_end(scheduler: Scheduler, stderr_tail: str, time: int | None) -> JobStatus | None:
+    """How a job ended by what was written when it did, or None if that was nothing.
+
+    Args:
+        scheduler: Whose daemons may have written it.
+        stderr_tail: The last of the job's standard error.
+        time: The seconds that the job asked for.
+    """
+    for message, state in scheduler.end_messages.items():
+        if re.search(message, stderr_tail):
+            return JobStatus(state)
+    if _BEGUN_AGAIN in stderr_tail:
+        return JobStatus(JobState.REQUEUED)
+    if asked := re.search(rf"{re.escape(_ASKED_TO_END)} (\d+)", stderr_tail):
+        over = time is not None and int(asked[1]) + min(time / 10, _START) >= time
+        return JobStatus(JobState.TIME_LIMIT if over else JobState.KILLED)
+    if ended := re.search(rf"{_WORKER_ENDED} (\d+)", stderr_tail):
+        return JobStatus(JobState.FAILED, exit_code=exit_code(int(ended[1])))
+    return None
+
+
+def exit_code(status: int) -> int:
+    """An exit status of a shell as Python has them: signals are negative."""
+    return 128 - status if 128 < status < 128 + _SIGNALS else status
 
 
 def own_logs(spec: JobSpec, index: str) -> list[str]:
     """Lines that number the elements from 0 and send the output to the run's directory at once.
 
-    Schedulers name these files each in their own way, and some bring them only at the end.
+    Schedulers name these files each in their own way, and some bring them only at the end. The
+    files of an element that is there already were begun by it: what the scheduler took from its
+    node and begins again by itself ends here, since its calls are submitted again by us.
 
     Args:
         spec: What is to be run.
@@ -55,7 +122,14 @@ def own_logs(spec: JobSpec, index: str) -> list[str]:
     logs = shlex.quote(f"{spec.directory}/logs/")
     number = "0" if spec.array_size is None else f'"${INDEX_VARIABLE}"'
     numbered = [] if spec.array_size is None else [f"export {INDEX_VARIABLE}={index}"]
-    return [*numbered, f"exec > {logs}{number}.out 2> {logs}{number}.err"]
+    return [
+        *numbered,
+        f"if [ -e {logs}{number}.out ]; then",
+        f'  echo "{_BEGUN_AGAIN}" >> {logs}{number}.err',
+        "  exit 1",
+        "fi",
+        f"exec > {logs}{number}.out 2> {logs}{number}.err",
+    ]
 
 
 def chosen(options: Iterable[str], extra: Sequence[str], skip: Sequence[str]) -> list[str]:
@@ -65,8 +139,10 @@ def chosen(options: Iterable[str], extra: Sequence[str], skip: Sequence[str]) ->
 
 
 def option_keys(line: str) -> list[str]:
-    """What an option is known by: "--mem" of "--mem=4G", "-l h_rt" of "-l h_rt=60"."""
-    name, *value = re.split(r"[=\s]\s*", line.strip(), maxsplit=1)
-    if name != "-l" or not value:
-        return [name]
-    return [f"-l {item.partition('=')[0].strip()}" for item in value[0].split(",")]
+    """What options are known by: "--mem" of "--mem=4G", "-l h_rt" of "-l h_rt=60"."""
+    keys = []
+    for option in re.split(r"\s+(?=--?[A-Za-z])", line.strip()):
+        name, *value = re.split(r"[=\s]\s*", option, maxsplit=1)
+        requests = value[0].split(",") if name == "-l" and value else []
+        keys += [f"-l {item.partition('=')[0].strip()}" for item in requests] or [name]
+    return keys

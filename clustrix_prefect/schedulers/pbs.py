@@ -6,12 +6,14 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from clustrix_prefect.schedulers.job_script import INDEX_VARIABLE, chosen, own_logs, shell_of
 from clustrix_prefect.schedulers.job_script import job_script as script_of
-from clustrix_prefect.schedulers.pbs_answers import REFUSALS, jobs_in, status_of
-from clustrix_prefect.schedulers.pbs_dialects import OPENPBS, Dialect, dialect_of, site_of
-from clustrix_prefect.schedulers.scheduler import JobSpec, JobStatus, Limits
+from clustrix_prefect.schedulers.pbs_answers import REFUSALS, status_of
+from clustrix_prefect.schedulers.pbs_dialects import DIALECTS, OPENPBS, Dialect, site_of
+from clustrix_prefect.schedulers.pbs_listings import jobs_in
+from clustrix_prefect.schedulers.scheduler import JobSpec, JobState, JobStatus, Limits
 
 # An array's id has empty brackets, an element's its index in them; then comes the server.
 _JOB_ID = re.compile(r"^(\d+(?:\[\])?)(?:\.\S*)?$")
@@ -42,12 +44,21 @@ class PBSScheduler:
     index_variable = INDEX_VARIABLE
     default_array_size = 1000
 
+    @property
+    def end_messages(self) -> Mapping[str, JobState]:
+        return self.dialect.end_messages
+
     def for_site(self, version: str) -> PBSScheduler:
-        return replace(self, dialect=dialect_of(version))
+        known = (dialect for dialect in DIALECTS if version.startswith(dialect.name))
+        return replace(self, dialect=next(known, OPENPBS))
 
     def job_script(self, spec: JobSpec) -> str:
         directives = (f"#PBS {line}" for line in self._directives(spec))
-        return script_of(spec, directives, own_logs(spec, _INDEX) if self.dialect.is_pbs else ())
+        if not self.dialect.is_pbs:
+            return script_of(spec, directives, "$SLURM_JOB_ID", notes_end=True)
+        # The id is told with its server.
+        begin = own_logs(spec, _INDEX)
+        return script_of(spec, directives, "${PBS_JOBID%%.*}", begin, notes_end=True)
 
     def _directives(self, spec: JobSpec) -> list[str]:
         extra = [line.removeprefix("#PBS").strip() for line in self.extra_directives]
@@ -67,8 +78,11 @@ class PBSScheduler:
             yield f"-S {shell_of(spec).split()[0]}"
             yield from ("-j oe", "-o /dev/null")
         else:  # its daemons tell in these files why they ended a job
-            yield from (f"-{name[0]} {spec.directory}/logs/0.{name}" for name in ("out", "err"))
-        yield "-r n"
+            for name in ("out", "err"):
+                yield f"-{name[0]} {shlex.quote(f'{spec.directory}/logs/0.{name}')}"
+        # What the scheduler ran again by itself would be run twice, by us and by it. Where it
+        # insists, the second run of a job ends at once (see `own_logs`).
+        yield "-r y" if dialect.reruns_arrays and spec.array_size is not None else "-r n"
         if spec.array_size is not None:
             throttle = f"%{wanted.max_parallel_jobs}" if wanted.max_parallel_jobs else ""
             yield f"{dialect.array_option} 0-{spec.array_size - 1}{throttle}"
@@ -87,16 +101,11 @@ class PBSScheduler:
     def submit_command(self, script: str, spec: JobSpec) -> list[str]:
         if self.dialect.is_pbs:
             return ["qsub", script]
-        # SLURM's reads no directives, and of several `-l` only the last.
-        lines = [line.split(maxsplit=1) for line in self._directives(spec)]
-        options = [word for line in lines if line[0] != "-l" for word in line]
-        return [
-            "qsub",
-            *options,
-            "-l",
-            ",".join(line[1] for line in lines if line[0] == "-l"),
-            script,
-        ]
+        # SLURM's reads no directives, of several `-l` only the last, and leaves quotes to a shell.
+        words = [word for line in self._directives(spec) for word in shlex.split(line, posix=False)]
+        requests = [value for option, value in pairwise(words) if option == "-l"]
+        options = [word for before, word in pairwise(["", *words]) if "-l" not in (before, word)]
+        return ["qsub", *options, "-l", ",".join(requests), script]
 
     def trial_command(self, spec: JobSpec) -> None:
         return None

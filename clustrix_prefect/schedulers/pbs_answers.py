@@ -1,13 +1,13 @@
-"""What the commands of a PBS say: refusals, and jobs as JSON, as XML or as text."""
+"""What the commands and daemons of a PBS say: refusals, states, and the ends of jobs."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
-from xml.etree import ElementTree
+from collections.abc import Mapping
+from signal import SIGKILL, SIGTERM
 
+from clustrix_prefect.schedulers.job_script import exit_code
+from clustrix_prefect.schedulers.pbs_listings import Job
 from clustrix_prefect.schedulers.refusals import Refusals
 from clustrix_prefect.schedulers.scheduler import JobState, JobStatus
 
@@ -38,34 +38,23 @@ REFUSALS = Refusals(
         "node configuration": "No node is that large: ask for less.",
     },
 )
-_WAITING = {"Q": "", "H": "held (H)", "W": "waits for its time (W)", "T": "in transit (T)"}
+_WAITING = {
+    "Q": "waiting (Q)",
+    "H": "held (H)",
+    "W": "waits for its time (W)",
+    "T": "in transit (T)",
+}
 _ENDED = "CFX"
 _SUBSTATE_DELETED = "91"
 _BY_SIGNAL = 256
-_ENDING_SIGNALS = (15, 9)
-
-_Job = Mapping[str, str]
+_ENDING_SIGNALS = (SIGTERM, SIGKILL)
 
 
-def jobs_in(listing: str) -> Iterator[tuple[str, _Job]]:
-    """The jobs of a listing in any of its forms: ids without their server, and attributes.
-
-    Attributes are in lower case; resources are "resource_list.walltime" in every form.
-    """
-    text = listing.lstrip()
-    read = _from_json if text.startswith("{") else _from_xml if text.startswith("<") else _from_text
-    for job_id, attributes in read(text):
-        yield (
-            job_id.strip().partition(".")[0],
-            {name.lower(): value for name, value in attributes.items()},
-        )
-
-
-def status_of(job: _Job, ends: Mapping[int, JobState]) -> JobStatus:
+def status_of(job: Job, ends: Mapping[int, JobState]) -> JobStatus:
     """What a job's attributes say.
 
     Args:
-        job: As `jobs_in` gives it.
+        job: As `pbs_listings.jobs_in` gives it.
         ends: What the dialect means by negative exit statuses.
     """
     state, name = job.get("job_state", "?"), job.get("job_name", "")
@@ -83,26 +72,29 @@ def status_of(job: _Job, ends: Mapping[int, JobState]) -> JobStatus:
 
 
 def _ended(
-    job: _Job, ends: Mapping[int, JobState], node: str | None, comment: str, name: str
+    job: Job, ends: Mapping[int, JobState], node: str | None, comment: str, name: str
 ) -> JobStatus:
-    told = job.get("exit_status", "")
+    told, deleted = job.get("exit_status", ""), job.get("substate") == _SUBSTATE_DELETED
     if not told.lstrip("-").isdigit():
-        deleted = job.get("substate") == _SUBSTATE_DELETED
+        # To Torque and SLURM, what never ran was taken out of the queue.
+        deleted = deleted or (job.get("job_state") == "C" and node is None)
         return JobStatus(
             JobState.CANCELLED if deleted else JobState.COMPLETED, comment, node, name=name
         )
     status = int(told)
-    exit_code = _BY_SIGNAL - status if status > _BY_SIGNAL else status
+    code = _BY_SIGNAL - status if status > _BY_SIGNAL else exit_code(status)
     if status < 0:
         state = ends.get(status, JobState.FAILED)
-    elif -exit_code in _ENDING_SIGNALS:
-        state = JobState.TIME_LIMIT if _time_is_over(job) else JobState.CANCELLED
+    elif -code in _ENDING_SIGNALS and _time_is_over(job):
+        state = JobState.TIME_LIMIT
+    elif -code in _ENDING_SIGNALS:
+        state = JobState.CANCELLED if deleted or code == -SIGTERM else JobState.KILLED
     else:
         state = JobState.FAILED if status else JobState.COMPLETED
-    return JobStatus(state, comment, node, exit_code, name)
+    return JobStatus(state, comment, node, code, name)
 
 
-def _time_is_over(job: _Job) -> bool:
+def _time_is_over(job: Job) -> bool:
     used, asked = (job.get(f"{name}.walltime") for name in ("resources_used", "resource_list"))
     return bool(used and asked) and _seconds(used or "") >= _seconds(asked or "")
 
@@ -112,42 +104,3 @@ def _seconds(clock: str) -> int:
     for part in clock.split(":"):
         seconds = seconds * 60 + int(part or 0)
     return seconds
-
-
-def _from_json(text: str) -> Iterator[tuple[str, dict[str, str]]]:
-    # Names with control characters in them are not escaped by every version.
-    for job_id, attributes in json.loads(text, strict=False).get("Jobs", {}).items():
-        yield job_id, dict(_flat(attributes))
-
-
-def _flat(attributes: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    for name, value in attributes.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{before}{name}.")
-        else:
-            yield f"{before}{name}", str(value)
-
-
-def _from_xml(text: str) -> Iterator[tuple[str, dict[str, str]]]:
-    for job in ElementTree.fromstring(text).iter("Job"):  # noqa: S314 (our scheduler's)
-        told = {child.tag: (child.text or "").strip() for child in job}
-        nested = {
-            f"{child.tag}.{inner.tag}": (inner.text or "").strip()
-            for child in job
-            for inner in child
-        }
-        yield told.get("Job_Id", ""), {**told, **nested}
-
-
-def _from_text(text: str) -> Iterator[tuple[str, dict[str, str]]]:
-    for block in re.split(r"^Job Id:", text, flags=re.MULTILINE)[1:]:
-        job_id, *lines = block.splitlines()
-        attributes: dict[str, str] = {}
-        last = ""
-        for line in lines:
-            name, equals, value = line.strip().partition(" = ")
-            if equals and re.match(r"^[\w.]+$", name):
-                attributes[name], last = value, name
-            elif last:
-                attributes[last] += line.strip()  # long values go on in the next line
-        yield job_id, attributes

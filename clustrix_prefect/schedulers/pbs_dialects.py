@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from clustrix_prefect.schedulers.scheduler import JobState, Limits
+from clustrix_prefect.schedulers.slurm import END_MESSAGES
 from clustrix_prefect.task_resources import Resources
 
 # Only the user's own jobs. One that ends between the two commands is unknown to the second
@@ -33,7 +34,9 @@ class Dialect:
         gpus: What GPUs are called in that.
         has_projects: Whether `-P` names a project.
         is_pbs: Whether the server is a PBS.
+        reruns_arrays: Whether arrays are refused that may not be run again.
         ends: What negative exit statuses stand for, where it is no failure of the job's own.
+        end_messages: What its daemons write into a job's standard error when they end it.
     """
 
     name: str
@@ -45,7 +48,9 @@ class Dialect:
     gpus: str = "gpus"
     has_projects: bool = False
     is_pbs: bool = True
+    reruns_arrays: bool = False
     ends: Mapping[int, JobState] = field(default_factory=dict)
+    end_messages: Mapping[str, JobState] = field(default_factory=dict)
 
     def sizes(self, wanted: Resources, skipped: Sequence[str]) -> Iterator[str]:
         """What a job asks for: chunks, or nodes and the memory of all of them.
@@ -80,6 +85,7 @@ OPENPBS = Dialect(
     cores="ncpus",
     gpus="ngpus",
     has_projects=True,
+    reruns_arrays=True,
     ends={
         **dict.fromkeys((-1, -2, -3), JobState.NOT_STARTED),
         **dict.fromkeys((-4, -5, -6), JobState.NODE_FAILURE),
@@ -110,13 +116,9 @@ OF_SLURM = Dialect(
     "qstat -f; code=$?; [ $code = 153 ] || exit $code",
     ["qstat", "-f"],
     is_pbs=False,
+    end_messages={**END_MESSAGES, r"\*\*\* JOB \S+ ON \S+ CANCELLED AT": JobState.CANCELLED},
 )
-_DIALECTS = (OPENPBS, TORQUE, OF_SLURM)
-
-
-def dialect_of(version: str) -> Dialect:
-    """The dialect of a site whose version `site_of` told."""
-    return next((known for known in _DIALECTS if version.startswith(known.name)), OPENPBS)
+DIALECTS = (OPENPBS, TORQUE, OF_SLURM)
 
 
 def site_of(qstat: str, server: str, sinfo: str) -> Limits:

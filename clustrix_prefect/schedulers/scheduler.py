@@ -51,12 +51,14 @@ class JobState(enum.Enum):
     TIME_LIMIT = "time limit"
     OUT_OF_MEMORY = "out of memory"
     CANCELLED = "cancelled"
-    # Some schedulers cancel with SIGKILL and write down no more than that.
+    # By a signal, and nobody says whether somebody cancelled it or a limit was reached.
     KILLED = "killed"
     NODE_FAILURE = "node failure"
     PREEMPTED = "preempted"
     # It stays in the queue like this until somebody takes it out.
     NOT_STARTED = "cannot be started"
+    # The scheduler took it from its node, to run it a second time.
+    REQUEUED = "requeued"
 
     @property
     def is_final(self) -> bool:
@@ -83,11 +85,14 @@ class Limits:
         max_submitted_jobs: Jobs a user may have in the queue at once, or None if the site
             does not say.
         version: The scheduler's name and version, for people.
+        accounting_delay: Seconds after which a job that ended is in the accounting, where only
+            that tells how.
     """
 
     max_array_size: int | None = None
     max_submitted_jobs: int | None = None
     version: str = ""
+    accounting_delay: float = 0.0
 
 
 class TryLater(Exception):
@@ -105,11 +110,16 @@ class Scheduler(Protocol):
         name: For people: "SLURM".
         index_variable: The environment variable that tells an array element its index.
         default_array_size: Elements in one array where the site does not say.
+        end_messages: What its daemons write into a job's standard error when they end it, as
+            regular expressions.
     """
 
     name: str
     index_variable: str
     default_array_size: int
+
+    @property
+    def end_messages(self) -> Mapping[str, JobState]: ...
 
     def for_site(self, version: str) -> Scheduler:
         """This scheduler as it is spoken where `parse_limits` told this version."""

@@ -47,6 +47,12 @@ _STATES = {
     "PREEMPTED": JobState.PREEMPTED,
 }
 
+END_MESSAGES = {
+    "DUE TO TIME LIMIT": JobState.TIME_LIMIT,
+    "DUE TO PREEMPTION": JobState.PREEMPTED,
+    "DUE TO NODE FAILURE": JobState.NODE_FAILURE,
+}
+
 # The name goes last: it alone may hold the separator.
 _STATUS_FORMAT = "%i|%T|%N|%r|%j"
 _JOB_ID = re.compile(r"^(\d+)(?:;\S+)?$")
@@ -75,6 +81,7 @@ class SlurmScheduler:
     name = "SLURM"
     index_variable = "SLURM_ARRAY_TASK_ID"
     default_array_size = 1001
+    end_messages = END_MESSAGES
 
     def for_site(self, version: str) -> SlurmScheduler:
         return self
@@ -82,7 +89,9 @@ class SlurmScheduler:
     # --- submitting -----------------------------------------------------------------------
 
     def job_script(self, spec: JobSpec) -> str:
-        return job_script(spec, (f"#SBATCH {directive}" for directive in self._directives(spec)))
+        single = spec.array_size is None
+        own_id = "$SLURM_JOB_ID" if single else "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
+        return job_script(spec, (f"#SBATCH {line}" for line in self._directives(spec)), own_id)
 
     def _directives(self, spec: JobSpec) -> list[str]:
         options = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,13 +23,16 @@ from clustrix_prefect.clusters.cluster import ClusterBlock
 from tests.live.clusters import (
     kubernetes_cluster,
     local_cluster,
+    pbs_cluster,
     sge_cluster,
     shared_with_pods,
     slurm_cluster,
     ssh_cluster,
 )
+from tests.live.openpbs import OpenPBS
 from tests.live.prefect_server import PrefectServer
 from tests.live.rundir import RunDirectory
+from tests.live.slurm_pbs import SlurmPBS
 from tests.live.ssh_host import SSHHost
 
 if TYPE_CHECKING:
@@ -67,6 +71,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         names = [name for name in names if name != "threadpool"]
     if marker := metafunc.definition.get_closest_marker("only_on"):
         names = [name for name in names if name in marker.args]
+    if metafunc.module.__name__.rpartition(".")[2] not in _ON_SLURM_PBS:
+        names = [name for name in names if name != "slurm-pbs"]
     metafunc.parametrize("cluster", names, indirect=True, scope="session")
 
 
@@ -117,6 +123,25 @@ def _sge(request: pytest.FixtureRequest) -> Cluster:
     return _cluster("sge", cluster, one_by_one={"max_submitted_jobs": 1})
 
 
+def _openpbs(request: pytest.FixtureRequest) -> Cluster:
+    return _pbs(request, request.getfixturevalue("openpbs"), "openpbs")
+
+
+def _slurm_pbs(request: pytest.FixtureRequest) -> Cluster:
+    request.getfixturevalue("slurm")
+    return _pbs(request, request.getfixturevalue("slurm_pbs"), "slurm-pbs")
+
+
+def _pbs(request: pytest.FixtureRequest, commands: OpenPBS | SlurmPBS, name: str) -> Cluster:
+    host: SSHHost = request.getfixturevalue("ssh_host")
+    logins = ExitStack()
+    logins.enter_context(host.bashrc(commands.login))
+    request.addfinalizer(logins.close)
+    far_pythons = request.getfixturevalue("far_pythons")
+    cluster = pbs_cluster(host, far_pythons, host.home / f"contract-{name}")
+    return _cluster(name, cluster, one_by_one={"max_submitted_jobs": 1})
+
+
 def _kubernetes(request: pytest.FixtureRequest) -> Cluster:
     shared = request.getfixturevalue("run_directory").child("contract")
     cluster = kubernetes_cluster(
@@ -145,8 +170,14 @@ _CLUSTERS = {
     "ssh": _ssh,
     "slurm": _slurm,
     "sge": _sge,
+    "openpbs": _openpbs,
+    "slurm-pbs": _slurm_pbs,
     "kubernetes": _kubernetes,
 }
+
+
+# There each call is a submission of its own, and what is behind it is the SLURM of "slurm".
+_ON_SLURM_PBS = {"test_failures", "test_futures", "test_map", "test_retries", "test_timeouts"}
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ from tests.contract.api import history
 from tests.dispatch import long_flow
 from tests.dispatch.api import ended_task_runs, flow_run_state
 from tests.dispatch.flow_process import FlowProcess
-from tests.dispatch.marks import left_by, mark, wait_for_marks
+from tests.dispatch.marks import left_by, mark, marks, wait_for_marks
 from tests.dispatch.test_named_failures import End, assert_told, end_of, run_alone
 from tests.dispatch.test_queue_states import queued
 from tests.live import clusters
@@ -166,6 +166,21 @@ def test_worker_that_does_not_start(on_gridengine: SGECluster) -> None:
     assert error.exit_code == 9
     assert error.node == "localhost"  # the name that Grid Engine has for this host
     assert "no licence" in error.stderr_tail
+
+
+def test_an_end_that_the_accounting_tells_later_is_waited_for(
+    on_gridengine: SGECluster, gridengine: GridEngine, far_dir: Path
+) -> None:
+    """What vanished and is in no accounting would be taken for lost, and be run again."""
+
+    def delete() -> None:
+        gridengine.command("qdel", left_by(far_dir, "deleted")["job"])
+
+    with gridengine.slow_accounting():
+        threading.Thread(target=delete).start()
+        error: Any = run_alone(on_gridengine, lambda: hang.submit(str(far_dir), "deleted")).error
+    assert type(error) is JobCancelled, repr(error)
+    assert marks(far_dir) == {"deleted": 1}
 
 
 # --- waiting --------------------------------------------------------------------------------

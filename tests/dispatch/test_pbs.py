@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -12,9 +13,10 @@ from typing import Any
 import pytest
 from prefect import flow, task
 from prefect.client.orchestration import get_client
+from prefect.futures import PrefectFuture
 from prefect.states import Cancelling
 
-from clustrix_prefect import ClusterTaskRunner, PBSCluster, resources
+from clustrix_prefect import ClusterTaskRunner, PBSCluster, SSHCluster, resources
 from clustrix_prefect.errors import (
     JobCancelled,
     JobLost,
@@ -24,14 +26,17 @@ from clustrix_prefect.errors import (
 )
 from clustrix_prefect.inspection import inspect_cluster
 from clustrix_prefect.validation.access import check_access
+from tests.contract.api import history, logs
 from tests.dispatch import long_flow
 from tests.dispatch.api import ended_task_runs
 from tests.dispatch.flow_process import FlowProcess
-from tests.dispatch.marks import left_by, mark, wait_for_marks
+from tests.dispatch.marks import left_by, mark, marks, wait_for_marks
 from tests.dispatch.test_named_failures import end_of, run_alone
 from tests.dispatch.test_queue_states import queued
+from tests.dispatch.test_requeueing import assert_requeued_unseen
 from tests.live.openpbs import SLOTS, OpenPBS
-from tests.live.slurm import Slurm
+from tests.live.slurm import CORES, Slurm
+from tests.live.slurm_pbs import SlurmPBS
 from tests.live.ssh_host import SSHHost
 
 pytestmark = pytest.mark.usefixtures("quick_prefect")
@@ -48,6 +53,26 @@ def hang(directory: str, name: str) -> None:
 def leave(status: int) -> None:
     print("leaving now", file=sys.stderr)
     os._exit(status)
+
+
+@task
+def job_account() -> str:
+    return os.environ["SLURM_JOB_ACCOUNT"]
+
+
+@task
+def fall() -> None:
+    """Take the whole job along, as a node that fails does."""
+    os.killpg(os.getsid(0), signal.SIGKILL)
+
+
+@task
+def survive(directory: str, name: str) -> int:
+    """Hangs until there is `go`; returns how often it began."""
+    began = mark(directory, name)
+    while not os.path.exists(os.path.join(directory, "go")):
+        time.sleep(0.1)
+    return began
 
 
 @task
@@ -167,14 +192,83 @@ def test_ends_with_names(on_openpbs: PBSCluster, far_dir: Path, ssh_host: SSHHos
     assert [found[name].exit_code for name in ("three", "four")] == [3, 4]
 
 
-def test_without_a_history_a_job_is_lost(on_openpbs: PBSCluster, openpbs: OpenPBS) -> None:
+def test_without_a_history_the_job_itself_tells_how_it_ended(
+    on_openpbs: PBSCluster, openpbs: OpenPBS, far_dir: Path, ssh_host: SSHHost
+) -> None:
+    """As PBS is installed: what has left the queue is unknown. Nothing is run again for it."""
+    found: dict[str, Any] = {}
+
+    def trouble() -> None:
+        ssh_host.run(f"qdel '{left_by(far_dir, 'cancelled')['job']}'")
+
+    @flow(task_runner=ClusterTaskRunner(on_openpbs))
+    def many_ends() -> None:
+        with resources(time=5):
+            limited = hang.submit(str(far_dir), "limited")
+        futures = {
+            "limited": limited,
+            "cancelled": hang.submit(str(far_dir), "cancelled"),
+            "left": leave.submit(3),
+        }
+        threading.Thread(target=trouble).start()
+        for name, future in futures.items():
+            found[name] = end_of(future).error
+
     openpbs.write(history=False)
     try:
-        error: Any = run_alone(on_openpbs, lambda: leave.submit(3), requeues=0).error
+        many_ends(return_state=True)
+    finally:
+        openpbs.write(history=True)
+    assert {name: type(error) for name, error in found.items()} == {
+        "limited": TimeLimitExceeded,
+        "cancelled": JobCancelled,
+        "left": WorkerFailed,
+    }
+    assert found["left"].exit_code == 3
+    assert "leaving now" in found["left"].stderr_tail
+    assert marks(far_dir) == {"limited": 1, "cancelled": 1}
+
+
+def test_without_a_history_a_job_that_was_killed_is_lost(
+    on_openpbs: PBSCluster, openpbs: OpenPBS, far_dir: Path
+) -> None:
+    """Nobody could write down why; that is said."""
+    openpbs.write(history=False)
+    try:
+        error: Any = run_alone(on_openpbs, lambda: fall.submit(), requeues=0).error
     finally:
         openpbs.write(history=True)
     assert type(error) is JobLost, repr(error)
-    assert "leaving now" in error.stderr_tail
+    assert "history" in str(error)
+
+
+@pytest.mark.parametrize("free", [SLOTS, 1], ids=["at once", "when there is room"])
+def test_what_pbs_would_run_again_is_submitted_again_once(
+    on_openpbs: PBSCluster, openpbs: OpenPBS, far_dir: Path, ssh_host: SSHHost, free: int
+) -> None:
+    """OpenPBS takes no arrays but those that it may run again by itself."""
+    kept: list[PrefectFuture[Any]] = []
+
+    @flow(task_runner=ClusterTaskRunner(on_openpbs))
+    def unlucky() -> list[int]:
+        kept.extend(survive.map([str(far_dir)] * 2, ["first", "second"]))
+        wait_for_marks(far_dir, 2)
+        taken = left_by(far_dir, "first")["job"]
+        assert "[" in taken
+        openpbs.write(slots=free)
+        done = ssh_host.run(f"qrerun '{taken}'")
+        assert done.returncode == 0, done.stderr
+        logs(kept[0].task_run_id, "Submitting the call again")
+        openpbs.write(slots=SLOTS)
+        (far_dir / "go").mkdir()
+        return [future.result() for future in kept]
+
+    try:
+        assert unlucky() == [2, 1]
+    finally:
+        openpbs.write(slots=SLOTS)
+    assert marks(far_dir) == {"first": 2, "second": 1}
+    assert_requeued_unseen(kept[0], "The scheduler took the job from its node")
 
 
 def test_waiting_is_told_with_the_reason(on_openpbs: PBSCluster) -> None:
@@ -215,6 +309,64 @@ def test_slurms_pbs_tells_of_the_time_limit(
         error: Any = run_alone(on_slurm_pbs, lambda: hang.submit(str(far_dir), "limited")).error
     assert type(error) is TimeLimitExceeded, repr(error)
     assert "limited hangs" in error.stderr_tail
+
+
+def test_slurms_pbs_tells_what_waits_and_what_somebody_deleted(
+    on_slurm_pbs: PBSCluster, slurm: Slurm, far_dir: Path, ssh_host: SSHHost
+) -> None:
+    """Its `qstat` has one state for all ends, and no exit status."""
+    found: list[Any] = []
+    states: list[str] = []
+
+    @flow(task_runner=ClusterTaskRunner(on_slurm_pbs))
+    def deleted() -> None:
+        running = hang.submit(str(far_dir), "running")
+        job = left_by(far_dir, "running")["job"]
+        with resources(cores=CORES):
+            waiting = hang.submit(str(far_dir), "waiting")
+            patient = double.submit(4)
+        message = queued(waiting.task_run_id, "waiting (Q)").message
+        queued(patient.task_run_id, "waiting (Q)")
+        waits = str(message).removeprefix("PBS job ").partition(":")[0]
+        done = ssh_host.run(f"qdel {job} {waits}")
+        assert done.returncode == 0, done.stderr
+        found.extend(end_of(future).error for future in (running, waiting))
+        states.extend(state.name for state in history(patient.task_run_id))
+
+    deleted(return_state=True)
+    assert [type(error) for error in found] == [JobCancelled, JobCancelled], found
+    assert "running hangs" in found[0].stderr_tail
+    assert states[-3:] == ["Queued", "Running", "Completed"]
+    assert marks(far_dir) == {"running": 1}
+
+
+def test_slurms_qsub_gets_what_has_a_space_in_it(on_slurm_pbs: PBSCluster, slurm: Slurm) -> None:
+    cluster = on_slurm_pbs.model_copy(
+        update={"account": "my lab", "extra_directives": ["-m n -p 7"]}
+    )
+
+    @flow(task_runner=ClusterTaskRunner(cluster))
+    def account() -> str:
+        return job_account.submit().result()
+
+    assert account() == "my lab"
+
+
+def test_check_names_the_block_for_slurms_pbs(
+    on_slurm_pbs: PBSCluster, over_ssh: SSHCluster, ssh_host: SSHHost, slurm_pbs: SlurmPBS
+) -> None:
+    """Where SLURM's PBS commands are all that there is to submit jobs with."""
+    hidden = ssh_host.home / "hidden"
+    hidden.mkdir()
+    (hidden / "scontrol").write_text("#!/bin/sh\nexit 127\n")
+    for path in (hidden, hidden / "scontrol"):
+        path.chmod(0o755)
+    nobody = f"export PATH={hidden}:$PATH SGE_QMASTER_PORT=1\n"
+    with ssh_host.bashrc(slurm_pbs.login + nobody):
+        found = {finding.name: finding for finding in inspect_cluster(over_ssh)}
+    assert found["scheduler"].value == (
+        "PBS commands of SLURM 22.05.8 is there: to submit jobs, use PBSCluster (pbs-cluster/NAME)"
+    )
 
 
 def test_the_validation_of_access_speaks_the_sites_dialect(pbs: PBSCluster) -> None:

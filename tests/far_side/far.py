@@ -99,8 +99,8 @@ class Far:
         worker = [self.python, f"{self.facts['far_side']}/worker.py", "--batch", directory]
         worker += ["--index-variable", "SLURM_ARRAY_TASK_ID"]
         script = f"""#!/bin/sh
-export SLURM_ARRAY_JOB_ID=42
 for i in {" ".join(str(index) for index in range(len(calls)))}; do
+    export CLUSTRIX_PREFECT_JOB=42_$i
     SLURM_ARRAY_TASK_ID=$i {shlex.join(worker)} > logs/$i.out 2> logs/$i.err
 done
 """

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.live.daemon import Daemon, ServiceUnavailable, free_port
@@ -19,6 +21,15 @@ _SHARE = Path("/usr/share/gridengine")
 QUEUE = "all.q"
 PARALLEL_ENVIRONMENT = "smp"
 SLOTS = 64
+
+_ACCOUNTING_AT_ONCE = (
+    "accounting=true reporting=false flush_time=00:00:01 accounting_flush_time=00:00:00"
+    " joblog=false sharelog=00:00:00"
+)
+# As Debian and others install it.
+_ACCOUNTING_BY_DEFAULT = (
+    "accounting=true reporting=false flush_time=00:00:15 joblog=false sharelog=00:00:00"
+)
 
 
 class GridEngine:
@@ -102,6 +113,19 @@ class GridEngine:
         """Let so many slots run at once."""
         self._qconf("-mattr", "queue", "slots", str(slots), QUEUE)
 
+    @contextlib.contextmanager
+    def slow_accounting(self) -> Iterator[None]:
+        """Have the accounting written as seldom as sites do that change nothing."""
+        self._set_accounting(_ACCOUNTING_BY_DEFAULT)
+        try:
+            yield
+        finally:
+            self._set_accounting(_ACCOUNTING_AT_ONCE)
+
+    def _set_accounting(self, parameters: str) -> None:
+        changed = _changed(self._qconf("-sconf"), reporting_params=parameters)
+        self._qconf("-Mconf", self._file("global", changed.replace("\\\n", "")))
+
     # --- making it ----------------------------------------------------------------------------
 
     def _daemon(self, program: str, ready: list[str], expected: str) -> Daemon:
@@ -135,8 +159,7 @@ class GridEngine:
             (_SHARE / "default-configuration").read_text(),
             execd_spool_dir=f"{spool}/execd",
             gid_range=f"{first_group}-{first_group + 999}",
-            reporting_params="accounting=true reporting=false flush_time=00:00:01"
-            " accounting_flush_time=00:00:00 joblog=false sharelog=00:00:00",
+            reporting_params=_ACCOUNTING_AT_ONCE,
         )
         self._make("spoolinit", "berkeleydb", "libspoolb", f"{spool}/db", "init")
         self._make("spooldefaults", "configuration", self._file("configuration", configuration))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 from pathlib import Path
@@ -13,7 +14,7 @@ SLOTS = 8
 
 
 class OpenPBS:
-    """qsub, qstat, qselect, qdel and qmgr over a queue in a directory, run by the account.
+    """qsub, qstat, qselect, qdel, qrerun and qmgr over a queue in a directory, run by the account.
 
     Attributes:
         programs: The directory with the commands.
@@ -30,13 +31,13 @@ class OpenPBS:
         self.programs.mkdir()
         program = self._directory / "standin.py"
         shutil.copy(Path(__file__).with_name("openpbs_standin.py"), program)
-        for name in ("qsub", "qstat", "qselect", "qdel", "qmgr"):
+        for name in ("qsub", "qstat", "qselect", "qdel", "qrerun", "qmgr"):
             command = self.programs / name
             command.write_text(f'#!/bin/sh\nexec {self._python} {program} {name} "$@"\n')
             command.chmod(0o755)
         self.write(next=1000, jobs={}, slots=SLOTS, most=500, history=True)
-        for path in (self._directory, self._directory / "jobs", self._directory / "state.json"):
-            path.chmod(0o777)
+        for name in ("", "jobs", "lock"):
+            (self._directory / name).chmod(0o777)
 
     def stop(self) -> None:
         """Nothing runs but what the account runs."""
@@ -55,10 +56,15 @@ class OpenPBS:
         return state
 
     def write(self, **changes: Any) -> None:
-        """Change the server's state, while nothing runs."""
+        """Change the server's state."""
         path = self._directory / "state.json"
-        state = json.loads(path.read_text()) if path.exists() else {}
-        path.write_text(json.dumps({**state, **changes}))
+        with (self._directory / "lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            state = json.loads(path.read_text()) if path.exists() else {}
+            changed = path.with_name("changed.json")
+            changed.write_text(json.dumps({**state, **changes}))
+            changed.chmod(0o777)
+            changed.rename(path)
 
     def queue(self) -> list[str]:
         """The ids of jobs and elements that have not ended."""

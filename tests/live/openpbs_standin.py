@@ -1,7 +1,7 @@
 """Stands in for OpenPBS's commands, as its manual pages describe them: `NAME arguments...`.
 
-Run as qsub, qstat, qselect, qdel or qmgr by the names in `openpbs.py`. The queue is a file that
-all of them lock; each job that runs has a process of its own that watches it, as pbs_mom does.
+Run as qsub, qstat, qselect, qdel, qrerun or qmgr by the names in `openpbs.py`. The queue is a
+file that all of them lock; each job that runs has a process that watches it, as pbs_mom does.
 """
 
 import contextlib
@@ -17,8 +17,10 @@ import sys
 import time
 
 HOME = os.environ["OPENPBS_STANDIN"]
+STATE = os.path.join(HOME, "state.json")
 SERVER = "pbs"
 UNKNOWN_JOB, FINISHED_JOB, NO_HISTORY, UNKNOWN_QUEUE, LIMIT = 153, 35, 36, 170, 205
+NOT_RERUNNABLE, BAD_STATE = 184, 168
 KILL_DELAY = 2.0
 QUEUES = ("workq", "short")
 
@@ -28,32 +30,35 @@ def server():
     """The server's state, locked, and written back; jobs that fit are started."""
     with open(os.path.join(HOME, "lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        path = os.path.join(HOME, "state.json")
-        with open(path) as file:
-            state = json.load(file)
+        with open(STATE) as file:
+            before = file.read()
+        state = json.loads(before)
         yield state
         run_what_fits(state)
-        with open(path + ".new", "w") as file:
-            json.dump(state, file)
-        os.rename(path + ".new", path)
+        after = json.dumps(state)
+        if after != before:
+            with open(STATE + ".new", "w") as file:
+                file.write(after)
+            os.rename(STATE + ".new", STATE)
 
 
 def run_what_fits(state):
     jobs = state["jobs"]
     free = state["slots"] - sum(job["ncpus"] for job in jobs.values() if job["state"] in "RE")
     for job_id, job in jobs.items():
-        parent = jobs.get(re.sub(r"\[\d+\]", "[]", job_id), {})
-        siblings = sum(
-            other["state"] == "R" and re.sub(r"\[\d+\]", "[]", id) == parent.get("id")
-            for id, other in jobs.items()
-        )
-        if job["state"] != "Q" or job["array"] or siblings >= (parent.get("limit") or 10**6):
+        if job["state"] != "Q" or job["array"]:
             continue
+        parent = jobs.get(of(job_id), {})
+        if parent.get("limit"):
+            running = sum(e["state"] == "R" and of(id) == parent["id"] for id, e in jobs.items())
+            if running >= parent["limit"]:
+                continue
         if job["ncpus"] > free:
             job["comment"] = "Not Running: Insufficient amount of resource: ncpus"
             continue
         free -= job["ncpus"]
         job.update(state="R", comment="Job run at now on (node:ncpus=1)", started=time.time())
+        job["runs"] += 1
         if parent.get("array") and parent["state"] == "Q":
             parent["state"] = "B"
         log = open(os.path.join(HOME, "mom.log"), "ab")  # noqa: SIM115
@@ -62,9 +67,10 @@ def run_what_fits(state):
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     for job in jobs.values():
-        elements = [e for id, e in jobs.items() if id != job["id"] and of(id) == job["id"]]
-        if job["array"] and all(e["state"] in "XF" for e in elements):
-            job["state"] = "F"
+        if job["array"] and job["state"] != "F":
+            elements = (e for id, e in jobs.items() if id != job["id"] and of(id) == job["id"])
+            if all(e["state"] in "XF" for e in elements):
+                job["state"] = "F"
 
 
 def of(job_id):
@@ -102,6 +108,8 @@ def qsub(arguments):
         item.split("=", 1) for name, value in options if name == "l" for item in value.split(",")
     )
     chunk = dict(part.split("=", 1) for part in asked.get("select", "").split(":") if "=" in part)
+    if "J" in given and given.get("r", "y") == "n":
+        fail(2, "qsub:  cannot submit non-rerunable Array Job")
     if given.get("q", "workq") not in QUEUES:
         fail(UNKNOWN_QUEUE, "qsub: Unknown queue")
     with server() as state:
@@ -119,7 +127,7 @@ def qsub(arguments):
             "state": "H" if "h" in given else "Q", "ncpus": int(chunk.get("ncpus", 1)),
             "walltime": asked.get("walltime", "01:00:00"), "shell": given.get("S", "/bin/sh"),
             "owner": getpass.getuser(), "limit": None, "exit": None, "substate": 10,
-            "queue": given.get("q", "workq"),
+            "queue": given.get("q", "workq"), "rerunnable": given.get("r", "y"), "runs": 0,
         }  # fmt: skip
         if "J" in given:
             span, _, limit = given["J"].partition("%")
@@ -156,11 +164,17 @@ def mom(arguments):
     hours, minutes, seconds = map(int, job["walltime"].split(":"))
     over = time.time() + hours * 3600 + minutes * 60 + seconds
     asked_at, status = None, None
+    seen, deleted, rerun = 0, None, None
     while process.poll() is None:
-        time.sleep(0.3)
-        with server() as state:
-            deleted = state["jobs"][job_id].get("deleted")
-        if asked_at is None and (deleted or time.time() > over):
+        time.sleep(0.1)
+        if seen != (now := os.stat(STATE).st_mtime_ns):
+            seen = now
+            with open(STATE) as file:
+                told = json.load(file)["jobs"][job_id]
+            deleted, rerun = told.get("deleted"), told.get("rerun")
+        if rerun:
+            os.killpg(process.pid, signal.SIGKILL)
+        elif asked_at is None and (deleted or time.time() > over):
             asked_at = time.time()
             status = None if deleted else -29
             os.killpg(process.pid, signal.SIGTERM)
@@ -169,9 +183,13 @@ def mom(arguments):
     if status is None:
         status = process.returncode if process.returncode >= 0 else 256 - process.returncode
     with server() as state:
-        state["jobs"][job_id].update(
+        job = state["jobs"][job_id]
+        if job.pop("rerun", False) and not job.get("deleted"):
+            job.update(state="Q", substate=10, comment="")
+            return
+        job.update(
             state="X" if "[" in job_id else "F", exit=status,
-            substate=91 if state["jobs"][job_id].get("deleted") else 92,
+            substate=91 if job.get("deleted") else 92,
         )  # fmt: skip
 
 
@@ -219,7 +237,8 @@ def attributes(job):
     shown = {
         "Job_Name": job["name"], "Job_Owner": f"{job['owner']}@login", "job_state": job["state"],
         "queue": job["queue"], "server": SERVER, "Hold_Types": "u" if job["state"] == "H" else "n",
-        "substate": job["substate"],
+        "substate": job["substate"], "Rerunable": str(job["rerunnable"] == "y"),
+        "run_count": job["runs"],
         "Resource_List": {
             "ncpus": job["ncpus"], "select": f"1:ncpus={job['ncpus']}", "place": "pack",
             "walltime": job["walltime"],
@@ -262,6 +281,18 @@ def qdel(names):
     sys.exit(code)
 
 
+def qrerun(names):
+    """As an operator, a preemption or the loss of a node does it."""
+    with server() as state:
+        for name in names:
+            job = state["jobs"][known(state, name)]
+            if job["rerunnable"] == "n":
+                fail(NOT_RERUNNABLE, f"qrerun: Job is not rerunnable {name}")
+            if job["state"] != "R":
+                fail(BAD_STATE, f"qrerun: Request invalid for state of job {name}")
+            job["rerun"] = True
+
+
 def qmgr(arguments):
     with server() as state:
         print(f"Server {SERVER}\n    server_state = Active\n    max_array_size = 10000")
@@ -269,5 +300,5 @@ def qmgr(arguments):
 
 
 if __name__ == "__main__":
-    commands = {"qsub": qsub, "qstat": qstat, "qselect": qselect, "qdel": qdel, "qmgr": qmgr}
-    commands.get(sys.argv[1], mom)(sys.argv[2:])
+    commands = (qsub, qstat, qselect, qdel, qrerun, qmgr, mom)
+    {command.__name__: command for command in commands}[sys.argv[1]](sys.argv[2:])

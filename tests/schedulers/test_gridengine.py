@@ -254,5 +254,17 @@ class TestLimits:
         assert (limits.max_array_size, limits.max_submitted_jobs) == (75000, None)
         assert limits.version == "Grid Engine (SGE 8.1.9)"
 
+    @pytest.mark.parametrize(
+        ("parameters", "seconds"),
+        [
+            ("accounting=true reporting=false flush_time=00:00:15 joblog=false", 15),
+            ("accounting=true flush_time=00:01:05 \\\n accounting_flush_time=00:00:00", 0),
+            ("none", 15),
+        ],
+    )
+    def test_when_the_accounting_is_written(self, parameters: str, seconds: int) -> None:
+        outputs = [(0, f"reporting_params             {parameters}\n"), (0, "SGE 8.1.9\n")]
+        assert SITE.parse_limits(outputs).accounting_delay == seconds
+
     def test_no_server(self) -> None:
         assert SITE.parse_limits([(1, ""), (0, "SGE 8.1.9\n")]).version == ""

@@ -53,6 +53,10 @@ class TestScript:
     def test_arrays(self) -> None:
         assert "-J 0-9%2" in directives(OPENPBS, 10, max_parallel_jobs=2)
         assert "-t 0-9%2" in directives(TORQUE, 10, max_parallel_jobs=2)
+        # OpenPBS takes no others; and no other job is to be run again by PBS itself.
+        assert "-r y" in directives(OPENPBS, 10)
+        for lines in (directives(OPENPBS), directives(TORQUE), directives(TORQUE, 10)):
+            assert "-r n" in lines
         script = OPENPBS.job_script(spec(10))
         assert "CLUSTRIX_PREFECT_INDEX=${PBS_ARRAY_INDEX:-$PBS_ARRAYID}\n" in script
 
@@ -62,6 +66,22 @@ class TestScript:
         assert command.count("-l") == 1
         assert command[command.index("-l") + 1] == "walltime=00:01:00,nodes=1:ppn=2,mem=1024mb"
         assert command[command.index("-e") + 1] == "/a/run/logs/0.err"
+
+    def test_slurms_qsub_gets_options_as_words_and_quotes_for_its_shell(self) -> None:
+        site = PBSScheduler(
+            account="my lab",
+            extra_directives=["-m ae -M me@example.org", "#PBS -l walltime=60 -W depend=afterok:1"],
+        ).for_site("PBS commands of SLURM 22.05.8")
+        command = site.submit_command("/a/script.sh", spec(time=600))
+        for option, value in (
+            ("-A", "'my lab'"),
+            ("-m", "ae"),
+            ("-M", "me@example.org"),
+            ("-W", "depend=afterok:1"),
+            ("-l", "nodes=1:ppn=1,walltime=60"),
+        ):
+            assert command.count(option) == 1
+            assert command[command.index(option) + 1] == value
 
     def test_ones_own_chunks_replace_ours_in_either_form(self) -> None:
         for request in ("select=4:ncpus=1", "nodes=2:ppn=3"):
@@ -76,7 +96,7 @@ class TestScript:
 
     def test_fields_of_the_block_arrive(self) -> None:
         script = PBSCluster(queue="q", project="p", account="a").job_script()
-        for line in ("-q q", "-P p", "-A a", "-r n"):
+        for line in ("-q q", "-P p", "-A a"):
             assert f"#PBS {line}\n" in script
 
     @pytest.mark.parametrize("wanted", [{"qos": "high"}, {"gpus": "a100:1"}])
@@ -169,7 +189,7 @@ class TestJSON:
             ({}, JobState.RUNNING, ""),
             ({"job_state": "S"}, JobState.RUNNING, "suspended (S)"),
             ({"job_state": "B"}, JobState.RUNNING, ""),
-            ({"job_state": "Q"}, JobState.QUEUED, ""),
+            ({"job_state": "Q"}, JobState.QUEUED, "waiting (Q)"),
             (
                 {
                     "job_state": "Q",
@@ -188,6 +208,9 @@ class TestJSON:
             ({"job_state": "X", "Exit_status": 0}, JobState.COMPLETED, ""),
             ({"job_state": "F", "Exit_status": 3}, JobState.FAILED, ""),
             ({"job_state": "F", "Exit_status": 271}, JobState.CANCELLED, ""),
+            ({"job_state": "F", "Exit_status": 143}, JobState.CANCELLED, ""),
+            ({"job_state": "F", "Exit_status": 137}, JobState.KILLED, ""),
+            ({"job_state": "F", "Exit_status": 265, "substate": 91}, JobState.CANCELLED, ""),
             ({"job_state": "F", "substate": 91}, JobState.CANCELLED, ""),
             (
                 {"job_state": "F", "Exit_status": 271, "resources_used": {"walltime": "00:00:11"}},
@@ -205,8 +228,9 @@ class TestJSON:
         assert (found.state, found.reason) == (state, reason)
         assert found.name == 'odd "name" {1}'
 
-    def test_where_and_how(self) -> None:
-        found = OPENPBS.parse_details(0, of_openpbs(job_state="F", Exit_status=267))
+    @pytest.mark.parametrize("status", [267, 139])  # by PBS, and by the shell in the job
+    def test_where_and_how(self, status: int) -> None:
+        found = OPENPBS.parse_details(0, of_openpbs(job_state="F", Exit_status=status))
         assert found == JobStatus(JobState.FAILED, "", "node7", -11, 'odd "name" {1}')
 
     def test_vanished(self) -> None:
@@ -221,6 +245,9 @@ TORQUE_LISTING = (
     "<job_state>R</job_state><exec_host>node7/0+node7/1</exec_host></Job>"
     "<Job><Job_Id>7[2].server.example.org</Job_Id><Job_Name>a</Job_Name>"
     "<job_state>H</job_state></Job>"
+    "<Job><Job_Id>7[3].server.example.org</Job_Id><Job_Name>a</Job_Name>"
+    "<job_state>S</job_state><exec_host>node8/0</exec_host></Job>"
+    "<Job><Job_Id>10.server</Job_Id><Job_Name>a</Job_Name><job_state>C</job_state></Job>"
     "<Job><Job_Id>8.server</Job_Id><Job_Name>a</Job_Name><job_state>C</job_state>"
     "<exit_status>-11</exit_status></Job>"
     "<Job><Job_Id>9.server</Job_Id><Job_Name>a</Job_Name><job_state>C</job_state>"
@@ -233,6 +260,8 @@ def test_xml_of_torque() -> None:
     found = TORQUE.parse_status(TORQUE_LISTING)
     assert found["7[1]"] == JobStatus(JobState.RUNNING, "", "node7", name="a <b>")
     assert found["7[2]"] == JobStatus(JobState.QUEUED, "held (H)", name="a")
+    assert found["7[3]"] == JobStatus(JobState.RUNNING, "suspended (S)", name="a", node="node8")
+    assert found["10"] == JobStatus(JobState.CANCELLED, name="a")
     assert found["8"] == JobStatus(JobState.TIME_LIMIT, "", None, -11, "a")
     assert found["9"].state is JobState.TIME_LIMIT
     assert "7" not in found
@@ -244,14 +273,26 @@ SLURM_LISTING = (
     "\tResource_List.walltime = 00:01:00\n\n"
     "Job Id:\t2\n\tJob_Name = two\n\tjob_state = Q\n\tqueue = debug\n\n"
     "Job Id:\t3\n\tJob_Name = three\n\tjob_state = C\n\texec_host = vm/2\n\n"
+    # Held jobs are in state Q, too; a suspended one keeps its node, and what ends is in none.
+    "Job Id:\t4\n\tJob_Name = four\n\tjob_state = Q\n\tPriority = 0\n\n"
+    "Job Id:\t5\n\tJob_Name = five\n\tjob_state = S\n\texec_host = vm/2\n\n"
+    "Job Id:\t6\n\tJob_Name = six\n\tjob_state = U\n\n"
+    "Job Id:\t7\n\tJob_Name = seven\n\tjob_state = C\n\n"
+    # Long values go on in a line of their own, which may look nearly like an attribute.
+    "Job Id:\t8\n\tJob_Name = eight, \n\tno attribute = it\n\tjob_state = R\n\n"
 )
 
 
 def test_text_of_slurm() -> None:
     assert OF_SLURM.parse_status(SLURM_LISTING) == {
         "1": JobStatus(JobState.RUNNING, "", "vm", name="odd = name"),
-        "2": JobStatus(JobState.QUEUED, name="two"),
+        "2": JobStatus(JobState.QUEUED, "waiting (Q)", name="two"),
         "3": JobStatus(JobState.COMPLETED, "", "vm", name="three"),
+        "4": JobStatus(JobState.QUEUED, "waiting (Q)", name="four"),
+        "5": JobStatus(JobState.RUNNING, "suspended (S)", "vm", name="five"),
+        "6": JobStatus(JobState.RUNNING, name="six"),
+        "7": JobStatus(JobState.CANCELLED, name="seven"),
+        "8": JobStatus(JobState.RUNNING, name="eight,no attribute = it"),
     }
 
 

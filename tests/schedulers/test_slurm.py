@@ -48,6 +48,7 @@ class TestScript:
             "#SBATCH --error=/scratch/alice/runs/r/b/logs/0.err\n"
             "#SBATCH --no-requeue\n"
             "\n"
+            'export CLUSTRIX_PREFECT_JOB="$SLURM_JOB_ID"\n'
             "command -v /usr/bin/python3 > /dev/null || {\n"
             f'  echo "{WORKER_NOT_STARTED}: $(hostname) has no" /usr/bin/python3 >&2\n'
             "  exit 127\n"

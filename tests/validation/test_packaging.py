@@ -20,9 +20,12 @@ from flows.travelling.cases import TooLarge, cases, raises
 from flows.travelling.packaging import basic
 from flows.travelling.proof import proof
 from flows.validate_packaging import validate_packaging
-from tests.live.clusters import sge_cluster, ssh_cluster
+from tests.live.clusters import pbs_cluster, sge_cluster, ssh_cluster
 from tests.live.gridengine import GridEngine
+from tests.live.openpbs import OpenPBS
 from tests.live.pythons import FarPythons
+from tests.live.slurm import Slurm
+from tests.live.slurm_pbs import SlurmPBS
 from tests.live.ssh_host import SSHHost
 from tests.validation.conftest import Save
 from tests.validation.pages import page_of, rows_of
@@ -51,24 +54,34 @@ def test_every_case_over_ssh_and_through_slurm(bigbox: str, ndoli: str) -> None:
         assert ("job " in ours["basic"]["found"]) == (cluster == ndoli)
 
 
+@pytest.mark.parametrize("scheduler", ["gridengine", "openpbs", "slurm_pbs"])
 def test_a_job_of_another_scheduler_is_a_job(
-    saved: Save, gridengine: GridEngine, ssh_host: SSHHost, far_pythons: FarPythons
+    scheduler: str,
+    saved: Save,
+    slurm: Slurm,
+    ssh_host: SSHHost,
+    far_pythons: FarPythons,
+    request: pytest.FixtureRequest,
 ) -> None:
-    grid = sge_cluster(
+    commands: GridEngine | OpenPBS | SlurmPBS = request.getfixturevalue(scheduler)
+    make = sge_cluster if isinstance(commands, GridEngine) else pbs_cluster
+    cluster = make(
         ssh_host,
         far_pythons,
-        ssh_host.home / "validation",
+        ssh_host.home / f"validation-{scheduler}",
         environment={"OMP_NUM_THREADS": "1"},
     )
-    name = saved(grid, "grid")
+    login = "" if isinstance(commands, GridEngine) else commands.login
+    name = saved(cluster, scheduler.replace("_", "-"))
     checks: list[Check] = []
 
     @flow(task_runner=ClusterTaskRunner(name))
     def some_cases() -> None:
         chosen = [case for case in cases() if case.name in ("basic", "function of a program")]
-        checks.extend(run_cases(name, grid, chosen, "r1", "1"))
+        checks.extend(run_cases(name, cluster, chosen, "r1", "1"))
 
-    some_cases()
+    with ssh_host.bashrc(login):
+        some_cases()
     assert [check.problem for check in checks] == ["", ""]
     assert all(", job " in check.value for check in checks)
 
