@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Protocol
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
@@ -24,6 +25,11 @@ class Place(Protocol):
 
     known: dict[str, Any]
     """Calls that an earlier process of this flow run left there, by id."""
+
+    @property
+    def acknowledged(self) -> Collection[str]:
+        """The ids of calls whose outcome it has had: their traces may be there still."""
+        ...
 
     @property
     def python_version(self) -> tuple[int, int]:

@@ -116,6 +116,7 @@ class Pods:
         self.lock = threading.RLock()
         self.closed = False
         self.known: dict[str, Any] = {}
+        self.acknowledged: frozenset[str] = frozenset()  # each pod has traces of its own
         self._groups: dict[str, Group] = {}
         self._pods: dict[str, Pod] = {}
         self._left_in: dict[str, Pod] = {}
