@@ -10,14 +10,13 @@ import re
 import secrets
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from clustrix_prefect.dispatch.calls import Call, CallState
 from clustrix_prefect.dispatch.failures import job_failure
+from clustrix_prefect.dispatch.gathering import Gathering
 from clustrix_prefect.engine import CallQueued
 from clustrix_prefect.errors import AgentError, ClusterError, ConnectionFailed, JobLost
 from clustrix_prefect.schedulers.scheduler import (
@@ -36,19 +35,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("prefect.clustrix")
 
-# A gathering ends after this long (seconds), or when no further call has come for a twelfth of
-# it. That doubles with each submission that follows at once: a single call goes soon, a large
-# map begins early, and it still takes few commands.
-_FIRST_GATHERING = 0.6
-_LONGEST_GATHERING = 16.0
-_QUIET_SHARE = 12
 _LOOK_AT_GATHERINGS = 0.02
 # A job that the scheduler says is over, or does not know, may still have a result on its way
 # through a shared file system's caches: seconds of patience, with and without an explanation.
 _PATIENCE_EXPLAINED = 2.0
 _PATIENCE_UNEXPLAINED = 10.0
-_HOLD_FIRST = 2.0
-_HOLD_LONGEST = 60.0
 _NEXT_ARRAY = 1.0
 # A job that is asked to end has this long (seconds) before it is killed.
 _GRACE = 4.0
@@ -62,43 +53,6 @@ _ONE_CALLS_DOING = {
 }
 
 
-@dataclass
-class _Gathering:
-    """Calls of one task with equal resources, on their way into one submission."""
-
-    name: str
-    resources: Resources
-    calls: list[Call] = field(default_factory=list)
-    since: float = 0.0
-    last: float = 0.0
-    window: float = _FIRST_GATHERING
-    last_sent: float = 0.0
-    held_until: float = 0.0
-    hold: float = _HOLD_FIRST
-    submitted: deque[Call] = field(default_factory=deque)
-
-    @property
-    def quiet(self) -> float:
-        """For how long no call has to come for this to be all."""
-        return self.window / _QUIET_SHARE
-
-    @property
-    def first_window(self) -> float:
-        """How long the first submission may be gathered."""
-        # Arrays that share a limit go one after another: better one than several.
-        limited = self.resources.max_parallel_jobs is not None
-        return _LONGEST_GATHERING if limited else _FIRST_GATHERING
-
-    def is_under_way(self) -> bool:
-        """Whether a call that was submitted before is not over."""
-        while self.submitted:
-            call = self.submitted[0]
-            if call.batch is not None and not call.state.is_final:
-                return True
-            self.submitted.popleft()
-        return False
-
-
 class JobLane:
     """Submits calls to a scheduler and follows them."""
 
@@ -107,7 +61,7 @@ class JobLane:
         self._host = host
         self._session = host.session
         self._scheduler = scheduler
-        self._gatherings: dict[tuple[str, str], _Gathering] = {}
+        self._gatherings: dict[tuple[str, str], Gathering] = {}
         self._lock = threading.Lock()
         self._statuses: Mapping[str, JobStatus] | None = None
         self._asked_at = -math.inf
@@ -132,43 +86,26 @@ class JobLane:
     # --- gathering and submitting ----------------------------------------------------------
 
     def send(self, call: Call) -> None:
-        now = time.monotonic()
         with self._lock:
-            gathering = self._gathering_of(call)
-            if not gathering.calls:
-                gathering.since = now
-                if now - gathering.last_sent > 2 * gathering.quiet:
-                    gathering.window = gathering.first_window
-            gathering.calls.append(call)
-            gathering.last = now
+            self._gathering_of(call).add(call)
 
-    def _gathering_of(self, call: Call) -> _Gathering:
+    def _gathering_of(self, call: Call) -> Gathering:
         key = (call.package.function.code_sha256, call.resources.model_dump_json())
         gathering = self._gatherings.get(key)
         if gathering is None:
-            gathering = self._gatherings[key] = _Gathering(call.task_name, call.resources)
+            gathering = self._gatherings[key] = Gathering(call.task_name, call.resources)
         return gathering
 
     def _look_at_gatherings(self) -> None:
-        now = time.monotonic()
         with self._lock:
             for gathering in self._gatherings.values():
-                if not gathering.calls or now < gathering.held_until:
-                    continue
-                if (
-                    now - gathering.last >= gathering.quiet
-                    or now - gathering.since >= gathering.window
-                    or len(gathering.calls) >= self._calls_per_array(gathering.resources)
-                ):
-                    calls, gathering.calls = gathering.calls, []
-                    gathering.window = min(gathering.window * 2, _LONGEST_GATHERING)
-                    gathering.last_sent = now
-                    self._work.put(partial(self._submit_all, gathering, calls))
+                if gathering.is_due(self._calls_per_array(gathering.resources)):
+                    self._work.put(partial(self._submit_all, gathering, gathering.take()))
 
     def _calls_per_array(self, resources: Resources) -> int:
         return self._max_array * (resources.calls_per_job or 1)
 
-    def _submit_all(self, gathering: _Gathering, calls: list[Call]) -> None:
+    def _submit_all(self, gathering: Gathering, calls: list[Call]) -> None:
         calls = [call for call in calls if not call.state.is_final]
         size = self._calls_per_array(gathering.resources)
         limit = gathering.resources.max_parallel_jobs
@@ -186,7 +123,7 @@ class JobLane:
                     self._hold(gathering, calls[start + room :], "the limit of submitted jobs")
                     return
                 self._submit(gathering, part)
-                gathering.hold = _HOLD_FIRST
+                gathering.took()
             except TryLater as refusal:
                 self._hold(gathering, calls[start:], str(refusal))
                 return
@@ -207,20 +144,16 @@ class JobLane:
         return max(0, self._max_submitted - len(in_queue)) * (resources.calls_per_job or 1)
 
     def _hold(
-        self, gathering: _Gathering, calls: list[Call], why: str, seconds: float | None = None
+        self, gathering: Gathering, calls: list[Call], why: str, seconds: float | None = None
     ) -> None:
         """Try again after so long, or ever later."""
         with self._lock:
-            gathering.calls[:0] = calls
-            gathering.since = gathering.last = time.monotonic()
-            gathering.held_until = time.monotonic() + (seconds or gathering.hold)
-            if seconds is None:
-                gathering.hold = min(gathering.hold * 2, _HOLD_LONGEST)
+            gathering.hold_back(calls, seconds)
         for call in calls:
             call.batch = None
             self._say_queued(call, f"held back: {why}")
 
-    def _submit(self, gathering: _Gathering, calls: list[Call]) -> None:
+    def _submit(self, gathering: Gathering, calls: list[Call]) -> None:
         session, scheduler = self._session, self._scheduler
         per_job = gathering.resources.calls_per_job or 1
         elements = -(-len(calls) // per_job)
