@@ -38,7 +38,7 @@ def survive(directory: str, name: str) -> int:
 @task
 def take_a_while(directory: str, name: str) -> int:
     began = mark(directory, name)
-    time.sleep(30)
+    time.sleep(50)
     return began
 
 
@@ -149,38 +149,42 @@ def test_requeues_are_counted(
 
 @pytest.mark.timeout(300)
 def test_a_controller_that_is_down_has_lost_nothing(
-    on_slurm: SlurmCluster, slurm: Slurm, far_dir: Path, monkeypatch: pytest.MonkeyPatch
+    on_slurm: SlurmCluster,
+    slurm: Slurm,
+    far_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """It goes before it lists the job for the first time, and comes back."""
-    submitted = far_dir / "submitted"
-    submit = 'sbatch --parsable "$0"; touch "$1"; sleep 2'
+    answer = far_dir / "answer"
+    submit = 'sbatch --parsable "$0"; until [ -e "$1" ]; do sleep 0.1; done'
     values = []
 
     @flow(task_runner=ClusterTaskRunner(on_slurm))
     def interrupted() -> None:
         survive.submit(str(far_dir), "earlier")
         wait_for_marks(far_dir, 1)
-        time.sleep(3)  # until there is a listing
+        time.sleep(10)  # there is a listing by then, and the next one is not due soon
         monkeypatch.setattr(
             SlurmScheduler,
             "submit_command",
-            lambda self, script, spec: ["sh", "-c", submit, script, str(submitted)],
+            lambda self, script, spec: ["sh", "-c", submit, script, str(answer)],
         )
         future = take_a_while.submit(str(far_dir), "body")
-        while not submitted.exists():
-            time.sleep(0.01)
+        left_by(far_dir, "body")
         slurm.controller.stop()
+        answer.touch()
         try:
-            time.sleep(20)
+            time.sleep(40)  # longer than an unlisted job is looked for
         finally:
             slurm.controller.start()
-        submitted.unlink()
         values.append(future.result())
         slurm.cancel_all_jobs()
 
     interrupted(return_state=True)
     assert values == [1]
     assert marks(far_dir)["body"] == 1
+    assert "Submitting the call again" not in caplog.text
 
 
 def test_the_tasks_retries_come_after(on_slurm: SlurmCluster, slurm: Slurm, far_dir: Path) -> None:
