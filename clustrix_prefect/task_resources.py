@@ -65,7 +65,8 @@ class Resources(BaseModel):
         qos: Quality of service.
         constraint: Node features.
         calls_per_job: Calls that one job runs one after another.
-        max_parallel_jobs: Array elements of one map that may run at once.
+        max_parallel_jobs: Jobs of one map that may run at once. Its arrays, if it takes several,
+            go one after another.
         signal_before_end: Seconds before the time limit at which the job receives SIGUSR1.
         queue_timeout: Seconds a call may wait in the queue before it fails.
     """

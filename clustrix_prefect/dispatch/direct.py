@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,11 @@ from clustrix_prefect.errors import ConnectionFailed, TimeLimitExceeded
 from clustrix_prefect.far_side.frames import INLINE_LIMIT
 
 if TYPE_CHECKING:
+    from clustrix_prefect.connections.agent import AgentClient
     from clustrix_prefect.dispatch.dispatcher import Dispatcher
     from clustrix_prefect.dispatch.host import Host
+
+logger = logging.getLogger("prefect.clustrix")
 
 # Calls in one message; far below what a frame holds.
 _CALLS_PER_MESSAGE = 100
@@ -58,27 +61,66 @@ class DirectLane:
     def send(self, call: Call) -> None:
         with self._lock:
             self._waiting.append(call)
-            if self._sending:
-                return
-            self._sending = True
-        # What other threads add meanwhile goes out in the same message.
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Send what waits, if there is an agent; what others add meanwhile goes with it.
+
+        Nobody has to wait for a connection that is broken: `on_reconnected` comes here too.
+        """
         while True:
             with self._lock:
+                agent = self._session.agent_now
                 batch = self._waiting[:_CALLS_PER_MESSAGE]
-                del self._waiting[:_CALLS_PER_MESSAGE]
-                if not batch:
-                    self._sending = False
+                if self._sending or agent is None or not batch:
                     return
-            self._run(batch)
+                self._sending = True
+            try:
+                self._send_to(agent, batch)
+            except ConnectionFailed as error:  # it is gone: another one is looked for
+                logger.debug("Not sent: %s", error)
+            finally:
+                with self._lock:
+                    self._sending = False
+
+    def _send_to(self, agent: AgentClient, calls: list[Call]) -> None:
+        by_python: dict[str, list[Call]] = {}
+        for call in calls:
+            by_python.setdefault(call.package.python.path, []).append(call)
+        for python, of_python in by_python.items():
+            # Under the lock, so that a call is seen either waiting or sent, and is cancelled
+            # either before it is sent or after.
+            with self._lock:
+                wanted = [call for call in of_python if not call.state.is_final]
+                if wanted:
+                    agent.send(
+                        "run",
+                        run=self._host.run_key,
+                        pool={**self._pool, "python": python},
+                        **_in_one_frame(wanted),
+                    )
+                for call in wanted:
+                    call.sent_over = agent
+                self._waiting = [call for call in self._waiting if call not in of_python]
+            for call in wanted:
+                self._hold_to_limit(call)
 
     def attach(self, call: Call, known: dict[str, Any]) -> None:
+        self._hold_to_limit(call)
+        self._take_up(call, known)
+
+    def _take_up(self, call: Call, known: dict[str, Any]) -> None:
         if known["state"] == "lost":
             self._fail_lost(call)
         else:
             self._host.watch(call)
 
     def cancel(self, calls: Iterable[Call]) -> None:
-        self._session.send("cancel", calls=[call.id for call in calls])
+        self._cancel([call.id for call in calls])
+
+    def _cancel(self, ids: list[str]) -> None:
+        with self._lock:
+            self._session.send("cancel", run=self._host.run_key, calls=ids)
 
     def on_event(self, event: dict[str, Any]) -> None:
         call = self._dispatcher.find(event.get("call", ""))
@@ -97,34 +139,29 @@ class DirectLane:
 
     def on_reconnected(self, calls: Iterable[Call], known: dict[str, Any]) -> None:
         for call in calls:
+            with self._lock:
+                if call.sent_over in (None, self._session.agent_now):
+                    continue  # it waits here, or has just been sent
+                unheard = call.id not in known and call.state is CallState.QUEUED
+                if unheard:
+                    call.sent_over = None
+                    self._waiting.append(call)
             if call.id in known:
-                self.attach(call, known[call.id])
-            elif call.state is CallState.QUEUED:
-                self.send(call)
-            else:
+                self._take_up(call, known[call.id])
+            elif not unheard:
                 self._fail_lost(call)
+        self._hand_over()
+
+    def end_left(self, left: dict[str, Any]) -> None:
+        self._cancel(list(left))
+        self._host.forget_left(left)
 
     def close(self) -> None:
         """Nothing to stop: the agent ends its workers with the run."""
 
-    def _run(self, calls: list[Call]) -> None:
-        for call in calls:
-            if call.resources.time is not None:
-                self._dispatcher.timers.after(0, partial(self._limit, call, call.id))
-        by_python: dict[str, list[Call]] = {}
-        for call in calls:
-            by_python.setdefault(call.package.python.path, []).append(call)
-        for python, of_python in by_python.items():
-            agent = self._session.agent
-            for call in of_python:
-                call.sent_over = agent
-            with suppress(ConnectionFailed):  # on_reconnected sends them again
-                agent.send(
-                    "run",
-                    run=self._host.run_key,
-                    pool={**self._pool, "python": python},
-                    **_in_one_frame(of_python),
-                )
+    def _hold_to_limit(self, call: Call) -> None:
+        if call.resources.time is not None:
+            self._dispatcher.timers.after(0, partial(self._limit, call, call.id))
 
     def _limit(self, call: Call, call_id: str) -> None:
         """Where no scheduler does, hold a call to its `time`, from its start."""
@@ -135,7 +172,7 @@ class DirectLane:
         if left > 0:
             self._dispatcher.timers.after(min(left, 1.0), partial(self._limit, call, call_id))
             return
-        self._session.send("cancel", calls=[call.id])
+        self._cancel([call_id])
         self._dispatcher.fail(
             call,
             TimeLimitExceeded(

@@ -24,6 +24,7 @@ from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.data import Opening, being_opened
 from clustrix_prefect.dispatch import returned
 from clustrix_prefect.dispatch.calls import Call, CallState, Package
+from clustrix_prefect.dispatch.clocks import NodeClocks
 from clustrix_prefect.dispatch.host import Host
 from clustrix_prefect.dispatch.opening import OpenedCluster
 from clustrix_prefect.dispatch.preflight import Code
@@ -48,8 +49,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("prefect.clustrix")
 
-# How far a node's clock may be off before the times of its log lines are corrected, seconds.
-_CLOCK_TOLERANCE = 2.0
+# A start that was seen late may have its result right behind it: so long it is waited for before
+# the call is said to have taken too long, seconds.
+_RESULT_BEHIND = 0.5
 
 
 class Dispatcher:
@@ -63,6 +65,7 @@ class Dispatcher:
         secret: The client's signing secret.
         requeues: How often a call that the cluster lost is submitted again.
         timers: For time-outs.
+        aside: Runs what may have to wait for the cluster, soon, in some thread.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Dispatcher:
         secret: bytes,
         requeues: int,
         timers: Timers,
+        aside: Callable[[Callable[[], None]], None],
     ) -> None:
         self.cluster = cluster
         self.run_id = run_id
@@ -90,7 +94,9 @@ class Dispatcher:
         self._ordinals: Counter[str] = Counter()
         self._bundles: dict[tuple[int, tuple[int, int]], FunctionBundles] = {}
         self._lock = threading.Lock()
-        self._clock_offsets: dict[str, float] = {}
+        self._acknowledged: set[str] = set()
+        self._clocks = NodeClocks()
+        self._aside = aside
         self._gone: ClusterError | None = None
         self._context = copy_context()
         self.report: Report | None = None
@@ -139,6 +145,7 @@ class Dispatcher:
                 call.ordinal, call.attempt = retry_of.ordinal, retry_of.attempt + 1
             self.calls.append(call)
             self.counts[CallState.QUEUED] += 1
+        self._skip_acknowledged(call)
         known = self._place.known
         for later in range(self.requeues + 1 if known else 0):
             left = known.pop(call.id_of_attempt(self.run_id, call.attempt + later), None)
@@ -148,13 +155,20 @@ class Dispatcher:
                 call.logger.info("Found this call again, submitted by an earlier process")
                 self._place.attach(call, left)
                 return
-        self._send(call)
-
-    def _send(self, call: Call) -> None:
         self._name(call)
         self._place.send(call)
 
+    def _skip_acknowledged(self, call: Call) -> None:
+        """Count on from the attempts whose outcomes an earlier process, or flow attempt, has had.
+
+        Their results may still lie there, and are this call's no more than another's.
+        """
+        acknowledged = self._place.acknowledged
+        while acknowledged and call.id_of_attempt(self.run_id, call.attempt) in acknowledged:
+            call.attempt += 1
+
     def _name(self, call: Call) -> None:
+        self._skip_acknowledged(call)
         call.name_attempt(self.run_id, self._key)
         self._by_id[call.id] = call
 
@@ -256,20 +270,31 @@ class Dispatcher:
         """The calls that have been sent and are not over."""
         return [call for call in tuple(self._by_id.values()) if not call.state.is_final]
 
+    def is_over(self, call_id: str) -> bool:
+        """Whether this is a call of ours of which nothing is needed any more."""
+        return call_id in self._acknowledged
+
     def find(self, call_id: str) -> Call | None:
         """The call with this id."""
         return self._by_id.get(call_id)
 
     def _started(self, call: Call, event: dict[str, Any]) -> None:
-        self._note_clock(call, event)
-        if not call.started(event, self._time_here(call, event["time"])):
+        node, host = event.get("host") or "", _host_of(call)
+        at = host.session.here(event["time"])
+        self._clocks.note_start(node, at, call.sent_at or 0.0)
+        if not call.started(event, min(self._clocks.here(node, at), time.time())):
             return
         with self._lock:
             self.counts[CallState.QUEUED] -= 1
             self.counts[CallState.RUNNING] += 1
         if call.timeout_seconds is not None:
             limit = call.timeout_seconds
-            self.timers.after(limit, partial(self._timed_out, call, limit))
+            assert call.started_at is not None
+            left = call.started_at + limit - time.time()
+            self.timers.after(
+                max(left, min(limit, _RESULT_BEHIND)),
+                partial(self._timed_out, call, call.id, limit),
+            )
 
     def _result(
         self, call: Call, header: dict[str, Any], body: Any, fetch_from: int | None = None
@@ -396,9 +421,16 @@ class Dispatcher:
             self.counts[call.state] -= 1
             self.counts[CallState.QUEUED] += 1
         call.begin_anew()
+        self._name(call)
         call.post(CallQueued(f"Submitted again: {why}"))
+        # Aside: this may be the thread that hears the cluster's answers.
+        self._aside(partial(self._send_attempt, call, call.id))
+
+    def _send_attempt(self, call: Call, call_id: str) -> None:
+        if call.id != call_id or call.state.is_final:
+            return
         try:
-            self._send(call)
+            self._place.send(call)
         except ClusterError as failure:
             self.give_up(call, failure)
 
@@ -412,6 +444,7 @@ class Dispatcher:
         return True
 
     def _acknowledge(self, calls: list[Call]) -> None:
+        self._acknowledged.update(call.id for call in calls)
         keep = self.cluster.keep_job_files
         failed = any(call.state is CallState.FAILED for call in calls)
         for host, of_host in _by_host(calls):
@@ -424,8 +457,9 @@ class Dispatcher:
         for host, of_host in _by_host(calls):
             host.cancel(of_host)
 
-    def _timed_out(self, call: Call, limit: float) -> None:
-        self.fail_for_good(call, timed_out(limit), stop=True)
+    def _timed_out(self, call: Call, call_id: str, limit: float) -> None:
+        if call.id == call_id:
+            self.fail_for_good(call, timed_out(limit), stop=True)
 
     def _queue_timed_out(self, call: Call, call_id: str) -> None:
         if call.id != call_id or call.state is not CallState.QUEUED:
@@ -453,20 +487,8 @@ class Dispatcher:
             record.msecs = (record.created % 1) * 1000
             target.handle(record)
 
-    def _note_clock(self, call: Call, event: dict[str, Any]) -> None:
-        # The start of a call is seen after it happened, never before: the smallest difference
-        # between the two is the node's clock plus the shortest delay that was met.
-        host = event.get("host") or ""
-        seen_after = _host_of(call).session.here(event["time"]) - time.time()
-        with self._lock:
-            known = self._clock_offsets.get(host)
-            if known is None or abs(seen_after) < abs(known):
-                self._clock_offsets[host] = seen_after
-
     def _time_here(self, call: Call, far_time: float) -> float:
-        offset = self._clock_offsets.get(call.node or "", 0.0)
-        here = _host_of(call).session.here(far_time)
-        return here - offset if abs(offset) > _CLOCK_TOLERANCE else here
+        return self._clocks.here(call.node or "", _host_of(call).session.here(far_time))
 
     # --- the end ---------------------------------------------------------------------------
 

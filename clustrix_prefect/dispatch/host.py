@@ -51,6 +51,10 @@ class Lane(Protocol):
         """There is a new agent: take these calls up where they were."""
         ...
 
+    def end_left(self, left: dict[str, Any]) -> None:
+        """Stop what a new agent found of calls that are over, by their ids."""
+        ...
+
     def close(self) -> None:
         """Stop looking."""
         ...
@@ -67,6 +71,7 @@ class Host:
 
     Attributes:
         known: Calls that an earlier process of this flow run left here, by id.
+        acknowledged: The ids of calls whose outcome it has had.
     """
 
     def __init__(
@@ -81,7 +86,7 @@ class Host:
         self._dispatcher = dispatcher
         self._preparations: dict[str, Future[None]] = {}
         self._lock = threading.Lock()
-        self.known = session.open_run(self)
+        self.known, self.acknowledged = session.open_run(self)
         self._lane = lane(self)
 
     @property
@@ -112,7 +117,7 @@ class Host:
     def send(self, call: Call) -> None:
         """Send a call, or let it wait until the interpreter for it is ready."""
         self.expect(call)
-        call.sent_at = None
+        call.sent_at = call.sent_over = None
         ready = self._preparation_of(call.package.code)
         if ready is None:
             self._send_on(call)
@@ -124,7 +129,7 @@ class Host:
     def attach(self, call: Call, known: dict[str, Any]) -> None:
         """Take up a call that an earlier process sent here."""
         self.expect(call)
-        call.sent_at = time.time()
+        call.sent_at = 0.0  # some time ago
         self._lane.attach(call, known)
 
     def cancel(self, calls: Iterable[Call]) -> None:
@@ -172,6 +177,9 @@ class Host:
         ids = [call.id for call in calls]
         for call_id in ids:
             self.session.forget(call_id)
+        self._acknowledge(ids, keep)
+
+    def _acknowledge(self, ids: list[str], keep: bool) -> None:
         self.session.send("ack", run=self.run_key, calls=ids, keep=keep)
 
     def hold(self) -> None:
@@ -251,6 +259,19 @@ class Host:
             if call.sent_at is not None and call.sent_over is not agent
         ]
         self._lane.on_reconnected(sent, known)
+        # Their end was not heard: it came while nobody could be told.
+        left = {id: facts for id, facts in known.items() if self._dispatcher.is_over(id)}
+        if left:
+            self._lane.end_left(left)
+
+    def forget_left(self, left: Iterable[str]) -> None:
+        """What there was of these calls, which are over, has been stopped."""
+        # They did not end well, or somebody would have heard of it.
+        self._acknowledge(list(left), self._dispatcher.cluster.keep_job_files != "never")
+
+    def find_calls(self) -> dict[str, Any]:
+        """The calls of the flow run that there is anything of, by a fresh look."""
+        return self.session.find_calls(self)[0]
 
     def on_gone(self, error: ClusterError) -> None:
         """The other end cannot be reached any more."""

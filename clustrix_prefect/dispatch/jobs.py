@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import re
 import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from clustrix_prefect.dispatch.calls import Call, CallState, attached
 from clustrix_prefect.dispatch.failures import explained, job_failure, memory_at_end
+from clustrix_prefect.dispatch.gathering import Gathering
 from clustrix_prefect.engine import CallQueued
-from clustrix_prefect.errors import ClusterError, ConnectionFailed
+from clustrix_prefect.errors import AgentError, ClusterError, ConnectionFailed, JobLost
 from clustrix_prefect.schedulers.job_script import noted_end
 from clustrix_prefect.schedulers.scheduler import (
     JobSpec,
@@ -34,19 +35,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("prefect.clustrix")
 
-# A gathering ends after this long (seconds), or when no further call has come for a twelfth of
-# it. That doubles with each submission that follows at once: a single call goes soon, a large
-# map begins early, and it still takes few commands.
-_FIRST_GATHERING = 0.6
-_LONGEST_GATHERING = 16.0
-_QUIET_SHARE = 12
 _LOOK_AT_GATHERINGS = 0.02
 # A job that the scheduler says is over, or does not know, may still have a result on its way
 # through a shared file system's caches: seconds of patience, with and without an explanation.
 _PATIENCE_EXPLAINED = 2.0
 _PATIENCE_UNEXPLAINED = 10.0
-_HOLD_FIRST = 2.0
-_HOLD_LONGEST = 60.0
+_NEXT_ARRAY = 1.0
 # A job that is asked to end has this long (seconds) before it is killed.
 _GRACE = 4.0
 _LOOK_AGAIN = 0.5
@@ -62,26 +56,6 @@ _ONE_CALLS_DOING = {
 _STILL_THERE = {JobState.NOT_STARTED, JobState.REQUEUED}
 
 
-@dataclass
-class _Gathering:
-    """Calls of one task with equal resources, on their way into one submission."""
-
-    name: str
-    resources: Resources
-    calls: list[Call] = field(default_factory=list)
-    since: float = 0.0
-    last: float = 0.0
-    window: float = _FIRST_GATHERING
-    last_sent: float = 0.0
-    held_until: float = 0.0
-    hold: float = _HOLD_FIRST
-
-    @property
-    def quiet(self) -> float:
-        """For how long no call has to come for this to be all."""
-        return self.window / _QUIET_SHARE
-
-
 class JobLane:
     """Submits calls to a scheduler and follows them."""
 
@@ -90,9 +64,10 @@ class JobLane:
         self._host = host
         self._session = host.session
         self._scheduler = scheduler
-        self._gatherings: dict[tuple[str, str], _Gathering] = {}
+        self._gatherings: dict[tuple[str, str], Gathering] = {}
         self._lock = threading.Lock()
         self._statuses: Mapping[str, JobStatus] | None = None
+        self._asked_at = -math.inf
         self._settling: set[str] = set()
         self._asked_to_end: dict[str, float] = {}
         # Batches that an earlier agent may or may not have submitted, and since when.
@@ -115,43 +90,35 @@ class JobLane:
     # --- gathering and submitting ----------------------------------------------------------
 
     def send(self, call: Call) -> None:
-        now = time.monotonic()
-        key = (call.package.function.code_sha256, call.resources.model_dump_json())
         with self._lock:
-            gathering = self._gatherings.get(key)
-            if gathering is None:
-                gathering = self._gatherings[key] = _Gathering(call.task_name, call.resources)
-            if not gathering.calls:
-                gathering.since = now
-                if now - gathering.last_sent > 2 * gathering.quiet:
-                    gathering.window = _FIRST_GATHERING
-            gathering.calls.append(call)
-            gathering.last = now
+            self._gathering_of(call).add(call)
+
+    def _gathering_of(self, call: Call) -> Gathering:
+        key = (call.package.function.code_sha256, call.resources.model_dump_json())
+        gathering = self._gatherings.get(key)
+        if gathering is None:
+            gathering = self._gatherings[key] = Gathering(call.task_name, call.resources)
+        return gathering
 
     def _look_at_gatherings(self) -> None:
-        now = time.monotonic()
         with self._lock:
             for gathering in self._gatherings.values():
-                if not gathering.calls or now < gathering.held_until:
-                    continue
-                if (
-                    now - gathering.last >= gathering.quiet
-                    or now - gathering.since >= gathering.window
-                    or len(gathering.calls) >= self._calls_per_array(gathering.resources)
-                ):
-                    calls, gathering.calls = gathering.calls, []
-                    gathering.window = min(gathering.window * 2, _LONGEST_GATHERING)
-                    gathering.last_sent = now
-                    self._work.put(partial(self._submit_all, gathering, calls))
+                if gathering.is_due(self._calls_per_array(gathering.resources)):
+                    self._work.put(partial(self._submit_all, gathering, gathering.take()))
 
     def _calls_per_array(self, resources: Resources) -> int:
         return self._max_array * (resources.calls_per_job or 1)
 
-    def _submit_all(self, gathering: _Gathering, calls: list[Call]) -> None:
+    def _submit_all(self, gathering: Gathering, calls: list[Call]) -> None:
         calls = [call for call in calls if not call.state.is_final]
         size = self._calls_per_array(gathering.resources)
+        limit = gathering.resources.max_parallel_jobs
         for start in range(0, len(calls), size):
             part = calls[start : start + size]
+            if limit is not None and gathering.is_under_way():
+                # The scheduler keeps to the limit in each array by itself, not across arrays.
+                self._hold(gathering, calls[start:], f"at most {limit} jobs at once", _NEXT_ARRAY)
+                return
             room = self._room(gathering.resources)
             try:
                 if room is not None and room < len(part):
@@ -160,7 +127,7 @@ class JobLane:
                     self._hold(gathering, calls[start + room :], "the limit of submitted jobs")
                     return
                 self._submit(gathering, part)
-                gathering.hold = _HOLD_FIRST
+                gathering.took()
             except TryLater as refusal:
                 self._hold(gathering, calls[start:], str(refusal))
                 return
@@ -180,17 +147,17 @@ class JobLane:
         }
         return max(0, self._max_submitted - len(in_queue)) * (resources.calls_per_job or 1)
 
-    def _hold(self, gathering: _Gathering, calls: list[Call], why: str) -> None:
+    def _hold(
+        self, gathering: Gathering, calls: list[Call], why: str, seconds: float | None = None
+    ) -> None:
+        """Try again after so long, or ever later."""
         with self._lock:
-            gathering.calls[:0] = calls
-            gathering.since = gathering.last = time.monotonic()
-            gathering.held_until = time.monotonic() + gathering.hold
-            gathering.hold = min(gathering.hold * 2, _HOLD_LONGEST)
+            gathering.hold_back(calls, seconds)
         for call in calls:
             call.batch = None
             self._say_queued(call, f"held back: {why}")
 
-    def _submit(self, gathering: _Gathering, calls: list[Call]) -> None:
+    def _submit(self, gathering: Gathering, calls: list[Call]) -> None:
         session, scheduler = self._session, self._scheduler
         per_job = gathering.resources.calls_per_job or 1
         elements = -(-len(calls) // per_job)
@@ -220,6 +187,7 @@ class JobLane:
             call.batch, call.sent_over = batch, agent
             call.context["index"] = index // per_job
             call.element = index // per_job if spec.array_size is not None else None
+        gathering.submitted.extend(calls)
         # Not repeated by itself: a submission that was heard must not be made twice.
         answer = agent.request(
             "submit",
@@ -301,7 +269,7 @@ class JobLane:
         call.post(CallQueued(f"{where}{reason}"))
 
     def _look_at_missing(self) -> None:
-        """Jobs that the last listing does not name, though it is newer than they are."""
+        """Jobs that the last listing does not name; it may be older than they are."""
         if self._statuses is None or self._closed:
             return
         now = time.monotonic()
@@ -336,34 +304,66 @@ class JobLane:
         if present.get(call_id) == "finished":
             return  # its event is on the way
         status = self._details(call) or status
-        if status is None and self._was_taken_out(call):
-            status = JobStatus(JobState.CANCELLED)
+        if status is None:
+            if not self._is_unlisted(call):
+                call.missing_since = None
+                return
+            if self._was_taken_out(call):
+                status = JobStatus(JobState.CANCELLED)
         if status is not None and status.state is JobState.QUEUED and call.started_at is not None:
             status = JobStatus(JobState.REQUEUED)
         if status is not None and not status.state.is_final:
             return
-        found = self._session.request("diagnose", run=run, call=call_id)
-        noted = noted_end(self._scheduler, found["stderr_tail"], call.resources.time)
+        stderr_tail = self._stderr_tail(call)
+        noted = noted_end(self._scheduler, stderr_tail, call.resources.time)
         status = explained(status, noted)
         started = present.get(call_id) == "started" or call.state is CallState.RUNNING
         if not started and status is not None and self._was_not_reached(call, status):
             self._dispatcher.send_again(call, "the job ended before it was this call's turn")
             return
-        call.peak_memory = memory_at_end(found["stderr_tail"])
+        call.peak_memory = memory_at_end(stderr_tail)
         if status is not None:
             call.exit_code = status.exit_code
             call.node = call.node or status.node
         error = job_failure(
             status,
-            found["stderr_tail"],
+            stderr_tail,
             started=started,
             job_id=call.job_id,
             node=call.node,
         )
-        if status is not None and status.state in _STILL_THERE and call.job_id:
+        if status is not None and status.state in _STILL_THERE:
             self._spare_their_mates([call], "the scheduler put their job back into its queue")
-            self._command(self._scheduler.cancel_command([call.job_id]))
+        if status is None or status.state in _STILL_THERE:
+            self._give_up_job(call)
         self._dispatcher.fail(call, error)
+
+    def _is_unlisted(self, call: Call) -> bool:
+        """Whether the scheduler, asked afresh, lists everything but this call's job.
+
+        One that cannot be reached has lost nothing.
+        """
+        now = time.monotonic()
+        if now - self._asked_at > _LOOK_AGAIN:
+            answer = self._command(self._scheduler.status_command(self._session.user_id))
+            if answer["returncode"] != 0:
+                return False
+            self._asked_at = now
+            self._read_statuses(answer["stdout"])
+        return call.job_id not in (self._statuses or ())
+
+    def _stderr_tail(self, call: Call) -> str:
+        try:
+            found = self._session.request("diagnose", run=self._dispatcher.run_key, call=call.id)
+        except AgentError as error:
+            logger.debug("There is nothing to see of %s: %s", call.task_run_name, error)
+            return ""
+        return str(found.get("stderr_tail", ""))
+
+    def _give_up_job(self, call: Call) -> None:
+        """No job must be left that could run the call once more."""
+        if call.job_id is not None:
+            self._command(self._scheduler.cancel_command([call.job_id]))
 
     def _was_not_reached(self, call: Call, status: JobStatus) -> bool:
         """Whether the job ended under another of its calls."""
@@ -407,6 +407,9 @@ class JobLane:
         for call in calls:
             if call.job_id is not None and call.job_id not in needed:
                 (waiting if call.started_at is None else running).add(call.job_id)
+        self._end_jobs(waiting, running)
+
+    def _end_jobs(self, waiting: set[str], running: set[str]) -> None:
         ask = self._scheduler.signal_command(sorted(running), "TERM")
         if ask is None:
             waiting, running = waiting | running, set()
@@ -456,9 +459,10 @@ class JobLane:
     def attach(self, call: Call, known: dict[str, Any]) -> None:
         call.batch = known["batch"]
         call.element = known["index"] if known["elements"] > 1 else None
-        job = known["job"]
-        if job is None and known["submit_output"] is not None:
-            job = self._scheduler.parse_submit(0, known["submit_output"], "")
+        if call.resources.max_parallel_jobs is not None:
+            with self._lock:
+                self._gathering_of(call).submitted.append(call)
+        job = self._job_in(known)
         if job is not None:
             call.job, call.job_id = job, self._scheduler.element_id(job, call.element)
         else:
@@ -466,20 +470,83 @@ class JobLane:
         self._host.watch(call)
         self._poll()
 
+    def _job_in(self, known: dict[str, Any]) -> str | None:
+        """The job of a batch that an earlier agent submitted, if somebody wrote it down."""
+        job: str | None = known["job"]
+        if job is None and known["submit_output"] is not None:
+            job = self._scheduler.parse_submit(0, known["submit_output"], "")
+        return job
+
     def on_reconnected(self, calls: Iterable[Call], known: dict[str, Any]) -> None:
         # In turn with submissions: what became of one that was under way is known by then.
         self._work.put(partial(self._take_up, list(calls), known))
 
     def _take_up(self, calls: list[Call], known: dict[str, Any]) -> None:
         agent = self._session.agent
+        without_files = []
         for call in calls:
-            if call.state.is_final or call.sent_over is agent:
+            if call.state.is_final or call.sent_over is agent or call.batch is None:
                 continue
             if call.id in known:
                 self.attach(call, known[call.id])
-            elif call.job_id is None and call.batch is not None:
+            elif call.job_id is None:
                 self._send_unheard(call)
-            # A call whose job is known but whose files are gone is found missing, and settled.
+            else:
+                without_files.append((call, call.id))
+        if without_files:
+            look = partial(self._look_for_files, without_files)
+            self._dispatcher.timers.after(_PATIENCE_UNEXPLAINED, partial(self._work.put, look))
+
+    def _look_for_files(self, calls: list[tuple[Call, str]]) -> None:
+        """Look once more for what was gone after an outage; without it no result can come."""
+        known = self._host.find_calls()
+        for call, call_id in calls:
+            if call.id != call_id or call.state.is_final:
+                continue
+            if call_id in known:
+                self.attach(call, known[call_id])
+                continue
+            self._give_up_job(call)
+            self._dispatcher.fail(
+                call,
+                JobLost(
+                    "The files of the call are gone from the cluster, so that no result can come.",
+                    "Look whether the work directory, `remote_work_dir`, is purged.",
+                    job_id=call.job_id,
+                    node=call.node,
+                ),
+            )
+
+    def end_left(self, left: dict[str, Any]) -> None:
+        self._work.put(partial(self._end_left, left))
+
+    def _end_left(self, left: dict[str, Any]) -> None:
+        waiting: set[str] = set()
+        running: set[str] = set()
+        for facts in left.values():
+            job = self._job_in(facts) or self._job_named(facts["batch"])
+            if job is not None and facts["state"] != "finished":
+                index = facts["index"] if facts["elements"] > 1 else None
+                jobs = running if facts["state"] == "started" else waiting
+                jobs.add(self._scheduler.element_id(job, index))
+        needed = {call.job_id for call in self._dispatcher.unfinished()}
+        self._end_jobs(waiting - running - needed, running - needed)
+        self._host.forget_left(left)
+
+    def _job_named(self, batch: str) -> str | None:
+        """The job of a submission whose answer nobody heard, by a fresh look at the queue."""
+        answer = self._command(self._scheduler.status_command(self._session.user_id))
+        return self._job_of_batch(batch, self._scheduler.parse_status(answer["stdout"]))
+
+    def _job_of_batch(self, batch: str, statuses: Mapping[str, JobStatus]) -> str | None:
+        return next(
+            (
+                self._scheduler.job_of(job_id)
+                for job_id, status in statuses.items()
+                if status.name.endswith(f"-{batch[:8]}")
+            ),
+            None,
+        )
 
     def _send_unheard(self, call: Call) -> None:
         call.batch = None
@@ -489,14 +556,7 @@ class JobLane:
         """Find the jobs of submissions whose answer nobody heard, by their names."""
         for batch, since in tuple(self._nameless.items()):
             calls = [call for call in self._dispatcher.unfinished() if call.batch == batch]
-            job = next(
-                (
-                    self._scheduler.job_of(job_id)
-                    for job_id, status in statuses.items()
-                    if status.name.endswith(f"-{batch[:8]}")
-                ),
-                None,
-            )
+            job = self._job_of_batch(batch, statuses)
             if job is not None:
                 self._note_job(batch, job, calls)
             elif time.monotonic() - since < _PATIENCE_UNEXPLAINED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Protocol
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
@@ -32,6 +33,11 @@ class Place(Protocol):
         If not, the driver hears what that waits for, then when it is worth asking again, or why
         it is not.
         """
+        ...
+
+    @property
+    def acknowledged(self) -> Collection[str]:
+        """The ids of calls whose outcome it has had: their traces may be there still."""
         ...
 
     @property

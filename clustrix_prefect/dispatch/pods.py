@@ -101,6 +101,7 @@ class Pods:
         self.closed = False
         self.known: dict[str, Any] = {}
         self.opening = threading.BoundedSemaphore(_OPENINGS)
+        self.acknowledged: frozenset[str] = frozenset()  # each pod has traces of its own
         self._groups: dict[str, Group] = {}
         self._pods: dict[str, Pod] = {}
         self._left_in: dict[str, Pod] = {}

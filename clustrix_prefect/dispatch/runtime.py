@@ -170,6 +170,7 @@ class Runtime:
                     secret=self._secret,
                     requeues=self._requeues,
                     timers=self._timers,
+                    aside=self._going_on.submit,
                 )
                 run = FlowRunOnCluster(self, dispatcher, context, self._client)
                 self._runs[run_id] = run

@@ -126,7 +126,7 @@ class Session:
             prologue=self.cluster.prologue,
             work_dir=self.cluster.remote_work_dir,
             on_event=self._on_event,
-            on_lost=self._on_lost,
+            on_lost=lambda error: self._on_lost(agent, error),
             start_timeout=self._start_timeout,
         )
         try:
@@ -145,15 +145,21 @@ class Session:
             self._choose_python(agent, self._activate(agent) or self.cluster.interpreter)
             if self.scheduler is not None:
                 self.scheduler, self.limits = ask_site(agent, self.scheduler)
+            self._begin(agent, connection)
         except BaseException:
             agent.close()
             _close_aside(connection)
             raise
+
+    def _begin(self, agent: AgentClient, connection: Connection) -> None:
+        """From now on this agent is ours, and is replaced when it is lost."""
         with self._lock:
+            if agent.is_lost:
+                raise ConnectionLost(f"The connection to {self.cluster.description} broke at once.")
             self._agent, self._connection = agent, connection
             self._blobs.clear()
             self.contents.forget()
-        self._up.set()
+            self._up.set()
 
     def close(self) -> None:
         """Close the connection; the agent ends, and with it the warm workers."""
@@ -170,6 +176,10 @@ class Session:
     def leave_within(self, seconds: float) -> None:
         """From now on, wait no longer than this for a connection that is broken."""
         self._leave_by = time.monotonic() + seconds
+
+    def stay(self) -> None:
+        """Somebody new uses it: it is worth waiting for again."""
+        self._leave_by = None
 
     def _activate(self, agent: AgentClient) -> str | None:
         """Have the conda environment that the block names, if any, activated before workers."""
@@ -232,14 +242,31 @@ class Session:
                         f"The connection to {self.cluster.description} is broken.",
                         "What runs there runs on; `clustrix-prefect jobs` shows it.",
                     )
-            if self._gone is not None:
-                raise self._gone
-            if self._agent is None or self._closed:
-                raise ConnectionLost(
-                    f"The connection to {self.cluster.description} is closed.",
-                    "Submit tasks while the task runner is open.",
-                )
+            self._check_open()
+            assert self._agent is not None
             return self._agent
+
+    @property
+    def agent_now(self) -> AgentClient | None:
+        """The agent, or None while the connection is broken; nobody has to wait.
+
+        Raises:
+            ConnectionLost: It is gone for good.
+        """
+        if not self._up.is_set():
+            return None
+        self._check_open()
+        agent = self._agent
+        return None if agent is None or agent.is_lost else agent
+
+    def _check_open(self) -> None:
+        if self._gone is not None:
+            raise self._gone
+        if self._agent is None or self._closed:
+            raise ConnectionLost(
+                f"The connection to {self.cluster.description} is closed.",
+                "Submit tasks while the task runner is open.",
+            )
 
     def request(self, op: str, **fields: Any) -> dict[str, Any]:
         """One request, repeated on a new connection if the old one broke under it.
@@ -274,11 +301,18 @@ class Session:
         return False
 
     def send(self, op: str, **fields: Any) -> None:
-        """A message that needs no answer; lost if the connection breaks under it."""
+        """A message that needs no answer; lost while the connection is broken.
+
+        It never waits: what was lost is made good in `on_reconnected`.
+
+        Raises:
+            ConnectionLost: The connection is gone for good.
+        """
         try:
-            self.agent.send(op, **fields)
+            agent = self.agent_now
+            if agent is not None:
+                agent.send(op, **fields)
         except ConnectionFailed:
-            # What was lost is made good in on_reconnected.
             if self._gone is not None:
                 raise
 
@@ -293,27 +327,33 @@ class Session:
             self.agent.put_blob(sha, missing[sha])
         self._blobs.update(missing)
 
-    def open_run(self, listener: RunListener) -> dict[str, Any]:
-        """Begin a flow run; the calls that an earlier process left are in the answer."""
+    def open_run(self, listener: RunListener) -> tuple[dict[str, Any], set[str]]:
+        """Begin a flow run.
+
+        Returns:
+            The calls that an earlier process left there, and the ids of those whose outcome
+            has arrived.
+        """
         with self._lock:
             self._listeners[listener.run_key] = listener
-        return self._find_calls(listener)
+        return self.find_calls(listener)
 
-    def _find_calls(self, listener: RunListener) -> dict[str, Any]:
+    def find_calls(self, listener: RunListener) -> tuple[dict[str, Any], set[str]]:
+        """What there is of a flow run's calls; as for `open_run`."""
         # An agent whose connection broke first brings to its end what it was asked to submit.
         answer = self.request("open_run", run=listener.run_key, client=self._token, timeout=300)
-        known: dict[str, Any] = answer["known"]
-        return known
+        return answer["known"], set(answer["acknowledged"])
 
     def close_run(self, listener: RunListener, keep: bool) -> None:
         """End a flow run: its warm workers stop, its files go."""
-        with self._lock:
-            self._listeners.pop(listener.run_key, None)
         self.contents.close_run(listener.run_key)
         try:
             self.request("close_run", run=listener.run_key, keep=keep)
         except ClusterError:
             logger.debug("The run could not be closed", exc_info=True)
+        with self._lock:
+            if self._listeners.get(listener.run_key) is listener:
+                del self._listeners[listener.run_key]
 
     def expect(self, call_id: str, listener: RunListener) -> None:
         """Send this call's events to that listener."""
@@ -343,10 +383,11 @@ class Session:
             except Exception:  # whatever the far side wrote, the next event must be read
                 logger.exception("An event of %s could not be taken in", self.host)
 
-    def _on_lost(self, error: BaseException) -> None:
-        if self._closed:
-            return
-        self._up.clear()
+    def _on_lost(self, agent: AgentClient, error: BaseException) -> None:
+        with self._lock:
+            if self._closed or agent is not self._agent:
+                return  # one that is lost in `open` is for its caller to replace
+            self._up.clear()
         if self._connection is not None:
             _close_aside(self._connection)
         threading.Thread(
@@ -378,7 +419,7 @@ class Session:
         logger.info("The connection to %s is open again.", self.cluster.description)
         for listener in tuple(self._listeners.values()):
             try:
-                listener.on_reconnected(self._find_calls(listener))
+                listener.on_reconnected(self.find_calls(listener)[0])
             except Exception:
                 logger.exception("Calls could not be taken up again")
 
@@ -449,6 +490,7 @@ class Sessions:
         if session is None or session.is_gone:
             return None
         self._users[session] += 1
+        session.stay()
         return session
 
     def leave(self, session: Session) -> None:

@@ -277,7 +277,8 @@ class Agent:
 
     def _open_run(self, message: Message, body: Any) -> Message:
         self._runs.take_over(message["run"], message.get("client"), FINISH_SECONDS)
-        return {"known": self._runs.open(message["run"])}
+        known, acknowledged = self._runs.open(message["run"])
+        return {"known": known, "acknowledged": acknowledged}
 
     def _run(self, message: Message, body: Any) -> None:
         batch = self._runs.direct(message["run"])
@@ -318,8 +319,8 @@ class Agent:
         return found
 
     def _cancel(self, message: Message, body: Any) -> None:
-        self._pool.cancel(message["calls"])
-        for worker in self._watcher.workers_of(message["calls"]):
+        left = self._pool.cancel(message["calls"])
+        for worker in self._runs.orphans(message["run"], left) if left else ():
             self._pool.end(worker)
 
     def _ack(self, message: Message, body: Any) -> None:

@@ -23,7 +23,7 @@ from .batch import (
 )
 from .failures import Failure
 from .files import make_dir, read_optional, remove, tail, write_private, write_whole
-from .ledger import Ledgers, find
+from .ledger import Ledgers, Orphan, find
 from .outcome import HOST
 from .watch import present, refresh_listing
 from .workdir import WorkDir, plain_name
@@ -134,10 +134,16 @@ class Journal:
         trace = {"client": client, "host": HOST, "pid": me, "process": process_start(me)}
         write_whole(path, json.dumps(trace).encode("ascii"))
 
-    def open(self, run: str) -> Dict[str, Dict[str, Any]]:
-        """Prepare a run; the calls that an earlier client left, and how they stand."""
+    def open(self, run: str) -> Tuple[Dict[str, Dict[str, Any]], List[str]]:
+        """Prepare a run.
+
+        Returns:
+            The calls that an earlier client left, and how they stand; and those that it
+            acknowledged, whose ids must not be used again while their traces are kept.
+        """
         make_dir(self._work_dir.run(run))
         known: Dict[str, Dict[str, Any]] = {}
+        acknowledged: List[str] = []
         batches = self._runs.setdefault(run, {})
         for directory in self._work_dir.batches(run):
             name = os.path.basename(directory.path)
@@ -154,7 +160,8 @@ class Journal:
             batches[name] = _Batch(directory, states)
             for id, state in states.items():
                 known[id] = dict(facts, state=state, index=indices.get(id))
-        return known
+            acknowledged.extend(directory.done())
+        return known, acknowledged
 
     def group(self, run: str, ids: Iterable[str]) -> List[Tuple[BatchDirectory, List[str]]]:
         """Calls by the batch that they are in: its directory and the ids."""
@@ -165,6 +172,11 @@ class Journal:
             if mine:
                 groups.append((batch.directory, mine))
         return groups
+
+    def orphans(self, run: str, ids: Iterable[str]) -> List[Orphan]:
+        """The workers of an earlier agent that run these calls now."""
+        directory = self._work_dir.batch(run, DIRECT)
+        return Ledgers(directory).workers_of(ids)
 
     # --- questions ------------------------------------------------------------------------
 

@@ -104,7 +104,9 @@ class Ledgers:
 
     def workers_of(self, ids: Iterable[str]) -> List["Orphan"]:
         """The workers of this host that these calls run in."""
-        started = [self._started[id] for id in ids if id in self._started]
+        self.news()
+        running = set(ids).intersection(self._started) - self._finished
+        started = [self._started[id] for id in running]
         return [Orphan(m["pid"], m["process"]) for m in started if m["host"] == HOST]
 
     def without_worker(self, ids: Iterable[str]) -> List[str]:

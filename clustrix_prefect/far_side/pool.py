@@ -190,18 +190,26 @@ class Pool:
             self._queue.extend(DirectCall(call, batch, settings) for call in calls)
             self._hand_out()
 
-    def cancel(self, ids: Iterable[str]) -> None:
-        """Drop calls that wait, and end the workers of those that run."""
+    def cancel(self, ids: Iterable[str]) -> Set[str]:
+        """Drop calls that wait, and end the workers of those that run.
+
+        Returns:
+            Those of the ids that are no call of ours.
+        """
         wanted = set(ids)
+        left = set(wanted)
         with self._lock:
             dropped = [direct for direct in self._queue if direct.id in wanted]
             for direct in dropped:
                 self._queue.remove(direct)
+                left.discard(direct.id)
                 self._send({"event": "cancelled", "call": direct.id})
             for worker in list(self._workers):
                 if worker.current is not None and worker.current.id in wanted:
                     worker.current.cancelled = True
+                    left.discard(worker.current.id)
                     self.end(worker)
+        return left
 
     def cancel_run(self, batch: BatchDirectory) -> None:
         """Cancel whatever is left of a run, and wait until it has ended."""

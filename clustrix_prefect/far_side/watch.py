@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set,
 
 from .batch import BatchDirectory, read_result, read_trace, started_event
 from .frames import Message
-from .ledger import Ledgers, Orphan
+from .ledger import Ledgers
 
 SHORTEST, LONGEST = 0.01, 1.0
 # Slow growth: what ends after t seconds is seen about t / 6 later.
@@ -115,10 +115,6 @@ class WatchedWorkers:
         self.waiting.update(ids)
         self._unheard.expect(heard)
 
-    def workers_of(self, ids: Iterable[str]) -> List[Orphan]:
-        """The workers that run these calls now."""
-        return self._ledgers.workers_of(self.waiting.intersection(ids))
-
     def look(self, refresh: bool) -> Iterator[Event]:
         """What is new."""
         # No scheduler will say that a worker died.
@@ -195,13 +191,6 @@ class Watcher:
             if not self._started:
                 self._started = True
                 threading.Thread(target=self._watch, name="clustrix-watch", daemon=True).start()
-
-    def workers_of(self, ids: Iterable[str]) -> List[Orphan]:
-        """An earlier agent's workers that run these calls now."""
-        wanted = set(ids)
-        with self._changed:
-            direct = [w for w in self._watched.values() if isinstance(w, WatchedWorkers)]
-            return [worker for watched in direct for worker in watched.workers_of(wanted)]
 
     def forget(self, run: str, ids: Iterable[str]) -> None:
         """Say no more about these calls."""

@@ -12,7 +12,14 @@ from prefect import flow, task
 from prefect.futures import PrefectFuture
 
 from clustrix_prefect import ClusterTaskRunner, SlurmCluster, resources
-from clustrix_prefect.errors import JobCancelled, NodeFailure
+from clustrix_prefect.errors import (
+    InfrastructureError,
+    JobCancelled,
+    JobLost,
+    NodeFailure,
+    Preempted,
+)
+from clustrix_prefect.schedulers.slurm import SlurmScheduler
 from tests.contract.api import eventually, history, logs, task_run
 from tests.dispatch.marks import left_by, mark, marks, wait_for_marks
 from tests.live.slurm import CORES, URGENT_PARTITION, Slurm
@@ -25,6 +32,13 @@ def survive(directory: str, name: str) -> int:
     """Hangs the first time; then returns how often it began."""
     began = mark(directory, name)
     time.sleep(120 if began == 1 else 0.5)
+    return began
+
+
+@task
+def take_a_while(directory: str, name: str) -> int:
+    began = mark(directory, name)
+    time.sleep(50)
     return began
 
 
@@ -76,12 +90,13 @@ def test_node_failure(on_slurm: SlurmCluster, slurm: Slurm, far_dir: Path) -> No
     assert_requeued_unseen(future, "The node failed under the job.")
 
 
-def test_preemption(on_slurm: SlurmCluster, slurm: Slurm, far_dir: Path) -> None:
-    def preempt() -> None:
-        urgent = [f"--ntasks={CORES}", f"--partition={URGENT_PARTITION}", "--output=/dev/null"]
-        assert slurm.command("sbatch", *urgent, "--wrap=sleep 4").returncode == 0
+def preempt(slurm: Slurm) -> None:
+    urgent = [f"--ntasks={CORES}", f"--partition={URGENT_PARTITION}", "--output=/dev/null"]
+    assert slurm.command("sbatch", *urgent, "--wrap=sleep 4").returncode == 0
 
-    future = lose_and_regain(on_slurm, far_dir, preempt)
+
+def test_preemption(on_slurm: SlurmCluster, slurm: Slurm, far_dir: Path) -> None:
+    future = lose_and_regain(on_slurm, far_dir, lambda: preempt(slurm))
     assert_requeued_unseen(future, "The job was preempted")
 
 
@@ -90,24 +105,86 @@ def test_loss(on_slurm: SlurmCluster, slurm: Slurm, far_dir: Path) -> None:
     assert_requeued_unseen(future, "The scheduler no longer knows the job")
 
 
-def test_requeues_are_counted(on_slurm: SlurmCluster, slurm: Slurm, far_dir: Path) -> None:
+def fail_the_node(slurm: Slurm) -> None:
+    with slurm.node_down():
+        time.sleep(1)
+
+
+@pytest.mark.parametrize(
+    ("lose", "kind", "remedy"),
+    [
+        (fail_the_node, NodeFailure, "Run the flow again"),
+        (preempt, Preempted, "not preempted"),
+        (Slurm.forget_everything, JobLost, "shared with the nodes"),
+    ],
+    ids=["node failure", "preemption", "loss"],
+)
+def test_requeues_are_counted(
+    on_slurm: SlurmCluster,
+    slurm: Slurm,
+    far_dir: Path,
+    lose: Callable[[Slurm], None],
+    kind: type[InfrastructureError],
+    remedy: str,
+) -> None:
     errors = []
 
     @flow(task_runner=ClusterTaskRunner(on_slurm, requeues=0))
     def not_again() -> None:
         future = hang.submit(str(far_dir), "body")
         wait_for_marks(far_dir, 1)
-        with slurm.node_down():
-            future.wait()
+        lose(slurm)
+        future.wait()
         errors.append(future.state.result(raise_on_failure=False))
         assert task_run(future.task_run_id).run_count == 1
 
     not_again(return_state=True)
     error = errors[0]
-    assert type(error) is NodeFailure
+    assert type(error) is kind
     assert error.job_id == left_by(far_dir, "body")["job"]
-    assert error.node
+    assert error.node == slurm.node
+    assert remedy in error.remedy
     assert marks(far_dir) == {"body": 1}
+
+
+@pytest.mark.timeout(300)
+def test_a_controller_that_is_down_has_lost_nothing(
+    on_slurm: SlurmCluster,
+    slurm: Slurm,
+    far_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It goes before it lists the job for the first time, and comes back."""
+    answer = far_dir / "answer"
+    submit = 'sbatch --parsable "$0"; until [ -e "$1" ]; do sleep 0.1; done'
+    values = []
+
+    @flow(task_runner=ClusterTaskRunner(on_slurm))
+    def interrupted() -> None:
+        survive.submit(str(far_dir), "earlier")
+        wait_for_marks(far_dir, 1)
+        time.sleep(10)  # there is a listing by then, and the next one is not due soon
+        monkeypatch.setattr(
+            SlurmScheduler,
+            "submit_command",
+            lambda self, script, spec: ["sh", "-c", submit, script, str(answer)],
+        )
+        future = take_a_while.submit(str(far_dir), "body")
+        left_by(far_dir, "body")
+        slurm.controller.stop()
+        answer.touch()
+        try:
+            time.sleep(40)  # longer than an unlisted job is looked for
+        finally:
+            slurm.controller.start()
+        values.append(future.result())
+        slurm.cancel_all_jobs()
+
+    interrupted(return_state=True)
+    assert values == [1]
+    assert marks(far_dir)["body"] == 1
+    assert "Submitting the call again" not in caplog.text
 
 
 def test_the_tasks_retries_come_after(on_slurm: SlurmCluster, slurm: Slurm, far_dir: Path) -> None:

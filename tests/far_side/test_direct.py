@@ -242,7 +242,7 @@ def test_cancelling_drops_what_waits_and_ends_what_runs(far):
     running, waiting, wanted = Call(source), Call(ADD, (1,)), Call(ADD, (2,))
     far.run(running, waiting, wanted, max_workers=1)
     pid = far.wait("started", running)[0]["pid"]
-    far.client.send("cancel", calls=[waiting.id, running.id])
+    far.client.send("cancel", run="run", calls=[waiting.id, running.id])
     far.wait("cancelled", waiting)
     far.wait("cancelled", running, 3)
     assert not is_alive(pid)
@@ -263,7 +263,7 @@ def test_a_call_that_ignores_the_request_to_end_is_killed(old_far):
     child = int(wait_for(lambda: old_far.lines(call))[0][2])
     pid = old_far.wait("started", call)[0]["pid"]
     began = time.monotonic()
-    old_far.client.send("cancel", calls=[call.id])
+    old_far.client.send("cancel", run="run", calls=[call.id])
     old_far.wait("cancelled", call, 8)
     assert time.monotonic() - began > 4
     wait_for(lambda: not is_alive(pid) and not is_alive(child), 3)

@@ -93,9 +93,7 @@ def test_an_orphaned_call_can_be_cancelled(starts):
     first.kill_agent()
     second = starts()
     second.client.request("open_run", run="run")
-    second.client.send("attach", run="run", calls=[running.id])
-    second.wait("started", running)
-    second.client.send("cancel", calls=[running.id])
+    second.client.send("cancel", run="run", calls=[running.id])
     wait_for(lambda: not is_alive(pid), 5)
 
 
@@ -185,7 +183,7 @@ def test_what_was_said_last_still_arrives(starts):
     call = Call(SLEEP, (60,))
     first.run(call)
     pid = first.wait("started", call)[0]["pid"]
-    first.client.send("cancel", calls=[call.id])
+    first.client.send("cancel", run="run", calls=[call.id])
     first.close()
     wait_for(lambda: not is_alive(pid), 7)
 
@@ -199,6 +197,20 @@ def test_an_event_that_is_not_understood_stops_nothing(starts, caplog):
     call = Call(ADD, (2,))
     far.run(call)
     assert far.value(call) == 3
+
+
+def test_the_ids_of_acknowledged_calls_are_told_while_their_traces_are_kept(starts):
+    far = starts()
+    kept, other = Call(ADD, (1,)), Call(ADD, (2,))
+    far.run(kept, other)
+    far.value(kept)
+    far.value(other)
+    far.client.send("ack", run="run", calls=[kept.id], keep=True)
+    far.client.send("ack", run="run", calls=[other.id])
+    far.client.request("close_run", run="run")
+    found = far.client.request("open_run", run="run")
+    assert found["known"] == {}
+    assert set(found["acknowledged"]) == {kept.id, other.id}
 
 
 def test_another_run_is_not_seen(starts):

@@ -1,0 +1,100 @@
+"""Calls on their way into one submission: how long more of them are waited for."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+from clustrix_prefect.dispatch.calls import Call
+from clustrix_prefect.task_resources import Resources
+
+# A gathering ends after this long (seconds), or when no further call has come for a twelfth of
+# it. That doubles with each submission that follows at once: a single call goes soon, a large
+# map begins early, and it still takes few commands.
+_FIRST = 0.6
+_LONGEST = 16.0
+_QUIET_SHARE = 12
+# What the site refuses for now is held back for so long, and twice as long each time, seconds.
+_HOLD_FIRST = 2.0
+_HOLD_LONGEST = 60.0
+
+
+@dataclass
+class Gathering:
+    """Calls of one task with equal resources, on their way into one submission.
+
+    Attributes:
+        name: The task's.
+        resources: What each call gets.
+        calls: Those that wait.
+        submitted: Those that went before them and may be under way.
+    """
+
+    name: str
+    resources: Resources
+    calls: list[Call] = field(default_factory=list)
+    submitted: deque[Call] = field(default_factory=deque)
+    _since: float = 0.0
+    _last: float = 0.0
+    _last_sent: float = 0.0
+    _window: float = _FIRST
+    _held_until: float = 0.0
+    _hold: float = _HOLD_FIRST
+
+    def add(self, call: Call) -> None:
+        """One call more."""
+        now = time.monotonic()
+        if not self.calls:
+            self._since = now
+            if now - self._last_sent > 2 * self._quiet:
+                # Arrays that share a limit go one after another: better one than several.
+                limited = self.resources.max_parallel_jobs is not None
+                self._window = _LONGEST if limited else _FIRST
+        self.calls.append(call)
+        self._last = now
+
+    def is_due(self, enough: int) -> bool:
+        """Whether the calls may go: there are enough, or no more of them seem to come."""
+        now = time.monotonic()
+        if not self.calls or now < self._held_until:
+            return False
+        return (
+            now - self._last >= self._quiet
+            or now - self._since >= self._window
+            or len(self.calls) >= enough
+        )
+
+    def take(self) -> list[Call]:
+        """Let them go."""
+        calls, self.calls = self.calls, []
+        self._window = min(self._window * 2, _LONGEST)
+        self._last_sent = time.monotonic()
+        return calls
+
+    def took(self) -> None:
+        """The site has taken them."""
+        self._hold = _HOLD_FIRST
+
+    def hold_back(self, calls: list[Call], seconds: float | None = None) -> None:
+        """Put them back for so long, or ever longer."""
+        now = time.monotonic()
+        self.calls[:0] = calls
+        self._since = self._last = now
+        self._held_until = now + (self._hold if seconds is None else seconds)
+        if seconds is None:
+            self._hold = min(self._hold * 2, _HOLD_LONGEST)
+
+    def is_under_way(self) -> bool:
+        """Whether a call that was submitted before is not over."""
+        while self.submitted:
+            call = self.submitted[0]
+            if call.batch is not None and not call.state.is_final:
+                return True
+            self.submitted.popleft()
+        return False
+
+    @property
+    def _quiet(self) -> float:
+        """For how long no call has to come for this to be all."""
+        return self._window / _QUIET_SHARE
