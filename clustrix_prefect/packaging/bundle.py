@@ -22,7 +22,7 @@ from typing import Any
 from clustrix_prefect.errors import NotPortable
 from clustrix_prefect.packaging import pickling
 from clustrix_prefect.packaging.effects import take_effects
-from clustrix_prefect.packaging.identity import arguments_identity, digest, sha256
+from clustrix_prefect.packaging.identity import digest, sha256
 from clustrix_prefect.packaging.imports import Imports, of_tree, top_level
 from clustrix_prefect.packaging.local_modules import LocalModules
 from clustrix_prefect.packaging.ownership import is_user_module, look_up, plain_function
@@ -176,12 +176,13 @@ class _Builder:
         document = self._document(entry)
         code = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
         imports = self._imports()
+        captured_sha256 = None if captured is None else sha256(captured)
         bundle = Bundle(
             code=code,
             code_sha256=sha256(code),
             captured=captured,
-            captured_sha256=None if captured is None else sha256(captured),
-            identity=digest(*self._essence(entry), self._captured_identity(entry, captured)),
+            captured_sha256=captured_sha256,
+            identity=digest(*self._essence(entry), captured_sha256 or ""),
             imports=imports,
             needs_sha256=digest(sha256(code), *sorted(imports.required), *sorted(imports.optional)),
             sources=self._sources(),
@@ -309,17 +310,6 @@ class _Builder:
         return [
             self._slices[name] for name in sorted(self._slices, key=lambda n: (n != self._home, n))
         ]
-
-    def _captured_identity(self, entry: Reference | None, captured: bytes | None) -> str:
-        if captured is None:
-            return ""
-        values: list[Any] = [
-            (part.sources.name, variable.name, part.value(variable))
-            for part in self._in_order()
-            for variable in part.in_order
-            if isinstance(variable, Variable)
-        ]
-        return arguments_identity(captured, [values, self._function if entry is None else None])
 
     # --- the document ---------------------------------------------------------------------
 

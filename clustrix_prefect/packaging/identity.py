@@ -2,13 +2,12 @@
 
 A call is found again by its id after the flow's process died and was started anew, so ids
 must not depend on hash seeds, memory addresses or the order of sets, as the bytes of a
-pickle do.
+pickle usually do; those of `pickling.CallPickler` do not.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 
 def sha256(data: bytes | memoryview) -> str:
@@ -19,8 +18,3 @@ def sha256(data: bytes | memoryview) -> str:
 def digest(*parts: str) -> str:
     """One digest of several texts, unambiguous about where each ends."""
     return sha256("\n".join(f"{len(part)}:{part}" for part in parts).encode())
-
-
-def arguments_identity(pickled: bytes, values: Any) -> str:
-    """A hash of values that were pickled by `pickling.CallPickler`, whose bytes are stable."""
-    return sha256(pickled)
