@@ -266,8 +266,8 @@ class CallPickler(UserCode, CloudPickler):  # type: ignore[misc]
         try:
             self.dump(value)
         except NotPortable as error:
-            where = self._describe_unpicklable(value) or name.rstrip(",")
-            text = f"{error.what.rstrip('.')} ({where})."
+            stays = self._describe_unpicklable(value) or name.rstrip(",")
+            text = f"{error.what.rstrip('.')} ({stays})."
             raise NotPortable(text, error.remedy) from error
         except Exception as error:  # pickling runs the user's own __reduce__ and __getstate__
             where = self._describe_unpicklable(value)
