@@ -390,9 +390,7 @@ class JobLane:
     # --- cancelling and taking up ------------------------------------------------------------
 
     def cancel(self, calls: Iterable[Call]) -> None:
-        stopped = set()
-        for call in calls:
-            stopped.add(call)
+        stopped = set(calls)
         with self._lock:
             for gathering in self._gatherings.values():
                 gathering.calls = [call for call in gathering.calls if call not in stopped]
