@@ -144,11 +144,12 @@ def _pbs(request: pytest.FixtureRequest, commands: OpenPBS | SlurmPBS, name: str
 
 def _kubernetes(request: pytest.FixtureRequest) -> Cluster:
     shared = request.getfixturevalue("run_directory").child("contract")
+    kubernetes = request.getfixturevalue("kubernetes")
     cluster = kubernetes_cluster(
-        request.getfixturevalue("kubernetes"),
+        kubernetes,
         request.getfixturevalue("contract_namespace"),
         request.getfixturevalue("far_pythons"),
-        **shared_with_pods(shared),
+        **shared_with_pods(kubernetes, shared),
     )
     return _cluster("kubernetes", cluster, one_by_one={"max_pods": 1})
 

@@ -131,7 +131,7 @@ def on_kubernetes(
     far_dir: Path,
 ) -> KubernetesCluster:
     """Kubernetes, whose pods see `far_dir`."""
-    shared = clusters.shared_with_pods(far_dir)
+    shared = clusters.shared_with_pods(kubernetes, far_dir)
     return clusters.kubernetes_cluster(kubernetes, namespace, far_pythons, **shared)
 
 

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from clustrix_prefect import (
     KubernetesCluster,
     LocalCluster,
@@ -96,8 +98,13 @@ def kubernetes_cluster(
     )
 
 
-def shared_with_pods(path: Path) -> dict[str, Any]:
-    """A directory of this machine for the pods, as fields of their cluster."""
+def shared_with_pods(kubernetes: Kubernetes, path: Path) -> dict[str, Any]:
+    """A directory of this machine for the pods, as fields of their cluster.
+
+    The test is skipped where pods run on other machines, or in virtual ones.
+    """
+    if not kubernetes.sees_this_machine:
+        pytest.skip("the nodes of CLUSTRIX_TEST_KUBECONFIG do not see this machine's files")
     volume = {"name": "shared", "hostPath": {"path": str(path)}}
     return {
         "volumes": [volume],

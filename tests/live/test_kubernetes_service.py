@@ -6,6 +6,7 @@ import hashlib
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -247,3 +248,11 @@ class TestOwnKubernetes:
         wait_until(
             lambda: pod not in [found.metadata.name for found in _pods(own_kubernetes, namespace)]
         )
+
+
+def test_whether_pods_see_this_machine(kubernetes: Kubernetes, image: str, tmp_path: Path) -> None:
+    if not kubernetes.sees_this_machine:
+        pytest.skip("the nodes of CLUSTRIX_TEST_KUBECONFIG do not see this machine's files")
+    (tmp_path / "there").touch()
+    assert kubernetes.pod_reads(tmp_path / "there", image)
+    assert not kubernetes.pod_reads(tmp_path / "not-there", image)

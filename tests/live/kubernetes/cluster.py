@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import secrets
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +27,8 @@ from tests.live.kubernetes.node import Node
 from tests.live.rundir import RunDirectory
 
 LABEL = "clustrix-live"
+# An image may have to be pulled first.
+_LOOK_SECONDS = 120
 
 
 class Kubernetes:
@@ -134,6 +138,42 @@ class Kubernetes:
         """
         return images.python_image(minor)
 
+    @functools.cached_property
+    def sees_this_machine(self) -> bool:
+        """Whether pods can be given a directory of this machine, as on a node that runs here."""
+        mark = self._directory / secrets.token_hex(8)
+        mark.touch()
+        minor = ".".join(map(str, sys.version_info[:2]))
+        return self.pod_reads(mark, self.python_image(minor, sys.executable))
+
+    def pod_reads(self, path: Path, image: str) -> bool:
+        """Whether a pod finds a file of this machine.
+
+        Args:
+            path: The file.
+            image: One with Python.
+        """
+        volume = {"name": "here", "hostPath": {"path": str(path.parent), "type": "Directory"}}
+        container = {
+            "name": "look",
+            "image": image,
+            "imagePullPolicy": "IfNotPresent",
+            "command": ["python", "-c", f"open('/here/{path.name}')"],
+            "volumeMounts": [{"name": "here", "mountPath": "/here"}],
+        }
+        spec = {"restartPolicy": "Never", "containers": [container], "volumes": [volume]}
+        with self.namespace() as namespace:
+            core = self.core
+            core.create_namespaced_pod(namespace, {"metadata": {"name": "look"}, "spec": spec})
+
+            def phase() -> str:
+                return str(core.read_namespaced_pod_status("look", namespace).status.phase)
+
+            # Where there is no such directory, the pod never starts.
+            with contextlib.suppress(TimeoutError):
+                wait_until(lambda: phase() in ("Succeeded", "Failed"), _LOOK_SECONDS)
+            return phase() == "Succeeded"
+
     def evict(self, pod: str, namespace: str) -> None:
         """Evict a pod as `kubectl drain` does."""
         minor = int(client.VersionApi(self.api).get_code().minor.rstrip("+"))
@@ -164,6 +204,7 @@ class OwnKubernetes(Kubernetes):
         self._node = Node(self.machine, directory, self._node_is_ready)
         self._loaded: set[str] = set()
         super().__init__(run, self._control_plane.kubeconfig)
+        self.sees_this_machine = True
 
     def start(self) -> None:
         """Start everything and wait until the node takes pods.
