@@ -52,6 +52,8 @@ logger = logging.getLogger("prefect.clustrix")
 # A start that was seen late may have its result right behind it: so long it is waited for before
 # the call is said to have taken too long, seconds.
 _RESULT_BEHIND = 0.5
+# For so long the end of a flow run waits for what is to be seen of its failed calls, seconds.
+_LOOKS_SECONDS = 10.0
 
 
 class Dispatcher:
@@ -95,6 +97,7 @@ class Dispatcher:
         self._bundles: dict[tuple[int, tuple[int, int]], FunctionBundles] = {}
         self._lock = threading.Lock()
         self._acknowledged: set[str] = set()
+        self._looks: list[threading.Event] = []
         self._clocks = NodeClocks()
         self._aside = aside
         self._gone: ClusterError | None = None
@@ -389,19 +392,33 @@ class Dispatcher:
             error: What its task run is told.
             stop: Whether it may still be under way.
         """
-        stopped = threading.Event()
 
-        def open_failure() -> Any:
-            stopped.wait()  # what it left is looked at, and given up, after that
-            self._note_failure(call, error)
-            self._acknowledge([call])
+        def raise_it() -> Any:
             raise error
 
-        try:
-            if self._settle(call, partial(call.came_back, False, open_failure)) and stop:
+        def finish() -> bool:
+            if not call.came_back(False, raise_it):
+                return False
+            call.failure = error
+            return True
+
+        if self._settle(call, finish):
+            # Known at once, whatever the connection does: after an outage it is stopped there.
+            self._acknowledged.add(call.id)
+            if stop:
                 self._cancel_there([call])
+            looked = threading.Event()
+            self._looks.append(looked)
+            # Aside: a task run that has failed must not wait for a cluster that does not answer.
+            self._aside(partial(self._look_into, call, looked))
+
+    def _look_into(self, call: Call, looked: threading.Event) -> None:
+        """Tell what is to be seen of a failed call, and let its files go."""
+        try:
+            self._report_failure(call)
+            self._acknowledge([call])
         finally:
-            stopped.set()
+            looked.set()
 
     def _requeue(self, call: Call, error: InfrastructureError) -> None:
         call.logger.warning(
@@ -495,6 +512,9 @@ class Dispatcher:
     def close(self) -> None:
         """Cancel what is left, and clean up on the cluster."""
         self.cancel(self.unfinished())
+        deadline = time.monotonic() + _LOOKS_SECONDS
+        for looked in self._looks:
+            looked.wait(max(0.0, deadline - time.monotonic()))
         self._place.close(keep=self.cluster.keep_job_files == "always")
 
 

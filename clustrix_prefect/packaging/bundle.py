@@ -293,11 +293,16 @@ class _Builder:
             for piece in part.in_order:
                 if isinstance(piece, Variable):
                     pickler.met = set()
-                    pickler.dump_named(
-                        part.value(piece),
-                        f"the variable {piece.name!r} of {part.sources.name}, which "
-                        f"{self._name} uses,",
-                    )
+                    variable = f"the variable {piece.name!r} of {part.sources.name}"
+                    try:
+                        pickler.dump_named(
+                            part.value(piece), f"{variable}, which {self._name} uses,"
+                        )
+                    except NotPortable as error:
+                        if variable.partition(" ")[2] in error.what:
+                            raise
+                        text = f"{error.what.rstrip('.')}: {variable}, which {self._name} uses."
+                        raise NotPortable(text, error.remedy) from error
                     met |= pickler.met
                     named.append((part, piece, _names_in(part.sources.name, pickler.met)))
         pickler.met = met

@@ -266,8 +266,10 @@ class CallPickler(UserCode, CloudPickler):  # type: ignore[misc]
         try:
             self.dump(value)
         except NotPortable as error:
-            stays = self._describe_unpicklable(value) or name.rstrip(",")
-            text = f"{error.what.rstrip('.')} ({stays})."
+            where = self._describe_unpicklable(value)
+            if where is None:
+                raise
+            text = f"{error.what.rstrip('.')} ({where})."
             raise NotPortable(text, error.remedy) from error
         except Exception as error:  # pickling runs the user's own __reduce__ and __getstate__
             where = self._describe_unpicklable(value)

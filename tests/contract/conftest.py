@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,11 +133,9 @@ def _slurm_pbs(request: pytest.FixtureRequest) -> Cluster:
 
 def _pbs(request: pytest.FixtureRequest, commands: OpenPBS | SlurmPBS, name: str) -> Cluster:
     host: SSHHost = request.getfixturevalue("ssh_host")
-    logins = ExitStack()
-    logins.enter_context(host.bashrc(commands.login))
-    request.addfinalizer(logins.close)
     far_pythons = request.getfixturevalue("far_pythons")
-    cluster = pbs_cluster(host, far_pythons, host.home / f"contract-{name}")
+    # Not through the account's own files, which other tests in this process use.
+    cluster = pbs_cluster(host, far_pythons, host.home / f"contract-{name}", setup=[commands.login])
     return _cluster(name, cluster, one_by_one={"max_submitted_jobs": 1})
 
 

@@ -217,7 +217,8 @@ def test_an_orphan_that_dies_is_replaced_without_another_break(
         return value
 
     assert unlucky() == 2
-    assert caplog.text.count(OPEN_AGAIN) == 1, "the connection was given up once more"
+    again = f"{over_ssh.description} {OPEN_AGAIN}"
+    assert caplog.text.count(again) == 1, "the connection was given up once more"
 
 
 def test_a_job_whose_submission_was_not_heard_is_cancelled(

@@ -263,7 +263,9 @@ def test_a_file_that_is_no_argument_is_refused(project: Path, elsewhere: Start) 
         project / "holds.py",
         "from clustrix_prefect import File\nMODEL = File('x')\ndef f():\n    return MODEL\n",
     )
-    with pytest.raises(NotPortable, match=r"an argument of a task only \(.*'MODEL' of holds"):
+    with pytest.raises(
+        NotPortable, match=r"an argument of a task only: the variable 'MODEL' of holds"
+    ):
         elsewhere(OWN).package(load("holds").f)
 
 
