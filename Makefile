@@ -8,7 +8,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 TESTS ?= tests
-# The tests mostly wait, for schedulers and for time-outs; each worker has services of its own.
+# The tests mostly wait, for schedulers and for time-outs; each worker has services of its own. They
+# are not sorted by how many a file has: what takes longest are files of a few tests.
 WORKERS ?= 3
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.10 python3; do \
 	$$python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null \
@@ -28,7 +29,8 @@ demo: $(VENV)/.package
 		PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1 $(BIN)/python flows/demo.py
 
 test: lint packages
-	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(TESTS)
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder \
+		$(TESTS)
 
 bench: $(VENV)/.bench packages
 	@$(BIN)/python -m tests.bench $(PARTS)

@@ -173,7 +173,7 @@ class Lab:
 
     def ssh_logins(self) -> int:
         """How many connections were logged in so far."""
-        log = (self._run.child("ssh") / "sshd.log").read_text(errors="replace")
+        log = (self._run.child("ssh-test") / "sshd.log").read_text(errors="replace")
         return log.count("Accepted publickey")
 
     def settle(self, flow_run_id: UUID, task_runs: int, patience: float = 120.0) -> TaskRunCounts:

@@ -19,6 +19,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from clustrix_prefect import ClusterTaskRunner
 from clustrix_prefect.clusters.cluster import ClusterBlock
+from tests.conftest import _running
 from tests.live.clusters import (
     kubernetes_cluster,
     local_cluster,
@@ -31,6 +32,7 @@ from tests.live.clusters import (
 from tests.live.openpbs import OpenPBS
 from tests.live.prefect_server import PrefectServer
 from tests.live.rundir import RunDirectory
+from tests.live.slurm import conf_of
 from tests.live.slurm_pbs import SlurmPBS
 from tests.live.ssh_host import SSHHost
 
@@ -132,10 +134,15 @@ def _slurm_pbs(request: pytest.FixtureRequest) -> Cluster:
 
 
 def _pbs(request: pytest.FixtureRequest, commands: OpenPBS | SlurmPBS, name: str) -> Cluster:
-    host: SSHHost = request.getfixturevalue("ssh_host")
-    far_pythons = request.getfixturevalue("far_pythons")
-    # Not through the account's own files, which other tests in this process use.
-    cluster = pbs_cluster(host, far_pythons, host.home / f"contract-{name}", setup=[commands.login])
+    # An account of its own: that of the other tests must not find these commands.
+    run_directory: RunDirectory = request.getfixturevalue("run_directory")
+    environment = {"SLURM_CONF": str(conf_of(run_directory))}
+    host = SSHHost(run_directory, environment, account=name.replace("-", ""))
+    running = _running(host, request.config)
+    next(running)
+    request.addfinalizer(lambda: next(running, None))
+    (host.home / ".bashrc").write_text(commands.login)
+    cluster = pbs_cluster(host, request.getfixturevalue("far_pythons"), host.home / "contract")
     return _cluster(name, cluster, one_by_one={"max_submitted_jobs": 1})
 
 

@@ -35,13 +35,18 @@ class SSHHost:
         environment: Variables that every login gets.
     """
 
-    def __init__(self, run: RunDirectory, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        run: RunDirectory,
+        environment: Mapping[str, str] | None = None,
+        account: str = "test",
+    ) -> None:
         self._run = run
         self._environment = dict(environment or {})
-        self._directory = run.child("ssh")
+        self._directory = run.child(f"ssh-{account}")
         self.host = "127.0.0.1"
         self.port = free_port()
-        self.username = f"cxtest{os.getpid()}"
+        self.username = f"cx{account}{os.getpid()}"
         self.uid = -1  # until the account is made
         self.home = Path("/home") / self.username
         self.key_file = self._directory / "id_ed25519"
