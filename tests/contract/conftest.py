@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,14 +135,7 @@ def _slurm_pbs(request: pytest.FixtureRequest) -> Cluster:
 
 
 def _pbs(request: pytest.FixtureRequest, commands: OpenPBS | SlurmPBS, name: str) -> Cluster:
-    # An account of its own: that of the other tests must not find these commands.
-    run_directory: RunDirectory = request.getfixturevalue("run_directory")
-    environment = {"SLURM_CONF": str(conf_of(run_directory))}
-    host = SSHHost(run_directory, environment, account=name.replace("-", ""))
-    running = _running(host, request.config)
-    next(running)
-    request.addfinalizer(lambda: next(running, None))
-    (host.home / ".bashrc").write_text(commands.login)
+    host: SSHHost = request.getfixturevalue("pbs_hosts")(name, commands.login)
     cluster = pbs_cluster(host, request.getfixturevalue("far_pythons"), host.home / "contract")
     return _cluster(name, cluster, one_by_one={"max_submitted_jobs": 1})
 
@@ -183,6 +177,26 @@ _CLUSTERS = {
 
 # There each call is a submission of its own, and what is behind it is the SLURM of "slurm".
 _ON_SLURM_PBS = {"test_failures", "test_futures", "test_map", "test_retries", "test_timeouts"}
+
+
+@pytest.fixture(scope="session")
+def pbs_hosts(
+    run_directory: RunDirectory, pytestconfig: pytest.Config
+) -> Iterator[Callable[[str, str], SSHHost]]:
+    """Accounts of their own: that of the other tests must not find PBS's commands."""
+    hosts: dict[str, SSHHost] = {}
+    with ExitStack() as running:
+
+        def host_for(name: str, login: str) -> SSHHost:
+            if name not in hosts:
+                environment = {"SLURM_CONF": str(conf_of(run_directory))}
+                host = SSHHost(run_directory, environment, account=name.replace("-", ""))
+                running.enter_context(contextmanager(_running)(host, pytestconfig))
+                (host.home / ".bashrc").write_text(login)
+                hosts[name] = host
+            return hosts[name]
+
+        yield host_for
 
 
 @pytest.fixture(scope="session")
