@@ -61,7 +61,8 @@ def run_what_fits(state):
         job["runs"] += 1
         if parent.get("array") and parent["state"] == "Q":
             parent["state"] = "B"
-        log = open(os.path.join(HOME, "mom.log"), "ab")  # noqa: SIM115
+        # Of each account one: jobs are started by whoever calls a command.
+        log = open(os.path.join(HOME, f"mom-{os.getuid()}.log"), "ab")  # noqa: SIM115
         subprocess.Popen(
             [sys.executable, os.path.abspath(__file__), "mom", job_id],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
