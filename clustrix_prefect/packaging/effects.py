@@ -38,11 +38,10 @@ def take_effects(part: Slice, modules: Collection[str], reach: Callable[[str], s
                     part.need([node.name])
             elif isinstance(node, (ast.Import, ast.ImportFrom)):
                 for alias in node.names:
-                    name = (alias.asname or alias.name).partition(".")[0]
+                    if (alias.asname or alias.name).partition(".")[0] in file.loaded:
+                        continue
                     imported = part.imported_by(only(node, alias))
-                    if name not in file.loaded and any(
-                        reach(each).intersection(modules) for each in imported
-                    ):
+                    if any(reach(each).intersection(modules) for each in imported):
                         part.take_import(file, node, alias)
     for name in part.taken:
         part.need(_subclasses(part, part.sources.namespace.get(name)))

@@ -34,42 +34,30 @@ def is_plain(value: Any) -> bool:
     return kind in _PLAIN or (kind in _COLLECTIONS and all(map(is_plain, value)))
 
 
-class ClassState:
-    """What the source of a class says of its attributes.
+def held_by(value: type, node: ast.ClassDef) -> Iterator[str]:
+    """The attributes of a class, and of its methods, whose values are not those of its source.
 
     Args:
-        node: The class.
+        value: The class.
+        node: Its source.
     """
-
-    def __init__(self, node: ast.ClassDef) -> None:
-        self._said: dict[str, Any] = {}
-        self._methods: list[tuple[str, str]] = []
-        for each in node.body:
-            if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                self._methods += [(each.name, name) for name in computed_defaults(each)]
-            for name, value in _assigned(each):
-                if name.startswith("__") and not name.endswith("__"):
-                    name = f"_{node.name.lstrip('_')}{name}"
-                self._said[name] = value
-
-    def held_by(self, value: type) -> Iterator[str]:
-        """The attributes of a class whose values are not those of its source.
-
-        Args:
-            value: The class.
-        """
-        if type(value) not in (type, ABCMeta) or issubclass(value, tuple):
-            return  # an enumeration, a model, a named tuple: they look after their attributes
-        fields = getattr(value, "__dataclass_fields__", {})
-        for name, now in vars(value).items():
-            if name.startswith("__") or name in fields:
-                continue
-            said = self._said.get(name, _MISSING)
-            if is_plain(now) and (type(said) is not type(now) or said != now):
-                yield name
-        for method, attribute in self._methods:
-            if method in vars(value):
-                yield f"{method}.{attribute}"
+    if type(value) not in (type, ABCMeta) or issubclass(value, tuple):
+        return  # an enumeration, a model, a named tuple: they look after their attributes
+    said: dict[str, Any] = {}
+    for each in node.body:
+        if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef)) and each.name in vars(value):
+            yield from (f"{each.name}.{attribute}" for attribute in computed_defaults(each))
+        for name, literal in _assigned(each):
+            if name.startswith("__") and not name.endswith("__"):
+                name = f"_{node.name.lstrip('_')}{name}"
+            said[name] = literal
+    fields = getattr(value, "__dataclass_fields__", {})
+    for name, now in vars(value).items():
+        if name.startswith("__") or name in fields or not is_plain(now):
+            continue
+        literal = said.get(name, _MISSING)
+        if type(literal) is not type(now) or literal != now:
+            yield name
 
 
 def computed_defaults(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:

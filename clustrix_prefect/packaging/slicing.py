@@ -20,7 +20,7 @@ from prefect.flows import Flow
 from prefect.tasks import Task
 
 from clustrix_prefect.errors import NotPortable
-from clustrix_prefect.packaging.held import ClassState, computed_defaults, is_plain
+from clustrix_prefect.packaging.held import computed_defaults, held_by, is_plain
 from clustrix_prefect.packaging.local_modules import imported_names
 from clustrix_prefect.packaging.names import (
     global_names,
@@ -244,7 +244,7 @@ class Slice:
         if isinstance(node, ast.ClassDef):
             if isinstance(value, type):
                 self.classes.append((value, dict(vars(value))))
-                held += ClassState(node).held_by(value)
+                held += held_by(value, node)
         elif isinstance(value, types.FunctionType) and node in file.functions_at(value.__code__):
             held += computed_defaults(node)
         for attribute in held:
