@@ -464,7 +464,9 @@ class Dispatcher:
         self._acknowledged.update(call.id for call in calls)
         keep = self.cluster.keep_job_files
         failed = any(call.state is CallState.FAILED for call in calls)
-        for host, of_host in _by_host(calls):
+        # Of one that never went out nothing is there, and its failure is no reason to keep others'.
+        sent = [call for call in calls if call.sent_at is not None]
+        for host, of_host in _by_host(sent):
             try:
                 host.acknowledge(of_host, keep == "always" or (keep == "on_failure" and failed))
             except ClusterError:
@@ -534,7 +536,7 @@ def _host_of(call: Call) -> Host:
 
 
 def _by_host(calls: Iterable[Call]) -> list[tuple[Host, list[Call]]]:
-    """The calls that were sent, by where to."""
+    """The calls that go somewhere, by where to."""
     found: dict[Host, list[Call]] = {}
     for call in calls:
         if call.host is not None:

@@ -16,6 +16,7 @@ from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.dispatch import session as session_module
 from clustrix_prefect.dispatch.session import Session, Sessions
 from clustrix_prefect.errors import ConnectionLost
+from tests.dispatch.test_outages import outage
 from tests.live import clusters
 from tests.live.ssh_host import SSHHost
 
@@ -30,16 +31,13 @@ def test_who_comes_while_another_leaves_waits_for_a_broken_connection(
     second = sessions.acquire(over_ssh)
     sessions.release(first)
     try:
-        ssh_host.stop_listening()
-        ssh_host.drop_connections()
         with ThreadPoolExecutor(1) as pool:
-            answer = pool.submit(second.request, "find_pythons")
-            with pytest.raises(TimeoutError):
-                answer.result(3)
-            ssh_host.listen_again()
+            with outage(ssh_host):
+                answer = pool.submit(second.request, "find_pythons")
+                with pytest.raises(TimeoutError):
+                    answer.result(3)
             assert answer.result(60)["found"]
     finally:
-        ssh_host.listen_again()
         sessions.release(second)
 
 

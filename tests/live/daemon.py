@@ -57,7 +57,10 @@ class Daemon:
 
         Raises:
             ServiceUnavailable: It ended, or was not ready in time; with the end of its log.
+            RuntimeError: It runs already; a second one would be taken for it, and end at once.
         """
+        if self.pid is not None:
+            raise RuntimeError(f"{self._name} runs already")
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,
