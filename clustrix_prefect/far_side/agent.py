@@ -60,6 +60,7 @@ class Agent:
         self._prologue = ""
         self._hold_above = float("inf")
         self._to_finish: List[threading.Thread] = []
+        self._opening = threading.Lock()
         self._link = Link(
             read=lambda size: os.read(0, size),
             write=lambda data: write_all(1, data),
@@ -276,8 +277,10 @@ class Agent:
     # --- calls ----------------------------------------------------------------------------
 
     def _open_run(self, message: Message, body: Any) -> Message:
-        self._runs.take_over(message["run"], message.get("client"), FINISH_SECONDS)
-        known, acknowledged = self._runs.open(message["run"])
+        # A client that reconnects opens its runs, and whoever was opening one asks again.
+        with self._opening:
+            self._runs.take_over(message["run"], message.get("client"), FINISH_SECONDS)
+            known, acknowledged = self._runs.open(message["run"])
         return {"known": known, "acknowledged": acknowledged}
 
     def _run(self, message: Message, body: Any) -> None:

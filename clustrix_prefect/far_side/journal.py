@@ -157,7 +157,7 @@ class Journal:
                 "elements": 1 + max([0] + [index or 0 for index in indices.values()]),
             }
             states = _states(directory, calls)
-            batches[name] = _Batch(directory, states)
+            batches.setdefault(name, _Batch(directory, states))
             for id, state in states.items():
                 known[id] = dict(facts, state=state, index=indices.get(id))
             acknowledged.extend(directory.done())

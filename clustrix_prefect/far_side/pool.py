@@ -58,6 +58,7 @@ class WarmWorker:
         self.dismissed = False
         self.peak_memory: Optional[int] = None  # known when it has ended
         self._stderr_start = 0
+        self._has_served = False
         settings = first.settings
         their_read, self._write_end = os.pipe()
         self.read_end, their_write = os.pipe()
@@ -99,7 +100,9 @@ class WarmWorker:
             # Both are open for appending, so what is written next starts the file again.
             if _size(self.log + ending) > MAX_LOG_BYTES:
                 os.truncate(self.log + ending, 0)
-        self._stderr_start = _size(self.log + ".err")
+        # A first call's is from the beginning: why the worker does not start is told there.
+        self._stderr_start = _size(self.log + ".err") if self._has_served else 0
+        self._has_served = True
         try:
             write_all(
                 self._write_end, encode({"call": direct.call, "directory": direct.batch.path})

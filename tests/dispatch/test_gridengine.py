@@ -214,7 +214,7 @@ def test_waiting_and_held(on_gridengine: SGECluster, full: GridEngine, far_dir: 
 
 
 def test_too_long_in_the_queue(on_gridengine: SGECluster, full: GridEngine) -> None:
-    with resources(queue_timeout=3):
+    with resources(queue_timeout=8):
         end = run_alone(on_gridengine, lambda: where_am_i.submit())
     assert type(end.error) is QueueTimeout
     assert "waiting (qw)" in str(end.error)

@@ -97,7 +97,7 @@ def nowhere(on_kubernetes: KubernetesCluster) -> KubernetesCluster:
 
 
 def test_a_call_that_cannot_be_packed_yet_waits_in_the_queue(nowhere: KubernetesCluster) -> None:
-    with resources(queue_timeout=4):
+    with resources(queue_timeout=6):
         end = run_alone(nowhere, lambda: double.submit(1))
     assert type(end.error) is QueueTimeout
     assert "Unschedulable: 0/" in str(end.error)

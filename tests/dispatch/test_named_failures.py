@@ -303,7 +303,7 @@ def test_too_long_in_the_queue(on_slurm: SlurmCluster, slurm: Slurm) -> None:
     submitted = slurm.command(
         "sbatch", "--parsable", f"--ntasks={CORES}", "--output=/dev/null", "--wrap=sleep 60"
     )
-    with resources(queue_timeout=4):
+    with resources(queue_timeout=6):
         end = run_alone(on_slurm, lambda: take.submit(1))
     assert type(end.error) is QueueTimeout
     assert "Resources" in str(end.error)

@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+from clustrix_prefect.far_side.batch import BatchDirectory
+from clustrix_prefect.far_side.pool import DirectCall, WarmWorker
 from tests.far_side.calls import Call
 from tests.far_side.far import is_alive, wait_for
 
@@ -191,6 +193,16 @@ def test_a_worker_that_cannot_start_says_why(old_far, tmp_path):
     event, _ = old_far.wait("worker_died", broken)
     assert (event["returncode"], event["started"]) == (5, False)
     assert "no such module" in event["stderr_tail"]
+
+
+def test_a_worker_that_ends_before_it_is_given_a_call_says_why(tmp_path):
+    settings = {"python": "/no/such/python", "prologue": ["echo no such module >&2; exit 5"]}
+    direct = DirectCall({"id": "call"}, BatchDirectory(str(tmp_path)), settings)
+    worker = WarmWorker("/no/such/program", direct)
+    wait_for(worker.has_ended)
+    worker.hand(direct)
+    assert worker.wait() == 5
+    assert worker.stderr_tail() == "no such module\n"
 
 
 def test_a_process_left_behind_does_not_hide_the_death_of_a_worker(old_far):

@@ -84,6 +84,30 @@ def test_a_later_agent_ends_the_earlier_one_of_the_same_client(starts):
     assert not is_alive(first.hello["pid"])
 
 
+def test_a_run_can_be_opened_several_times_at_once(starts):
+    """A reconnecting client opens its runs, and whoever was opening one asks again."""
+    far = starts()
+    for number in range(20):
+        run = f"run-{number}"
+        pending = [far.client.begin("open_run", run=run, client="c1") for _ in range(8)]
+        for answer in pending:
+            assert answer.wait(20)[0]["known"] == {}
+
+
+def test_a_run_that_is_opened_again_keeps_what_was_to_be_kept(starts):
+    far = starts()
+    failed, fine = Call("def f():\n    raise ValueError('no')"), Call(ADD, (1,))
+    far.client.request("open_run", run="run")
+    far.run(failed, fine)
+    for call in (failed, fine):
+        far.wait("result", call)
+    far.client.send("ack", run="run", calls=[failed.id], keep=True)
+    far.client.request("open_run", run="run")
+    far.client.send("ack", run="run", calls=[fine.id])
+    far.client.request("close_run", run="run")
+    assert list((far.work_dir / "runs" / "run").glob("*/logs/*")) != []
+
+
 def test_an_orphaned_call_can_be_cancelled(starts):
     first = starts()
     running = Call(SLEEP, (60,))

@@ -415,6 +415,7 @@ def test_without_credentials_and_without_a_server(
         "PREFECT_HOME": str(tmp_path),
         "PREFECT_API_URL": "",
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     }
     hub = f"huggingface={servers['huggingface'].url}"
     ended = run("validate_pricing.py", "--provider", "huggingface", "--endpoint", hub, **home)
