@@ -73,8 +73,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         names = [name for name in names if name != "threadpool"]
     if marker := metafunc.definition.get_closest_marker("only_on"):
         names = [name for name in names if name in marker.args]
-    if metafunc.module.__name__.rpartition(".")[2] not in _ON_SLURM_PBS:
-        names = [name for name in names if name != "slurm-pbs"]
     metafunc.parametrize("cluster", names, indirect=True, scope="session")
 
 
@@ -173,10 +171,6 @@ _CLUSTERS = {
     "slurm-pbs": _slurm_pbs,
     "kubernetes": _kubernetes,
 }
-
-
-# There each call is a submission of its own, and what is behind it is the SLURM of "slurm".
-_ON_SLURM_PBS = {"test_failures", "test_futures", "test_map", "test_retries", "test_timeouts"}
 
 
 @pytest.fixture(scope="session")
