@@ -341,7 +341,6 @@ class Dispatcher:
             result = open_result(call.key, call.id, attempt, header, body)
             if opening.names_files:
                 _host_of(call).hold()
-            return result
         except BaseException as error:
             if isinstance(error, InfrastructureError):
                 error.job_id, error.node = call.job_id, call.node
@@ -351,7 +350,8 @@ class Dispatcher:
             raise
         finally:
             being_opened.reset(token)
-            self._acknowledge([call])
+        self._acknowledge([call])
+        return result
 
     def _note_failure(self, call: Call, error: BaseException) -> None:
         call.failure = error
@@ -359,7 +359,8 @@ class Dispatcher:
             self.counts[call.state] -= 1
             call.state = CallState.FAILED
             self.counts[call.state] += 1
-        self._report_failure(call)
+        self._acknowledged.add(call.id)
+        self._look_into_aside(call)
 
     def _report_failure(self, call: Call) -> None:
         """Tell what is to be seen of a failed call, before its files go."""
@@ -407,10 +408,13 @@ class Dispatcher:
             self._acknowledged.add(call.id)
             if stop:
                 self._cancel_there([call])
-            looked = threading.Event()
-            self._looks.append(looked)
-            # Aside: a task run that has failed must not wait for a cluster that does not answer.
-            self._aside(partial(self._look_into, call, looked))
+            self._look_into_aside(call)
+
+    def _look_into_aside(self, call: Call) -> None:
+        """A task run that has failed must not wait for a cluster that does not answer."""
+        looked = threading.Event()
+        self._looks.append(looked)
+        self._aside(partial(self._look_into, call, looked))
 
     def _look_into(self, call: Call, looked: threading.Event) -> None:
         """Tell what is to be seen of a failed call, and let its files go."""

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import Artifact
 
 from clustrix_prefect import ClusterTaskRunner, LocalCluster, SlurmCluster, SSHCluster, resources
+from clustrix_prefect.dispatch.calls import Call
+from clustrix_prefect.dispatch.host import Host
 from tests.contract.api import eventually
 from tests.dispatch.marks import mark, wait_for_marks
 
@@ -242,3 +245,28 @@ def test_a_long_map_shows_its_progress(
     assert final.data == 100
     assert "0 queued, 0 running, 8 done, 0 failed" in str(final.description)
     assert "2 queued, 4 running, 2 done, 0 failed" in caplog.text
+
+
+def test_a_failed_task_run_does_not_wait_for_its_page(
+    local: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What there is to be seen of it is asked of a cluster that may not answer just now."""
+    answers = threading.Event()
+    diagnose = Host.diagnose
+
+    def diagnose_later(self: Host, call: Call) -> dict[str, Any]:
+        assert answers.wait(60)
+        return diagnose(self, call)
+
+    monkeypatch.setattr(Host, "diagnose", diagnose_later)
+
+    @flow(task_runner=ClusterTaskRunner(local))
+    def failing() -> UUID:
+        future = stumble.submit("thing")
+        future.wait(30)
+        assert future.state.is_failed()
+        answers.set()
+        return UUID(str(runtime.flow_run.id))
+
+    (page,) = artifacts(failing(), "cluster-call-failed")
+    assert "to the `edge`" in str(page.data)
