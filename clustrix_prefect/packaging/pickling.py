@@ -63,6 +63,8 @@ _NEWER: dict[type, tuple[int, int]] = {
 }
 if sys.version_info >= (3, 11):
     _NEWER |= {builtins.ExceptionGroup: (3, 11), builtins.BaseExceptionGroup: (3, 11)}
+# What numpy 2 makes of a generator of random numbers, numpy 1 cannot read.
+_OLDEST_WITH_NUMPY_2 = (3, 9)
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,13 @@ def dumps(
     return Pickled(buffer.getvalue(), frozenset(pickler.met))
 
 
+def _needed_by_numpy(kind: type, python: tuple[int, int]) -> tuple[int, int] | None:
+    if python >= _OLDEST_WITH_NUMPY_2 or not kind.__module__.startswith("numpy.random."):
+        return None
+    is_1 = sys.modules["numpy"].__version__.startswith("1.")
+    return None if is_1 else _OLDEST_WITH_NUMPY_2
+
+
 class UserCode:
     """What a pickler does with the user's code.
 
@@ -124,7 +133,7 @@ class UserCode:
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
-        needed = _NEWER.get(kind)
+        needed = _NEWER.get(kind) or _needed_by_numpy(kind, self.python)
         if needed is not None:  # before `list[int]` is taken for a class, as it is in 3.10
             if self.python >= needed:
                 return self._otherwise(obj)

@@ -72,7 +72,8 @@ def open_result(key: bytes, call_id: str, attempt: int, header: dict[str, Any], 
                 " `managed_environment=ManagedEnvironment()` bring it.",
             )
         raise CallNotPortable(
-            f"The far side would not run the call: {fault['type_name']}: {fault['text']}.",
+            f"The far side would not run the call: {fault['type_name']}:"
+            f" {fault['text'].rstrip('.')}.",
             "Install there what is missing, or do without it.",
         )
     python = tuple(header["python"][:2])

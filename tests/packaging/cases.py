@@ -6,6 +6,7 @@ Each gives the same value here and far away, on every Python, or is refused.
 from __future__ import annotations
 
 import collections
+import copy
 import datetime
 import decimal
 import enum
@@ -191,6 +192,11 @@ def numpy_argument(array: Any) -> Any:
 
 
 @task
+def draws(generator: Any) -> float:
+    return float(copy.deepcopy(generator).random())
+
+
+@task
 def echo(value: Any) -> Any:
     return value
 
@@ -242,6 +248,11 @@ def walrus(x: int) -> int:
 # By what is true of a far Python: the message with which a case is refused there.
 ANYWHERE: dict[str, str] = {}
 WITHOUT_NUMPY = {"without numpy": r"`numpy` is not installed there"}
+# numpy 2, whose generators these cannot read, is not to be had for them.
+_OLDER_NUMPY = {
+    minor: rf"Generator needs Python 3\.9, .* {minor} \(args\[0\]: numpy\S*Generator\)\."
+    for minor in ("3.6", "3.8")
+}
 _NO_DATACLASSES = r"`dataclasses\S*` is not in the standard library of Python 3\.6 there"
 _WALRUS = inspect.getsourcelines(walrus.fn)[1] + 2
 # Name, task, arguments, keyword arguments, where it is refused.
@@ -281,6 +292,13 @@ CASES: list[tuple[str, Any, tuple[Any, ...], dict[str, Any], dict[str, str]]] = 
         (np.array([(1, 2.5)], dtype=[("a", "i4"), ("b", "f8")]),),
         {},
         WITHOUT_NUMPY,
+    ),
+    (
+        "numpy random generator",
+        draws,
+        (np.random.default_rng(1),),
+        {},
+        {**WITHOUT_NUMPY, **_OLDER_NUMPY},
     ),
     ("tuple", echo, ((1, (2, 3)),), {}, ANYWHERE),
     ("bytes", echo, (b"\x00\xff",), {}, ANYWHERE),
