@@ -76,7 +76,7 @@ def test_close_unblocks_a_reader_and_a_writer(connection):
     time.sleep(0.2)
     channel.close()
     for thread in threads:
-        thread.join(3)
+        thread.join(20)
     assert sorted(map(str, ended)) == ["b''", "writer"]
     channel._process.kill()
 

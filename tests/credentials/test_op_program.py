@@ -108,7 +108,7 @@ def test_it_never_waits_for_anybody(standin_op: StandInOp, how: str) -> None:
     )
     began = time.monotonic()
     error = failure(cli)
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 15
     assert isinstance(error, CredentialStoreUnavailable)
     assert "did not end within 0.5 seconds and was killed" in str(error)
     assert "service account" in error.remedy

@@ -277,7 +277,7 @@ def test_an_answer_that_drips_ends_at_the_deadline(server: AWSServer, source: st
     began = time.monotonic()
     with pytest.raises(PricingUnreachable, match="not done within 1 s"):
         ask(server, deadline=1, source=source)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10
 
 
 def test_a_burst_of_throttling_is_waited_out(server: AWSServer) -> None:

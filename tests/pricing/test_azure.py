@@ -220,7 +220,7 @@ def test_what_goes_wrong_has_its_name(
     began = time.monotonic()
     with pytest.raises(kind) as raised:
         ask(server, deadline=2)
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < 15
     assert type(raised.value) is kind
     assert raised.value.provider == "azure"
     assert raised.value.remedy
