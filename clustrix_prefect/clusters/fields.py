@@ -32,3 +32,13 @@ OptionalLine = Annotated[
     str | None, BeforeValidator(unset_if_empty), AfterValidator(_one_line_or_unset)
 ]
 """One line of text that goes into a script or a command, or nothing."""
+
+
+def _request(value: str) -> str:
+    if one_line(value).startswith("-"):
+        raise ValueError(f'{value!r} is not a request; write "NAME=VALUE", without -l')
+    return value
+
+
+Request = Annotated[str, AfterValidator(_request)]
+"""What a job asks for with `-l`, without that."""

@@ -7,7 +7,7 @@ import re
 from pydantic import Field, HttpUrl, field_validator
 
 from clustrix_prefect.clusters.batch import BatchCluster
-from clustrix_prefect.clusters.fields import OptionalLine, one_line
+from clustrix_prefect.clusters.fields import OptionalLine, Request
 from clustrix_prefect.errors import InvalidResources
 from clustrix_prefect.schedulers.gridengine import GridEngineScheduler
 from clustrix_prefect.task_resources import Resources
@@ -90,7 +90,7 @@ class SGECluster(BatchCluster):
         title="GPU resource",
         description="As what GPUs are asked for; `qconf -sc` lists what there is.",
     )
-    resource_list: list[str] = Field(
+    resource_list: list[Request] = Field(
         default_factory=list,
         title="Resource list",
         description="What every job asks for with `-l`; it replaces ours of the same name.",
@@ -102,14 +102,6 @@ class SGECluster(BatchCluster):
     def _resource_name(cls, value: str) -> str:
         if not re.match(r"^[A-Za-z_][A-Za-z0-9_.]*$", value):
             raise ValueError(f'{value!r} is not the name of a resource; write "h_vmem"')
-        return value
-
-    @field_validator("resource_list")
-    @classmethod
-    def _requests(cls, value: list[str]) -> list[str]:
-        for request in value:
-            if one_line(request).startswith("-"):
-                raise ValueError(f'{request!r} is not a request; write "h_rt=3600", without -l')
         return value
 
     def scheduler(self) -> GridEngineScheduler:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import Field, HttpUrl, field_validator
+from pydantic import Field, HttpUrl
 
 from clustrix_prefect.clusters.batch import BatchCluster
-from clustrix_prefect.clusters.fields import OptionalLine, one_line
+from clustrix_prefect.clusters.fields import OptionalLine, Request
 from clustrix_prefect.errors import InvalidResources
 from clustrix_prefect.schedulers.pbs import PBSScheduler
 from clustrix_prefect.task_resources import Resources
@@ -73,20 +73,12 @@ class PBSCluster(BatchCluster):
         description="Whom to charge (`-A`) for jobs that do not say. Default: the user's account.",
         examples=["lab42"],
     )
-    resource_list: list[str] = Field(
+    resource_list: list[Request] = Field(
         default_factory=list,
         title="Resource list",
         description="What every job asks for with `-l`; it replaces ours of the same name.",
         examples=[["select=1:ncpus=8:mem=16gb", "place=excl"]],
     )
-
-    @field_validator("resource_list")
-    @classmethod
-    def _requests(cls, value: list[str]) -> list[str]:
-        for request in value:
-            if one_line(request).startswith("-"):
-                raise ValueError(f'{request!r} is not a request; write "place=excl", without -l')
-        return value
 
     def scheduler(self) -> PBSScheduler:
         return PBSScheduler(

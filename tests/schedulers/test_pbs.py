@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from pydantic import ValidationError
 
-from clustrix_prefect import PBSCluster
+from clustrix_prefect import PBSCluster, SGECluster
 from clustrix_prefect.errors import InvalidResources, SubmissionRefused
 from clustrix_prefect.schedulers.pbs import PBSScheduler
 from clustrix_prefect.schedulers.scheduler import (
@@ -89,6 +90,12 @@ class TestScript:
             assert [line for line in script.splitlines() if " -l " in line] == [
                 f"#PBS -l {request}"
             ]
+
+    @pytest.mark.parametrize("kind", [PBSCluster, SGECluster])
+    @pytest.mark.parametrize("request_", ["-l mem=1gb", "mem=1gb\n#PBS -q other", " "])
+    def test_what_is_no_request_is_refused(self, kind: type[PBSCluster | SGECluster], request_: str) -> None:
+        with pytest.raises(ValidationError, match="resource_list.0"):
+            kind(resource_list=[request_])
 
     def test_a_part_of_a_chunk_is_left_out(self) -> None:
         site = PBSScheduler(skip_directives=["-l mem"])
