@@ -1,4 +1,4 @@
-"""The command line: `clustrix-prefect check`, `jobs`, `store` and `prices`."""
+"""The command line, `clustrix-prefect`: `check`, `jobs`, `store`, `prices`, `blocks` and more."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="clustrix-prefect", description="Look at clusters, at our jobs on them, and at prices."
+        prog="clustrix-prefect",
+        description="Look at clusters, at our jobs and files on them, and at prices;"
+        " save blocks and automations from files.",
     )
     parser.add_argument("--version", action="version", version=version("clustrix-prefect"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

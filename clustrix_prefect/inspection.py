@@ -19,6 +19,7 @@ from clustrix_prefect.clusters.workers import WorkerCluster
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.connections.connection import Connection
 from clustrix_prefect.connections.ssh import SSHConnection
+from clustrix_prefect.dispatch.session import OLDEST_PYTHON
 from clustrix_prefect.dispatch.site import ask_site
 from clustrix_prefect.errors import AgentError, ClusterError
 from clustrix_prefect.kubernetes.permissions import Permission
@@ -198,16 +199,17 @@ def _python(cluster: ClusterBlock, agent: AgentClient) -> Finding:
     chosen = found["chosen"]
     others = [one for one in found["found"] if one != chosen]
     wanted = ".".join(map(str, here))
-    remedy = (
-        f"Set the block's `python` to a Python {wanted} there, name a module that brings one in "
-        "`modules`, or run flows under the cluster's version."
-    )
-    if chosen is None:
+    if chosen is None or tuple(chosen["version"][:2]) < OLDEST_PYTHON:
         what = f"{cluster.interpreter} is not one" if cluster.interpreter else "None was found"
-        return Finding("Python", problem=f"{what}: 3.6 or newer is needed.", remedy=remedy)
+        return Finding(
+            "Python",
+            problem=f"{what}: 3.6 or newer is needed.",
+            remedy="Set the block's `python` to one there, or name a module that brings one in "
+            "`modules`.",
+        )
     value = ", ".join(_interpreter(one) for one in (chosen, *others))
     if tuple(chosen["version"][:2]) != here:
-        return Finding("Python", value, f"Flows here run under Python {wanted}.", remedy)
+        value += f"; flows here run under Python {wanted}, and code travels to it as source"
     return Finding("Python", value)
 
 

@@ -35,7 +35,7 @@ T = TypeVar("T")
 _LOOK_SECONDS = 0.5
 # Who leaves while the connection is broken waits this long for it to be opened again.
 _LEAVE_SECONDS = 10.0
-_OLDEST_PYTHON = (3, 6)
+OLDEST_PYTHON = (3, 6)
 _CLIENT_PYTHON = (sys.version_info.major, sys.version_info.minor)
 
 
@@ -207,7 +207,7 @@ class Session:
         )
         # The same minor version is preferred; to any other the code travels just as well.
         chosen = answer.get("chosen")
-        if chosen is None or tuple(chosen["version"][:2]) < _OLDEST_PYTHON:
+        if chosen is None or tuple(chosen["version"][:2]) < OLDEST_PYTHON:
             found = ", ".join(
                 f"{'.'.join(map(str, python['version']))} ({python['path']})"
                 for python in answer.get("found", ())

@@ -115,6 +115,9 @@ def test_runs_of_what_is_served(run_directory: RunDirectory) -> None:
             get_client(sync_client=True) as client,
         ):
             assert set(deployments_of(client)) == NAMES
+            reactions = client.request("POST", "/automations/filter", json={}).json()
+            names = [one["name"] for one in reactions]
+            assert names == ["Packaging is tried once clusters are well again"]
             here = local_cluster(run_directory.child("served-work"))
             here.save("here", overwrite=True, _sync=True)  # type: ignore[call-arg]
             runs = [

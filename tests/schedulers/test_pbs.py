@@ -93,7 +93,9 @@ class TestScript:
 
     @pytest.mark.parametrize("kind", [PBSCluster, SGECluster])
     @pytest.mark.parametrize("request_", ["-l mem=1gb", "mem=1gb\n#PBS -q other", " "])
-    def test_what_is_no_request_is_refused(self, kind: type[PBSCluster | SGECluster], request_: str) -> None:
+    def test_what_is_no_request_is_refused(
+        self, kind: type[PBSCluster | SGECluster], request_: str
+    ) -> None:
         with pytest.raises(ValidationError, match="resource_list"):
             kind(resource_list=[request_])
 
