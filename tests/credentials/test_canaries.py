@@ -42,6 +42,9 @@ from tests.live.rundir import RunDirectory
 from tests.live.slurm import Slurm
 from tests.live.ssh_host import SSHHost
 
+# The first of them runs the flows, and searches whatever is left of them and of this test run.
+pytestmark = pytest.mark.timeout(600)
+
 ENDED = "all flows have ended"
 
 
