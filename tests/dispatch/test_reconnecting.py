@@ -118,7 +118,6 @@ def test_dropped_while_a_job_is_submitted(
     assert marks(far_dir) == once_each(names)
 
 
-@pytest.mark.timeout(240)
 def test_a_frozen_peer_is_noticed(
     over_ssh: SSHCluster, ssh_host: SSHHost, far_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

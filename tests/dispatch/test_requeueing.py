@@ -147,7 +147,6 @@ def test_requeues_are_counted(
     assert marks(far_dir) == {"body": 1}
 
 
-@pytest.mark.timeout(300)
 def test_a_controller_that_is_down_has_lost_nothing(
     on_slurm: SlurmCluster,
     slurm: Slurm,
