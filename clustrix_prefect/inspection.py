@@ -19,7 +19,6 @@ from clustrix_prefect.clusters.workers import WorkerCluster
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.connections.connection import Connection
 from clustrix_prefect.connections.ssh import SSHConnection
-from clustrix_prefect.dispatch.session import OLDEST_PYTHON
 from clustrix_prefect.dispatch.site import ask_site
 from clustrix_prefect.errors import AgentError, ClusterError
 from clustrix_prefect.kubernetes.permissions import Permission
@@ -198,8 +197,7 @@ def _python(cluster: ClusterBlock, agent: AgentClient) -> Finding:
     )
     chosen = found["chosen"]
     others = [one for one in found["found"] if one != chosen]
-    wanted = ".".join(map(str, here))
-    if chosen is None or tuple(chosen["version"][:2]) < OLDEST_PYTHON:
+    if chosen is None:
         what = f"{cluster.interpreter} is not one" if cluster.interpreter else "None was found"
         return Finding(
             "Python",
@@ -209,6 +207,7 @@ def _python(cluster: ClusterBlock, agent: AgentClient) -> Finding:
         )
     value = ", ".join(_interpreter(one) for one in (chosen, *others))
     if tuple(chosen["version"][:2]) != here:
+        wanted = ".".join(map(str, here))
         value += f"; flows here run under Python {wanted}, and code travels to it as source"
     return Finding("Python", value)
 

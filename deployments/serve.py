@@ -16,13 +16,10 @@ import yaml
 from prefect import serve
 from prefect.client.schemas.objects import ConcurrencyLimitConfig
 from prefect.deployments.runner import RunnerDeployment
-from prefect.events import DeploymentTriggerTypes
 from prefect.flows import Flow
 from prefect.schedules import Schedule
-from pydantic import TypeAdapter
 
 ROOT = Path(__file__).resolve().parent.parent
-_TRIGGERS: TypeAdapter[list[Any]] = TypeAdapter(list[DeploymentTriggerTypes])
 
 
 def deployments() -> list[RunnerDeployment]:
@@ -40,7 +37,7 @@ def deployment(one: dict[str, Any]) -> RunnerDeployment:
         tags=one["tags"],
         parameters=one["parameters"],
         schedules=[schedule(given) for given in one["schedules"]],
-        triggers=_TRIGGERS.validate_python(one.get("triggers", [])),
+        triggers=one.get("triggers"),
         concurrency_limit=ConcurrencyLimitConfig(**one["concurrency_limit"]),
     )
 

@@ -35,7 +35,6 @@ T = TypeVar("T")
 _LOOK_SECONDS = 0.5
 # Who leaves while the connection is broken waits this long for it to be opened again.
 _LEAVE_SECONDS = 10.0
-OLDEST_PYTHON = (3, 6)
 _CLIENT_PYTHON = (sys.version_info.major, sys.version_info.minor)
 
 
@@ -207,13 +206,9 @@ class Session:
         )
         # The same minor version is preferred; to any other the code travels just as well.
         chosen = answer.get("chosen")
-        if chosen is None or tuple(chosen["version"][:2]) < OLDEST_PYTHON:
-            found = ", ".join(
-                f"{'.'.join(map(str, python['version']))} ({python['path']})"
-                for python in answer.get("found", ())
-            )
+        if chosen is None:  # older ones are not even told
             raise PythonVersionMismatch(
-                f"{self.cluster.description} has Python {found or 'none that was found'},"
+                f"{self.cluster.description} has Python none that was found,"
                 " and calls need 3.6 or newer.",
                 "Set the block's `python` to one there, or name a module that brings one in"
                 " `modules`.",
