@@ -29,6 +29,7 @@ os.environ.update(
     DO_NOT_TRACK="1",
 )
 
+from tests.live import grouping  # noqa: E402
 from tests.live.daemon import ServiceUnavailable  # noqa: E402
 from tests.live.gridengine import GridEngine, environment_of  # noqa: E402
 from tests.live.openpbs import OpenPBS  # noqa: E402
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from tests.live.kubernetes.cluster import Kubernetes, OwnKubernetes
 
 _SERVICES = pytest.StashKey[list[str]]()
+_DURATIONS = pytest.StashKey[grouping.Durations]()
 
 
 class _Service(Protocol):
@@ -50,10 +52,25 @@ class _Service(Protocol):
     def stop(self) -> None: ...
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of the two longer runs."""
+    parser.addoption(
+        "--every",
+        action="store_true",
+        help="every case on every cluster and Python, where the short run takes a part",
+    )
+    parser.addoption(
+        "--save-durations", action="store_true", help="write tests/durations.json anew"
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Prepare the list of services, and leave in an orderly way when asked to end."""
+    config.addinivalue_line("markers", "service: needs a service (set by the fixtures it uses)")
     config.stash[_SERVICES] = []
+    config.stash[_DURATIONS] = grouping.Durations()
     config.pluginmanager.register(_Workers(config))
+    config.pluginmanager.register(config.stash[_DURATIONS])
 
     def leave(*_: object) -> None:
         pytest.exit("terminated", returncode=143)
@@ -61,10 +78,18 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGTERM, leave)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Group the items by the services that they need."""
+    grouping.arrange(items)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A worker of pytest-xdist tells the process that prints the summary what it started."""
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["services"] = session.config.stash[_SERVICES]
+    elif session.config.getoption("--save-durations"):
+        session.config.stash[_DURATIONS].save()
 
 
 class _Workers:
@@ -85,6 +110,9 @@ def pytest_terminal_summary(
     """Say which services the tests ran against."""
     terminalreporter.section("real services started")
     for line in config.stash[_SERVICES] or ["none"]:
+        terminalreporter.line(line)
+    terminalreporter.section("groups that took longest")
+    for line in config.stash[_DURATIONS].lines():
         terminalreporter.line(line)
 
 
