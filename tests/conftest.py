@@ -34,7 +34,7 @@ from tests.live.daemon import ServiceUnavailable  # noqa: E402
 from tests.live.gridengine import GridEngine, environment_of  # noqa: E402
 from tests.live.openpbs import OpenPBS  # noqa: E402
 from tests.live.prefect_server import PrefectServer  # noqa: E402
-from tests.live.pythons import NUMPY, FarPythons, find_pythons, with_numpy  # noqa: E402
+from tests.live.pythons import NUMPY, FarPythons, find_pythons, with_numpy, without_packages  # noqa: E402
 from tests.live.slurm import Slurm, conf_of  # noqa: E402
 from tests.live.slurm_pbs import SlurmPBS  # noqa: E402
 from tests.live.ssh_host import SSHHost  # noqa: E402
@@ -233,12 +233,13 @@ def own_kubernetes(kubernetes: Kubernetes) -> OwnKubernetes:
 
 
 @pytest.fixture(scope="session")
-def pythons() -> dict[str, str]:
-    """Python interpreters of this machine: minor version to path. In CI there is a 3.6."""
+def pythons(run_directory: RunDirectory) -> dict[str, str]:
+    """Interpreters that see no package of this machine: minor version to path. CI has a 3.6."""
     found = find_pythons()
     if "3.6" not in found and os.environ.get("CI") == "true":
         pytest.fail("no Python 3.6 on this machine (pyenv, uv or PATH)", pytrace=False)
-    return found
+    bare = run_directory.child("bare")
+    return {minor: without_packages(path, bare / minor) for minor, path in found.items()}
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
 import os
 import re
@@ -18,6 +19,9 @@ _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{24,}={0,2}")
 _ZLIB = re.compile(rb"\x78[\x01\x5e\x9c\xda]")
 _GZIP = re.compile(rb"\x1f\x8b\x08")
 _DEEPEST = 4
+_PIECE = 2**14
+_MOST = 64 * 2**20
+_SHORTEST = 8  # no form of a secret is shorter
 
 
 def forms_of(secret: bytes) -> dict[bytes, str]:
@@ -79,8 +83,10 @@ class Scanner:
                 found |= self.in_bytes(inner, deep + 1)
         return found
 
-    def in_files(self, *roots: Path, without: Collection[Path] = ()) -> dict[str, set[str]]:
-        """By path: the names and contents of all files below."""
+    def in_files(
+        self, *roots: Path, without: Collection[Path] = (), since: float = 0.0
+    ) -> dict[str, set[str]]:
+        """By path: the names and contents of all files below that changed since a time."""
         found: dict[str, set[str]] = {}
         for root in roots:
             for directory, below, names in os.walk(root):
@@ -90,6 +96,8 @@ class Scanner:
                     if path.is_symlink() or not path.is_file():
                         continue
                     try:
+                        if path.stat().st_ctime < since:
+                            continue
                         content = path.read_bytes()
                     except OSError:  # gone meanwhile
                         continue
@@ -130,12 +138,23 @@ class Scanner:
 
 
 def _compressed(data: bytes) -> Iterator[bytes]:
+    """Decompress what is compressed; what comes before an error, or the end, is looked at, too.
+
+    The two bytes that zlib begins with stand in any binary file by chance: where a piece of it
+    shows that it is no such thing, nothing is copied and the rest is not touched.
+    """
+    view = memoryview(data)
     for pattern, bits in ((_ZLIB, 15), (_GZIP, 31)):
         for match in pattern.finditer(data):
-            try:
-                yield zlib.decompressobj(bits).decompress(data[match.start() :], 64 * 2**20)
-            except zlib.error:
-                continue
+            decompressor = zlib.decompressobj(bits)
+            plain = bytearray()
+            with contextlib.suppress(zlib.error):
+                for start in range(match.start(), len(data), _PIECE):
+                    plain += decompressor.decompress(view[start : start + _PIECE], _MOST)
+                    if decompressor.eof or len(plain) >= _MOST:
+                        break
+            if len(plain) >= _SHORTEST:
+                yield bytes(plain)
 
 
 def _encoded(data: bytes) -> Iterator[bytes]:

@@ -107,15 +107,18 @@ def test_timeouts_take_effect_meanwhile_and_reach_the_calls_later(
     cluster: Cluster, ssh_host: SSHHost, far_dir: Path
 ) -> None:
     states: list[str] = []
-    limited = work.with_options(timeout_seconds=4)
+    limited = work.with_options(timeout_seconds=10)
 
     @flow(task_runner=ClusterTaskRunner(cluster))
     def cut_off() -> None:
         futures = limited.map([str(far_dir)] * 3, ["a", "b", "c"], 300)
-        wait_for_marks(far_dir, 3)
+        # A time-out counts from the start: it takes effect in an outage if the news of the start
+        # came before. (If it did not: test_a_timeout_counts_from_a_start_that_nobody_saw.)
+        for future in futures:
+            task_run(future.task_run_id, "Running")
         with outage(ssh_host):
             for future in futures:
-                future.wait(30)
+                future.wait(60)
             states.extend(future.state.name for future in futures)
         assert_ended(far_dir)
 

@@ -45,6 +45,24 @@ def _runs(path: str, minor: str) -> bool:
     return done.stdout.strip() == minor
 
 
+def without_packages(python: str, directory: Path) -> str:
+    """Make an environment in which an interpreter sees its standard library only.
+
+    A machine's own Python has what its administrator installed, which no test shall depend on.
+
+    Args:
+        python: The interpreter.
+        directory: Where the environment goes; what is there already is taken.
+
+    Returns:
+        The environment's interpreter.
+    """
+    program = directory / "bin" / "python"
+    if not program.exists():
+        subprocess.run([python, "-m", "venv", "--without-pip", str(directory)], check=True)
+    return str(program)
+
+
 def with_numpy(python: str, minor: str, directory: Path) -> str:
     """A virtual environment of this interpreter that has numpy.
 
@@ -76,7 +94,7 @@ class FarPythons:
     """Interpreters that the test account can run.
 
     pyenv keeps them under a home that other accounts may not enter, so their files are linked
-    into the run's directory.
+    into the run's directory. Those that anybody can run get an environment there.
     """
 
     def __init__(self, pythons: dict[str, str], run: RunDirectory) -> None:
@@ -85,9 +103,9 @@ class FarPythons:
 
     def __getitem__(self, minor: str) -> str:
         source = Path(self._pythons[minor]).resolve()
-        if all(_others_may_enter(parent) for parent in source.parents):
-            return str(source)
         prefix = self._directory / minor
+        if all(_others_may_enter(parent) for parent in source.parents):
+            return without_packages(str(source), prefix)
         program = prefix / "bin" / f"python{minor}"
         if not program.exists():
             self._link(source.parent.parent, prefix)
