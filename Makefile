@@ -1,5 +1,8 @@
 # make demo    a real flow on this machine, with nothing configured
-# make test    lint, and every test on real services
+# make test-fast   the tests that need no service, no root and no system package
+# make test        lint, and every part on its real service at least once: what CI runs;
+#                  TESTS="tests/clusters" for some of them, with what those need and no lint
+# make test-all    every case on every cluster and every Python, and a fresh Debian 13
 # make bench   what the runner costs, measured against floors and other tools;
 #              PARTS="rates" for a part of it
 # make lint    ruff, mypy, and the far side against Python 3.6
@@ -8,9 +11,11 @@
 VENV := .venv
 BIN := $(VENV)/bin
 TESTS ?= tests
-# The tests mostly wait, for schedulers and for time-outs; each worker has services of its own. They
-# are not sorted by how many a file has: what takes longest are files of a few tests.
-WORKERS ?= 3
+# The tests mostly wait, for schedulers and for time-outs: there may be more workers than cores.
+WORKERS ?= 4
+# Tests that share a service share a worker (tests/live/grouping.py), the longest groups first.
+PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup \
+	--no-loadscope-reorder --durations=25
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.10 python3; do \
 	$$python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null \
 	&& echo $$python && break; done)
@@ -22,20 +27,32 @@ PIP := $(BIN)/pip install --quiet --quiet --upgrade-strategy only-if-needed
 # A developer's own Prefect settings have no part in the demo.
 WITHOUT_PREFECT_SETTINGS = env $$(env | sed -n 's/^\(PREFECT_[A-Z0-9_]*\)=.*/-u \1/p')
 
-.PHONY: demo test bench lint clean packages
+.PHONY: demo test test-fast test-all bench lint clean packages
 
 demo: $(VENV)/.package
 	@$(WITHOUT_PREFECT_SETTINGS) PREFECT_HOME="$(CURDIR)/.demo" \
 		PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1 $(BIN)/python flows/demo.py
 
+ifeq ($(TESTS),tests)
 test: lint packages
-	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder \
-		$(TESTS)
+	@$(PYTEST) $(TESTS)
+else
+test: $(VENV)/.services
+	@$(BIN)/python -m tests.live.packages $(TESTS)
+	@$(PYTEST) $(TESTS)
+endif
+
+test-fast: $(VENV)/.test
+	@$(PYTEST) -m "not service" $(TESTS)
+
+test-all: lint packages
+	@$(PYTEST) --every $(TESTS)
+	@$(BIN)/python -m tests.live.debian13
 
 bench: $(VENV)/.bench packages
 	@$(BIN)/python -m tests.bench $(PARTS)
 
-lint: $(VENV)/.test
+lint: $(VENV)/.services
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy --no-error-summary
@@ -44,9 +61,8 @@ lint: $(VENV)/.test
 		--exclude asyncio.run --exclude dataclasses clustrix_prefect/far_side
 	@echo "lint: ruff, mypy --strict and Python 3.6 on the far side are content"
 
-packages: $(BIN)/python
-	@$(BIN)/python tests/live/packages.py
-	@$(BIN)/python tests/live/kubernetes/build.py
+packages: $(VENV)/.services
+	@$(BIN)/python -m tests.live.packages
 
 clean:
 	rm -rf $(VENV) .demo .bench .mypy_cache .pytest_cache .ruff_cache build dist
@@ -72,11 +88,16 @@ $(VENV)/.package: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.package
-	@echo "Installing what tests and lint need"
-	@$(PIP) --group test --group lint
+	@echo "Installing what the tests need"
+	@$(PIP) --group test
 	@touch $@
 
-$(VENV)/.bench: $(VENV)/.test
+$(VENV)/.services: $(VENV)/.test
+	@echo "Installing what lint and the tests of services need"
+	@$(PIP) --group services --group lint
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.services
 	@echo "Installing what the benchmark compares with"
 	@$(PIP) --group bench
 	@touch $@

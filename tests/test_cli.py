@@ -186,7 +186,7 @@ class TestJobs:
         array = submit("fit-1a2b", "--array=0-9%2")
         single = submit("other-3c4d", "--hold", run="run2")
         submit("not-ours", run=None)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while (found := self.listed(cluster, capsys))[0]["running"] < 2:
             assert time.monotonic() < deadline
         assert found == [
@@ -214,7 +214,7 @@ class TestJobs:
         foreign = submit("not-ours", "--hold", run=None)
         assert main(["jobs", "cancel", cluster, "--yes"]) == 0
         assert "Cancelled 2." in capsys.readouterr().out
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while slurm.queue() != [foreign]:
             assert time.monotonic() < deadline, slurm.queue()
 

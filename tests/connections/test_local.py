@@ -11,7 +11,7 @@ from clustrix_prefect.connections.local import LocalConnection
 from clustrix_prefect.errors import ConnectionLost
 
 
-def wait_for(condition, seconds: float = 5.0) -> bool:
+def wait_for(condition, seconds: float = 60.0) -> bool:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -76,7 +76,7 @@ def test_close_unblocks_a_reader_and_a_writer(connection):
     time.sleep(0.2)
     channel.close()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert sorted(map(str, ended)) == ["b''", "writer"]
     channel._process.kill()
 

@@ -20,7 +20,7 @@ _SETTLED_READS = 10
 
 
 def eventually(
-    read: Callable[[SyncPrefectClient], T], holds: Callable[[T], bool], within: float = 30.0
+    read: Callable[[SyncPrefectClient], T], holds: Callable[[T], bool], within: float = 60.0
 ) -> T:
     """Read until it holds: states and logs reach the API a moment after they happened."""
     deadline = time.monotonic() + within

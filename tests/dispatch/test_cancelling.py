@@ -88,7 +88,7 @@ def test_nothing_is_left(
         while processes(far_dir) or (isinstance(cluster, SlurmCluster) and slurm.queue()):
             assert time.monotonic() < deadline, (slurm.queue(), processes(far_dir))
             time.sleep(0.1)
-        flow_process.process.wait(20)
+        flow_process.process.wait(60)
         assert flow_run_state(flow_process.flow_run_id).name == final_state
         for run in ended_task_runs(flow_process.flow_run_id, CALLS):
             assert run.state is not None

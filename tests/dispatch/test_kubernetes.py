@@ -79,7 +79,7 @@ def pod_names(kubernetes: Kubernetes, namespace: str) -> list[str]:
     return [one["metadata"]["name"] for one in every if one["kind"] == "Pod"]
 
 
-def wait_until_empty(kubernetes: Kubernetes, namespace: str, within: float = 30.0) -> None:
+def wait_until_empty(kubernetes: Kubernetes, namespace: str, within: float = 60.0) -> None:
     deadline = time.monotonic() + within
     while kubernetes.objects(namespace):
         assert time.monotonic() < deadline, kubernetes.objects(namespace)
@@ -247,7 +247,7 @@ def test_nothing_is_left_of_a_cancelled_flow(
     try:
         wait_for_marks(far_dir, 3)
         flow_process.process.send_signal(signal.SIGTERM)
-        flow_process.process.wait(30)
+        flow_process.process.wait(60)
         wait_until_empty(kubernetes, on_kubernetes.namespace)
         assert flow_run_state(flow_process.flow_run_id).name == "Crashed"
         for run in ended_task_runs(flow_process.flow_run_id, 3):

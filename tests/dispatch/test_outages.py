@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from prefect import flow, task
+from prefect.client.schemas.objects import TaskRun
 
 from clustrix_prefect import ClusterTaskRunner, SlurmCluster, SSHCluster, resources
 from clustrix_prefect.errors import InfrastructureError, QueueTimeout
@@ -56,7 +57,7 @@ def wait_for_text(caplog: pytest.LogCaptureFixture, text: str) -> None:
 
 def assert_ended(directory: Path) -> None:
     """Every body has been ended, or is within a while."""
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 60
     for path in directory.iterdir():
         while Path(f"/proc/{json.loads(path.read_text())['pid']}").exists():
             assert time.monotonic() < deadline, "a body runs on"
@@ -103,6 +104,10 @@ def test_many_calls_that_are_submitted_meanwhile_run_once(
     assert marks(far_dir) == dict.fromkeys(["first", *names], 1)
 
 
+def _began(found: TaskRun) -> bool:
+    return found.start_time is not None
+
+
 def test_timeouts_take_effect_meanwhile_and_reach_the_calls_later(
     cluster: Cluster, ssh_host: SSHHost, far_dir: Path
 ) -> None:
@@ -115,7 +120,7 @@ def test_timeouts_take_effect_meanwhile_and_reach_the_calls_later(
         # A time-out counts from the start: it takes effect in an outage if the news of the start
         # came before. (If it did not: test_a_timeout_counts_from_a_start_that_nobody_saw.)
         for future in futures:
-            task_run(future.task_run_id, "Running")
+            eventually(lambda client, id=future.task_run_id: client.read_task_run(id), _began)
         with outage(ssh_host):
             for future in futures:
                 future.wait(60)
@@ -139,7 +144,7 @@ def test_a_call_that_ends_its_wait_meanwhile_is_never_begun(
         with outage(ssh_host):
             with resources(queue_timeout=1):
                 future = work.submit(str(far_dir), "late", 0)
-            future.wait(30)
+            future.wait(60)
             errors.append(future.state.result(raise_on_failure=False))
         value: str = work.submit(str(far_dir), "last", 0).result()
         return value
@@ -191,7 +196,7 @@ def test_a_timeout_counts_from_a_start_that_nobody_saw(
             left_by(far_dir, "body")
             time.sleep(13)
         wait_for_text(caplog, OPEN_AGAIN)
-        future.wait(6)
+        future.wait(10)
         gate.touch()
         future.wait()
         found.append((future.state.name, future.task_run_id))

@@ -126,11 +126,11 @@ def test_nothing_is_left_of_a_cancelled_flow(
         for run in ended_task_runs(process.flow_run_id, 3):
             assert run.state is not None
             assert run.state.is_cancelled()
-        deadline = time.monotonic() + 45  # a body is deaf, and SLURM waits 30 s for it
+        deadline = time.monotonic() + 60  # a body is deaf, and SLURM waits 30 s for it
         while b"hang" in _command_lines(ssh_host):
             assert time.monotonic() < deadline
             time.sleep(0.2)
-        process.process.wait(20)
+        process.process.wait(60)
     finally:
         process.process.kill()
         print(process.output)

@@ -90,7 +90,7 @@ def queued(task_run_id: UUID, reason: str) -> State[Any]:
 def test_from_the_queue_to_the_end(
     on_slurm: SlurmCluster, slurm: Slurm, blocker: Blocker, far_dir: Path
 ) -> None:
-    waited = 3.0
+    waited = 6.0
 
     @flow(task_runner=ClusterTaskRunner(on_slurm))
     def patient() -> tuple[UUID, float]:
@@ -113,9 +113,9 @@ def test_from_the_queue_to_the_end(
         "Completed",
     ]
     assert run.start_time is not None
-    assert abs(run.start_time.timestamp() - began) < 0.5
+    assert abs(run.start_time.timestamp() - began) < waited / 2
     assert run.run_count == 1
-    assert 0.9 < run.total_run_time.total_seconds() < 2.5
+    assert 0.9 < run.total_run_time.total_seconds() < waited
     assert run.estimated_start_time_delta.total_seconds() > waited
 
 

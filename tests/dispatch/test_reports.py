@@ -97,8 +97,8 @@ def test_the_table_of_calls(on_slurm: SlurmCluster) -> None:
         job, _, index = row["job"].partition("_")
         assert job.isdigit()
         assert index in ("0", "1")
-        assert 0 <= float(row["queued (s)"]) < 10
-        assert 1 <= float(row["ran (s)"]) < 3
+        assert 0 <= float(row["queued (s)"]) < 60
+        assert 1 <= float(row["ran (s)"]) < 60
         assert row["exit code"] == "0"
         assert row["failure"] == ""
     assert 5 < float(small["peak memory (MiB)"]) < 60
@@ -263,7 +263,7 @@ def test_a_failed_task_run_does_not_wait_for_its_page(
     @flow(task_runner=ClusterTaskRunner(local))
     def failing() -> UUID:
         future = stumble.submit("thing")
-        future.wait(30)
+        future.wait(60)
         assert future.state.is_failed()
         answers.set()
         return UUID(str(runtime.flow_run.id))

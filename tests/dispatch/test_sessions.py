@@ -55,7 +55,7 @@ def test_an_agent_lost_while_a_session_is_opened_is_not_replaced(
             monkeypatch.setattr(self, "_on_lost", _then(self._on_lost, lost))
             os.kill(self._hello.message["pid"], signal.SIGKILL)
             if moment == "between two":
-                assert lost.wait(20)
+                assert lost.wait(60)
         return request(self, op, **fields)
 
     monkeypatch.setattr(AgentClient, "request", lose)

@@ -28,7 +28,7 @@ def test_timers_fire_in_order_and_survive_a_failing_function(timers):
     timers.after(0.02, lambda: fired.append("early"))
     timers.after(0.04, lambda: 1 / 0)
     timers.after(0.03, lambda: fired.append("cancelled")).cancel()
-    assert done.wait(5)
+    assert done.wait(60)
     assert fired == ["early", "late"]
 
 
@@ -42,7 +42,7 @@ def test_a_periodic_function_goes_on_after_a_failure(timers):
         done.set()
 
     timers.every(0.01, fail_first)
-    assert done.wait(5)
+    assert done.wait(60)
 
 
 def test_blocked_steps_hold_up_nobody(timers):
@@ -51,7 +51,7 @@ def test_blocked_steps_hold_up_nobody(timers):
     for _ in range(40):
         pool.submit(release.wait)
     pool.submit(quick.set)
-    assert quick.wait(20), "a quick step waited for blocked ones"
+    assert quick.wait(60), "a quick step waited for blocked ones"
     release.set()
     pool.close()
 
@@ -67,7 +67,7 @@ def test_quick_steps_share_few_threads(timers):
     for _ in range(500):
         pool.submit(step)
     for _ in range(500):
-        assert done.acquire(timeout=10)
+        assert done.acquire(timeout=60)
     assert 1 <= len(seen) <= 2
     pool.close()
 
@@ -77,7 +77,7 @@ def test_a_pool_survives_a_failing_step(timers):
     done = threading.Event()
     pool.submit(lambda: 1 / 0)
     pool.submit(done.set)
-    assert done.wait(5)
+    assert done.wait(60)
     pool.close()
 
 
@@ -117,21 +117,21 @@ def test_task_runs_wait_for_a_server_that_is_behind(hasty):
     server = _Server()
     pacer = Pacer(server.shown)
     server.send(pacer, pacing._AHEAD)
-    assert _waits(pacer).wait(5), "nothing to wait for yet"
+    assert _waits(pacer).wait(60), "nothing to wait for yet"
     server.send(pacer, 1)
     waited = _waits(pacer)
     assert not waited.wait(0.2)
     server.taken = pacing._MARK_EVERY - 1
     assert not waited.wait(0.2)
     server.taken = pacing._MARK_EVERY
-    assert waited.wait(5)
+    assert waited.wait(60)
 
 
 def test_a_later_state_of_the_same_task_run_shows_that_the_mark_was_taken_in(hasty):
     later = datetime.now(timezone.utc) + timedelta(seconds=1)
     pacer = Pacer(lambda _: later)
     _Server().send(pacer, pacing._AHEAD + 1)
-    assert _waits(pacer).wait(5)
+    assert _waits(pacer).wait(60)
 
 
 def test_a_server_that_says_nothing_does_not_hold_task_runs_for_ever(hasty, monkeypatch, caplog):
@@ -144,5 +144,5 @@ def test_a_server_that_says_nothing_does_not_hold_task_runs_for_ever(hasty, monk
     _Server().send(pacer, pacing._AHEAD + 1)
     began = time.monotonic()
     pacer.wait()
-    assert 0.1 <= time.monotonic() - began < 5
+    assert 0.1 <= time.monotonic() - began < 60
     assert "going on slowly" in caplog.text

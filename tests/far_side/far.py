@@ -16,7 +16,7 @@ from clustrix_prefect.connections.connection import Connection
 from clustrix_prefect.connections.local import LocalConnection
 from tests.far_side.calls import Call, sha256
 
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = SECONDS) -> Any:

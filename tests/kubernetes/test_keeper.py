@@ -31,7 +31,7 @@ def _namespaces() -> None:
 
 def ended(process: subprocess.Popen[bytes]) -> tuple[bytes, int, float]:
     began = time.monotonic()
-    said, _ = process.communicate(timeout=20)
+    said, _ = process.communicate(timeout=120)
     return said.strip(), process.returncode, time.monotonic() - began
 
 
@@ -58,9 +58,9 @@ def test_an_image_without_python_says_so(tmp_path: Path) -> None:
 
 
 def test_it_ends_if_nobody_comes() -> None:
-    said, code, seconds = ended(start([sys.executable, "-c", SOURCE, "0.5", "60"]))
+    said, code, seconds = ended(start([sys.executable, "-c", SOURCE, "0.5", "600"]))
     assert (said, code) == (b"nobody came", 0)
-    assert seconds < 5
+    assert seconds < 60
 
 
 def test_it_stays_for_what_was_left_until_the_hold_ends() -> None:
@@ -74,17 +74,17 @@ def test_it_stays_for_what_was_left_until_the_hold_ends() -> None:
 
 def test_zombies_are_nobody_and_are_reaped() -> None:
     script = 'sh -c "true & exec sleep 0.7" & exec "$0" -c "$@"'
-    said, _, seconds = ended(start(["sh", "-c", script, sys.executable, SOURCE, "5", "0.5"]))
+    said, _, seconds = ended(start(["sh", "-c", script, sys.executable, SOURCE, "600", "0.5"]))
     assert said == b"nobody fetched more"
-    assert seconds < 5
+    assert seconds < 60
 
 
 def test_it_ends_at_once_when_told_to() -> None:
     script = (
         "import os, signal, subprocess, sys, time\n"
-        "keeper = subprocess.Popen([sys.executable, '-c', sys.argv[1], '60', '60'])\n"
-        "time.sleep(1); keeper.terminate(); sys.exit(keeper.wait(timeout=5))\n"
+        "keeper = subprocess.Popen([sys.executable, '-c', sys.argv[1], '600', '600'])\n"
+        "time.sleep(1); keeper.terminate(); sys.exit(keeper.wait(timeout=60))\n"
     )
     _, code, seconds = ended(start([sys.executable, "-c", script, SOURCE]))
     assert code == 0
-    assert seconds < 5
+    assert seconds < 60

@@ -99,7 +99,7 @@ def running(server: NamespaceServer, watch: PodWatch, heard: Heard) -> Callable[
 
 
 def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)

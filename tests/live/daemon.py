@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from tests.live.rundir import MARK
 
 
 class ServiceUnavailable(Exception):
@@ -34,7 +37,7 @@ class Daemon:
         log: Path,
         environment: Mapping[str, str],
         ready: Callable[[], bool],
-        patience: float = 30.0,
+        patience: float = 60.0,
         name: str | None = None,
     ) -> None:
         # util-linux's setpriv; where it is missing (macOS) a killed run leaves the program behind.
@@ -42,7 +45,8 @@ class Daemon:
         self._command = [*([setpriv, "--pdeathsig", "TERM"] if setpriv else []), *command]
         self._name = name or Path(command[0]).name
         self._log = log
-        self._environment = dict(environment)
+        # It belongs to the test run (tests/live/rundir.py), whatever else it is told.
+        self._environment = {**environment, MARK: os.environ.get(MARK, "")}
         self._ready = ready
         self._patience = patience
         self._process: subprocess.Popen[bytes] | None = None
@@ -114,7 +118,7 @@ def listens(port: int, address: str = "127.0.0.1") -> bool:
         return client.connect_ex((address, port)) == 0
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
     """Wait for a condition.
 
     Raises:

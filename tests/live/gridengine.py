@@ -87,7 +87,7 @@ class GridEngine:
         """What a process needs to use this site from this machine."""
         return environment_of(self._run)
 
-    def command(self, *command: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
+    def command(self, *command: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Run a Grid Engine command as root, who manages the site."""
         return subprocess.run(
             command,
@@ -102,7 +102,7 @@ class GridEngine:
         """A line for each job, running task and group of waiting tasks."""
         return self.command("qstat", "-u", "*").stdout.splitlines()[2:]
 
-    def cancel_all_jobs(self, patience: float = 10.0) -> None:
+    def cancel_all_jobs(self, patience: float = 60.0) -> None:
         """Delete everything in the queue and wait until nothing is left there."""
         deadline = time.monotonic() + patience
         while self.queue() and time.monotonic() < deadline:

@@ -244,7 +244,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "reset":
             self._reset()
         elif fault == "slow":
-            ours.wait(30)
+            ours.wait(120)
             self.close_connection = True
         elif fault == "trickle":
             self._trickle(body)
@@ -291,7 +291,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _trickle(self, body: bytes) -> None:
         """Never silent for long, and never done."""
         self._head(200, "application/json", len(body) + 1000)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         with contextlib.suppress(OSError):
             while time.monotonic() < deadline and not self.server_of_ours._released.is_set():
                 self.wfile.write(b" ")

@@ -63,7 +63,7 @@ if behaviour.startswith("says "):
     fail(behaviour[5:])
 if behaviour == "leaves a daemon" and os.fork() == 0:
     os.setsid()
-    time.sleep(5)
+    time.sleep(120)
     os._exit(0)
 
 token = os.environ.get("OP_SERVICE_ACCOUNT_TOKEN")

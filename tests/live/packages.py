@@ -1,36 +1,45 @@
-"""Install the system packages that the services need: `python tests/live/packages.py`.
+"""Install what the services need: `python -m tests.live.packages [TESTS]`.
 
-Uses only the standard library, since it runs before there is a virtual environment.
+With the names of tests, only what those need; else what all do.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
-PACKAGES = {
-    "slurmctld": "slurmctld",
-    "slurmd": "slurmd",
-    "sbatch": "slurm-client",
-    "munged": "munge",
-    "sge_qmaster": "gridengine-master",
-    "sge_execd": "gridengine-exec",
-    "qconf": "gridengine-client",
-    "sshd": "openssh-server",
-    "ssh": "openssh-client",
-    "tcsh": "tcsh",
-    "zsh": "zsh",
-    "ksh": "ksh",
-    "fish": "fish",
-    "setpriv": "util-linux",
-    "chromium": "chromium",
-    "debootstrap": "debootstrap",
-    "ip": "iproute2",
-    # Without it the marks on pages are empty boxes.
-    "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf": "fonts-noto-color-emoji",
+from tests.live.kubernetes import build
+
+# By what needs them: a service's fixture, or a name that `needs` asks for; with each program, or
+# file, that shows that the package is there.
+_SLURM = {"slurmctld": "slurmctld", "slurmd": "slurmd", "sbatch": "slurm-client", "munged": "munge"}
+_SSH = {"sshd": "openssh-server", "ssh": "openssh-client", "setpriv": "util-linux"}
+_PODS = {"debootstrap": "debootstrap", "ip": "iproute2"}
+PACKAGES: dict[str, dict[str, str]] = {
+    "ssh_host": {**_SSH, "tcsh": "tcsh", "zsh": "zsh", "ksh": "ksh", "fish": "fish"},
+    "slurm": {**_SSH, **_SLURM},
+    "gridengine": {
+        **_SSH,
+        "sge_qmaster": "gridengine-master",
+        "sge_execd": "gridengine-exec",
+        "qconf": "gridengine-client",
+    },
+    "openpbs": _SSH,
+    "pbs_hosts": _SSH,
+    "rooted_host": _SSH,
+    "slurm_pbs": {**_SSH, **_SLURM},
+    "kubernetes": {**_SSH, **_PODS},
+    "deployed": {
+        "chromium": "chromium",
+        # Without it the marks on pages are empty boxes.
+        "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf": "fonts-noto-color-emoji",
+    },
 }
 
 _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
@@ -38,9 +47,11 @@ _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 _POLICY = Path("/usr/sbin/policy-rc.d")
 
 
-def missing_packages() -> list[str]:
-    """The Debian packages whose programs, or files, are not here."""
-    return [pkg for thing, pkg in PACKAGES.items() if not _is_here(thing)]
+def missing_packages(services: Iterable[str]) -> list[str]:
+    """Return the Debian packages of these services whose programs, or files, are not here."""
+    wanted = [PACKAGES.get(service, {}) for service in services]
+    things = {thing: package for packages in wanted for thing, package in packages.items()}
+    return [package for thing, package in things.items() if not _is_here(thing)]
 
 
 def _is_here(thing: str) -> bool:
@@ -72,17 +83,38 @@ def install(packages: list[str]) -> int:
     return done.returncode
 
 
-def main() -> int:
-    """Install what is missing, or say what could not be installed and what follows."""
-    missing = missing_packages()
-    if not missing:
-        return 0
-    if not shutil.which("apt-get") or os.geteuid() != 0:
+def needed_by(tests: list[str]) -> set[str]:
+    """Return the services that these tests need, by collecting them."""
+    import pytest
+
+    from tests.live.grouping import services_of
+
+    found: set[str] = set()
+
+    class Collector:
+        def pytest_collection_finish(self, session: pytest.Session) -> None:
+            for item in session.items:
+                found.update(services_of(item))
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", *tests], [Collector()])
+    return found
+
+
+def main(tests: list[str]) -> int:
+    """Install what these tests, or all, need; or say what could not be installed."""
+    services = needed_by(tests) if tests else PACKAGES.keys()
+    missing = missing_packages(services)
+    if missing and (not shutil.which("apt-get") or os.geteuid() != 0):
         print(f"Not installed: {', '.join(missing)}. The tests that need them will be skipped.")
-        return 0
-    print(f"Installing {', '.join(missing)}", flush=True)
-    return install(missing)
+    elif missing:
+        print(f"Installing {', '.join(missing)}", flush=True)
+        if status := install(missing):
+            return status
+    if {"kubernetes", "own_kubernetes"} & set(services):
+        return build.main()
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,8 @@
-"""The directory of one test run, and the removal of what an aborted run left behind."""
+"""The directory of one test run, and the removal of all that belongs to it.
+
+`python tests/live/rundir.py DIRECTORY` waits until the process that started it is gone, however it
+went, and then removes what that left behind. Uses only the standard library.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,15 @@ import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 _PREFIX = "clustrix-live-"
+# Every process that a test run starts, and what those start, has this variable: its directory.
+MARK = "CLUSTRIX_TEST_RUN"
+_LOOK_SECONDS = 0.5
 
 
 class RunDirectory:
@@ -33,6 +41,14 @@ class RunDirectory:
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         # Only now does it get a name that another run would look at.
         self.path = fresh.rename(fresh.with_name(fresh.name.replace("new-", _PREFIX)))
+        without_mark = {name: value for name, value in os.environ.items() if name != MARK}
+        self._watcher = subprocess.Popen(
+            [sys.executable, "-I", "-S", __file__, str(self.path)],
+            stdin=subprocess.DEVNULL,
+            env=without_mark,
+            start_new_session=True,
+        )
+        os.environ[MARK] = str(self.path)
 
     def child(self, name: str) -> Path:
         """A subdirectory, made when first asked for."""
@@ -46,7 +62,9 @@ class RunDirectory:
             accounts.write(f"{username}\n")
 
     def remove(self) -> None:
-        """End what runs under our accounts, and remove accounts, mounts and files."""
+        """End what still runs, and remove accounts, mounts and files."""
+        self._watcher.kill()
+        self._watcher.wait()
         _remove(self.path)
         self._lock.close()
 
@@ -65,11 +83,31 @@ def _remove_if_abandoned(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
+    _end_processes_marked(path)
     accounts = path / "accounts"
     for username in accounts.read_text().split() if accounts.exists() else []:
         remove_account(username)
     _unmount_below(path)
     shutil.rmtree(path, ignore_errors=True)
+
+
+def _end_processes_marked(path: Path) -> None:
+    """Send SIGKILL to what this run started, until nothing is left of it."""
+    mark = f"{MARK}={path}\0".encode()
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                # A process sees the environment that it was started with: this one has no mark.
+                if mark in (entry / "environ").read_bytes() and state_of(int(entry.name)) != "Z":
+                    found.append(int(entry.name))
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if not found:
+            return
+        time.sleep(0.05)
 
 
 def _unmount_below(path: Path) -> None:
@@ -89,7 +127,7 @@ def remove_account(username: str) -> None:
         subprocess.run(["userdel", "--remove", "--force", username], capture_output=True)
 
 
-def end_processes_of(uid: int, patience: float = 5.0) -> None:
+def end_processes_of(uid: int, patience: float = 30.0) -> None:
     """Send SIGKILL to every process of a user until none is left."""
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
@@ -121,3 +159,17 @@ def state_of(pid: int) -> str:
 def parent_of(pid: int) -> int:
     """A process's parent."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def _watch(path: Path) -> None:
+    """Wait for the end of the process that started this one, and clean up after it."""
+    owner = os.getppid()
+    while os.getppid() == owner:
+        time.sleep(_LOOK_SECONDS)
+    if path.exists():
+        _remove(path)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _watch(Path(sys.argv[1]))

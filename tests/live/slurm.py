@@ -96,7 +96,7 @@ class Slurm:
         """What a process needs to use this cluster from this machine."""
         return {"SLURM_CONF": str(self.conf)}
 
-    def command(self, *command: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
+    def command(self, *command: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Run a SLURM command as root."""
         return subprocess.run(
             command,
@@ -111,7 +111,7 @@ class Slurm:
         """The ids of all jobs and array elements that are not finished."""
         return self._output("squeue", "--noheader", "--array", "--format=%i").split()
 
-    def cancel_all_jobs(self, patience: float = 10.0) -> None:
+    def cancel_all_jobs(self, patience: float = 60.0) -> None:
         """Cancel everything in the queue and wait until nothing is left there."""
         deadline = time.monotonic() + patience
         while self.queue() and time.monotonic() < deadline:
@@ -222,7 +222,7 @@ class Slurm:
         self.conf.write_text(text)
 
     def _wait_for_node(self) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while self.node_state() not in ("idle", "mixed", "allocated", "completing"):
             if time.monotonic() > deadline:
                 raise ServiceUnavailable(f"node {self.node} is {self.node_state() or 'unknown'}")

@@ -101,7 +101,7 @@ class SSHHost:
 
     # --- using it ---------------------------------------------------------------------------
 
-    def run(self, command: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
+    def run(self, command: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Run a command line through the account's login shell, with the system's `ssh`."""
         return subprocess.run(
             self.ssh_command(command),

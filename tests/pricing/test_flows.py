@@ -364,7 +364,7 @@ def test_somebody_answers_in_the_ui(
     time.sleep(0.2)
     answer = {"approve": approves, "approver": "ana", "reason": "the page says so"}
     resume_flow_run(paused["id"], run_input=answer)
-    thread.join(30)
+    thread.join(60)
     (state,) = ended
     assert state.is_completed(), state.message
     assert (load().digest != approved.digest) is approves

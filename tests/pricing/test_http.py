@@ -54,7 +54,7 @@ def fetch() -> Fetch:
     )
 
 
-def ask(source: Source, fetch: Fetch, *, deadline: float = 20, **options: object) -> object:
+def ask(source: Source, fetch: Fetch, *, deadline: float = 60, **options: object) -> object:
     with Client(fetch, deadline=deadline, first_delay=0.01, **options) as client:  # type: ignore[arg-type]
         return client.get_json(f"{source.url}/prices", {"page": "1"})
 

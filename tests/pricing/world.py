@@ -93,7 +93,7 @@ SOURCES: Mapping[str, Source] = {
 }
 
 
-def question(provider: str, server: TLSServer, deadline: float = 20.0) -> Question:
+def question(provider: str, server: TLSServer, deadline: float = 60.0) -> Question:
     """What to ask a provider's server."""
     source = SOURCES[provider]
     return Question(
@@ -105,7 +105,7 @@ def question(provider: str, server: TLSServer, deadline: float = 20.0) -> Questi
     )
 
 
-def answer(provider: str, server: TLSServer, deadline: float = 20.0) -> Asked:
+def answer(provider: str, server: TLSServer, deadline: float = 60.0) -> Asked:
     """What comes of asking it."""
     try:
         return Asked(provider=provider, answer=ask(question(provider, server, deadline)))

@@ -60,7 +60,7 @@ class Site:
     def cancel(self, *jobs: str) -> None:
         self.run(self.scheduler.cancel_command(jobs))
 
-    def wait_for(self, condition: Callable[[], object], seconds: float = 30) -> None:
+    def wait_for(self, condition: Callable[[], object], seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, "waited in vain"
