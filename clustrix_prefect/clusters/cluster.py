@@ -9,13 +9,22 @@ from abc import ABC, abstractmethod
 from typing import Any, Literal
 
 from prefect.blocks.core import Block
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 from typing_extensions import Self
 
 from clustrix_prefect.clusters.environment import ManagedEnvironment
 from clustrix_prefect.clusters.fields import one_line, unset_if_empty
 from clustrix_prefect.clusters.modules import load_if_there, load_or_exit
 from clustrix_prefect.connections.connection import Connection
+from clustrix_prefect.far_side.patience import Patience
 from clustrix_prefect.schedulers.scheduler import Scheduler
 from clustrix_prefect.task_resources import Resources
 
@@ -30,6 +39,9 @@ class ClusterBlock(Block, ABC):
 
     # A wrong value is not repeated in the error: it may be a secret of the credentials.
     model_config = ConfigDict(hide_input_in_errors=True)
+
+    # No field: it is for whoever knows the file system and scheduler better than the defaults do.
+    _patience: Patience = PrivateAttr(default=Patience())
 
     remote_work_dir: str | None = Field(
         default=None,
@@ -236,6 +248,11 @@ class ClusterBlock(Block, ABC):
     def keeps_store(self) -> bool:
         """Whether our files there outlive a connection, for the next one to find."""
         return True
+
+    @property
+    def patience(self) -> Patience:
+        """How long to wait for what may still come."""
+        return self._patience
 
     @property
     def resources(self) -> Resources:

@@ -36,13 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("prefect.clustrix")
 
 _LOOK_AT_GATHERINGS = 0.02
-# A job that the scheduler says is over, or does not know, may still have a result on its way
-# through a shared file system's caches: seconds of patience, with and without an explanation.
-_PATIENCE_EXPLAINED = 2.0
-_PATIENCE_UNEXPLAINED = 10.0
 _NEXT_ARRAY = 1.0
-# A job that is asked to end has this long (seconds) before it is killed.
-_GRACE = 4.0
 _LOOK_AGAIN = 0.5
 # What one call can bring upon the calls that were to follow it in the same job.
 _ONE_CALLS_DOING = {
@@ -64,6 +58,7 @@ class JobLane:
         self._host = host
         self._session = host.session
         self._scheduler = scheduler
+        self._patience = host.session.cluster.patience
         self._gatherings: dict[tuple[str, str], Gathering] = {}
         self._lock = threading.Lock()
         self._statuses: Mapping[str, JobStatus] | None = None
@@ -238,8 +233,8 @@ class JobLane:
         self._session.send(
             "poll_status",
             command=self._scheduler.status_command(self._session.user_id),
-            interval_min=1.0,
-            interval_max=10.0,
+            interval_min=self._patience.poll_min,
+            interval_max=self._patience.poll_max,
         )
 
     # --- what becomes of jobs ----------------------------------------------------------------
@@ -280,7 +275,7 @@ class JobLane:
                 continue
             if call.missing_since is None:
                 call.missing_since = now
-            elif now - call.missing_since > _PATIENCE_UNEXPLAINED + self._accounting_delay:
+            elif now - call.missing_since > self._patience.unexplained + self._accounting_delay:
                 self._settle_later(call, None)
 
     def _settle_later(self, call: Call, status: JobStatus | None) -> None:
@@ -289,7 +284,7 @@ class JobLane:
         self._settling.add(call.id)
         # Only a job that ended well should have left a result.
         completed = status is not None and status.state is JobState.COMPLETED
-        patience = _PATIENCE_UNEXPLAINED if completed else _PATIENCE_EXPLAINED
+        patience = self._patience.unexplained if completed else self._patience.explained
         self._dispatcher.timers.after(
             patience, partial(self._work.put, partial(self._settle, call, call.id, status))
         )
@@ -415,9 +410,11 @@ class JobLane:
             self._command(self._scheduler.cancel_command(sorted(waiting)))
         if running and ask is not None:
             self._command(ask)
-            due = time.monotonic() + _GRACE
+            due = time.monotonic() + self._patience.job_grace
             self._asked_to_end.update(dict.fromkeys(running, due))
-            self._dispatcher.timers.after(_GRACE, partial(self._work.put, self._end_survivors))
+            self._dispatcher.timers.after(
+                self._patience.job_grace, partial(self._work.put, self._end_survivors)
+            )
 
     def _spare_their_mates(self, calls: list[Call], why: str) -> None:
         """Submit the calls anew that wait in the same jobs for ones that do not go on."""
@@ -442,11 +439,11 @@ class JobLane:
         kill = self._scheduler.signal_command(survivors, "KILL") if survivors else None
         if kill is not None:
             self._command(kill)
-            self._asked_to_end.update(dict.fromkeys(survivors, now + _GRACE))
+            self._asked_to_end.update(dict.fromkeys(survivors, now + self._patience.job_grace))
 
     def _see_them_end(self) -> None:
         """Stay until what was asked to end has ended, or was killed."""
-        deadline = time.monotonic() + 3 * _GRACE
+        deadline = time.monotonic() + 3 * self._patience.job_grace
         while self._asked_to_end and time.monotonic() < deadline:
             self._end_survivors()
             time.sleep(_LOOK_AGAIN)
@@ -493,7 +490,7 @@ class JobLane:
                 without_files.append((call, call.id))
         if without_files:
             look = partial(self._look_for_files, without_files)
-            self._dispatcher.timers.after(_PATIENCE_UNEXPLAINED, partial(self._work.put, look))
+            self._dispatcher.timers.after(self._patience.unexplained, partial(self._work.put, look))
 
     def _look_for_files(self, calls: list[tuple[Call, str]]) -> None:
         """Look once more for what was gone after an outage; without it no result can come."""
@@ -557,7 +554,7 @@ class JobLane:
             job = self._job_of_batch(batch, statuses)
             if job is not None:
                 self._note_job(batch, job, calls)
-            elif time.monotonic() - since < _PATIENCE_UNEXPLAINED:
+            elif time.monotonic() - since < self._patience.unexplained:
                 continue
             else:
                 for call in calls:

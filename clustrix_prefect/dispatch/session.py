@@ -137,6 +137,7 @@ class Session:
                 "configure",
                 work_dir=self.cluster.remote_work_dir,
                 hold_above=self.cluster.fetch_results_above * 2**20,
+                worker_grace=self.cluster.patience.worker_grace,
             )
             self.work_dir = configured["work_dir"]
             self.far_side = configured["far_side"]

@@ -22,6 +22,7 @@ from .journal import Journal
 from .link import Link
 from .loader import Program
 from .outcome import HOST
+from .patience import Patience
 from .pool import Pool
 from .watch import Watcher
 from .workdir import WorkDir, plain_name
@@ -222,6 +223,7 @@ class Agent:
         self._prologue = "\n".join(message.get("prologue") or ())
         self._work_dir = work_dir
         self._hold_above = float(message.get("hold_above", "inf"))
+        self._pool.grace = message.get("worker_grace", Patience().worker_grace)
         self._journal = Journal(work_dir)
         return {
             "work_dir": work_dir.path,

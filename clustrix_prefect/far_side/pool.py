@@ -21,11 +21,11 @@ from .files import make_dir, open_log, tail, write_all
 from .frames import Inbox, Message, encode
 from .ledger import find, whole
 from .login import after_prologue
+from .patience import Patience
 
 READ_SIZE = 256 * 1024
 # An idle worker holds memory, and perhaps a GPU.
 IDLE_SECONDS = 60.0
-GRACE_SECONDS = 5.0
 MAX_LOG_BYTES = 16 * 1024 * 1024
 
 _ENDINGS = (".out", ".err")
@@ -168,10 +168,15 @@ class Pool:
     Args:
         send: Takes events, each with a body.
         hold: Waits while very much is queued for the client.
+
+    Attributes:
+        program: What a worker runs.
+        grace: Seconds from asking a worker to end until it is killed.
     """
 
     def __init__(self, send: Send, hold: Callable[[], None]) -> None:
         self.program = ""
+        self.grace = Patience().worker_grace
         self._send = send
         self._hold = hold
         self._lock = threading.RLock()
@@ -219,7 +224,7 @@ class Pool:
         with self._lock:
             left = [direct.id for direct in self._queue if direct.batch.path == batch.path]
             self.cancel(left + self._running(batch))
-            self._ended.wait_for(lambda: not self._running(batch), 2 * GRACE_SECONDS)
+            self._ended.wait_for(lambda: not self._running(batch), 2 * self.grace)
 
     def _running(self, batch: BatchDirectory) -> List[str]:
         return [
@@ -289,7 +294,7 @@ class Pool:
             worker.kill(signal.SIGKILL)
             self._dying.discard(worker)
 
-        timer = threading.Timer(GRACE_SECONDS, finish)
+        timer = threading.Timer(self.grace, finish)
         timer.daemon = True
         timer.start()
         with self._lock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -17,6 +17,8 @@ from clustrix_prefect import (
     SSHCluster,
     SSHCredentials,
 )
+from clustrix_prefect.clusters.cluster import ClusterBlock
+from clustrix_prefect.far_side.patience import Patience
 from tests.live.gridengine import PARALLEL_ENVIRONMENT
 from tests.live.pythons import FarPythons
 from tests.live.ssh_host import SSHHost
@@ -37,14 +39,35 @@ def account(host: SSHHost, pythons: FarPythons, work_dir: Path) -> dict[str, Any
     }
 
 
+# The services of the tests share this machine's file system, and have few users to answer.
+QUICK = Patience(
+    explained=0.5,
+    unexplained=3.0,
+    job_grace=Patience().job_grace,
+    worker_grace=2.0,
+    poll_min=0.3,
+    poll_max=2.0,
+)
+
+C = TypeVar("C", bound=ClusterBlock)
+
+
+def impatient(cluster: C) -> C:
+    """Make a cluster wait no longer than the tests' services need; returns it."""
+    cluster._patience = QUICK
+    return cluster
+
+
 def local_cluster(work_dir: Path, **fields: Any) -> LocalCluster:
     """This machine."""
-    return LocalCluster(**{"remote_work_dir": str(work_dir), "max_parallel_calls": 4, **fields})
+    given = {"remote_work_dir": str(work_dir), "max_parallel_calls": 4, **fields}
+    return impatient(LocalCluster(**given))
 
 
 def ssh_cluster(host: SSHHost, pythons: FarPythons, work_dir: Path, **fields: Any) -> SSHCluster:
     """The SSH server's host."""
-    return SSHCluster(**{**account(host, pythons, work_dir), "max_parallel_calls": 4, **fields})
+    given = {**account(host, pythons, work_dir), "max_parallel_calls": 4, **fields}
+    return impatient(SSHCluster(**given))
 
 
 def slurm_cluster(
@@ -52,28 +75,27 @@ def slurm_cluster(
 ) -> SlurmCluster:
     """The SLURM cluster, through the SSH server as its login node."""
     small = {"cores": 1, "memory": "256MB", "time": "00:05:00"}
-    return SlurmCluster(
-        **{**account(host, pythons, work_dir), "default_resources": small, **fields}
-    )
+    given = {**account(host, pythons, work_dir), "default_resources": small, **fields}
+    return impatient(SlurmCluster(**given))
 
 
 def sge_cluster(host: SSHHost, pythons: FarPythons, work_dir: Path, **fields: Any) -> SGECluster:
     """The Grid Engine, through the SSH server as its login node."""
     small = {"cores": 1, "time": "00:05:00"}
-    return SGECluster(
-        **{
-            **account(host, pythons, work_dir),
-            "parallel_environment": PARALLEL_ENVIRONMENT,
-            "default_resources": small,
-            **fields,
-        }
-    )
+    given = {
+        **account(host, pythons, work_dir),
+        "parallel_environment": PARALLEL_ENVIRONMENT,
+        "default_resources": small,
+        **fields,
+    }
+    return impatient(SGECluster(**given))
 
 
 def pbs_cluster(host: SSHHost, pythons: FarPythons, work_dir: Path, **fields: Any) -> PBSCluster:
     """Whatever PBS the logins of the SSH server find."""
     small = {"cores": 1, "memory": "256MB", "time": "00:05:00"}
-    return PBSCluster(**{**account(host, pythons, work_dir), "default_resources": small, **fields})
+    given = {**account(host, pythons, work_dir), "default_resources": small, **fields}
+    return impatient(PBSCluster(**given))
 
 
 def kubernetes_cluster(
@@ -85,17 +107,16 @@ def kubernetes_cluster(
 ) -> KubernetesCluster:
     """A namespace of the Kubernetes cluster; its image has the tests' Python, if not another."""
     minor = minor or ".".join(map(str, sys.version_info[:2]))
-    return KubernetesCluster(
-        **{
-            "kubeconfig_path": str(kubernetes.kubeconfig),
-            "namespace": namespace,
-            "image": kubernetes.python_image(minor, pythons[minor]),
-            "image_pull_policy": "IfNotPresent",
-            "max_pods": 4,
-            "default_resources": {"memory": "128MB"},
-            **fields,
-        }
-    )
+    given = {
+        "kubeconfig_path": str(kubernetes.kubeconfig),
+        "namespace": namespace,
+        "image": kubernetes.python_image(minor, pythons[minor]),
+        "image_pull_policy": "IfNotPresent",
+        "max_pods": 4,
+        "default_resources": {"memory": "128MB"},
+        **fields,
+    }
+    return impatient(KubernetesCluster(**given))
 
 
 def shared_with_pods(kubernetes: Kubernetes, path: Path) -> dict[str, Any]:
