@@ -220,6 +220,8 @@ class Slurm:
             f"PartitionName={URGENT_PARTITION} Nodes={self.node} PriorityTier=10 PreemptMode=OFF\n"
         )
         self.conf.write_text(text)
+        # Since 23.11 slurmd wants a file system of control groups, if not told otherwise here.
+        self.conf.with_name("cgroup.conf").write_text("CgroupPlugin=disabled\n")
 
     def _wait_for_node(self) -> None:
         deadline = time.monotonic() + 60

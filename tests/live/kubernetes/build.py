@@ -24,8 +24,8 @@ from pathlib import Path
 VERSION = "1.20.2"
 COMMIT = "faecb196815e248d3ecfb03c680a4507229c2a56"
 
-_CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "clustrix-prefect-tests"
-DIRECTORY = _CACHE / f"kubernetes-{VERSION}"
+CACHE = Path(os.environ.get("XDGCACHE_HOME", Path.home() / ".cache")) / "clustrix-prefect-tests"
+DIRECTORY = CACHE / f"kubernetes-{VERSION}"
 PROGRAMS = DIRECTORY / "bin"
 CNI_PLUGINS = DIRECTORY / "cni"
 LAYERS = DIRECTORY / "layers"
@@ -38,11 +38,13 @@ _PACKAGED = {
     "kubernetes-client": ("kubectl",),
     "containernetworking-plugins": (),
 }
+# The release whose source package it is, and whose compiler is old enough for it.
+_RELEASE = "bookworm"
 _COMPILER = ("golang-1.19-go", "golang-1.19-src")
 # What the official slim images of Python have besides a minimal Debian.
 _LIBRARIES = (
     "ca-certificates,netbase,tzdata,libbz2-1.0,libexpat1,libffi8,liblzma5,libncursesw6,"
-    "libreadline8,libsqlite3-0,libssl3,libuuid1,zlib1g"
+    "libsqlite3-0,libuuid1,zlib1g"
 )
 # The process that holds a pod's namespaces, and those of the whole cluster: it reaps orphans.
 _PAUSE = """package main
@@ -74,7 +76,7 @@ def build() -> None:
     with _locked():
         if is_built():
             return
-        with tempfile.TemporaryDirectory(dir=_CACHE, prefix="building-") as scratch:
+        with tempfile.TemporaryDirectory(dir=CACHE, prefix="building-") as scratch:
             made = Path(scratch) / "made"
             for name in ("bin", "cni", "layers"):
                 (made / name).mkdir(parents=True)
@@ -87,8 +89,8 @@ def build() -> None:
 
 @contextmanager
 def _locked() -> Iterator[None]:
-    _CACHE.mkdir(parents=True, exist_ok=True)
-    with (_CACHE / "kubernetes.lock").open("w") as lock:
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "kubernetes.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -104,7 +106,8 @@ class _Apt:
         self._directory = directory
         (directory / "lists" / "partial").mkdir(parents=True)
         sources = directory / "debian.list"
-        sources.write_text("".join(f"deb {line}deb-src {line}" for line in self._repositories()))
+        lines = [*self._repositories(), f"{mirror()} {_RELEASE} main\n"]
+        sources.write_text("".join(f"deb {line}deb-src {line}" for line in dict.fromkeys(lines)))
         self._options = [
             *("-o", f"Dir::Etc::sourcelist={sources}", "-o", "Dir::Etc::sourceparts=-"),
             *("-o", f"Dir::State::lists={directory / 'lists'}"),
@@ -113,17 +116,19 @@ class _Apt:
 
     def fetch_to(self, made: Path) -> None:
         """Unpack packages, compiler and sources; copy the packages' programs."""
-        _run(["apt-get", *self._options, "-qq", "update"])
-        download = ["apt-get", *self._options, "-qq", "download", *_PACKAGED, *_COMPILER]
-        _run(download, cwd=self._directory)
+        run(["apt-get", *self._options, "-qq", "update"])
+        packages = [f"{name}/{_RELEASE}" for name in (*_PACKAGED, *_COMPILER)]
+        download = ["apt-get", *self._options, "-qq", "download", *packages]
+        run(download, cwd=self._directory)
         root = self._directory.parent / "root"
         for package in self._directory.glob("*.deb"):
-            _run(["dpkg-deb", "--extract", str(package), str(root)])
+            run(["dpkg-deb", "--extract", str(package), str(root)])
         for program in (program for programs in _PACKAGED.values() for program in programs):
             shutil.copy(root / "usr" / "bin" / program, made / "bin" / program)
         shutil.copytree(root / "usr" / "lib" / "cni", made / "cni", dirs_exist_ok=True)
-        source = ["apt-get", *self._options, "-qq", "source", "--download-only", "kubernetes"]
-        _run(source, cwd=self._directory)
+        source = ["apt-get", *self._options, "-qq", "source", "--download-only"]
+        source.append(f"kubernetes/{_RELEASE}")
+        run(source, cwd=self._directory)
 
     @staticmethod
     def _repositories() -> list[str]:
@@ -132,7 +137,7 @@ class _Apt:
         command = ["apt-get", "indextargets", "--format", wanted, "Created-By: Packages"]
         found = _output(command).splitlines()
         if not found:  # a machine whose lists were never fetched does not say who is Debian
-            _run(["apt-get", "-qq", "update"])
+            run(["apt-get", "-qq", "update"])
             found = _output(command).splitlines()
         lines = [line.partition("|")[2] + "\n" for line in found if line.startswith("Debian|")]
         return sorted(set(lines))
@@ -143,7 +148,7 @@ def _compile(scratch: Path, programs: Path) -> None:
     source = scratch / "go" / "src" / "k8s.io" / "kubernetes"
     source.mkdir(parents=True)
     (archive,) = (scratch / "apt").glob("kubernetes_*.orig.tar.gz")
-    _run(["tar", "-xzf", str(archive), "--strip-components=1", "-C", str(source)])
+    run(["tar", "-xzf", str(archive), "--strip-components=1", "-C", str(source)])
     go = scratch / "root" / "usr" / "lib" / "go-1.19"
     environment = {
         "PATH": f"{go}/bin:/usr/bin:/bin",
@@ -167,18 +172,18 @@ def _compile(scratch: Path, programs: Path) -> None:
 
     generator = scratch / "openapi-gen"
     package = "./vendor/k8s.io/kube-openapi/cmd/openapi-gen"
-    _run([*go_build, str(generator), package], cwd=source, environment=environment)
+    run([*go_build, str(generator), package], cwd=source, environment=environment)
     described = ",".join(_described_packages(source))
     generated = "k8s.io/kubernetes/pkg/generated/openapi"
     header = "hack/boilerplate/boilerplate.generatego.txt"
     output = ["-p", generated, "-O", "zz_generated.openapi", "-h", header, "-r", os.devnull]
-    _run([str(generator), "-i", described, *output], cwd=source, environment=environment)
+    run([str(generator), "-i", described, *output], cwd=source, environment=environment)
 
     commands = [f"./cmd/{name}" for name in _COMPILED]
-    _run([*go_build, f"{programs}/", *commands], cwd=source, environment=environment)
+    run([*go_build, f"{programs}/", *commands], cwd=source, environment=environment)
     (scratch / "pause.go").write_text(_PAUSE)
     pause = [*go_build, str(programs / "pause"), "pause.go"]
-    _run(pause, cwd=scratch, environment=environment)
+    run(pause, cwd=scratch, environment=environment)
 
 
 def _described_packages(source: Path) -> list[str]:
@@ -194,21 +199,36 @@ def _described_packages(source: Path) -> list[str]:
     return sorted(found)
 
 
+def _codename() -> str:
+    """Return the name of this machine's release of Debian."""
+    release = re.search(r"^VERSION_CODENAME=(\w+)", Path("/etc/os-release").read_text(), re.M)
+    return release[1] if release else "stable"
+
+
+def mirror() -> str:
+    """Return the address of the Debian mirror that this machine uses."""
+    wanted = ["--format", "$(REPO_URI)", "Created-By: Packages", "Origin: Debian"]
+    command = ["apt-get", "indextargets", *wanted, f"Release: {_codename()}"]
+    if not _output(command):  # a machine whose lists were never fetched does not say who is Debian
+        run(["apt-get", "-qq", "update"])
+    return _output(command).split()[0]
+
+
 def _debian_layer(root: Path, layer: Path) -> None:
     """Make the lowest layer of all images: a minimal Debian."""
-    release = re.search(r"^VERSION_CODENAME=(\w+)", Path("/etc/os-release").read_text(), re.M)
-    wanted = ["--format", "$(REPO_URI)", "Created-By: Packages", "Origin: Debian"]
-    codename = release[1] if release else "stable"
-    mirror = _output(["apt-get", "indextargets", *wanted, f"Release: {codename}"]).split()[0]
-    options = ["--variant=minbase", f"--include={_LIBRARIES}"]
-    _run(["debootstrap", *options, codename, str(root), mirror])
+    codename = _codename()
+    # Since Debian 13 these have another name, for their 64 bits of time.
+    renamed = "" if codename == _RELEASE else "t64"
+    libraries = f"{_LIBRARIES},libreadline8{renamed},libssl3{renamed}"
+    options = ["--variant=minbase", f"--include={libraries}"]
+    run(["debootstrap", *options, codename, str(root), mirror()])
     left_out = ("dev/*", "proc/*", "sys/*", "var/cache/apt/*", "var/lib/apt/lists/*", "var/log/*")
     left_out += ("usr/share/doc/*", "usr/share/man/*", "usr/share/locale/*")
     excluded = [f"--exclude=./{pattern}" for pattern in left_out]
-    _run(["tar", "-cf", str(layer), *excluded, "-C", str(root), "."])
+    run(["tar", "-cf", str(layer), *excluded, "-C", str(root), "."])
 
 
-def _run(
+def run(
     command: list[str], cwd: Path | None = None, environment: Mapping[str, str] | None = None
 ) -> None:
     done = subprocess.run(
