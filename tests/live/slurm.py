@@ -220,8 +220,10 @@ class Slurm:
             f"PartitionName={URGENT_PARTITION} Nodes={self.node} PriorityTier=10 PreemptMode=OFF\n"
         )
         self.conf.write_text(text)
-        # Since 23.11 slurmd wants a file system of control groups, if not told otherwise here.
-        self.conf.with_name("cgroup.conf").write_text("CgroupPlugin=disabled\n")
+        # Newer ones want a file system of control groups, if not told otherwise in a word that
+        # older ones do not know.
+        if _release() >= (23, 11):
+            self.conf.with_name("cgroup.conf").write_text("CgroupPlugin=disabled\n")
 
     def _wait_for_node(self) -> None:
         deadline = time.monotonic() + 60
@@ -237,6 +239,12 @@ class Slurm:
 
     def _output(self, *command: str) -> str:
         return self.command(*command).stdout.strip()
+
+
+def _release() -> tuple[int, ...]:
+    """Return the release of SLURM on this machine, as (22, 5)."""
+    said = subprocess.run(["slurmd", "-V"], capture_output=True, text=True, env={"PATH": _PATH})
+    return tuple(int(part) for part in said.stdout.split()[-1].split(".")[:2])
 
 
 def conf_of(run: RunDirectory) -> Path:
