@@ -78,10 +78,12 @@ def _mounts(root: Path) -> str:
 
 
 def _local_indexes() -> set[str]:
-    """Directories of this machine that pip is told to look into."""
+    """Return the directories of this machine that pip is told to look into."""
     command = [sys.executable, "-m", "pip", "config", "list"]
     listed = subprocess.run(command, capture_output=True, text=True).stdout
-    return set(re.findall(r"(?<![\w/])(?:file://)?(/[\w./-]+)", listed))
+    found = set(re.findall(r"(?<![\w/])(?:file://)?(/[\w./-]+)", listed))
+    # The pages of an index, called simple by everybody, lead to files beside them.
+    return {path.removesuffix("/simple") for path in found}
 
 
 def _environment() -> dict[str, str]:
