@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
+from ahocorasick_rs import BytesAhoCorasick
+
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{24,}={0,2}")
 _ZLIB = re.compile(rb"\x78[\x01\x5e\x9c\xda]")
 _GZIP = re.compile(rb"\x1f\x8b\x08")
@@ -64,24 +66,33 @@ class Scanner:
 
     secrets: Mapping[str, bytes | str]
     looked_at: int = 0
-    _forms: list[tuple[bytes, str]] = field(default_factory=list)
+    _names: list[str] = field(init=False)
+    _finder: BytesAhoCorasick = field(init=False)
 
     def __post_init__(self) -> None:
+        forms: dict[bytes, str] = {}
         for name, secret in self.secrets.items():
             raw = secret.encode() if isinstance(secret, str) else secret
-            self._forms += [(form, f"{name} ({kind})") for form, kind in forms_of(raw).items()]
+            for form, kind in forms_of(raw).items():
+                forms.setdefault(form, f"{name} ({kind})")
+        self._names = list(forms.values())
+        self._finder = BytesAhoCorasick(list(forms))
 
     def in_bytes(self, data: bytes, deep: int = 0) -> set[str]:
         """The names of the secrets in this, and in what is compressed or encoded in it."""
         self.looked_at += len(data)
-        found = {name for form, name in self._forms if form in data}
+        found = self._in_plain(data)
         if deep < _DEEPEST:
             # MIME's base64 is wrapped, and within JSON its line ends are escaped.
             unwrapped = data.replace(b"\\n", b"").replace(b"\r", b"").replace(b"\n", b"")
-            found |= {name for form, name in self._forms if form in unwrapped}
+            found |= self._in_plain(unwrapped)
             for inner in (*_compressed(data), *_encoded(unwrapped)):
                 found |= self.in_bytes(inner, deep + 1)
         return found
+
+    def _in_plain(self, data: bytes) -> set[str]:
+        matches = self._finder.find_matches_as_indexes(data, overlapping=True)
+        return {self._names[number] for number, _, _ in matches}
 
     def in_files(
         self, *roots: Path, without: Collection[Path] = (), since: float = 0.0
