@@ -243,15 +243,13 @@ def pythons(run_directory: RunDirectory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def numpy_pythons(
-    pythons: dict[str, str], run_directory: RunDirectory, pytestconfig: pytest.Config
-) -> dict[str, str]:
+def numpy_pythons(pythons: dict[str, str], pytestconfig: pytest.Config) -> dict[str, str]:
     """Environments with numpy: minor version to the path of the interpreter."""
+    base = find_pythons()  # an environment of this run's would not outlive it
     found = {}
     for minor in NUMPY.keys() & pythons.keys():
         try:
-            directory = run_directory.child("numpy") / minor
-            found[minor] = with_numpy(pythons[minor], minor, directory)
+            found[minor] = with_numpy(base[minor], minor)
         except ServiceUnavailable as unavailable:
             _unavailable(str(unavailable), pytestconfig)
     return found

@@ -115,7 +115,7 @@ class Lab:
     def far_python_with_numpy(self) -> str:
         """The same with numpy."""
         minor = ".".join(map(str, sys.version_info[:2]))
-        return with_numpy(self.far_python, minor, self._run.child("numpy") / minor)
+        return with_numpy(self.far_python, minor, self._run.path)
 
     @property
     def _far_pythons(self) -> FarPythons:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 from uv import find_uv_bin
 
 from tests.live.daemon import ServiceUnavailable
+from tests.live.kubernetes.build import CACHE
 from tests.live.rundir import RunDirectory
 
 MINORS = ("3.6", "3.8", "3.10", "3.11", "3.12", "3.13")
@@ -63,31 +66,38 @@ def without_packages(python: str, directory: Path) -> str:
     return str(program)
 
 
-def with_numpy(python: str, minor: str, directory: Path) -> str:
-    """A virtual environment of this interpreter that has numpy.
+def with_numpy(python: str, minor: str, parent: Path = CACHE) -> str:
+    """Return the interpreter of an environment that has numpy; make it when there is none.
 
     Args:
-        python: The interpreter.
+        python: The interpreter that it is made with.
         minor: Its version.
-        directory: Where the environment goes; what is there already is taken.
-
-    Returns:
-        The environment's interpreter.
+        parent: Where the environment is kept: the user's cache directory, if not elsewhere.
 
     Raises:
         ServiceUnavailable: numpy cannot be installed: there is no package index, say.
     """
-    uv = find_uv_bin()
+    directory = parent / f"numpy-{NUMPY[minor]}-{minor}"
     program = directory / "bin" / "python"
-    commands = [
+    if not program.exists():
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=parent, prefix="numpy-") as scratch:
+            made = Path(scratch) / "made"
+            _install_numpy(python, minor, made)
+            with contextlib.suppress(OSError):  # another process was quicker
+                made.rename(directory)
+    return str(program)
+
+
+def _install_numpy(python: str, minor: str, directory: Path) -> None:
+    uv, program = find_uv_bin(), directory / "bin" / "python"
+    for command in (
         [uv, "venv", "--quiet", "--python", python, str(directory)],
         [uv, "pip", "install", "--quiet", "--python", str(program), f"numpy=={NUMPY[minor]}"],
-    ]
-    for command in commands if not program.exists() else ():
+    ):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise ServiceUnavailable(f"numpy for Python {minor}: {done.stderr.strip()}")
-    return str(program)
 
 
 class FarPythons:
