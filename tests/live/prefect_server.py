@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
+import sqlite3
+import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 from tests.live.daemon import Daemon, free_port
+from tests.live.kubernetes.build import CACHE
 
 
 class PrefectServer:
@@ -27,6 +33,7 @@ class PrefectServer:
 
     def __init__(self, directory: Path, *, ui: bool = False) -> None:
         port = free_port()
+        self._directory = directory
         prefect = [sys.executable, "-m", "prefect"]
         self.api_url = f"http://127.0.0.1:{port}/api"
         self._daemon = Daemon(
@@ -46,7 +53,9 @@ class PrefectServer:
         )
 
     def start(self) -> None:
-        """Start the server and wait until it answers."""
+        """Start the server, with the tables of an empty database, and wait until it answers."""
+        if not (self._directory / "prefect.db").exists():
+            shutil.copyfile(_empty_database(), self._directory / "prefect.db")
         self._daemon.start()
 
     def stop(self) -> None:
@@ -64,3 +73,28 @@ class PrefectServer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False
+
+
+def _empty_database() -> Path:
+    """Return a database with Prefect's tables and nothing in them, kept in the user's cache.
+
+    Making them takes longer than everything else that a new server does.
+    """
+    import prefect
+
+    kept = CACHE / f"prefect-{prefect.__version__}.db"
+    if not kept.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=CACHE, prefix="prefect-") as scratch:
+            variables = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+            subprocess.run(
+                [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"],
+                env={**variables, "PREFECT_HOME": scratch},
+                capture_output=True,
+                check=True,
+            )
+            made = Path(scratch) / "made.db"
+            with contextlib.closing(sqlite3.connect(Path(scratch) / "prefect.db")) as written:
+                written.execute("VACUUM INTO ?", (str(made),))  # with what is in its log still
+            made.rename(kept)
+    return kept
