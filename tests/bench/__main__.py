@@ -20,6 +20,7 @@ def _parts() -> dict[str, Callable[[Lab], Part]]:
     # Imported after the lab has set up Prefect's environment.
     from tests.bench import (
         data,
+        far_side,
         filesystem,
         hashing,
         jobs,
@@ -34,6 +35,7 @@ def _parts() -> dict[str, Callable[[Lab], Part]]:
     return {
         "rates": rates.measure,
         "jobs": jobs.measure,
+        "far_side": far_side.measure,
         "kubernetes": kubernetes.measure,
         "traffic": traffic.measure,
         "data": data.measure,
@@ -49,6 +51,7 @@ def _parts() -> dict[str, Callable[[Lab], Part]]:
 PARTS = (
     "rates",
     "jobs",
+    "far_side",
     "kubernetes",
     "traffic",
     "data",
