@@ -19,8 +19,9 @@ from clustrix_prefect.errors import (
     QuotaExceeded,
     SubmissionRefused,
 )
-from clustrix_prefect.kubernetes.access import Access, authorization
+from clustrix_prefect.kubernetes.access import Access
 from clustrix_prefect.kubernetes.exec import PodConnection, open_websocket
+from clustrix_prefect.kubernetes.login import Credentials, Login
 from clustrix_prefect.kubernetes.permissions import API_GROUPS, NEEDED, Permission
 
 _ANSWER_SECONDS = 30.0
@@ -40,7 +41,8 @@ class KubernetesApi:
 
     Args:
         access: What to log in with.
-        namespace: Where the objects are.
+        namespace: Where the objects are. Default: as kubectl has it, the context's, in a pod
+            that of its service account, or `default`.
         patience: Seconds to go on asking a server that is away or overloaded.
 
     Attributes:
@@ -48,21 +50,19 @@ class KubernetesApi:
     """
 
     def __init__(
-        self, access: Access, namespace: str, *, patience: float = _PATIENCE_SECONDS
+        self, access: Access, namespace: str | None = None, *, patience: float = _PATIENCE_SECONDS
     ) -> None:
-        self.namespace = namespace
         self._patience = patience
-        self._configuration = access.configuration()
-        from kubernetes.client.rest import RESTClientObject
-
-        self._pool: Any = RESTClientObject(self._configuration).pool_manager
-        self._host = str(self._configuration.host).rstrip("/")
+        self._login = Login(access)
+        credentials = self._login.current
+        self.namespace = namespace or credentials.namespace or "default"
+        self._host = str(credentials.configuration.host).rstrip("/")
         self._count = itertools.count(1)
         self.requests = 0
 
     def close(self) -> None:
         """Close the connections that are not in use."""
-        self._pool.clear()
+        self._login.current.pool.clear()
 
     # --- objects ---------------------------------------------------------------------------
 
@@ -170,9 +170,14 @@ class KubernetesApi:
             query = urlencode([("container", container), *streams.items()])
             query += "".join(f"&command={quote(word)}" for word in command)
             url = f"{self._host}{self._path('pods', pod)}/exec?{query}"
-            self.requests = next(self._count)
+            credentials = self._login.current
             try:
-                return open_websocket(self._configuration, url, authorization(self._configuration))
+                try:
+                    return self._open_stream(url, credentials)
+                except websocket.WebSocketBadStatusException as error:
+                    if error.status_code != 401:
+                        raise
+                return self._open_stream(url, self._login.refused(credentials))
             except websocket.WebSocketBadStatusException as error:
                 body = error.resp_body or b""
                 raise self._refusal("get", "pods/exec", error.status_code, body) from error
@@ -180,6 +185,10 @@ class KubernetesApi:
                 raise ConnectionLost(f"The way to {where} cannot be opened: {error}.") from error
 
         return PodConnection(open_stream, where)
+
+    def _open_stream(self, url: str, credentials: Credentials) -> Any:
+        self.requests = next(self._count)
+        return open_websocket(credentials.configuration, url, credentials.headers)
 
     # --- requests --------------------------------------------------------------------------
 
@@ -236,11 +245,29 @@ class KubernetesApi:
         body: dict[str, Any] | None,
         timeout: float = _ANSWER_SECONDS,
     ) -> Any:
+        """Send a request, and once more with new credentials if these are not accepted."""
+        credentials = self._login.current
+        response = self._send_as(credentials, method, path, body, timeout)
+        if response.status != 401:
+            return response
+        response.close()
+        return self._send_as(self._login.refused(credentials), method, path, body, timeout)
+
+    def _send_as(
+        self,
+        credentials: Credentials,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None,
+        timeout: float,
+    ) -> Any:
+        from urllib3 import HTTPHeaderDict
+
         self.requests = next(self._count)
-        headers = {"Accept": "application/json", **authorization(self._configuration)}
+        headers = HTTPHeaderDict([("Accept", "application/json"), *credentials.headers])
         if body is not None:
             headers["Content-Type"] = "application/json"
-        return self._pool.request(
+        return credentials.pool.request(
             method,
             self._host + path,
             headers=headers,

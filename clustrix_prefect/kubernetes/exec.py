@@ -8,7 +8,7 @@ import select
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from clustrix_prefect.connections.connection import ChannelsOnly
@@ -172,7 +172,7 @@ class PodConnection(ChannelsOnly):
         super().__init__(run, description)
 
 
-def open_websocket(configuration: Any, url: str, headers: dict[str, str]) -> Any:
+def open_websocket(configuration: Any, url: str, headers: Iterable[tuple[str, str]]) -> Any:
     """An exec stream: TLS and proxies as the official client's configuration says.
 
     Raises:
@@ -196,13 +196,13 @@ def open_websocket(configuration: Any, url: str, headers: dict[str, str]) -> Any
     if configuration.tls_server_name:
         options["server_hostname"] = configuration.tls_server_name
     connect: dict[str, Any] = {
-        "header": [f"{name}: {value}" for name, value in headers.items()],
+        "header": [f"{name}: {value}" for name, value in headers],
         "subprotocols": [_PROTOCOL],
         "timeout": _OPEN_TIMEOUT,
         "suppress_origin": True,
     }
     if configuration.proxy or configuration.proxy_headers:
-        connect = ws_client.websocket_proxycare(connect, configuration, url, headers)
+        connect = ws_client.websocket_proxycare(connect, configuration, url, None)
     opened = websocket.WebSocket(sslopt=options, skip_utf8_validation=True)
     opened.connect(url.replace("http", "ws", 1), **connect)
     return opened
