@@ -13,6 +13,8 @@ import pytest
 
 from tests.live.daemon import listens
 
+pytestmark = pytest.mark.service  # a Prefect server of its own
+
 _REPOSITORY = Path(__file__).parent.parent
 
 
@@ -30,7 +32,7 @@ def run(program: str, tmp_path_factory: pytest.TempPathFactory) -> subprocess.Co
         PREFECT_HOME=str(tmp_path_factory.mktemp("prefect")),
         PREFECT_SERVER_ANALYTICS_ENABLED="false",
         # Other tests keep the machine busy.
-        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS="60",
+        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS="240",
     )
     return subprocess.run(
         [sys.executable, program],
@@ -38,7 +40,7 @@ def run(program: str, tmp_path_factory: pytest.TempPathFactory) -> subprocess.Co
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
         stdin=subprocess.DEVNULL,
     )
 

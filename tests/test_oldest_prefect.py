@@ -30,6 +30,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.service  # a Prefect server of its own
 @pytest.mark.timeout(600)
 def test_a_flow_runs_with_it(tmp_path: Path) -> None:
     named = re.search(r'"prefect>=([\d.]+)', (ROOT / "pyproject.toml").read_text())
@@ -45,7 +46,7 @@ def test_a_flow_runs_with_it(tmp_path: Path) -> None:
         **kept,
         "PREFECT_HOME": str(tmp_path / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
     }
     done = run(str(python), str(program), env=environment, cwd=tmp_path)
     version, _, results = done.stdout.strip().splitlines()[-1].partition(" ")

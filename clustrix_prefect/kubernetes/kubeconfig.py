@@ -17,7 +17,6 @@ from typing import Any
 from clustrix_prefect.errors import ConfigurationError
 
 _EXTRA = "as-user-extra"
-_SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _MENDED = (
     "Name a kubeconfig that exists and one of its contexts (`kubectl config get-contexts` lists"
     " them); `kubectl get pods` shows whether it works."
@@ -85,12 +84,15 @@ def read_kubeconfig(
 
 
 def _service_account(configuration: Any) -> Kubeconfig:
+    from kubernetes.config import incluster_config
+
     configuration.api_key.pop("BearerToken", None)
-    namespace = _SERVICE_ACCOUNT / "namespace"
+    token = Path(incluster_config.SERVICE_TOKEN_FILENAME)
+    namespace = token.with_name("namespace")
     return Kubeconfig(
         configuration,
         namespace=namespace.read_text().strip() if namespace.exists() else None,
-        token_file=_SERVICE_ACCOUNT / "token",
+        token_file=token,
     )
 
 

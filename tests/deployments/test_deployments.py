@@ -104,6 +104,7 @@ def test_what_is_scheduled(client: SyncPrefectClient) -> None:
     assert with_runs == {name for name in NAMES if not name.endswith("/on-demand")}
 
 
+@pytest.mark.service  # a Prefect server of its own
 def test_runs_of_what_is_served(run_directory: RunDirectory) -> None:
     """serve.py makes the deployments on a server that knows none, and runs what is asked for."""
     served = Served(run_directory.child("served"))

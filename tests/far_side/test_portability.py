@@ -16,7 +16,7 @@ SOURCES = sorted(Path(clustrix_prefect.far_side.__file__).parent.glob("*.py"))
 # cloudpickle is not required, one is sent along.
 SENT_ALONG = {"clustrix_far_side", "cloudpickle"}
 # Modules of the standard library that this Python does not know yet.
-NEWER = {"_sha2"}
+NEWER = {"_sha2", "_sha256"}
 
 COMPILE = """
 import sys

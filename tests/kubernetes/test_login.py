@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from clustrix_prefect.errors import AuthenticationFailed, ClusterError, ConfigurationError
-from clustrix_prefect.kubernetes import kubeconfig as kubeconfig_module
 from clustrix_prefect.kubernetes.access import Access
 from clustrix_prefect.kubernetes.api import KubernetesApi
 from tests.kubernetes.test_api import Server, server
@@ -147,7 +146,6 @@ def test_a_service_account_of_a_pod(
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.server_port))
     monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
     monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(tmp_path / "ca.crt"))
-    monkeypatch.setattr(kubeconfig_module, "_SERVICE_ACCOUNT", tmp_path)
     found = Access().read()
     assert found.namespace == "team-a"
     assert found.token_file == tmp_path / "token"

@@ -22,6 +22,7 @@ from tests.live.kubernetes import build
 ROOT = Path(__file__).parents[2]
 RELEASE = "trixie"
 _PACKAGES = "python3,python3-venv,make,git,ca-certificates,openssh-client,procps,tzdata"
+_FILE_SYSTEMS = (("proc", "proc"), ("sysfs", "sys"))
 _COMMANDS = ("make demo", "make test-fast")
 # What a machine needs to reach its package index, wherever that is.
 _SHARED = ("/etc/resolv.conf", "/etc/hosts", "/etc/ssl", "/etc/pip.conf", "/etc/xdg/pip")
@@ -67,7 +68,8 @@ def try_out(root: Path) -> int:
 
 
 def _mounts(root: Path) -> str:
-    lines = [f"mount -t proc proc {root}/proc;", f"mount --rbind /dev {root}/dev;"]
+    lines = [f"mount -t {kind} {kind} {root}/{where};" for kind, where in _FILE_SYSTEMS]
+    lines.append(f"mount --rbind /dev {root}/dev;")
     for path in (Path(name) for name in (*_SHARED, "/root/.config/pip", *_local_indexes())):
         if path.exists():
             inside = Path(f"{root}{path}")

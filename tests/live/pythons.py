@@ -7,8 +7,10 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
 from uv import find_uv_bin
 
 from tests.live.daemon import ServiceUnavailable
@@ -46,6 +48,13 @@ def _runs(path: str, minor: str) -> bool:
     program = "import sys; print('%d.%d' % sys.version_info[:2])"
     done = subprocess.run([path, "-c", program], capture_output=True, text=True)
     return done.stdout.strip() == minor
+
+
+class Interpreters(dict[str, str]):
+    """Interpreters of this machine: minor version to path; a test that needs another is skipped."""
+
+    def __missing__(self, minor: str) -> str:
+        pytest.skip(f"no Python {minor} on this machine")
 
 
 def without_packages(python: str, directory: Path) -> str:
@@ -107,7 +116,7 @@ class FarPythons:
     into the run's directory. Those that anybody can run get an environment there.
     """
 
-    def __init__(self, pythons: dict[str, str], run: RunDirectory) -> None:
+    def __init__(self, pythons: Mapping[str, str], run: RunDirectory) -> None:
         self._pythons = pythons
         self._directory = run.child("pythons")
 

@@ -12,6 +12,7 @@ from tests.packaging import clients
 OTHERS = [minor for minor in clients.CLIENTS if minor != f"3.{sys.version_info.minor}"]
 
 
+@pytest.mark.service  # Prefect servers of their own
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("minor", OTHERS)
 def test_another_client(
