@@ -29,9 +29,10 @@ def _blocks(options: argparse.Namespace) -> int:
     planned = plan_blocks(options.paths)
     for one in planned:
         _print(one.name, one.is_new, one.differences)
-    changed = [one for one in planned if one.is_new or one.differences]
-    if not options.dry_run:
-        apply_blocks(planned)
+    if options.dry_run:
+        changed = [one.name for one in planned if one.is_new or one.differences]
+    else:
+        changed = apply_blocks(planned)
     _print_summary(len(changed), len(planned), "block", options.dry_run)
     return 0
 
@@ -42,9 +43,10 @@ def _automations(options: argparse.Namespace) -> int:
     planned = plan_automations(options.paths)
     for one in planned:
         _print(one.name, one.is_new, one.differences)
-    changed = [one for one in planned if one.is_new or one.differences]
-    if not options.dry_run:
-        apply_automations(planned)
+    if options.dry_run:
+        changed = [one.name for one in planned if one.is_new or one.differences]
+    else:
+        changed = apply_automations(planned)
     _print_summary(len(changed), len(planned), "automation", options.dry_run)
     return 0
 

@@ -32,10 +32,14 @@ from prefect.events.actions import Action, ActionTypes
 from prefect.events.schemas.automations import Automation, AutomationCore
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from pydantic import BaseModel, RootModel, ValidationError
+from pydantic_core import to_jsonable_python
 
 from clustrix_prefect.applying.files import Document, Mistake, WrongFiles, read_documents
+from clustrix_prefect.errors import ConfigurationError
 
 _PAGE = 200
+# The server takes it with a new automation, and never tells it again.
+_ONLY_AT_FIRST = {"owner_resource"}
 
 
 @dataclass
@@ -71,10 +75,11 @@ def plan_automations(paths: Sequence[Path]) -> list[PlannedAutomation]:
     """
     planned: list[PlannedAutomation] = []
     mistakes: list[Mistake] = []
+    documents = read_documents(paths)
     with get_client(sync_client=True) as client:
         existing = _existing(client)
         seen: set[str] = set()
-        for document in read_documents(paths):
+        for document in documents:
             try:
                 one = _plan(document, client, existing)
                 if one.name in seen:
@@ -95,18 +100,40 @@ def apply_automations(planned: Sequence[PlannedAutomation]) -> list[str]:
 
     Returns:
         The names of those that were created or updated.
+
+    Raises:
+        ConfigurationError: The server has something else now than the file says.
     """
     done = []
     with get_client(sync_client=True) as client:
         for one in planned:
             if one.existing is None:
-                client.create_automation(one.wanted)
+                saved_id = client.create_automation(one.wanted)
             elif one.differences:
-                client.update_automation(one.existing.id, one.wanted)
+                saved_id = one.existing.id
+                _replace(client, saved_id, one.wanted)
             else:
                 continue
+            saved = PlannedAutomation(one.wanted, client.read_automation(saved_id))
+            if kept := list(_differences(saved)):
+                raise ConfigurationError(
+                    f"The server took {one.name!r}, and it is not as in the file there: "
+                    f"{'; '.join(kept)}.",
+                    "Compare the versions of Prefect here and on the server.",
+                )
             done.append(one.name)
     return done
+
+
+def _replace(client: SyncPrefectClient, automation_id: UUID, wanted: AutomationCore) -> None:
+    """Make an automation on the server what the file says, and nothing besides.
+
+    Prefect's own `update_automation` sends only what is written out, and the server keeps the
+    rest: what was taken out of the file would stay. The owner is set when it is created.
+    """
+    whole = wanted.model_dump(mode="json", exclude=_ONLY_AT_FIRST)
+    path = {"id": automation_id}
+    client.request("PUT", "/automations/{id}", path_params=path, json=whole).raise_for_status()
 
 
 def _existing(client: SyncPrefectClient) -> dict[str, list[Automation]]:
@@ -303,15 +330,32 @@ def _differences(one: PlannedAutomation) -> Iterator[str]:
     # Not compared as JSON, which lists the events of a set in any order.
     old, shown = one.existing.model_dump(), one.existing.model_dump(mode="json")
     wanted = one.wanted.model_dump()
-    for name in AutomationCore.model_fields:
-        if _normal(old.get(name)) != _normal(wanted.get(name)):
+    for name in AutomationCore.model_fields.keys() - _ONLY_AT_FIRST:
+        if _comparable(old.get(name), name) != _comparable(wanted.get(name), name):
             yield f"{name}: {shown.get(name)} -> {new.get(name)}"
 
 
-def _normal(value: Any) -> Any:
-    """Without what the server adds by itself."""
+def _comparable(value: Any, field: str) -> Any:
+    """A field's value as it comes back from the server, but for what that adds by itself."""
+    return _plain(_without_ids(value) if field == "trigger" else value)
+
+
+def _without_ids(trigger: Any) -> Any:
+    """A trigger, and those within it, without the ids that the server gives them."""
+    if not isinstance(trigger, dict):
+        return trigger
+    bare = {key: value for key, value in trigger.items() if key != "id"}
+    if isinstance(bare.get("triggers"), list):
+        bare["triggers"] = [_without_ids(inner) for inner in bare["triggers"]]
+    return bare
+
+
+def _plain(value: Any) -> Any:
+    """Only what JSON knows, a set in one order: a date in YAML comes back as text."""
     if isinstance(value, dict):
-        return {key: _normal(inner) for key, inner in value.items() if key != "id"}
-    if isinstance(value, list):
-        return [_normal(inner) for inner in value]
-    return value
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(_plain, value), key=str)
+    return to_jsonable_python(value)

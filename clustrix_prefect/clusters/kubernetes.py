@@ -278,8 +278,8 @@ class KubernetesCluster(ClusterBlock):
             return Access(self.kubeconfig_path, context=self.context)
         try:
             content = yaml.safe_load(self.kubeconfig.get_secret_value())
-        except yaml.YAMLError:
-            content = None
+        except (yaml.YAMLError, ValueError, ArithmeticError, AttributeError, RecursionError):
+            content = None  # an impossible date, nesting without end: PyYAML lets them through
         if not isinstance(content, dict):
             # Without the cause: it quotes what it could not read.
             raise ConfigurationError(

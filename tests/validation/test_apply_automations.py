@@ -124,6 +124,79 @@ def test_an_update_is_by_name(file: Path, name: str, capsys: pytest.CaptureFixtu
     assert len(again.actions) == 4
 
 
+MORE = """\
+name: NAME
+description: tells
+enabled: false
+tags: [nightly]
+trigger:
+  type: sequence
+  within: 60
+  triggers:
+    - {type: event, expect: [a.b, a.c], threshold: 2, match: {prefect.resource.id: "x.*"}}
+    - {type: event, expect: [a.d], posture: Proactive, within: 30}
+actions:
+  - type: run-deployment
+    deployment: react-to-it/NAME
+    parameters: {id: 1, day: 2026-01-02}
+actions_on_trigger:
+  - {type: send-notification, block: slack-webhook/NAME, subject: begins, body: b}
+actions_on_resolve:
+  - {type: send-notification, block: slack-webhook/NAME, subject: ends, body: b}
+"""
+LESS = """\
+name: NAME
+trigger: {type: event, expect: [a.b]}
+actions:
+  - {type: run-deployment, deployment: react-to-it/NAME, parameters: {id: 2}}
+"""
+
+
+def test_what_is_removed_from_the_file_is_removed_on_the_server(
+    file: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(MORE.replace("NAME", name))
+    assert apply(file) == 0
+    (made,) = automations(name)
+    assert (made.enabled, len(made.actions_on_resolve)) == (False, 1)
+    capsys.readouterr()
+    assert apply(file) == 0
+    assert "0 of 1 automation saved." in capsys.readouterr().out
+    file.write_text(LESS.replace("NAME", name))
+    assert apply(file) == 0
+    assert "1 of 1 automation saved." in capsys.readouterr().out
+    (left,) = automations(name)
+    assert (left.id, left.enabled, left.description, left.tags) == (made.id, True, "", [])
+    assert (left.actions_on_trigger, left.actions_on_resolve) == ([], [])
+    assert left.actions[0].parameters == {"id": 2}
+    before = updated(left.id)
+    assert apply(file) == 0
+    assert "as in the file" in capsys.readouterr().out
+    assert updated(left.id) == before
+
+
+def test_what_was_paused_by_hand_runs_again(
+    file: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    apply(file)
+    with get_client(sync_client=True) as client:
+        client.pause_automation(automations(name)[0].id)
+    capsys.readouterr()
+    assert apply(file) == 0
+    assert "enabled: False -> True" in capsys.readouterr().out
+    assert automations(name)[0].enabled
+    assert apply(file) == 0
+    assert "0 of 1 automation saved." in capsys.readouterr().out
+
+
+def test_one_parameter_called_id_is_a_difference(file: Path, name: str) -> None:
+    file.write_text(LESS.replace("NAME", name))
+    apply(file)
+    file.write_text(file.read_text().replace("{id: 2}", "{id: 3}"))
+    assert apply(file) == 0
+    assert automations(name)[0].actions[0].parameters == {"id": 3}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line", "told"),
     [
