@@ -12,13 +12,14 @@ import contextlib
 import hashlib
 import re
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import httpx
 
 from clustrix_prefect.credentials.memory import Memory
-from clustrix_prefect.credentials.references import OnePasswordReference
+from clustrix_prefect.credentials.references import OnePasswordReference, same_name, spellings
 from clustrix_prefect.credentials.stores import Found, field_of
 from clustrix_prefect.errors import (
     CredentialError,
@@ -35,6 +36,7 @@ _LARGEST_ANSWER = 16 * 2**20
 # Worth one more try: the server, or the proxy before it, is being restarted.
 _PASSING = (429, 502, 503, 504)
 _PAUSE_SECONDS = 0.5
+_NOT_IN_USE = ("ARCHIVED", "DELETED")  # states of an item
 
 
 class ConnectServer:
@@ -60,10 +62,13 @@ class ConnectServer:
         vault = reference.vault
         if not _ID.match(vault):
             vault = self._vault_id(asking, vault, memory)
-        item = memory.once(
-            (*self._key, vault, reference.item),
-            lambda: self._item(asking, vault, reference, memory),
-        )
+        if reference.attribute is not None:  # a code holds for seconds
+            item = self._item(asking, vault, reference, memory)
+        else:
+            item = memory.once(
+                (*self._key, vault, reference.item),
+                lambda: self._item(asking, vault, reference, memory),
+            )
         return field_of(item, reference, self.description)
 
     def vaults(self) -> list[str]:
@@ -76,7 +81,7 @@ class ConnectServer:
     def _vault_id(self, asking: _Asking, name: str, memory: Memory) -> str:
         return memory.once(
             (*self._key, "vault", name),
-            lambda: asking.only(f"/v1/vaults?filter={_equals('name', name)}", "vault", name),
+            lambda: asking.only("/v1/vaults", "vault", name),
         )
 
     def _item(
@@ -118,7 +123,7 @@ def _item_in(asking: _Asking, vault: str, item: str) -> Any:
     if _ID.match(item):
         with contextlib.suppress(CredentialNotFound):  # a name may look like an id
             return asking.get(f"{path}/{item}")
-    identifier = asking.only(f"{path}?filter={_equals('title', item)}", "item", item)
+    identifier = asking.only(path, "item", item)
     return asking.get(f"{path}/{identifier}")
 
 
@@ -155,13 +160,21 @@ class _Asking:
         return found
 
     def only(self, path: str, kind: str, name: str) -> str:
-        """The id of the only object in a list of those with a name."""
-        found = self.list(path)
+        """The id of the only one with a name in the list at this path; archived ones are none."""
         # A gateway may ignore the filter; 1Password itself does not tell upper from lower case.
         key = "name" if kind == "vault" else "title"
-        found = [one for one in found if str(one.get(key)).casefold() == name.casefold()]
-        exact = [one for one in found if one.get(key) == name]
+        found, archived = self._named(f"{path}?filter={_equals(key, name)}", key, name)
+        if not found and not name.isascii():
+            # Letters with marks have two spellings, which a filter tells from each other.
+            found, archived = self._named(path, key, name)
+        exact = [one for one in found if one.get(key) in spellings(name)]
         found = exact if len(exact) == 1 else found
+        if not found and archived:
+            raise self.error(
+                CredentialNotFound,
+                f"has {kind} {name!r} only in its archive",
+                "Restore it, or write its id into the reference instead of its name.",
+            )
         if not found:
             raise self.error(
                 CredentialNotFound,
@@ -180,6 +193,14 @@ class _Asking:
                 CredentialStoreUnavailable, f"gives a {kind} without an id", _NOT_CONNECT
             )
         return identifier
+
+    def _named(
+        self, path: str, key: str, name: str
+    ) -> tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]]]:
+        """Those with a name in the list at a path: in use, and in the archive."""
+        listed = [one for one in self.list(path) if same_name(str(one.get(key)), name)]
+        archived = [one for one in listed if one.get("state") in _NOT_IN_USE]
+        return [one for one in listed if one not in archived], archived
 
     def error(self, kind: type[CredentialError], what: str, remedy: str) -> CredentialError:
         """An error with the reference and the store in it."""

@@ -10,10 +10,11 @@ import re
 import signal
 import subprocess
 import threading
+from itertools import product
 from typing import IO, Any
 
 from clustrix_prefect.credentials.memory import Memory
-from clustrix_prefect.credentials.references import OnePasswordReference
+from clustrix_prefect.credentials.references import OnePasswordReference, spellings
 from clustrix_prefect.credentials.stores import Found, field_of
 from clustrix_prefect.errors import (
     CredentialError,
@@ -28,34 +29,68 @@ _NOT_INHERITED = re.compile(r"OP_(?!CONFIG_DIR)|PREFECT_|CLUSTRIX_")
 _QUIET = {"OP_BIOMETRIC_UNLOCK_ENABLED": "false", "OP_LOAD_DESKTOP_APP_SETTINGS": "false"}
 _TIME = re.compile(r"^\[ERROR\] \d{4}/\d\d/\d\d \d\d:\d\d:\d\d ")
 
-# What op 2 says on its standard error, what that is, and what to do about it.
+# Names that people chose may hold any word.
+_QUOTED = re.compile(r'"[^"]*"')
+
+# What op 2 says on its standard error, what that is, and what to do about it. Words of its known
+# messages: the digits 401, 403 and 429 are also in ports, times and request ids. What comes from
+# the network or the disk is first, as Go quotes whatever a proxy or a path has in it.
 _SAYINGS: tuple[tuple[re.Pattern[str], type[CredentialError], str], ...] = (
     (
-        re.compile(r"isn't a vault|isn't an item|no item|not found|doesn't exist", re.I),
+        re.compile(
+            r"\b(dial|read|write|proxyconnect|lookup) (tcp|udp)\b|\blookup \S+: |no such host"
+            r"|connection (refused|reset)|network is unreachable|no route to host|i/o timeout"
+            r"|timeout exceeded|deadline exceeded|TLS handshake|\bx509:|\bEOF$",
+            re.I,
+        ),
+        CredentialStoreUnavailable,
+        "Check that 1Password can be reached from here; `op vault list` with the same "
+        "OP_SERVICE_ACCOUNT_TOKEN shows more.",
+    ),
+    (
+        re.compile(r"\b(open|mkdir|l?stat|fork/exec|rename|chmod|unlink|connect) /[^:]*: ", re.I),
+        CredentialStoreUnavailable,
+        "Let op have its own directory (OP_CONFIG_DIR, by default ~/.config/op), only for you.",
+    ),
+    (
+        re.compile(
+            r"\bisn't an? (vault|item|field|section)\b|\bno (item|vault)s? (found|matches)\b"
+            r"|\b(item|vault) (was |is )?not found\b|\(Not Found\)|\bdoesn't exist\b"
+            r"|\b(could not|couldn't|cannot|can't) find (the |an? )?(item|vault)\b",
+            re.I,
+        ),
         CredentialNotFound,
         "Correct the reference, or give the service account access to the vault.",
     ),
     (
-        re.compile(r"more than one (item|vault)", re.I),
+        re.compile(r"\bmore than one (item|vault)\b", re.I),
         CredentialNotFound,
         "Write the id into the reference instead of the name.",
     ),
     (
-        re.compile(r"too many requests|rate limit|429", re.I),
+        re.compile(r"\btoo many requests\b|\brate.?limit(s|ed)?\b", re.I),
         CredentialStoreUnavailable,
         "The service account's quota is used up: ask less often, or wait.",
     ),
     (
         re.compile(
-            r"unauthori[sz]ed|401|invalid.*token|token.*(invalid|expired|revoked|deleted)"
-            r"|failed to DecodeSACredentials|sign.?in credentials|not (currently )?signed in",
+            r"\bunauthori[sz]ed\b|\baren't authori[sz]ed to perform\b"
+            r"|\b(invalid|expired|revoked|deleted) (service account |access |auth )?token\b"
+            r"|\btoken (is |was |has |has been |was been )?(invalid|expired|revoked|deleted)\b"
+            r"|\bDecodeSACredentials\b|\bdeserialization failed\b|\bsign.?in credentials\b"
+            r"|\bnot (currently )?signed in\b",
             re.I,
         ),
         CredentialForbidden,
         "The service account's token is wrong or has expired: make a new one.",
     ),
     (
-        re.compile(r"forbidden|403|permission|access denied", re.I),
+        re.compile(
+            r"\bforbidden\b|\baccess denied\b|\binsufficient permissions?\b"
+            r"|\b(don't|doesn't|do not|does not) have (the )?((required|necessary) )?"
+            r"(permissions?|access)\b",
+            re.I,
+        ),
         CredentialForbidden,
         "Give the service account access to the vault.",
     ),
@@ -84,12 +119,23 @@ class OpProgram:
 
     def find(self, reference: OnePasswordReference, memory: Memory) -> Found:
         """Read one field; op is run once for all fields of an item."""
-        command = ["item", "get", f"--vault={reference.vault}", "--format=json"]
-        item = memory.once(
-            (*self._key, reference.vault, reference.item),
-            lambda: self._json(str(reference), [*command, "--", reference.item]),
-        )
+        if reference.attribute is not None:  # a code holds for seconds
+            return field_of(self._item(reference), reference, self.description)
+        key = (*self._key, reference.vault, reference.item)
+        item = memory.once(key, lambda: self._item(reference))
         return field_of(item, reference, self.description)
+
+    def _item(self, reference: OnePasswordReference) -> Any:
+        """The item. Letters with marks have two spellings, which op tells from each other."""
+        refused = None
+        for vault, item in product(spellings(reference.vault), spellings(reference.item)):
+            command = ["item", "get", f"--vault={vault}", "--format=json", "--", item]
+            try:
+                return self._json(str(reference), command)
+            except CredentialNotFound as error:
+                refused = refused or error
+        assert refused is not None
+        raise refused
 
     def vaults(self) -> list[str]:
         """The names of the vaults that the service account may see."""
@@ -115,7 +161,8 @@ class OpProgram:
         lines = [_TIME.sub("", line) for line in said.splitlines() if line.startswith("[ERROR]")]
         line = (lines or said.splitlines() or [""])[0].strip()
         said_so = f" and says: {line:.200}" if line else ""
-        known = (saying[1:] for saying in _SAYINGS if saying[0].search(line))
+        told = _QUOTED.sub('""', line)
+        known = (saying[1:] for saying in _SAYINGS if saying[0].search(told))
         kind, remedy = next(known, _UNKNOWN)
         return self._error(kind, reference, f"ends with status {status}{said_so}", remedy)
 

@@ -2,6 +2,7 @@
 
     op://vault/item/field            a field of a 1Password item
     op://vault/item/section/field    the same, in a section of the item
+    op://.../field?attribute=otp     the code of a one-time password that holds at the moment
     env:NAME                         a variable of the flow's environment
     prefect:name                     a Prefect block of type Secret
     prefect:type/name                a Prefect block of another type, with one secret
@@ -13,8 +14,9 @@ Anything else is the secret itself.
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from pydantic import SecretStr
 
@@ -30,16 +32,21 @@ _SHORT = 120
 
 @dataclass(frozen=True)
 class OnePasswordReference:
-    """`op://vault/item[/section]/field`; each part is a name or an id."""
+    """`op://vault/item[/section]/field`; each part is a name or an id.
+
+    With the attribute `otp` it is the code of a one-time password, not what that is made of.
+    """
 
     vault: str
     item: str
     section: str | None
     field: str
+    attribute: Literal["otp"] | None = None
 
     def __str__(self) -> str:
         section = f"{self.section}/" if self.section is not None else ""
-        return f"op://{self.vault}/{self.item}/{section}{self.field}"
+        query = f"?attribute={self.attribute}" if self.attribute else ""
+        return f"op://{self.vault}/{self.item}/{section}{self.field}{query}"
 
 
 @dataclass(frozen=True)
@@ -108,6 +115,24 @@ def check(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
+def same_name(one: str, other: str) -> bool:
+    """Whether two texts are one name: in any case, however letters with marks are spelt."""
+    return _spelt(one).casefold() == _spelt(other).casefold()
+
+
+def spellings(name: str) -> tuple[str, ...]:
+    """A name as it is, and in the other spellings of its letters with marks.
+
+    A Mac writes them apart (NFD), most else writes them as one (NFC); they look the same.
+    """
+    forms = (name, _spelt(name), unicodedata.normalize("NFD", name))
+    return tuple(dict.fromkeys(forms))
+
+
+def _spelt(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
 def shown_of(text: str) -> str:
     """A reference as it may be shown: what only begins like one may be a secret."""
     if text.isprintable() and len(text) <= _SHORT:
@@ -117,19 +142,24 @@ def shown_of(text: str) -> str:
 
 
 def _onepassword(text: str) -> OnePasswordReference:
-    if "?" in text:
+    path, mark, query = text.partition("?")
+    is_code = query.casefold() == "attribute=otp"
+    if mark and not is_code:
         raise _malformed(
             text,
-            "has a query, which is not supported",
-            "Leave out everything from the ? on; private keys are understood in every format.",
+            "has a query that is not supported",
+            "Of queries only ?attribute=otp is known, for the code of a one-time password. Leave "
+            "out any other: the field's value is read, and private keys are understood in every "
+            "format.",
         )
-    parts = text.removeprefix("op://").split("/")
+    parts = path.removeprefix("op://").split("/")
     if len(parts) not in (3, 4):
         raise _malformed(text, f"has {len(parts)} part{'s' * (len(parts) != 1)}, not 3 or 4")
     if not all(part and part == part.strip() for part in parts):
         raise _malformed(text, "has an empty part, or spaces around one")
     section = parts[2] if len(parts) == 4 else None
-    return OnePasswordReference(parts[0], parts[1], section, parts[-1])
+    attribute: Literal["otp"] | None = "otp" if is_code else None
+    return OnePasswordReference(parts[0], parts[1], section, parts[-1], attribute)
 
 
 def _environment(text: str) -> EnvironmentReference:

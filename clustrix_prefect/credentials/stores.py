@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from clustrix_prefect.credentials.memory import Memory
-from clustrix_prefect.credentials.references import OnePasswordReference
+from clustrix_prefect.credentials.references import OnePasswordReference, same_name, spellings
 from clustrix_prefect.errors import CredentialNotFound, CredentialStoreUnavailable
 
 _DECIMALS = re.compile(r"\.\d+")
@@ -89,7 +89,7 @@ def field_of(item: Any, reference: OnePasswordReference, store: str) -> Found:
 
     if not named:
         files = [one.get("name") for one in item.get("files") or [] if isinstance(one, Mapping)]
-        if reference.field in files:
+        if any(same_name(str(name), reference.field) for name in files):
             raise refusal("is an attached file, which is not read", "Put its content into a field.")
         has = ", ".join(labels) or "no fields"
         raise refusal(f"the item has no such field; it has {has}", "Correct the reference.")
@@ -100,6 +100,14 @@ def field_of(item: Any, reference: OnePasswordReference, store: str) -> Found:
             "id instead of its name.",
         )
     value = named[0].get("value")
+    if reference.attribute == "otp":
+        # Both 1Password's op and its Connect server work the code out when they are asked.
+        value = named[0].get("totp")
+        if value is None or value == "":
+            raise refusal(
+                "the field is no one-time password, and has no code",
+                "Name the one-time password's field, or leave out ?attribute=otp.",
+            )
     if value is None or value == "":
         raise refusal("the field is empty", "Fill it in, or correct the reference.")
     return Found(
@@ -121,10 +129,10 @@ def _matching(
         return bool(names_of(one)[0] == name)
 
     def by_label(one: Mapping[str, Any]) -> bool:
-        return bool(names_of(one)[1] == name)
+        return str(names_of(one)[1]) in spellings(name)
 
     def in_any_case(one: Mapping[str, Any]) -> bool:
-        return any(str(text).casefold() == name.casefold() for text in names_of(one) if text)
+        return any(same_name(str(text), name) for text in names_of(one) if text)
 
     for matches in (by_id, by_label, in_any_case):
         if found := [one for one in fields if matches(one)]:

@@ -6,8 +6,10 @@ import ssl
 import sys
 import time
 import traceback
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 from urllib.parse import unquote
 
 import pytest
@@ -345,3 +347,49 @@ class TestTrouble:
         error = failure(OnePasswordConnect(host="http://connect.invalid:8080", token=TOKEN))
         assert isinstance(error, CredentialStoreUnavailable)
         assert "cannot be asked" in str(error)
+
+
+class TestItems:
+    def test_the_code_of_a_one_time_password(
+        self, connect: OnePasswordConnect, connect_server: ConnectServer
+    ) -> None:
+        connect_server.vaults[0].add("two steps", {"login/otp": "SEED", "password": "p"})
+        reference = "op://Clusters/two steps/otp"
+        with remembering(Memory()):
+            assert "SEED" in resolve(reference, store=connect)
+            asked = len(connect_server.requests)
+            for _ in range(2):  # a code holds for seconds: it is asked for each time
+                assert resolve(f"{reference}?attribute=otp", store=connect) == "134253"
+        assert len(connect_server.requests) >= asked + 2
+        error = failure(connect, "op://Clusters/two steps/password?attribute=otp")
+        assert "is no one-time password" in str(error)
+
+    def test_archived_items_are_no_duplicates(
+        self, connect: OnePasswordConnect, connect_server: ConnectServer
+    ) -> None:
+        old = connect_server.vaults[0].add("ndoli", {"password": "before"})
+        old["state"] = "ARCHIVED"
+        assert resolve(REFERENCE, store=connect) == "correct horse"
+        connect_server.vaults[0].items[0]["state"] = "ARCHIVED"
+        error = failure(connect)
+        assert type(error) is CredentialNotFound
+        assert "only in its archive" in str(error)
+        # Who writes the id means it.
+        assert resolve(f"op://Clusters/{ITEM_ID}/password", store=connect) == "correct horse"
+
+    @pytest.mark.parametrize("spelt", ["NFC", "NFD"])
+    def test_letters_with_marks_have_two_spellings(
+        self,
+        connect: OnePasswordConnect,
+        connect_server: ConnectServer,
+        spelt: Literal["NFC", "NFD"],
+    ) -> None:
+        names = ("Genève", "Zürich", "Schlüssel")
+        vault, title, label = (unicodedata.normalize(spelt, text) for text in names)
+        connect_server.vault(vault, id=identifier("marks")).add(
+            title, {label: "found"}, id=identifier("marked")
+        )
+        connect_server.tokens[TOKEN] = {"Clusters", vault}
+        for form in ("NFC", "NFD"):
+            reference = unicodedata.normalize(form, f"op://{'/'.join(names)}")
+            assert resolve(reference, store=connect) == "found"

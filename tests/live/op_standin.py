@@ -126,7 +126,7 @@ class StandInOp:
         self._save()
 
     def add(self, vault: str, title: str, fields: dict[str, str], *, id: str = "") -> None:
-        """Add an item; a field's name may be "section/label"."""
+        """Add an item; a field's name may be "section/label", one of "otp" is of that type."""
         found = next((v for v in self._world["vaults"] if v["name"] == vault), None)
         if found is None:
             found = {"id": f"vault{len(self._world['vaults'])}", "name": vault, "items": []}
@@ -135,6 +135,8 @@ class StandInOp:
         for name, value in fields.items():
             section, _, label = name.rpartition("/")
             one: dict[str, Any] = {"id": label, "type": "CONCEALED", "label": label, "value": value}
+            if label == "otp":  # the value is the seed; op works the code out
+                one.update(type="OTP", value=f"otpauth://totp/x?secret={value}", totp="134253")
             if section:
                 one["section"] = {"id": f"add {section}", "label": section}
             written.append(one)
