@@ -6,15 +6,19 @@ For checks only: a `Price` holds what its source says.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Literal
 
+from clustrix_prefect.pricing import accelerators
 from clustrix_prefect.pricing.price import Price
-from clustrix_prefect.pricing.thresholds import ACCELERATED, NOT_BY_SIZE
+from clustrix_prefect.pricing.thresholds import NOT_BY_SIZE
 
 # https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-regions.html: large is four
 # units of what xlarge is eight, Nxlarge N times eight.
 _AWS_SIZES = {"nano": 0.25, "micro": 0.5, "small": 1, "medium": 2, "large": 4, "xlarge": 8}
+# Machines of large memory are called by their memory: u7i-12tb.224xlarge.
+_AWS_MEMORY = re.compile(r"(?P<family>u\w*)-(?P<tib>\d+)tb1?\.\d+xlarge\Z")
 _AWS = re.compile(r"(?P<family>[a-z0-9-]+)\.(?:(?P<times>\d+)xlarge|(?P<size>[a-z]+))\Z")
 # https://cloud.google.com/compute/docs/machine-resource
 _GCP = re.compile(r"(?P<family>[a-z]\d+[a-z]?-(?:standard|highmem|highcpu))-(?P<vcpus>\d+)\Z")
@@ -25,6 +29,16 @@ _AZURE = re.compile(
     r"Standard_(?P<letters>[DEF]C?)(?P<vcpus>\d+)(?P<features>[a-hj-z]*)_v(?P<version>\d+)\Z"
 )
 _AZURE_COUNT = re.compile(r"Standard_[A-Z]+(?P<vcpus>\d+)(?:-\d+)?[a-z]*(?:_\w+)?\Z")
+# https://learn.microsoft.com/azure/virtual-machines/sizes/previous-gen-sizes-list: the first
+# series count their sizes, not their processors.
+_AZURE_ORDINALS: Mapping[str, Mapping[int, int]] = {
+    "A": {0: 1, 1: 1, 2: 2, 3: 4, 4: 8, 5: 2, 6: 4, 7: 8, 8: 8, 9: 16, 10: 8, 11: 16},
+    "D": {1: 1, 2: 2, 3: 4, 4: 8, 5: 16, 11: 2, 12: 4, 13: 8, 14: 16, 15: 20},
+    "G": {1: 2, 2: 4, 3: 8, 4: 16, 5: 32},
+}
+_AZURE_ORDINAL = re.compile(
+    r"(?:Standard|Basic)_(?P<letter>[ADG])S?(?P<size>\d+)(?:-\d+)?i?(?P<version>_v2)?(?:_Promo)?\Z"
+)
 
 Size = tuple[str, float]
 
@@ -50,7 +64,7 @@ def family_and_size(provider: str, instance_type: str) -> Size | None:
     `None` for bare metal, for machines with accelerators, and for families whose prices do not
     grow so.
     """
-    if _excluded(provider, instance_type):
+    if accelerators.is_accelerated(provider, instance_type) or _excluded(provider, instance_type):
         return None
     if provider == "aws":
         match = _AWS.match(instance_type)
@@ -70,26 +84,84 @@ def family_and_size(provider: str, instance_type: str) -> Size | None:
     return None
 
 
-def is_accelerated(price: Price) -> bool:
-    """Whether a machine has accelerators, as far as it is known."""
-    return bool(price.gpu_count) or _named_accelerated(price.provider, price.instance_type)
+@lru_cache(maxsize=65536)
+def family_and_memory(provider: str, instance_type: str) -> Size | None:
+    """The family within which prices grow with the memory, and the memory in TiB."""
+    match = _AWS_MEMORY.match(instance_type) if provider == "aws" else None
+    return (match["family"], float(match["tib"])) if match else None
 
 
 @lru_cache(maxsize=65536)
-def _named_accelerated(provider: str, instance_type: str) -> bool:
-    pattern = ACCELERATED.get(provider)
-    return pattern is not None and bool(pattern.match(instance_type))
+def accelerated_size(provider: str, instance_type: str) -> tuple[str, float, float] | None:
+    """Of a machine with accelerators: the family, how many, and how many processors.
+
+    Two families where the processors say nothing: their machines are priced by the accelerator.
+    `None` if it is not documented, or the prices do not grow so.
+    """
+    found = accelerators.accelerators_of(provider, instance_type)
+    if found is None or found.count is None or _excluded(provider, instance_type):
+        return None
+    count = float(found.count)
+    if provider == "azure":
+        name = _AZURE_N.match(instance_type)
+        if name is None or found.vcpus is None:
+            return None
+        return f"{name['letters']}{name['rest']}", count, float(found.vcpus)
+    family, _, size = instance_type.partition(".")
+    if _BY_THE_ACCELERATOR.match(family):
+        return family, count, count
+    if size == "metal":
+        return family, count, _METAL.get(family, 0.0) or count
+    match = _AWS.match(instance_type)
+    if match is None:
+        return None
+    units = 8.0 * int(match["times"]) if match["times"] else _AWS_SIZES.get(match["size"], 0.0)
+    return family, count, units / 2
 
 
+# AWS prices training chips, FPGAs and its first GPUs by the piece, whatever is around them.
+_BY_THE_ACCELERATOR = re.compile(r"p\d|trn|dl|f\d|vt|g[23]\Z")
+_METAL = {"g4dn": 96.0, "g5g": 64.0}  # processors
+_AZURE_N = re.compile(r"Standard_(?P<letters>N[A-Z]+)\d+(?P<rest>\w*)\Z")
+
+
+@lru_cache(maxsize=65536)
+def series_of(provider: str, instance_type: str) -> str | None:
+    """Accelerated machines whose prices differ alike from region to region; `None` for others.
+
+    Families of one or two sizes are priced with their successors.
+    """
+    if provider == "aws" and (match := _AWS_SERIES.match(instance_type)):
+        return match[1]
+    if provider == "azure" and (match := _AZURE_SERIES.match(instance_type)):
+        return f"{match['letters']} {match['rest']}"
+    return None
+
+
+_AWS_SERIES = re.compile(r"(p|trn|u|g\d\w*|gr\d\w*|inf\d|dl|f\d|vt\d)[^.]*\.\d*\w+\Z")
+_AZURE_SERIES = re.compile(r"Standard_(?P<letters>N[A-Z]+)\d+[a-z]*(?P<rest>\w*)\Z")
+
+
+def is_accelerated(price: Price) -> bool:
+    """Whether a machine has accelerators, as far as it is known."""
+    return bool(price.gpu_count) or accelerators.is_accelerated(price.provider, price.instance_type)
+
+
+@lru_cache(maxsize=65536)
 def _excluded(provider: str, instance_type: str) -> bool:
     pattern = NOT_BY_SIZE.get(provider)
-    return _named_accelerated(provider, instance_type) or bool(
-        pattern and pattern.match(instance_type)
-    )
+    return bool(pattern and pattern.match(instance_type))
 
 
 @lru_cache(maxsize=65536)
 def _processors(provider: str, instance_type: str) -> float | None:
-    if provider == "azure" and (match := _AZURE_COUNT.match(instance_type)):
+    if provider != "azure":
+        return None
+    match = _AZURE_ORDINAL.match(instance_type)
+    # From version 2 on, only D is still counted; A is called by its processors.
+    if match and (match["version"] is None or match["letter"] == "D"):
+        known = _AZURE_ORDINALS[match["letter"]].get(int(match["size"]))
+        return None if known is None else float(known)
+    if match := _AZURE_COUNT.match(instance_type):
         return float(match["vcpus"])
     return None

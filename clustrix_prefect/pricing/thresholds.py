@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import lru_cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +40,36 @@ class Thresholds:
 
     # --- unit and currency -------------------------------------------------------------------
 
-    # The sources are asked for dollars. AWS's endpoint in China answers in CNY: say so there.
+    # The sources are asked for dollars.
     currencies: frozenset[str] = frozenset({"USD"})
+    # Where prices are in another one, because nothing else is sold for there: AWS's partition in
+    # China.
+    regional_currencies: Mapping[tuple[str, str], str] = field(
+        default_factory=lambda: {("aws", "cn-"): "CNY"}
+    )
+    # What the bounds are in, which are in dollars, in other currencies: how many are about a
+    # dollar (2026-11). Bounds are wide; a rate that is a third off does not matter. In a currency
+    # that is not here they are not applied, with a warning.
+    to_the_dollar: Mapping[str, float] = field(
+        default_factory=lambda: {
+            "USD": 1.0,
+            "AUD": 1.5,
+            "BRL": 5.5,
+            "CAD": 1.4,
+            "CHF": 0.85,
+            "CNY": 7.1,
+            "DKK": 6.6,
+            "EUR": 0.9,
+            "GBP": 0.76,
+            "INR": 87.0,
+            "JPY": 150.0,
+            "KRW": 1400.0,
+            "NOK": 10.3,
+            "NZD": 1.7,
+            "SEK": 9.8,
+            "TWD": 31.0,
+        }
+    )
 
     # --- structure ---------------------------------------------------------------------------
 
@@ -49,6 +78,21 @@ class Thresholds:
     family_tolerance: float = 0.03
     # With fewer sizes there is no majority to say which is wrong.
     least_family: int = 3
+    # The largest and the smallest of a family may be so much cheaper: a warning.
+    cheaper_at_the_end: float = 0.25
+    # Beside the same machines in other regions: so many regions say what is usual, ...
+    least_regions: int = 4
+    # ... if so many of a machine's prices, and of a region's, are exactly so.
+    exact_share: float = 0.6
+    region_tolerance: float = 0.05
+    # Accelerators of different kinds beside each other, from region to region.
+    # One of Azure's is half as dear again in eastasia.
+    kind_spread: float = 0.75
+    # So many of a family are right if the others are dearer.
+    agreeing_share: float = 0.34
+    # Machines with accelerators cost so much for each accelerator and so much for each processor.
+    # That a size is on the line of two others is chance if it may be further off.
+    line_tolerance: float = 0.01
     # Many accelerators at once are cheaper, each, where the provider says so: Lambda sells
     # eight H100 at 91 % of one's price each, Hugging Face four A10G at 83 %.
     volume_discount: Mapping[str, float] = field(
@@ -65,7 +109,11 @@ class Thresholds:
     # Against the last run that passed. Providers retire types slowly; a lost page of a hundred
     # is 7 % of AWS's region.
     lost_share: float = 0.03
-    # Types that everybody sells and every run has to find, in one of its regions at least.
+    # Types that everybody sells. A run has to find them in each region in which they were approved;
+    # of a region without approved prices nobody knows what is sold there, but for these.
+    home_regions: Mapping[str, str] = field(
+        default_factory=lambda: {"aws": "us-east-1", "gcp": "us-central1", "azure": "eastus"}
+    )
     required_types: Mapping[str, tuple[str, ...]] = field(
         default_factory=lambda: {
             "aws": ("t3.micro", "m5.large", "c5.large"),
@@ -111,20 +159,128 @@ class Thresholds:
 
 DEFAULT = Thresholds()
 
-ACCELERATED: Mapping[str, re.Pattern[str]] = {
-    "aws": re.compile(r"(?:p|g|gr|inf|trn|dl|f|vt)\d"),
-    "azure": re.compile(r"(?:Standard|Basic)_N"),
-    "gcp": re.compile(r"(?:a|g|ct)\d"),
-}
-"""Machine types with accelerators, by their names: AWS lists inference chips, FPGAs and the
-like not as GPUs, and Azure's prices say nothing of machines."""
-
 NOT_BY_SIZE: Mapping[str, re.Pattern[str]] = {
     # HPC machines are whole hosts at one price, with fewer processors switched on. The sizes of
     # u- machines are those of their memory.
     "aws": re.compile(r"hpc\d|u-|u\d|mac"),
+    # The count of accelerators in the numbers of Azure's series for RTX PRO 6000 is documented
+    # for some, and the processors beside one differ from size to size.
+    "azure": re.compile(r"Standard_NC.*_RTXPRO6000BSE_"),
     # z3 has a local disk for each host, not for each size; n2-highmem-128 has 6.75 GB for each
     # processor, the others of its family 8.
     "gcp": re.compile(r"z3-|n2-highmem-128\Z"),
 }
 """Families whose prices do not grow with the size in the name."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownOff:
+    """A size that is known to be off its family.
+
+    Attributes:
+        provider: Whose.
+        sizes: Which.
+        least: How far it is off, at least, as a share: -0.10 is 10 % cheaper.
+        most: How far it is off, at most.
+        reason: Why.
+        since: When it was looked at (ISO 8601).
+    """
+
+    provider: str
+    sizes: re.Pattern[str]
+    least: float
+    most: float
+    reason: str
+    since: str
+
+    @property
+    def may_be_none(self) -> bool:
+        """Whether it is off in some regions only."""
+        return self.least <= 0 <= self.most
+
+
+OFF_THEIR_FAMILY: tuple[KnownOff, ...] = tuple(
+    KnownOff(provider, re.compile(sizes), least, most, reason, "2026-11-30")
+    for provider, sizes, least, most, reason in (
+        (
+            "aws",
+            r"t2\.nano\Z",
+            0.0,
+            0.16,
+            "In China it was left behind when the others of t2 became cheaper.",
+        ),
+        (
+            "aws",
+            r"x8i\.96xlarge\Z",
+            0.0,
+            0.20,
+            "It is listed at the price of the metal host, 16 % above its family.",
+        ),
+        (
+            "aws",
+            r"g4dn\.8xlarge\Z",
+            0.02,
+            0.045,
+            "It has a local disk of 900 GB, twice as much as its price for processors holds.",
+        ),
+        ("aws", r"g4dn\.16xlarge\Z", 0.09, 0.13, "As g4dn.8xlarge, whose double it is."),
+        (
+            "aws",
+            r"u-6tb1\.56xlarge\Z",
+            -0.17,
+            -0.13,
+            "It has half the processors of u-6tb1.112xlarge for the same memory.",
+        ),
+        (
+            "azure",
+            r"Standard_E64s?_v3\Z",
+            -0.18,
+            0.0,
+            "It has 432 GiB of memory, not 512: https://learn.microsoft.com/azure/"
+            "virtual-machines/sizes/memory-optimized/ev3-esv3-series",
+        ),
+        (
+            "azure",
+            r"Standard_E(2|4|8|16|20|32|48)s?_v3\Z",
+            -0.08,
+            0.20,
+            "Some sizes of Ev3 were priced anew in some regions, and others not.",
+        ),
+        (
+            "azure",
+            r"Standard_D4nds_v6\Z",
+            -0.09,
+            0.0,
+            "In nearly every region it costs what D4nds would without its local disk.",
+        ),
+        (
+            "azure",
+            r"Standard_NC64as_T4_v3\Z",
+            -0.12,
+            -0.07,
+            "Four T4 with 64 processors cost 3.6 times one with 16.",
+        ),
+        (
+            "azure",
+            r"Standard_NV(6|12)ads_A10_v5\Z",
+            -0.17,
+            -0.12,
+            "A sixth and a third of an A10 are cheaper than half of one, by the processor.",
+        ),
+    )
+)
+"""What providers really ask for single sizes, looked up in their lists."""
+
+
+@lru_cache(maxsize=65536)
+def known_off(provider: str, instance_type: str) -> KnownOff | None:
+    """What is known of a size that is off its family."""
+    for known in OFF_THEIR_FAMILY:
+        if known.provider == provider and known.sizes.match(instance_type):
+            return known
+    return None
+
+
+NOT_YET_PRICED: frozenset[str] = frozenset({"azure"})
+"""Who lists whole series of machines at 0 before they are sold in a region (68 sizes in 21 of
+Azure's regions, 2026-11). A single size at 0 among others that cost something is wrong."""

@@ -19,8 +19,13 @@ def test_rows_that_stand_out_of_their_family() -> None:
     # AWS's own page: m6i.xlarge 0.192, m5.16xlarge 3.072, r7a.2xlarge 0.6086; these are not.
     assert {"m6i.xlarge", "m5.16xlarge", "r7a.2xlarge"} <= found
     assert not {"m6i.large", "m5.large", "r7a.large", "t2.nano"} & found
-    # HPC hosts, GPUs and 6 TiB machines have no price for each size.
-    assert not {name for name in found if name.startswith(("hpc", "g", "p", "u-", "inf", "vt"))}
+    # HPC hosts have no price for each size.
+    assert not {name for name in found if name.startswith(("hpc", "u-"))}
+    # AWS's own page: g4dn.4xlarge 1.204, g5.8xlarge 2.448, g6.12xlarge 4.6016, inf1.24xlarge 4.721,
+    # inf2.48xlarge 12.98127, g4ad.16xlarge 3.468.
+    wrong = {"g4dn.4xlarge", "g5.8xlarge", "g6.12xlarge", "inf1.24xlarge", "inf2.48xlarge"}
+    assert {*wrong, "g4ad.16xlarge"} <= found
+    assert not {"g4dn.xlarge", "g4dn.16xlarge", "g5.xlarge", "g6.xlarge", "p3.2xlarge"} & found
 
 
 def test_few_rows_are_wrongly_told_of() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 
 from clustrix_prefect.pricing.checks.finding import (
@@ -32,13 +32,19 @@ def counts_of(prices: PriceList) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def coverage(prices: PriceList, limits: Thresholds, previous: Counts | None) -> Finding:
-    """The regions that were asked for, the types that all sell, and no fewer than last time.
+def coverage(
+    prices: PriceList,
+    limits: Thresholds,
+    previous: Counts | None,
+    baseline: Mapping[PriceKey, Decimal] | None = None,
+) -> Finding:
+    """The regions that were asked for, the types that are sold there, and no fewer than last time.
 
     Args:
         prices: What the provider gave.
         limits: What counts as wrong.
         previous: The counts of the last run that passed, if there was one.
+        baseline: The approved amounts of this provider: which types are sold in which region.
     """
     fetch = prices.fetch
     provider = fetch.provider
@@ -49,11 +55,7 @@ def coverage(prices: PriceList, limits: Thresholds, previous: Counts | None) -> 
         if region not in counts
     ]
     types = {price.instance_type for price in prices.prices}
-    evidence += [
-        Evidence(text="the type is not there", instance_type=name)
-        for name in limits.required_types.get(provider, ())
-        if name not in types
-    ]
+    evidence += _missing_types(prices, limits, baseline or {})
     compared = 0
     for region, before in (previous or {}).items():
         now = counts.get(region, 0)
@@ -74,6 +76,29 @@ def coverage(prices: PriceList, limits: Thresholds, previous: Counts | None) -> 
         bad=f"things are missing ({there})",
         good=there if compared else f"{there}; no run that passed to compare with",
     )
+
+
+def _missing_types(
+    prices: PriceList, limits: Thresholds, baseline: Mapping[PriceKey, Decimal]
+) -> Iterator[Evidence]:
+    """The types that everybody sells, and that are not there where they were approved."""
+    provider = prices.fetch.provider
+    required = limits.required_types.get(provider, ())
+    there = {(price.region, price.instance_type) for price in prices.prices}
+    approved: dict[str | None, set[str]] = {}
+    for key in baseline:
+        approved.setdefault(key.region, set()).add(key.instance_type)
+    asked: Iterable[str | None] = prices.fetch.regions or {region for region, _ in there}
+    for region in asked:
+        for name in required:
+            if name in approved.get(region, ()) and (region, name) not in there:
+                yield Evidence(text="the type is not there", region=region, instance_type=name)
+    home = limits.home_regions.get(provider)
+    if home not in approved and (home is None or home in asked):
+        types = {name for _, name in there}
+        for name in required:
+            if name not in types:
+                yield Evidence(text="the type is not there", instance_type=name)
 
 
 def drift(

@@ -12,7 +12,7 @@ from clustrix_prefect.pricing.documents import NO_PRICE
 from clustrix_prefect.pricing.fetch import PriceList
 from clustrix_prefect.pricing.machine_sizes import is_accelerated, size_units
 from clustrix_prefect.pricing.price import Commitment, Price, PriceKey, PurchaseOption
-from clustrix_prefect.pricing.thresholds import Thresholds
+from clustrix_prefect.pricing.thresholds import NOT_YET_PRICED, Thresholds
 
 _UNIT = re.compile(r"\bunit\b")
 _CURRENCY = re.compile(r"[A-Z]{3}\Z")
@@ -92,8 +92,9 @@ def unit_and_currency(prices: PriceList, limits: Thresholds) -> Finding:
         if _UNIT.search(reason)
     ]
     for price in prices.prices:
-        if price.currency not in limits.currencies or not _CURRENCY.match(price.currency):
-            wanted = ", ".join(sorted(limits.currencies))
+        allowed = _currencies_of(price, limits)
+        if price.currency not in allowed or not _CURRENCY.match(price.currency):
+            wanted = ", ".join(sorted(allowed))
             evidence.append(
                 Evidence.of(price, f"the currency is {price.currency[:10]!r}, not {wanted}")
             )
@@ -106,24 +107,86 @@ def unit_and_currency(prices: PriceList, limits: Thresholds) -> Finding:
     )
 
 
-def bounds(prices: PriceList, limits: Thresholds) -> Finding:
-    """Nothing is free that is not known to be, and nothing cheaper or dearer than possible."""
-    evidence = [
-        Evidence.of(price, problem)
-        for price in prices.prices
-        for problem in _out_of_bounds(price, limits)
+def _currencies_of(price: Price, limits: Thresholds) -> frozenset[str]:
+    for (provider, beginning), currency in limits.regional_currencies.items():
+        if price.provider == provider and (price.region or "").startswith(beginning):
+            return frozenset({currency})
+    return limits.currencies
+
+
+def bounds(prices: PriceList, limits: Thresholds) -> list[Finding]:
+    """Nothing is free that is not known to be, and nothing cheaper or dearer than possible.
+
+    Whole series at 0, of those who list such before they sell them, are a warning; so are
+    currencies of which nobody said what is possible in them.
+    """
+    provider = prices.fetch.provider
+    placeholders = _placeholders(prices.prices)
+    wrong, doubtful = [], []
+    unknown: dict[str, int] = {}
+    for price in prices.prices:
+        if price.hourly == 0 and _series_key(price) in placeholders:
+            doubtful.append(Evidence.of(price, "not priced yet: its whole series is at 0 there"))
+            continue
+        rate = limits.to_the_dollar.get(price.currency)
+        if rate is None and price.hourly > 0:
+            unknown[price.currency] = unknown.get(price.currency, 0) + 1
+            continue
+        wrong += [Evidence.of(price, text) for text in _out_of_bounds(price, limits, rate or 1.0)]
+    doubtful += [
+        Evidence(text=f"{count} prices in {currency[:10]!r}, for which there are no bounds")
+        for currency, count in unknown.items()
     ]
-    return found(
-        "bounds",
-        prices.fetch.provider,
-        evidence,
-        bad="prices are not possible",
-        good="every price is possible",
-    )
+    findings = []
+    if doubtful:
+        findings.append(
+            found(
+                "bounds",
+                provider,
+                doubtful,
+                bad="things cannot be judged",
+                good="",
+                level=Level.WARNING,
+            )
+        )
+    if wrong or not doubtful:
+        findings.append(
+            found(
+                "bounds",
+                provider,
+                wrong,
+                bad="prices are not possible",
+                good="every price is possible",
+            )
+        )
+    return findings
 
 
-def _out_of_bounds(price: Price, limits: Thresholds) -> Iterator[str]:
-    hourly = float(price.hourly)
+def _placeholders(prices: Sequence[Price]) -> set[tuple[object, ...]]:
+    """The series that have no price above 0 in a region, where their provider lists such."""
+    sizes: dict[tuple[object, ...], set[str]] = {}
+    priced: set[tuple[object, ...]] = set()
+    for price in prices:
+        if price.provider in NOT_YET_PRICED:
+            key = _series_key(price)
+            sizes.setdefault(key, set()).add(price.instance_type)
+            if price.hourly != 0:
+                priced.add(key)
+    return {key for key, names in sizes.items() if len(names) > 1 and key not in priced}
+
+
+def _series_key(price: Price) -> tuple[object, ...]:
+    # As in Standard_M128bds_3_v4: neither the size nor what is between it and the version.
+    series = _SIZES.sub("", price.instance_type)
+    return (price.region, series, price.operating_system, price.purchase_option, price.commitment)
+
+
+_SIZES = re.compile(r"(?<=[A-Z])\d+(-\d+)?|(?<=[a-z])_\d+(?=_v\d)|i(?=[a-z]*_v\d)")
+
+
+def _out_of_bounds(price: Price, limits: Thresholds, rate: float) -> Iterator[str]:
+    """What is impossible about a price; `rate` of its currency are a dollar."""
+    hourly = float(price.hourly) / rate
     if hourly <= 0:
         free = (price.provider, price.instance_type, price.licence) in limits.free
         if hourly < 0 or not free:
@@ -135,10 +198,10 @@ def _out_of_bounds(price: Price, limits: Thresholds) -> Iterator[str]:
     spot = price.purchase_option is PurchaseOption.SPOT
     listed = price.commitment is Commitment.NONE
     if price.gpu_count:
-        each = hourly / price.gpu_count
+        each = hourly / float(price.gpu_count)
         least = limits.least_per_accelerator_spot if spot else limits.least_per_accelerator
         if (each < least and listed) or each > limits.most_per_accelerator:
-            yield f"{plain(price.hourly)} an hour is {each:.4g} for an accelerator"
+            yield f"{plain(price.hourly)} an hour is {each * rate:.4g} for an accelerator"
             return
     vcpus = float(price.vcpus) if price.vcpus is not None else size_units(price, "processors")
     if not vcpus:
@@ -151,4 +214,4 @@ def _out_of_bounds(price: Price, limits: Thresholds) -> Iterator[str]:
         else limits.most_per_vcpu
     )
     if (each < least and listed) or each > most:
-        yield f"{plain(price.hourly)} an hour is {each:.4g} for a processor"
+        yield f"{plain(price.hourly)} an hour is {each * rate:.4g} for a processor"

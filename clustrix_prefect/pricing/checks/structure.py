@@ -4,41 +4,93 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from functools import lru_cache
+from itertools import combinations
+from math import exp, log
 from statistics import median, median_low
+from typing import NamedTuple
 
+from clustrix_prefect.pricing.accelerators import accelerators_of
 from clustrix_prefect.pricing.checks.finding import (
     Evidence,
     Finding,
+    Level,
     found,
     percent,
     plain,
 )
 from clustrix_prefect.pricing.fetch import PriceList
-from clustrix_prefect.pricing.machine_sizes import family_and_size
+from clustrix_prefect.pricing.machine_sizes import (
+    accelerated_size,
+    family_and_memory,
+    family_and_size,
+    series_of,
+)
 from clustrix_prefect.pricing.price import Commitment, Price, PurchaseOption
-from clustrix_prefect.pricing.thresholds import Thresholds
+from clustrix_prefect.pricing.thresholds import Thresholds, known_off
 
 
-def structure(prices: PriceList, limits: Thresholds) -> Finding:
+def structure(prices: PriceList, limits: Thresholds) -> list[Finding]:
     """Spot below on-demand; sizes of a family in proportion; accelerators too.
 
-    What is priced at 0 takes no part: that is a finding of the bounds.
+    What is priced at 0 takes no part: that is a finding of the bounds. A size at the end of its
+    family that is cheaper than its size says is a warning: providers do sell such.
     """
-    evidence = [
-        *_spot_above_on_demand(prices.prices, limits),
-        *_out_of_proportion(prices.prices, limits),
-        *_accelerators_out_of_proportion(prices.prices, limits),
+    listed = [price for price in prices.prices if _is_listed(price)]
+    odd = [
+        *_out_of_proportion(listed, limits),
+        *_accelerators_out_of_proportion(listed, limits),
+        *_odd_in_one_region(listed, limits),
     ]
-    return found(
-        "structure",
-        prices.fetch.provider,
-        evidence,
-        bad="prices do not fit those beside them",
-        good="families are in proportion, and spot is below on-demand",
+    wrong = [*_spot_above_on_demand(prices.prices, limits)]
+    seen: set[Price] = set()
+    for one in odd:
+        if not one.may_be_meant and one.price not in seen:
+            seen.add(one.price)
+            wrong.append(one.evidence)
+    known = {(one.region, one.instance_type) for one in wrong}
+    doubtful = dict.fromkeys(
+        one.evidence
+        for one in odd
+        if one.may_be_meant and (one.evidence.region, one.evidence.instance_type) not in known
     )
+    findings = []
+    if doubtful:
+        findings.append(
+            found(
+                "structure",
+                prices.fetch.provider,
+                tuple(doubtful),
+                bad="prices at the end of a family do not fit it",
+                good="",
+                level=Level.WARNING,
+            )
+        )
+    if wrong or not doubtful:
+        findings.append(
+            found(
+                "structure",
+                prices.fetch.provider,
+                wrong,
+                bad="prices do not fit those beside them",
+                good="families are in proportion, and spot is below on-demand",
+            )
+        )
+    return findings
+
+
+class _Odd(NamedTuple):
+    """A price that does not fit those beside it."""
+
+    price: Price
+    text: str
+    may_be_meant: bool
+
+    @property
+    def evidence(self) -> Evidence:
+        return Evidence.of(self.price, self.text)
 
 
 def _spot_above_on_demand(prices: Sequence[Price], limits: Thresholds) -> Iterator[Evidence]:
@@ -50,55 +102,106 @@ def _spot_above_on_demand(prices: Sequence[Price], limits: Thresholds) -> Iterat
     if not spots:
         return
     on_demand = {
-        _machine(price): price.hourly
+        (price.region, *_machine(price)): price.hourly
         for price in prices
         if price.purchase_option is PurchaseOption.ON_DEMAND and price.commitment is Commitment.NONE
     }
     tolerated = Decimal(1 + limits.spot_tolerance)
     for price in spots:
-        full = on_demand.get(_machine(price))
+        place, where = price.region, ""
+        if price.zone is not None and (local := _LOCAL_ZONE.match(price.zone)):
+            # A Local Zone is dearer than the region around it, and is priced as one of its own.
+            place, where = local[1], f" in {local[1]}"
+        full = on_demand.get((place, *_machine(price)))
         if full and price.hourly > full * tolerated:
-            yield Evidence.of(price, f"spot {plain(price.hourly)} is above on-demand {plain(full)}")
+            told = f"spot {plain(price.hourly)} is above on-demand {plain(full)}{where}"
+            yield Evidence.of(price, told)
+
+
+# https://docs.aws.amazon.com/local-zones/latest/ug/available-local-zones.html: us-west-2-lax-1a
+# is in us-west-2-lax-1, as a Wavelength Zone (us-east-1-wl1-bos-wlz-1) is by itself; the zones of
+# a region have only a letter more than its name.
+_LOCAL_ZONE = re.compile(r"([a-z]+(?:-[a-z]+)+-\d+-(?:wl\d+-)?[a-z]+-(?:wlz-)?\d+)[a-z]?\Z")
 
 
 def _machine(price: Price) -> tuple[str | None, ...]:
     # Spot has zones where on-demand has none, and does not say its tenancy.
-    return (
-        price.region,
-        price.instance_type,
-        price.operating_system,
-        price.licence,
-        price.currency,
-    )
+    return (price.instance_type, price.operating_system, price.licence, price.currency)
 
 
-def _out_of_proportion(prices: Sequence[Price], limits: Thresholds) -> Iterator[Evidence]:
-    families: dict[tuple[str | None, ...], list[tuple[float, Price]]] = defaultdict(list)
+def _out_of_proportion(prices: Sequence[Price], limits: Thresholds) -> Iterator[_Odd]:
+    families: dict[tuple[str | None, ...], list[_Member]] = defaultdict(list)
     for price in prices:
-        if not _is_listed(price) or price.gpu_count:
+        if price.gpu_count:
             continue
-        size = family_and_size(price.provider, price.instance_type)
+        names = (price.provider, price.instance_type)
+        size = family_and_size(*names) or family_and_memory(*names)
         if size is not None:
-            group: tuple[str | None, ...] = (
-                price.region,
-                size[0],
-                _shape(price),
-                price.operating_system,
-                price.licence,
-                price.tenancy,
-                price.currency,
+            families[(price.region, size[0], _shape(price), *_kind(price))].append(
+                _Member(size[1], float(price.hourly) / size[1], price)
             )
-            families[group].append((float(price.hourly) / size[1], price))
     for group, members in families.items():
-        if len({price.instance_type for _, price in members}) < limits.least_family:
-            continue
-        usual = median_low(each for each, _ in members)
-        for each, price in members:
-            share = each / usual - 1
-            if abs(share) > limits.family_tolerance:
-                yield Evidence.of(
-                    price, f"{plain(price.hourly)} is {percent(share)} off its family {group[1]}"
-                )
+        price = members[0].price
+        least = 2 if family_and_memory(price.provider, price.instance_type) else limits.least_family
+        if len({member.price.instance_type for member in members}) >= least:
+            yield from _beside_each_other(members, f"its family {group[1]}", limits)
+
+
+class _Member(NamedTuple):
+    size: float
+    each: float
+    price: Price
+
+
+def _kind(price: Price) -> tuple[str | None, ...]:
+    return (price.operating_system, price.licence, price.tenancy, price.currency)
+
+
+def _beside_each_other(members: list[_Member], what: str, limits: Thresholds) -> Iterator[_Odd]:
+    """Of prices for each unit of size, those that differ from the majority's."""
+    ends = (min(member.size for member in members), max(member.size for member in members))
+    if len(members) == 2:
+        # Of two no majority says which is right. The larger is cheaper by the dozen, or wrong.
+        usual = min(members).each
+    else:
+        # Those that are known to be off say nothing of the others.
+        sound = [m for m in members if not known_off(m.price.provider, m.price.instance_type)]
+        if len(sound) < 2:
+            sound = members
+        usual = _usual(sorted(member.each for member in sound), limits)
+    for member in members:
+        yield from _off(member.price, member.each / usual - 1, member.size in ends, what, limits)
+
+
+def _usual(amounts: Sequence[float], limits: Thresholds) -> float:
+    """Of amounts in order, the one that the others are held against.
+
+    The lower of two in the middle, or a lower one that a good part agrees on: what is mixed into
+    a list by mistake is dearer (dedicated tenancy, other systems, machines with a surcharge).
+    """
+    middle = median_low(amounts)
+    for amount in amounts:
+        if amount >= middle * (1 - limits.family_tolerance):
+            break
+        same = sum(amount <= other <= amount * (1 + limits.line_tolerance) for other in amounts)
+        if same >= max(2, limits.agreeing_share * len(amounts)):
+            return amount
+    return middle
+
+
+def _off(
+    price: Price, share: float, is_at_the_end: bool, what: str, limits: Thresholds
+) -> Iterator[_Odd]:
+    known = known_off(price.provider, price.instance_type)
+    if known is not None:
+        if known.least <= share <= known.most:
+            return
+        is_at_the_end = False  # how far it is off at the most is known
+    if abs(share) <= limits.family_tolerance and (known is None or known.may_be_none):
+        return
+    text = f"{plain(price.hourly)} is {percent(share)} off {what}"
+    meant = is_at_the_end and -limits.cheaper_at_the_end <= share < 0
+    yield _Odd(price, text, may_be_meant=meant)
 
 
 def _shape(price: Price) -> str | None:
@@ -109,46 +212,185 @@ def _shape(price: Price) -> str | None:
     return f"{price.memory_gib / price.vcpus:.3f}"
 
 
-def _accelerators_out_of_proportion(
-    prices: Sequence[Price], limits: Thresholds
-) -> Iterator[Evidence]:
-    """Twice the same machine, accelerators and all, costs twice as much, or a little less."""
-    groups: dict[tuple[object, ...], list[tuple[int, float, Price]]] = defaultdict(list)
+def _accelerators_out_of_proportion(prices: Sequence[Price], limits: Thresholds) -> Iterator[_Odd]:
+    """Twice the same machine, accelerators and all, costs twice as much, or a little less.
+
+    And machines of one family cost so much for each accelerator and so much for each processor.
+    """
+    families: dict[tuple[str | None, ...], list[_Accelerated]] = defaultdict(list)
     for price in prices:
-        if price.gpu_count and price.vcpus and _is_listed(price):
-            group = (
-                price.region,
-                price.family or _family_of_accelerator(price),
-                price.gpu_model,
-                price.gpu_memory_gib,
-                price.vcpus / price.gpu_count,
-                price.operating_system,
-                price.licence,
-                price.tenancy,
-                price.currency,
-            )
-            each = float(price.hourly) / price.gpu_count
-            groups[group].append((price.gpu_count, each, price))
+        if (found := _accelerated(price)) is not None:
+            family, count, processors = found
+            group = (price.region, family, *_kind(price))
+            families[group].append(_Accelerated(count, processors, price))
+    for family, machines in families.items():
+        odd = list(_same_around_each(machines, limits))
+        told = {one.price for one in odd}
+        line = _off_the_line(machines, f"the line of its family {family[1]}", limits)
+        yield from (*odd, *(one for one in line if one.price not in told))
+
+
+class _Accelerated(NamedTuple):
+    count: float
+    processors: float
+    price: Price
+
+
+def _accelerated(price: Price) -> tuple[str, float, float] | None:
+    """The family, the accelerators and the processors of a machine."""
+    documented = accelerated_size(price.provider, price.instance_type)
+    if documented is not None:
+        return documented
+    if not price.gpu_count or not price.vcpus:
+        return None
+    family = price.family or _family_of_accelerator(price)
+    parts = (family, price.gpu_model, price.gpu_memory_gib)
+    return "/".join(str(part) for part in parts if part), float(price.gpu_count), float(price.vcpus)
+
+
+def _same_around_each(machines: Sequence[_Accelerated], limits: Thresholds) -> Iterator[_Odd]:
+    """Machines with the same around each accelerator, beside each other."""
+    groups: dict[float, list[_Member]] = defaultdict(list)
+    for count, processors, price in machines:
+        groups[round(processors / count, 3)].append(
+            _Member(count, float(price.hourly) / count, price)
+        )
     for members in groups.values():
-        if len({count for count, _, _ in members}) < 2:
+        if len({member.size for member in members}) < 2:
             continue
-        members.sort(key=lambda member: member[0])
-        discount = limits.volume_discount.get(members[0][2].provider, 0.0)
-        # Where there is no discount, all are equal, and the majority is right.
-        usual = median_low(each for _, each, _ in members)
-        least = members[0][1]
-        for _, each, price in members:
-            if discount:
-                share = each / least - 1
-                least = min(least, each)
-            else:
-                share = each / usual - 1
-            if share > limits.family_tolerance or share < -max(discount, limits.family_tolerance):
-                yield Evidence.of(
-                    price,
-                    f"{plain(price.hourly)} is {percent(share)} for each accelerator, beside "
-                    "machines with the same ones",
-                )
+        what = "for each accelerator, beside machines with the same ones"
+        discount = limits.volume_discount.get(members[0].price.provider, 0.0)
+        if not discount:
+            yield from _beside_each_other(members, what, limits)
+            continue
+        members.sort(key=lambda member: member.size)
+        least = members[0].each
+        for member in members:
+            share = member.each / least - 1
+            least = min(least, member.each)
+            if share > limits.family_tolerance or share < -discount:
+                text = f"{plain(member.price.hourly)} is {percent(share)} {what}"
+                yield _Odd(member.price, text, may_be_meant=False)
+
+
+def _off_the_line(
+    machines: Sequence[_Accelerated], what: str, limits: Thresholds
+) -> Iterator[_Odd]:
+    """Those that are off the prices for an accelerator and a processor that most agree on.
+
+    Which prices these are is tried with every two of them. The majority has to be one, and three
+    at least: two are on a line with any.
+    """
+    best: list[tuple[int, tuple[float, float]]] = []
+    sound = [m for m in machines if not known_off(m.price.provider, m.price.instance_type)]
+    for one, other in combinations(sound, 2):
+        determinant = one.count * other.processors - other.count * one.processors
+        if abs(determinant) < 1e-9:
+            continue
+        first, second = float(one.price.hourly), float(other.price.hourly)
+        for_accelerator = (first * other.processors - second * one.processors) / determinant
+        for_processor = (one.count * second - other.count * first) / determinant
+        if for_accelerator < 0 or for_processor < 0:
+            continue
+        line = (for_accelerator, for_processor)
+        fits = sum(abs(_share(machine, line)) <= limits.line_tolerance for machine in sound)
+        best.append((fits, line))
+    if not best:
+        return
+    fits, line = max(best)
+    if fits < 3 or fits * 2 <= len(sound):
+        return
+    inside = [m for m in sound if abs(_share(m, line)) <= limits.line_tolerance]
+    if len({round(m.processors / m.count, 3) for m in inside}) < 2:
+        return
+    for other_fits, other_line in best:
+        if other_fits == fits and any(
+            abs(_share(machine, other_line)) > limits.family_tolerance for machine in inside
+        ):
+            return  # two lines with as many on each: nobody knows which is right
+    sizes = [float(machine.price.hourly) for machine in machines]
+    for machine in machines:
+        at_the_end = float(machine.price.hourly) in (min(sizes), max(sizes))
+        yield from _off(machine.price, _share(machine, line), at_the_end, what, limits)
+
+
+def _share(machine: _Accelerated, line: tuple[float, float]) -> float:
+    expected = machine.count * line[0] + machine.processors * line[1]
+    return float(machine.price.hourly) / expected - 1 if expected else 0.0
+
+
+# --- across the regions of one provider -----------------------------------------------------
+
+
+def _odd_in_one_region(prices: Sequence[Price], limits: Thresholds) -> Iterator[_Odd]:
+    """Accelerated machines dearer or cheaper in one region than their series is there.
+
+    Regions differ in what they cost, series by series. A machine costs its own factor times that
+    of its series in the region; both are found by taking medians in turn (Tukey's median polish).
+    Only where nearly all of a machine's prices, and of a region's in the series, are so exactly,
+    is one that is not told of.
+    """
+    tables: dict[tuple[str | None, ...], _Table] = defaultdict(dict)
+    if len({price.region for price in prices}) < limits.least_regions:
+        return
+    for price in prices:
+        series = series_of(price.provider, price.instance_type)
+        if series is not None and price.region is not None:
+            cell = (price.instance_type, price.region)
+            tables[(series, *_kind(price))].setdefault(cell, (log(price.hourly), price))
+    told: set[Price] = set()
+    for table in tables.values():
+        for odd in _off_the_medians(table, limits.line_tolerance, limits.region_tolerance, limits):
+            told.add(odd.price)
+            yield odd
+    # A machine that is alone of its kind differs from region to region about as all the others.
+    everything: dict[tuple[str | None, ...], _Table] = defaultdict(dict)
+    for key, table in tables.items():
+        everything[key[1:]].update(table)
+    for table in everything.values():
+        for odd in _off_the_medians(table, limits.kind_spread / 2, limits.kind_spread, limits):
+            if odd.price not in told:
+                yield odd
+
+
+_Table = dict[tuple[str, str], tuple[float, Price]]
+
+
+def _off_the_medians(
+    table: _Table, agreeing: float, tolerance: float, limits: Thresholds
+) -> Iterator[_Odd]:
+    machines: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    regions: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for cell in table:
+        machines[cell[0]].append(cell)
+        regions[cell[1]].append(cell)
+    left = {cell: amount for cell, (amount, _) in table.items()}
+    for _ in range(_ROUNDS):
+        for lines in (machines, regions):
+            for cells in lines.values():
+                middle = median_low(left[cell] for cell in cells)
+                for cell in cells:
+                    left[cell] -= middle
+    is_exact = {cell: abs(rest) <= log(1 + agreeing) for cell, rest in left.items()}
+
+    def agree(cells: Sequence[tuple[str, str]], least: int) -> bool:
+        exact = sum(is_exact[cell] for cell in cells)
+        return exact >= least and exact >= limits.exact_share * len(cells)
+
+    sound_machines = {m for m, cells in machines.items() if agree(cells, limits.least_regions - 1)}
+    sound_regions = {r for r, cells in regions.items() if agree(cells, limits.least_family - 1)}
+    for cell, rest in left.items():
+        machine, region = cell
+        if is_exact[cell] or machine not in sound_machines or region not in sound_regions:
+            continue
+        price, share = table[cell][1], exp(rest) - 1
+        if abs(share) <= tolerance:
+            continue
+        text = f"{plain(price.hourly)} is {percent(share)} off what it costs beside its series"
+        yield _Odd(price, f"{text} in other regions", may_be_meant=False)
+
+
+_ROUNDS = 3
 
 
 def _family_of_accelerator(price: Price) -> str:
@@ -166,34 +408,8 @@ def _is_listed(price: Price) -> bool:
 # --- across providers -----------------------------------------------------------------------
 
 _MODELS = re.compile(
-    r"\b(GB200|GH200|B300|B200|H200|H100|A100|L40S|L40|L4|A10G|A10|A6000|V100|P100|T4)\b"
+    r"\b(GB200|GH200|B300|B200|H200|H100|A100|L40S|L40|L4|A10G|A10|A6000|V100|P100|T4)(?:NVL)?\b"
 )
-_MODEL_OF_NAME: Mapping[str, Sequence[tuple[re.Pattern[str], str]]] = {
-    "aws": [
-        (re.compile(pattern), model)
-        for pattern, model in (
-            (r"p3\.", "V100"),
-            (r"p4d\.", "A100"),
-            (r"p5\.", "H100"),
-            (r"p5e", "H200"),
-            (r"p6-b200\.", "B200"),
-            (r"g4dn\.", "T4"),
-            (r"g5\.", "A10G"),
-            (r"g6\.", "L4"),
-            (r"g6e\.", "L40S"),
-        )
-    ],
-    "azure": [
-        (re.compile(pattern), model)
-        for pattern, model in (
-            (r"Standard_NC\d+r?s_v3\Z", "V100"),
-            (r".*_A100_", "A100"),
-            (r".*_H100_", "H100"),
-            (r".*_H200_", "H200"),
-            (r".*_T4_", "T4"),
-        )
-    ],
-}
 
 
 def accelerator_spread(lists: Sequence[PriceList], limits: Thresholds) -> list[Finding]:
@@ -204,7 +420,7 @@ def accelerator_spread(lists: Sequence[PriceList], limits: Thresholds) -> list[F
     cheapest: dict[str, dict[str, Price]] = defaultdict(dict)
     for prices in lists:
         for price in prices.prices:
-            model = _model(price) if price.gpu_count and _is_listed(price) else None
+            model = _model(price) if _is_listed(price) and _count(price) else None
             if model is None:
                 continue
             best = cheapest[model].get(price.provider)
@@ -244,24 +460,25 @@ def accelerator_spread(lists: Sequence[PriceList], limits: Thresholds) -> list[F
 
 
 def _each(price: Price) -> float:
-    return float(price.hourly) / (price.gpu_count or 1)
+    return float(price.hourly) / _count(price)
+
+
+def _count(price: Price) -> float:
+    """How many accelerators a machine has; 0 for none, or if nobody says."""
+    documented = accelerators_of(price.provider, price.instance_type)
+    if documented is not None and documented.count is not None:
+        return float(documented.count)
+    return float(price.gpu_count or 0)
 
 
 def _model(price: Price) -> str | None:
     if price.gpu_model is not None:
         return _model_in(price.gpu_model)
-    return _model_of_name(price.provider, price.instance_type)
+    documented = accelerators_of(price.provider, price.instance_type)
+    return None if documented is None else _model_in(documented.model)
 
 
 @lru_cache(maxsize=1024)
 def _model_in(text: str) -> str | None:
     match = _MODELS.search(text.upper().replace("-", " ").replace("_", " "))
     return match[1] if match else None
-
-
-@lru_cache(maxsize=65536)
-def _model_of_name(provider: str, instance_type: str) -> str | None:
-    for pattern, model in _MODEL_OF_NAME.get(provider, ()):
-        if pattern.match(instance_type):
-            return model
-    return None
