@@ -258,14 +258,34 @@ def test_a_region_that_does_not_exist_is_no_price(server: AzureServer) -> None:
 @pytest.mark.parametrize(
     "change", [{"retailPrice": "0.096"}, {"effectiveStartDate": "soon"}, {"armRegionName": 7}]
 )
-def test_rows_of_other_types_are_malformed(change: dict[str, Any]) -> None:
+def test_an_odd_row_costs_one_row(change: dict[str, Any]) -> None:
     class Odd(AzureServer):
         def _spoilt(self, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             for good in rows:
-                yield {**good, **change}
+                yield {**good, **change} if good["armSkuName"] == "Standard_D2s_v3" else good
 
+    other = row("eastus", "Standard_D4s_v3", "Virtual Machines DSv3 Series", "D4s v3", 0.192)
+    with Odd([row(*VM, "D2s v3", 0.096), other]) as server:
+        prices = ask(server, "eastus")
+    assert [price.instance_type for price in prices.prices] == ["Standard_D4s_v3"]
+    ((reason, count),) = prices.fetch.skipped.items()
+    assert (count, "not as documented" in reason) == (1, True)
     with Odd([row(*VM, "D2s v3", 0.096)]) as server, pytest.raises(PricingMalformed):
         ask(server, "eastus")
+
+
+def test_meters_that_nobody_pays_and_blanks_at_the_end() -> None:
+    rows = [
+        row(*VM, "D2s v3", 0.096),
+        row(*VM, "D2s v3 Expired", 0.4),
+        row(*VM, "D2s v3 Free", 0),
+        row("eastus", "Standard_NM16ads_MA35D  ", "Virtual Machines NM Series", "NM16ads", 1.95),
+    ]
+    with AzureServer(rows) as server:
+        prices = ask(server, "eastus")
+    found = {price.instance_type: str(price.hourly) for price in prices.prices}
+    assert found == {"Standard_D2s_v3": "0.096", "Standard_NM16ads_MA35D": "1.95"}
+    assert prices.fetch.skipped == {"a meter that is expired or free": 2}
 
 
 # --- sizes ----------------------------------------------------------------------------------

@@ -24,10 +24,14 @@ from clustrix_prefect.errors import (
 )
 from clustrix_prefect.pricing.fetch import PriceList
 from clustrix_prefect.pricing.price import Price, PurchaseOption
-from clustrix_prefect.pricing.providers.gcp import GCPCredentials, fetch_prices
+from clustrix_prefect.pricing.providers.gcp import (
+    NOT_COVERED,
+    GCPCredentials,
+    fetch_prices,
+)
 from clustrix_prefect.pricing.providers.gcp_machines import machine_types
 from tests.pricing.servers.faults import Fault
-from tests.pricing.servers.gcp import API_KEY, SKU, GCPServer
+from tests.pricing.servers.gcp import API_KEY, SKU, GCPServer, _sku
 
 KEY = GCPCredentials(api_key=SecretStr(API_KEY))
 
@@ -304,7 +308,7 @@ def n2(listed: PriceList) -> list[str]:
             Fault.MISSING_PRICE,
             [],
             # 29 types of N2, and the SKU itself
-            {"no price": 1, "the price of a machine's cores or RAM is missing": 29},
+            {"no price": 1, "the price of n2's cores in us-central1 is missing (on-demand)": 29},
         ),
     ],
 )
@@ -338,7 +342,7 @@ def test_an_empty_catalog_is_incomplete(server: GCPServer) -> None:
 def test_the_table_of_machine_types() -> None:
     """Against Google's documents, and against itself."""
     table = {machine.name: machine for machine in machine_types()}
-    assert len(table) == len(machine_types()) == 344
+    assert len(table) == len(machine_types()) == 487
 
     def shape(name: str) -> tuple[str, str, int, str]:
         machine = table[name]
@@ -357,3 +361,79 @@ def test_the_table_of_machine_types() -> None:
         if vcpus.isdigit():
             assert machine.vcpus == int(vcpus), machine
         assert bool(machine.gpus) == bool(machine.gpu) == (machine.name[0] in "ag"), machine
+
+
+def selling(*skus: tuple[str, str, str]) -> GCPServer:
+    """A server that sells these besides, in Iowa: description, unit, amount."""
+    more = [
+        _sku(
+            f"{description} in Iowa",
+            "CPU",
+            "Preemptible" if "Spot" in description else "OnDemand",
+            ["us-central1"],
+            Decimal(amount),
+            unit.replace("GBy", "GiBy"),
+        )
+        for description, unit, amount in skus
+    ]
+    for sku, (_, unit, _) in zip(more, skus, strict=True):
+        sku["pricingInfo"][0]["pricingExpression"]["usageUnit"] = unit
+
+    class Selling(GCPServer):
+        def skus(self) -> list[SKU]:
+            return [*super().skus(), *more]
+
+    return Selling()
+
+
+# The amounts are Iowa's of September 2026.
+def test_new_series_and_what_they_are_made_of() -> None:
+    with selling(
+        ("N4D Instance Core running", "h", "0.028"),
+        ("N4D Instance Ram running", "GiBy.h", "0.0032"),
+        ("G4 Instance Core running", "h", "0.04891"),
+        ("G4 Instance Ram running", "GiBy.h", "0.00587"),
+        ("RTX 6000 96GB running", "h", "1.09565"),
+        ("C4D Instance Core running", "h", "0.03"),
+        ("C4D Instance Ram running", "GBy.h", "0.0034"),
+        ("C4D Instance Local SSD running", "GiBy.mo", "0.16"),
+        ("Z3 Instance Core running", "h", "0.05"),
+        ("Z3 Instance Ram running", "GiBy.h", "0.0067"),
+    ) as server:
+        listed = ask(server, spot=False)
+    found = {price.instance_type: price for price in listed.prices}
+    assert found["n4d-standard-96"].hourly == 96 * Decimal("0.028") + 384 * Decimal("0.0032")
+    g4 = found["g4-standard-48"]
+    assert g4.hourly == Decimal("4.49993")
+    assert (g4.gpu_count, g4.gpu_model, g4.gpu_memory_gib) == (1, "RTX 6000 96GB", 96)
+    # RAM by the decimal gigabyte; disks at the price of their series, not at that of all.
+    ram = 31 * Decimal("0.0034") * 2**30 / 10**9
+    disks = 375 * Decimal("0.16") / 730
+    expected = 8 * Decimal("0.03") + ram + disks
+    assert round(found["c4d-standard-8-lssd"].hourly, 12) == round(expected, 12)
+    # Of Z3 the disks have no price here: not listed without them, and told of.
+    assert not any(name.startswith("z3") for name in found)
+    told = "z3 with local disks in us-central1, on-demand (6 prices)"
+    assert told in listed.fetch.not_covered
+
+
+def test_series_that_no_table_has_are_told_of_by_name_and_count() -> None:
+    with selling(
+        ("X9 Instance Core running", "h", "0.1"),
+        ("X9 Instance Ram running", "GiBy.h", "0.01"),
+        ("Spot Preemptible X9 Instance Core running", "h", "0.03"),
+        ("X9 Custom Instance Core running", "h", "0.2"),
+        ("Commitment v1: X9 Core running", "h", "0.2"),
+    ) as server:
+        listed = ask(server)
+    extra = set(listed.fetch.not_covered) - set(NOT_COVERED)
+    assert extra == {"X9 Instance (3 SKUs)"}
+
+
+def test_a_part_without_a_price_is_told_by_series_and_region(server: GCPServer) -> None:
+    def without(sku: SKU) -> SKU | None:
+        return None if sku["description"] == "N2 Instance Ram running in Americas" else sku
+
+    server.edit = without
+    skipped = ask(server, spot=False).fetch.skipped
+    assert list(skipped) == ["the price of n2's RAM in us-central1 is missing (on-demand)"]

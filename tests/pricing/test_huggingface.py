@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -162,13 +163,25 @@ class OneRow(HuggingFaceServer):
         {"unitCostMicroUSD": True, "unitCostUSD": 0.000001},
         {"accelerator": "T4"},
         {"accelerator": {"model": "T4", "quantity": "one"}},
+        {"accelerator": {"model": "T4", "quantity": "1/2"}},
         {"name": None},
         {"unitLabel": 60},
     ],
 )
-def test_rows_of_other_types_are_malformed(change: dict[str, Any]) -> None:
-    with OneRow(**change) as server, pytest.raises(PricingMalformed):
-        ask(server, products=["jobs"])
+def test_an_odd_row_costs_one_row(change: dict[str, Any]) -> None:
+    with OneRow(**change) as server:
+        prices = ask(server, products=["spaces"])
+    assert [price.instance_type for price in prices.prices] == ["t4-small"]
+    ((reason, count),) = prices.fetch.skipped.items()
+    assert count == 1
+    assert re.search("not as documented|is missing", reason)
+
+
+def test_odd_rows_alone_are_no_list() -> None:
+    with OneRow() as server:
+        server._rows = [{**ROW, "unitCostUSD": "free"}]
+        with pytest.raises(PricingMalformed, match="Not one of 1 rows"):
+            ask(server, products=["spaces"])
 
 
 @pytest.mark.parametrize(

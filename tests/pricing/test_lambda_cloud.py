@@ -165,3 +165,29 @@ def test_an_entry_without_a_price_is_counted(server: LambdaServer) -> None:
     prices = ask(server)
     assert len(prices.prices) == 10
     assert prices.fetch.skipped == {"no price": 1}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"specs": None},
+        {"specs": {"vcpus": "many", "memory_gib": 1, "storage_gib": 1, "gpus": 1}},
+        {"price_cents_per_hour": "1.09"},
+        {"price_cents_per_hour": True},
+    ],
+)
+def test_an_odd_entry_costs_one_entry(change: dict[str, Any]) -> None:
+    class Odd(LambdaServer):
+        def _spoilt(self) -> Iterator[tuple[str, dict[str, Any]]]:
+            for number, (name, entry) in enumerate(super()._spoilt()):
+                if number == 0:
+                    entry["instance_type"] |= change
+                yield name, entry
+
+    with LambdaServer() as server:
+        every = len(ask(server).prices)
+    with Odd() as server:
+        prices = ask(server)
+    assert len(prices.prices) == every - 1
+    ((reason, count),) = prices.fetch.skipped.items()
+    assert (count, "not as documented" in reason) == (1, True)

@@ -67,6 +67,8 @@ _HOURS = re.compile(r"(\d+) Hours?\Z")
 _WINDOWS = re.compile(r"\bwin(dows)?\b", re.IGNORECASE)
 _SPOT = re.compile(r"\bspot\b", re.IGNORECASE)
 _LOW_PRIORITY = re.compile(r"\blow priority\b", re.IGNORECASE)
+# Meters of before, and of trials: not what a machine costs.
+_NOT_SOLD = re.compile(r"\b(expired|free)\b", re.IGNORECASE)
 # Sold under the sizes' names, at other prices, and not virtual machines of one's own.
 _OTHER_PRODUCTS = re.compile(r"cloud ?services|dedicated host", re.IGNORECASE)
 # https://learn.microsoft.com/azure/virtual-machines/vm-naming-conventions
@@ -262,7 +264,9 @@ def _price(item: Mapping[str, Any], client: Client, now: datetime) -> Price | st
     size, product, meter, unit, region, currency = (item.get(name) for name in _NAMES)
     for text in (size, product, meter, unit, region, currency):
         if text is not None and not isinstance(text, str):
-            raise malformed(f"A name in a row of Azure's is {type(text).__name__}, no text", client)
+            return "a name is not as documented"
+    # Some sizes have blanks at their end.
+    size, region = (text and text.strip() for text in (size, region))
     if not size:
         return "no size"
     if not (product and meter and unit and region and currency):
@@ -272,10 +276,15 @@ def _price(item: Mapping[str, Any], client: Client, now: datetime) -> Price | st
     names = f"{meter} {item.get('skuName')}"
     if _LOW_PRIORITY.search(names):
         return "low priority"
+    if _NOT_SOLD.search(names):
+        return "a meter that is expired or free"
     if item.get("tierMinimumUnits"):
         return "a price for large amounts"
-    effective = _moment(item.get("effectiveStartDate"), client)
-    ends = _moment(item.get("effectiveEndDate"), client)
+    try:
+        effective = _moment(item.get("effectiveStartDate"))
+        ends = _moment(item.get("effectiveEndDate"))
+    except ValueError:
+        return f"a date of {size[:60]} is not as documented"
     if effective is not None and effective > now:
         return "not yet in force"
     if ends is not None and ends <= now:
@@ -284,7 +293,7 @@ def _price(item: Mapping[str, Any], client: Client, now: datetime) -> Price | st
     if amount is None:
         return NO_PRICE
     if not is_number(amount):
-        raise malformed(f"The price of {size[:60]} is {type(amount).__name__}, no number", client)
+        return f"the price of {size[:60]} is not as documented"
     kind, system = item.get("type"), "Windows" if _WINDOWS.search(product) else "Linux"
     match = _HOURS.match(unit)
     if kind == "Reservation":
@@ -317,14 +326,16 @@ def _price(item: Mapping[str, Any], client: Client, now: datetime) -> Price | st
     )
 
 
-def _moment(text: Any, client: Client) -> datetime | None:
+def _moment(text: Any) -> datetime | None:
+    """A moment in UTC, if one is given.
+
+    Raises:
+        ValueError: It is none.
+    """
     if not text:
         return None
-    try:
-        # Python 3.10 knows no Z.
-        moment = datetime.fromisoformat(str(text).replace("Z", "+00:00"))
-    except ValueError as error:
-        raise malformed(f"Azure gives {str(text)[:40]!r} as a date", client) from error
+    # Python 3.10 knows no Z.
+    moment = datetime.fromisoformat(str(text).replace("Z", "+00:00"))
     return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
 

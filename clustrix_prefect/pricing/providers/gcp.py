@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -31,7 +31,12 @@ from clustrix_prefect.pricing.documents import NO_PRICE, complete, malformed
 from clustrix_prefect.pricing.fetch import Fetch, PriceList
 from clustrix_prefect.pricing.http import Answer, Client, ca_bundle, parse_json, without_secrets
 from clustrix_prefect.pricing.price import Price, PurchaseOption
-from clustrix_prefect.pricing.providers.gcp_machines import SERIES, MachineType, machine_types
+from clustrix_prefect.pricing.providers.gcp_machines import (
+    OWN_DISKS,
+    SERIES,
+    MachineType,
+    machine_types,
+)
 
 ENDPOINT = "https://cloudbilling.googleapis.com/v1"
 
@@ -58,11 +63,28 @@ _USAGE = ("OnDemand", "Preemptible")  # the others are commitments and their pre
 _MACHINE = re.compile(r"(?:Spot )?(?:Preemptible )?(?P<series>.+) (?P<part>Core|Ram) running in .+")
 _GPU = re.compile(
     r"(?P<gpu>Nvidia .+?) GPU (?:attached to (?:Spot )?Preemptible VMs )?running in .+"
+    r"|(?P<rtx>RTX 6000 96GB) (?:attached to (?:Spot )?Preemptible VMs )?running in .+"
 )
+# Titanium disks have a price for each series.
+_SERIES_SSD = re.compile(r"(?:Spot )?(?:Preemptible )?(?P<series>.+) Local SSD running in .+")
 _SSD = re.compile(
     r"SSD backed Local Storage(?: attached to (?:Spot )?Preemptible VMs)?(?: (?:running )?in .+)?"
 )
-_UNITS = {"Core": "h", "Ram": "GiBy.h", "GPU": "h", "SSD": "GiBy.mo"}
+# Of each part: its units, and by what a price in them becomes one in ours. Some RAM is sold by
+# the decimal gigabyte.
+_GB = Decimal(2**30) / 10**9
+_UNITS: Mapping[str, Mapping[str, Decimal]] = {
+    "Core": {"h": Decimal(1)},
+    "Ram": {"GiBy.h": Decimal(1), "GBy.h": _GB},
+    "GPU": {"h": Decimal(1)},
+    "SSD": {"GiBy.mo": Decimal(1), "GBy.mo": _GB},
+}
+# Of a series too, and sold to others than who pays by the hour.
+_OTHER_SALES = re.compile(
+    r"custom|sole tenancy|premium|reserved|commit|calendar|defined duration|extended|upgrade"
+    r"|overcommit|licens|suspend|vm state",
+    re.IGNORECASE,
+)
 # One accelerator has had two names in the list.
 _GPU_NAMES = {"Nvidia H100 80GB Plus": "Nvidia H100 80GB Mega"}
 
@@ -139,20 +161,28 @@ def fetch_prices(
         judge=_judge,
     ) as client:
         url = f"{endpoint.rstrip('/')}/{_COMPUTE_ENGINE}/skus"
+        unknown: Counter[str] = Counter()
         for sku in _skus(client, url, currency):
+            if name := _unknown_series(sku):
+                unknown[name] += 1
             for part, rate in _rates(sku, fetch):
                 if (not regions or part.region in regions) and rate not in rates[part]:
                     rates[part].append(rate)
     options = [option for option in PurchaseOption if spot or option is PurchaseOption.ON_DEMAND]
     where = regions or sorted({part.region for part in rates})
     now = datetime.now(timezone.utc)
+    without: Counter[str] = Counter()
     prices = [
         price
         for region in where
         for machine in machine_types()
         for option in options
-        for price in _prices(machine, region, option, rates, fetch, now)
+        for price in _prices(machine, region, option, rates, fetch, now, without)
     ]
+    fetch.not_covered += (
+        *(f"{name} ({count} SKUs)" for name, count in sorted(unknown.items())),
+        *(f"{name} ({count} prices)" for name, count in sorted(without.items())),
+    )
     return complete(prices, fetch)
 
 
@@ -310,22 +340,36 @@ def _rates(sku: Mapping[str, Any], fetch: Fetch) -> Iterator[tuple[_Part, _Rate]
         fetch.skipped["not a SKU as documented"] += 1
 
 
+def _unknown_series(sku: Mapping[str, Any]) -> str:
+    """The name of a series whose cores are sold on demand, and whose machines nobody told us."""
+    description = sku.get("description")
+    if not isinstance(description, str) or _OTHER_SALES.search(description):
+        return ""
+    match = _MACHINE.fullmatch(description)
+    return "" if match is None or match["series"] in SERIES else match["series"]
+
+
 def _sold(description: str) -> tuple[str, str] | None:
     if match := _MACHINE.fullmatch(description):
         series = SERIES.get(match["series"])
         return (match["part"], series) if series else None
     if match := _GPU.fullmatch(description):
-        return "GPU", _GPU_NAMES.get(match["gpu"], match["gpu"])
+        name = match["gpu"] or match["rtx"]
+        return "GPU", _GPU_NAMES.get(name, name)
+    if match := _SERIES_SSD.fullmatch(description):
+        series = SERIES.get(match["series"])
+        return ("SSD", series) if series else None
     return ("SSD", "") if _SSD.fullmatch(description) else None
 
 
-def _rate(history: Sequence[Mapping[str, Any]], unit: str) -> _Rate | str:
+def _rate(history: Sequence[Mapping[str, Any]], units: Mapping[str, Decimal]) -> _Rate | str:
     if not history:
         return NO_PRICE
     info = history[-1]  # in the order of time
     expression = info["pricingExpression"]
-    if expression["usageUnit"] != unit:
-        return f"the unit is {expression['usageUnit']!r}, not {unit!r}"
+    unit = expression["usageUnit"]
+    if unit not in units:
+        return f"the unit is {unit!r}, not {' or '.join(map(repr, units))}"
     tiers = expression.get("tieredRates") or []
     if not tiers:
         return NO_PRICE
@@ -338,7 +382,8 @@ def _rate(history: Sequence[Mapping[str, Any]], unit: str) -> _Rate | str:
     if not isinstance(nanos or 0, int) or not re.fullmatch(r"-?\d+", str(whole or "0")):
         return "the amount is not as documented"
     amount = Decimal(whole or "0") + Decimal(nanos or 0).scaleb(-9)
-    if unit == "GiBy.mo":
+    amount *= units[unit]
+    if unit.endswith(".mo"):
         amount /= HOURS_A_MONTH
     return _Rate(amount, price["currencyCode"], _moment(info.get("effectiveTime")))
 
@@ -362,23 +407,34 @@ def _prices(
     rates: Mapping[_Part, Sequence[_Rate]],
     fetch: Fetch,
     now: datetime,
+    without: Counter[str],
 ) -> Iterator[Price]:
-    """The price of a machine; more than one only if a part of it has more than one."""
+    """The price of a machine; more than one only if a part of it has more than one.
+
+    What the catalog has no price of, although it sells the machine's series, is counted in
+    `without`.
+    """
     parts = [("Core", machine.series, machine.vcpus), ("Ram", machine.series, machine.memory_gib)]
     if machine.gpus:
         parts.append(("GPU", machine.gpu, Decimal(machine.gpus)))
     if machine.local_ssd_gib:
-        parts.append(("SSD", "", machine.local_ssd_gib))
+        of = machine.series if machine.series in OWN_DISKS else ""
+        parts.append(("SSD", of, machine.local_ssd_gib))
     choices = [rates.get(_Part(kind, of, option, region), ()) for kind, of, _ in parts]
     if not all(choices):
         # Both of a series are sold where it is; accelerators are not everywhere, as it may be.
         if bool(choices[0]) != bool(choices[1]):
-            fetch.skipped["the price of a machine's cores or RAM is missing"] += 1
+            lacks = "RAM" if choices[0] else "cores"
+            told = f"the price of {machine.series}'s {lacks} in {region} is missing"
+            fetch.skipped[f"{told} ({option.value})"] += 1
+        elif choices[0] and machine.local_ssd_gib and not choices[-1]:
+            without[f"{machine.series} with local disks in {region}, {option.value}"] += 1
         return
     for chosen in product(*choices):
         currencies = {rate.currency for rate in chosen}
         if len(currencies) > 1:
-            fetch.skipped["the unit of a machine's parts is not one currency"] += 1
+            told = f"the unit of {machine.series}'s parts in {region} is not one currency"
+            fetch.skipped[told] += 1
             continue
         hourly = sum(
             (count * rate.hourly for (*_, count), rate in zip(parts, chosen, strict=True)),

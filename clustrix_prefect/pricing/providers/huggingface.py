@@ -96,24 +96,26 @@ def _product(product: Product, url: str, client: Client) -> Iterator[Price | str
 
 
 def _price(row: Mapping[str, Any], product: str, source: str, client: Client) -> Price | str:
-    """The price in a row, or why it gives none."""
+    """The price in a row, or why it gives none: one odd row costs one row."""
     name, unit = row.get("name"), row.get("unitLabel")
     if not isinstance(name, str) or not name or not isinstance(unit, str):
-        raise malformed(f"A row of Hugging Face's {product} has no name or no unit", client)
+        return "a name or a unit is missing"
     micro, amount = row.get("unitCostMicroUSD"), row.get("unitCostUSD")
     if micro is None or amount is None:
         return NO_PRICE
     if not is_number(micro) or not is_number(amount):
-        raise malformed(f"The price of {name[:60]} is no number", client)
+        return f"the price of {name[:60]} is not as documented"
     # They are one price, said twice. The smaller unit is exact; the other may be a float's text.
     if abs(Decimal(micro) / _MILLION - Decimal(amount)) > Decimal("0.000001"):
-        raise malformed(f"The two prices of {name[:60]}, in USD and micro-USD, differ", client)
+        return f"the two prices of {name[:60]} differ, which is not as documented"
     if unit not in _PER_HOUR:
         return f"unit {unit}"
     accelerator = row.get("accelerator") or {}
     if not isinstance(accelerator, dict):
-        raise malformed(f"The accelerator of {name[:60]} is no object", client)
-    count = _count(accelerator, name, client)
+        return f"the accelerator of {name[:60]} is not as documented"
+    count = _count(accelerator)
+    if count is None:
+        return f"the number of accelerators of {name[:60]} is not as documented"
     total = _size(accelerator.get("vram"), "GB")
     return Price(
         provider=_PROVIDER,
@@ -136,13 +138,12 @@ def _price(row: Mapping[str, Any], product: str, source: str, client: Client) ->
     )
 
 
-def _count(accelerator: Mapping[str, Any], name: str, client: Client) -> int:
+def _count(accelerator: Mapping[str, Any]) -> int | None:
+    """How many accelerators there are; `None` if it is not said as documented."""
     if not accelerator:
         return 0
     quantity = str(accelerator.get("quantity"))
-    if not quantity.isdecimal():
-        raise malformed(f"The number of accelerators of {name[:60]} is no number", client)
-    return int(quantity)
+    return int(quantity) if quantity.isascii() and quantity.isdecimal() else None
 
 
 def _size(text: Any, unit: str) -> Decimal | None:

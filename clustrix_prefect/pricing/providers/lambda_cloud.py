@@ -155,10 +155,11 @@ def _price(described: Mapping[str, Any], client: Client) -> Price | str:
     if cents is None:
         return NO_PRICE
     specs = described.get("specs")
-    if not is_number(cents) or not isinstance(specs, dict):
-        raise malformed(f"The price or the specs of {name[:60]!r} are of another type", client)
-    if not all(is_number(value) for value in specs.values()):
-        raise malformed(f"The specs of {name[:60]!r} are not numbers", client)
+    # One odd entry costs one entry, and is counted.
+    if not is_number(cents):
+        return f"the price of {name[:60]} is not as documented"
+    if not isinstance(specs, dict) or not all(is_number(value) for value in specs.values()):
+        return f"the specs of {name[:60]} are not as documented"
     gpu = _GPU.match(str(described.get("gpu_description") or ""))
     gpus = specs.get("gpus")
     counted = _COUNTED.match(name)

@@ -18,11 +18,14 @@ SERIES: Mapping[str, str] = {
     "C3D Instance": "c3d",
     "C4 Instance": "c4",
     "C4A Arm Instance": "c4a",
+    "C4A Instance": "c4a",
     "C4D Instance": "c4d",
+    "C4N Instance": "c4n",
     "Compute optimized": "c2",
     "Compute optimized Instance": "c2",
     "E2 Instance": "e2",
     "G2 Instance": "g2",
+    "G4 Instance": "g4",
     "H3 Instance": "h3",
     "M3 Memory-optimized Instance": "m3",
     "M4 Instance": "m4",
@@ -31,13 +34,19 @@ SERIES: Mapping[str, str] = {
     "N2 Instance": "n2",
     "N2D AMD Instance": "n2d",
     "N4 Instance": "n4",
+    "N4A Instance": "n4a",
+    "N4D Instance": "n4d",
     "T2A Arm Instance": "t2a",
     "T2D AMD Instance": "t2d",
+    "Z3 Instance": "z3",
 }
 """The price list's name of a series, before ` Core running in` or ` Ram running in`.
 
 Whatever has another name is something else: custom machines, sole tenancy, premiums.
 """
+
+OWN_DISKS = frozenset({"c4", "c4a", "c4d", "z3"})
+"""Series whose local disks have a price of their own, as `C4D Instance Local SSD running in`."""
 
 
 @dataclass(frozen=True, slots=True)
