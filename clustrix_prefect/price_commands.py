@@ -14,11 +14,13 @@ from clustrix_prefect.pricing.providers import PROVIDERS
 
 if TYPE_CHECKING:
     from clustrix_prefect.pricing.equivalents.finding import Equivalents, Offer
+    from clustrix_prefect.pricing.equivalents.machines import Machine
     from clustrix_prefect.pricing.price import Price
 
 INCOMPLETE = 3
 """The exit status if there is an answer, but not from every provider."""
 
+_MOST_NAMES = 20
 _AGES = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -109,11 +111,11 @@ def _endpoints(texts: Sequence[str]) -> dict[str, dict[str, str]]:
 
 
 def _print(found: Equivalents, now: datetime) -> None:
-    if found.machine is None:
+    if not found.offers:
         who = "Nobody who could be asked" if found.unavailable else "Nobody"
         print(f"{who} sells {found.instance_type} in {found.place.name}, for Linux on demand.")
     else:
-        print(f"{found.instance_type} in {found.place.name}: {found.machine}\n")
+        print(f"{found.instance_type} in {found.place.name}: {_described(found.machine)}\n")
         header = ("PROVIDER", "TYPE", "REGION", "AN HOUR", "MACHINE", "AGE", "SOURCE")
         rows = [_row(offer, now) for offer in found.offers]
         widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
@@ -121,14 +123,19 @@ def _print(found: Equivalents, now: datetime) -> None:
             cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
             cells[3] = row[3].rjust(widths[3])
             print("  ".join(cells).rstrip())
-        if any(offer.machine.is_documented for offer in found.offers):
+        if any(offer.machine and offer.machine.is_documented for offer in found.offers):
             print("\n* some of it from the provider's documents, not from its price list")
     for failure in found.unavailable:
         print(f"\nunavailable: {failure.provider}, {failure.kind}. {failure.what}")
     if found.absent:
         print(f"\nNo region there: {', '.join(found.absent)}.")
     for provider, count in found.unknown.items():
-        print(f"\n{provider}: {count} types left out, as nobody says what machines they are.")
+        names = found.unknown_types.get(provider, ())
+        more = ", ..." if len(names) > _MOST_NAMES else "."
+        print(
+            f"\n{provider}: {count} types left out, as nobody says what machines they are: "
+            f"{', '.join(names[:_MOST_NAMES])}{more}"
+        )
 
 
 def _row(offer: Offer, now: datetime) -> tuple[str, ...]:
@@ -139,10 +146,14 @@ def _row(offer: Offer, now: datetime) -> tuple[str, ...]:
         name,
         price.region or "any",
         f"{_shown(price.hourly)} {price.currency}",
-        f"{offer.machine}{' *' if offer.machine.is_documented else ''}",
+        _described(offer.machine) + (" *" if offer.machine and offer.machine.is_documented else ""),
         _age(price, now),
         price.source,
     )
+
+
+def _described(machine: Machine | None) -> str:
+    return "nobody says what machine it is" if machine is None else str(machine)
 
 
 def _shown(amount: Decimal) -> str:
@@ -166,6 +177,7 @@ def _as_dict(found: Equivalents, now: datetime) -> Mapping[str, Any]:
         "instance_type": found.instance_type,
         "place": found.place.name,
         "machine": None if machine is None else _machine(machine),
+        "description": _described(machine) if found.offers else None,
         "complete": not found.unavailable,
         "offers": [
             {
@@ -189,19 +201,28 @@ def _as_dict(found: Equivalents, now: datetime) -> Mapping[str, Any]:
         ],
         "no_region_there": found.absent,
         "unknown_machines": found.unknown,
+        "unknown_types": found.unknown_types,
     }
 
 
-def _machine(machine: Any) -> dict[str, Any]:
-    memory = machine.gpu_memory_gib
+def _machine(machine: Machine | None) -> dict[str, Any]:
+    names = ("vcpus", "memory_gib", "gpu_count", "gpu_model", "gpu_memory_gib")
+    if machine is None:
+        return {**dict.fromkeys(names), "machine_from_documents": False}
+    count = machine.gpu_count
+    whole = count is None or count == int(count)
     return {
         "vcpus": f"{machine.vcpus:f}",
-        "memory_gib": f"{machine.memory_gib:f}",
-        "gpu_count": machine.gpu_count,
-        "gpu_model": machine.gpu_model,
-        "gpu_memory_gib": None if memory is None else f"{memory:f}",
+        "memory_gib": _amount(machine.memory_gib),
+        "gpu_count": count if count is None else int(count) if whole else float(count),
+        "gpu_model": machine.gpu_model or machine.gpu_name,
+        "gpu_memory_gib": _amount(machine.gpu_memory_gib),
         "machine_from_documents": machine.is_documented,
     }
+
+
+def _amount(number: Decimal | None) -> str | None:
+    return None if number is None else f"{number:f}"
 
 
 def _text(moment: datetime | None) -> str | None:

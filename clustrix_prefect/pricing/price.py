@@ -60,7 +60,8 @@ class Price:
         unit: Its unit in the source, such as `Hrs`, `1 Hour`, `minute`.
         vcpus: Virtual CPUs; shared-core machines have fractions.
         memory_gib: Memory in GiB (2**30 bytes).
-        gpu_count: Accelerators, 0 if the source says there are none.
+        gpu_count: Accelerators, 0 if the source says there are none; parts of one where it is
+            shared.
         gpu_model: Their model, as the source names it.
         gpu_memory_gib: Memory of one accelerator in GiB.
         effective: Since when the price holds; it may rightly be years ago.
@@ -87,7 +88,7 @@ class Price:
     tenancy: str | None = None
     vcpus: Decimal | None = None
     memory_gib: Decimal | None = None
-    gpu_count: int | None = None
+    gpu_count: int | Decimal | None = None
     gpu_model: str | None = None
     gpu_memory_gib: Decimal | None = None
     effective: datetime | None = None

@@ -18,8 +18,10 @@ from clustrix_prefect.errors import ConfigurationError
 from clustrix_prefect.pricing.equivalents.machines import Machine, machine_of, model_of
 from clustrix_prefect.pricing.equivalents.regions import PLACES, place_of
 from clustrix_prefect.pricing.price import Price, PurchaseOption
+from clustrix_prefect.pricing.providers.aws_machines import machine_price
 from tests.pricing.servers.aws import ACCESS_KEY, SECRET_KEY, AWSServer
 from tests.pricing.servers.azure import CLIENT, SECRET, SUBSCRIPTION, TENANT, AzureServer
+from tests.pricing.servers.azure import row as azure_row
 from tests.pricing.servers.faults import Fault
 from tests.pricing.servers.gcp import API_KEY, GCPServer
 from tests.pricing.servers.huggingface import HuggingFaceServer
@@ -136,6 +138,72 @@ def test_aws_says_how_many_gpus_and_its_documents_which() -> None:
     assert machine_of(priced("aws", "m5.large", family="m5")) is None
 
 
+@pytest.mark.parametrize(
+    ("kind", "gpus", "told"),
+    [
+        ("g6f.large", "0.125", "1/8 x L4 of 24 GiB"),
+        ("gr6f.4xlarge", "0.5", "1/2 x L4 of 24 GiB"),
+        ("g7.2xlarge", "1", "1 x RTXPRO4500 of 32 GiB"),
+        ("g7e.48xlarge", "8", "8 x RTXPRO6000 of 96 GiB"),
+        ("p6-b300.48xlarge", "8", "8 x B300 of 288 GiB"),
+        ("inf2.xlarge", None, "1 x INFERENTIA2 of 32 GiB"),
+        ("trn1.2xlarge", None, "1 x TRAINIUM of 32 GiB"),
+        ("f2.12xlarge", "NA", "2 x VU47PFPGA of 16 GiB"),
+        ("trn9.8xlarge", None, "GPU: trn9, as its provider names it"),
+        ("g99.xlarge", "2", "2 x GPU: g99, as its provider names it"),
+        ("m5.large", None, "no GPU"),
+    ],
+)
+def test_accelerators_of_aws_are_never_none(kind: str, gpus: str | None, told: str) -> None:
+    attributes = {"instanceType": kind, "regionCode": "us-east-1", "vcpu": "2", "memory": "8 GiB"}
+    if gpus is not None:
+        attributes["gpu"] = gpus
+    price = machine_price(
+        attributes,
+        amount="1.0",
+        currency="USD",
+        unit="Hrs",
+        effective=None,
+        published_at=None,
+        source="",
+        fetched_at=datetime.now(timezone.utc),
+    )
+    assert isinstance(price, Price)
+    found = machine_of(price)
+    assert found is not None
+    assert str(found) == f"2 vCPUs, 8 GiB, {told}"
+    assert found.is_like(machine("2", "8")) is (told == "no GPU")
+
+
+@pytest.mark.parametrize(
+    ("size", "told"),
+    [
+        ("Standard_NV6ads_A10_v5", "6 vCPUs, 55 GiB, 1/6 x A10 of 24 GiB"),
+        ("Standard_ND96isr_H100_v5", "96 vCPUs, 1900 GiB, 8 x H100 of 80 GiB"),
+        ("Standard_ND96is_flex_H100_v5", "96 vCPUs, 1900 GiB, 8 x H100 of 80 GiB"),
+        ("Standard_NC24rs_v3", "24 vCPUs, 448 GiB, 4 x V100 of 16 GiB"),
+        ("Standard_NP20s", "20 vCPUs, 336 GiB, 2 x U250FPGA of 64 GiB"),
+        ("Standard_NC36lds_xl_RTXPRO6000BSE_v6", "36 vCPUs, 72 GiB, 1/4 x RTXPRO6000 of 96 GiB"),
+        (
+            "Standard_NC128ds_xl_RTXPRO6000BSE_v6",
+            "128 vCPUs, memory not said, GPU: RTXPRO6000BSE, as its provider names it",
+        ),
+        (
+            "Standard_NM16ads_MA35D",
+            "16 vCPUs, memory not said, GPU: MA35D, as its provider names it",
+        ),
+    ],
+)
+def test_azures_sizes_with_accelerators(size: str, told: str) -> None:
+    assert str(machine_of(priced("azure", size))) == told
+
+
+def test_azure_counts_a_part_of_a_gpu_as_one() -> None:
+    said = {"vcpus": Decimal(6), "memory_gib": Decimal(55), "gpu_count": 1}
+    found = machine_of(priced("azure", "Standard_NV6ads_A10_v5", **said))
+    assert str(found) == "6 vCPUs, 55 GiB, 1/6 x A10 of 24 GiB"
+
+
 # --- regions --------------------------------------------------------------------------------
 
 
@@ -163,6 +231,19 @@ def test_near_regions() -> None:
     assert place_of("westeurope").region_of("aws") is None
     with pytest.raises(ConfigurationError):
         place_of("mars-north-1")
+
+
+@pytest.mark.parametrize(
+    ("region", "name"),
+    [
+        ("ap-southeast-5", "Malaysia"),
+        ("newzealandnorth", "New Zealand"),
+        ("europe-west10", "Berlin"),
+        ("europe-west1", "Belgium"),
+    ],
+)
+def test_places_where_two_have_come_to_lately(region: str, name: str) -> None:
+    assert place_of(region).name == name
 
 
 # --- the command ----------------------------------------------------------------------------
@@ -278,6 +359,33 @@ def test_gpus_count(offers: Callable[..., Any]) -> None:
     assert amounts(report) == [("lambda_cloud", "gpu_8x_h100_sxm5", Decimal("23.92"))]
     assert report["machine"]["gpu_model"] == "H100"
     assert report["offers"][0]["region"] is None
+
+
+@pytest.mark.parametrize(
+    ("size", "described"),
+    [
+        (
+            "Standard_NC16ads_A10_v4",
+            "16 vCPUs, memory not said, GPU: A10, as its provider names it",
+        ),
+        ("Standard_M128s", "nobody says what machine it is"),
+    ],
+)
+def test_a_machine_that_nobody_describes_is_listed_itself(
+    world: World, capsys: pytest.CaptureFixture[str], size: str, described: str
+) -> None:
+    world.azure.rows.append(azure_row("eastus", size, "Virtual Machines X Series", "X", 2.64))
+    assert world.prices(size, "--region", "eastus") == 0
+    shown = capsys.readouterr().out
+    assert f"{size} in Virginia: {described}" in shown
+    assert "2.6400 USD" in shown
+    assert "no GPU" not in shown
+    # Who is not listed is named.
+    assert "azure: 1 types left out" in shown
+    assert "Standard_E4-2s_v5" in shown
+    assert world.prices(size, "--region", "eastus", "--json") == 0
+    (offer,) = json.loads(capsys.readouterr().out)["offers"]
+    assert (offer["instance_type"], offer["memory_gib"]) == (size, None)
 
 
 def test_azures_sizes_with_credentials(

@@ -405,7 +405,7 @@ def test_new_series_and_what_they_are_made_of() -> None:
     assert found["n4d-standard-96"].hourly == 96 * Decimal("0.028") + 384 * Decimal("0.0032")
     g4 = found["g4-standard-48"]
     assert g4.hourly == Decimal("4.49993")
-    assert (g4.gpu_count, g4.gpu_model, g4.gpu_memory_gib) == (1, "RTX 6000 96GB", 96)
+    assert (g4.gpu_count, g4.gpu_model, g4.gpu_memory_gib) == (1, "Nvidia RTX PRO 6000", 96)
     # RAM by the decimal gigabyte; disks at the price of their series, not at that of all.
     ram = 31 * Decimal("0.0034") * 2**30 / 10**9
     disks = 375 * Decimal("0.16") / 730

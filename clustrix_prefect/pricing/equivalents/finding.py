@@ -23,10 +23,15 @@ from clustrix_prefect.pricing.providers import PROVIDERS
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A machine that is like the one asked for, and its price."""
+    """A machine that is like the one asked for, and its price.
+
+    Attributes:
+        price: The price.
+        machine: The machine; `None` for the one asked for, if nobody says what it is.
+    """
 
     price: Price
-    machine: Machine
+    machine: Machine | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +56,13 @@ class Equivalents:
     Attributes:
         instance_type: The machine that was asked for.
         place: Where.
-        machine: What it is; `None` if none of those that could be asked sells it there.
+        machine: What it is; `None` if none of those that could be asked sells it there, or
+            nobody says.
         offers: It and its like, on demand, for Linux, cheapest first.
         unavailable: Who could not be asked.
         absent: Providers without a region there.
         unknown: How many types of a provider nobody says the machine of.
+        unknown_types: Which they are.
     """
 
     instance_type: str
@@ -65,6 +72,7 @@ class Equivalents:
     unavailable: list[Unavailable] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
     unknown: dict[str, int] = field(default_factory=dict)
+    unknown_types: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def find_equivalents(
@@ -119,16 +127,28 @@ def find_equivalents(
             if isinstance(prices, Unavailable):
                 found.unavailable.append(prices)
                 continue
-            known = [(price, machine_of(price)) for price in prices]
-            machines += [Offer(price, machine) for price, machine in known if machine is not None]
-            if unknown := sum(machine is None for _, machine in known):
-                found.unknown[provider] = unknown
+            known = [Offer(price, machine_of(price)) for price in prices]
+            machines += known
+            unknown = [
+                offer.price.instance_type
+                for offer in known
+                if offer.machine is None and offer.price.instance_type != instance_type
+            ]
+            if unknown:
+                found.unknown[provider] = len(unknown)
+                found.unknown_types[provider] = tuple(sorted(set(unknown)))
     wanted = [offer for offer in machines if offer.price.instance_type == instance_type]
     if wanted:
-        found.machine = wanted[0].machine
-        found.offers = sorted(
-            (offer for offer in machines if offer.machine.is_like(found.machine)), key=_cheapest
-        )
+        machine = found.machine = wanted[0].machine
+        like = [
+            offer
+            for offer in machines
+            if offer not in wanted
+            and machine is not None
+            and offer.machine is not None
+            and offer.machine.is_like(machine)
+        ]
+        found.offers = sorted([*wanted, *like], key=_cheapest)
     return found
 
 

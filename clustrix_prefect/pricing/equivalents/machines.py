@@ -2,9 +2,8 @@
 
 Azure's price list says nothing of machines (its list of sizes needs credentials), and AWS's says
 how many GPUs there are and not which. What is missing is taken from the documents:
-
-* https://learn.microsoft.com/azure/virtual-machines/sizes/overview
-* https://docs.aws.amazon.com/ec2/latest/instancetypes/ac.html
+`clustrix_prefect.pricing.accelerators`, and for the rest of Azure's sizes
+https://learn.microsoft.com/azure/virtual-machines/sizes/overview.
 
 A machine that neither says is unknown, and like no other.
 """
@@ -12,10 +11,11 @@ A machine that neither says is unknown, and like no other.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 
+from clustrix_prefect.pricing.accelerators import accelerators_of, is_accelerated, name_of
 from clustrix_prefect.pricing.price import Price
 
 MEMORY_TOLERANCE = Decimal("0.10")
@@ -28,25 +28,30 @@ class Machine:
 
     Attributes:
         vcpus: Virtual CPUs.
-        memory_gib: Memory.
-        gpu_count: GPUs, 0 for none.
+        memory_gib: Memory; `None` if nobody says.
+        gpu_count: GPUs or other accelerators, 0 for none, parts of one where it is shared; `None`
+            if there are some and nobody says how many.
         gpu_model: Their model in short, such as `A100`; `None` if not known, or there are none.
-        gpu_memory_gib: Memory of one.
+        gpu_memory_gib: Memory of a whole one.
         is_documented: Whether some of it is from the documents, not from the price list.
+        gpu_name: What the provider calls them, if that is all there is to know.
     """
 
     vcpus: Decimal
-    memory_gib: Decimal
-    gpu_count: int = 0
+    memory_gib: Decimal | None
+    gpu_count: Decimal | int | None = 0
     gpu_model: str | None = None
     gpu_memory_gib: Decimal | None = None
     is_documented: bool = False
+    gpu_name: str | None = None
 
     def is_like(self, other: Machine) -> bool:
         """Same processors, memory within `MEMORY_TOLERANCE`, same GPUs."""
+        if self.memory_gib is None or other.memory_gib is None:
+            return False
         if self.vcpus != other.vcpus or not _near(self.memory_gib, other.memory_gib):
             return False
-        if self.gpu_count != other.gpu_count:
+        if self.gpu_count is None or self.gpu_count != other.gpu_count:
             return False
         if not self.gpu_count:
             return True
@@ -57,33 +62,55 @@ class Machine:
         return mine is None or theirs is None or _near(mine, theirs)
 
     def __str__(self) -> str:
-        gpus = "no GPU"
-        if self.gpu_count:
-            memory = f" of {self.gpu_memory_gib:f} GiB" if self.gpu_memory_gib else ""
-            gpus = f"{self.gpu_count} x {self.gpu_model or 'unknown GPU'}{memory}"
         plural = "" if self.vcpus == 1 else "s"
-        return f"{short(self.vcpus)} vCPU{plural}, {short(self.memory_gib)} GiB, {gpus}"
+        memory = "memory not said" if self.memory_gib is None else f"{short(self.memory_gib)} GiB"
+        return f"{short(self.vcpus)} vCPU{plural}, {memory}, {self._gpus()}"
+
+    def _gpus(self) -> str:
+        if self.gpu_count == 0:
+            return "no GPU"
+        times = ""
+        if self.gpu_count is not None:
+            times = f"{Fraction(self.gpu_count).limit_denominator(64)} x "
+        if self.gpu_model is None or self.gpu_count is None:
+            name = self.gpu_name or self.gpu_model
+            return f"{times}GPU: {f'{name}, ' if name else ''}as its provider names it"
+        memory = f" of {self.gpu_memory_gib:f} GiB" if self.gpu_memory_gib else ""
+        return f"{times}{self.gpu_model}{memory}"
 
 
 def machine_of(price: Price) -> Machine | None:
     """The machine that a price is for; `None` if nobody says what it is."""
-    documented = _azure(price.instance_type) if price.provider == "azure" else None
-    if price.vcpus is None or price.memory_gib is None:
-        return documented
-    machine = Machine(price.vcpus, price.memory_gib, price.gpu_count or 0)
-    if not machine.gpu_count:
-        return machine
+    names = (price.provider, price.instance_type)
+    known = accelerators_of(*names)
+    vcpus, memory, count = price.vcpus, price.memory_gib, price.gpu_count
+    is_documented = False
+    if vcpus is None or memory is None:
+        if price.provider != "azure":
+            return None
+        if not is_accelerated(*names):
+            return _azure(price.instance_type)
+        vcpus, memory, is_documented = _processors(price.instance_type), None, True
+        if known is not None and known.vcpus is not None:
+            vcpus, memory = known.vcpus, known.machine_gib
+        if vcpus is None:
+            return None
+    if known is not None and known.count is not None:
+        # Azure's list counts a part of a GPU as one, and AWS's knows no other chips.
+        is_documented = is_documented or known.count != count
+        count = known.count
+    elif not count and is_accelerated(*names):
+        count = None
+    if count == 0:
+        return Machine(vcpus, memory, 0, is_documented=is_documented)
     if price.gpu_model is not None:
-        return replace(
-            machine, gpu_model=model_of(price.gpu_model), gpu_memory_gib=price.gpu_memory_gib
-        )
-    if documented is not None:
-        model, memory = documented.gpu_model, documented.gpu_memory_gib
-    elif price.provider == "aws" and (known := _AWS_GPUS.get(price.family or "")):
-        model, memory = known[0], Decimal(known[1])
+        model, gpu_memory = model_of(price.gpu_model), price.gpu_memory_gib
+    elif known is not None:
+        model, gpu_memory, is_documented = known.model, known.memory_gib, True
     else:
-        return machine
-    return replace(machine, gpu_model=model, gpu_memory_gib=memory, is_documented=True)
+        model, gpu_memory = None, None
+    name = name_of(*names) if model is None or count is None else None
+    return Machine(vcpus, memory, count, model, gpu_memory, is_documented, name)
 
 
 _NOISE = re.compile(
@@ -108,31 +135,7 @@ def _near(one: Decimal, other: Decimal) -> bool:
     return abs(one - other) <= MEMORY_TOLERANCE * max(one, other)
 
 
-# --- AWS: which GPUs a family has; GiB of each ----------------------------------------------
-
-_AWS_GPUS: Mapping[str, tuple[str, str]] = {
-    "g3": ("M60", "8"),
-    "g3s": ("M60", "8"),
-    "g4ad": ("RADEONPROV520", "8"),
-    "g4dn": ("T4", "16"),
-    "g5": ("A10G", "24"),
-    "g5g": ("T4G", "16"),
-    "g6": ("L4", "24"),
-    "g6e": ("L40S", "48"),
-    "gr6": ("L4", "24"),
-    "p2": ("K80", "12"),
-    "p3": ("V100", "16"),
-    "p3dn": ("V100", "32"),
-    "p4d": ("A100", "40"),
-    "p4de": ("A100", "80"),
-    "p5": ("H100", "80"),
-    "p5e": ("H200", "141"),
-    "p5en": ("H200", "141"),
-    "p6-b200": ("B200", "180"),
-}
-
-
-# --- Azure: the series whose memory grows with the processors, and the GPU machines ---------
+# --- Azure: the series whose memory grows with the processors -------------------------------
 
 # Of these the number is that of the processors. Larger ones have less memory than the rule says,
 # constrained ones (Standard_E4-2s_v5) fewer processors; neither matches.
@@ -142,36 +145,15 @@ _AZURE_SERIES = re.compile(
 _GIB_PER_VCPU = {"D": 4, "E": 8, "F": 2}
 _MOST_VCPUS = {"D": 96, "E": 48, "F": 72}
 _FIRST_VERSION = {"D": 3, "E": 3, "F": 2}
-# Name: processors, GiB, GPUs, their model, GiB of one.
-_AZURE_GPUS: Mapping[str, tuple[int, int, int, str, int]] = {
-    "Standard_NC4as_T4_v3": (4, 28, 1, "T4", 16),
-    "Standard_NC8as_T4_v3": (8, 56, 1, "T4", 16),
-    "Standard_NC16as_T4_v3": (16, 110, 1, "T4", 16),
-    "Standard_NC64as_T4_v3": (64, 440, 4, "T4", 16),
-    "Standard_NC6s_v3": (6, 112, 1, "V100", 16),
-    "Standard_NC12s_v3": (12, 224, 2, "V100", 16),
-    "Standard_NC24s_v3": (24, 448, 4, "V100", 16),
-    "Standard_ND40rs_v2": (40, 672, 8, "V100", 32),
-    "Standard_NC24ads_A100_v4": (24, 220, 1, "A100", 80),
-    "Standard_NC48ads_A100_v4": (48, 440, 2, "A100", 80),
-    "Standard_NC96ads_A100_v4": (96, 880, 4, "A100", 80),
-    "Standard_ND96asr_v4": (96, 900, 8, "A100", 40),
-    "Standard_ND96amsr_A100_v4": (96, 1900, 8, "A100", 80),
-    "Standard_NC40ads_H100_v5": (40, 320, 1, "H100NVL", 94),
-    "Standard_NC80adis_H100_v5": (80, 640, 2, "H100NVL", 94),
-    "Standard_ND96isr_H100_v5": (96, 1900, 8, "H100", 80),
-    "Standard_ND96isr_H200_v5": (96, 1850, 8, "H200", 141),
-    "Standard_NV36ads_A10_v5": (36, 440, 1, "A10", 24),
-    "Standard_NV72ads_A10_v5": (72, 880, 2, "A10", 24),
-}
+_AZURE_NUMBER = re.compile(r"Standard_[A-Z]+(\d+)")
+
+
+def _processors(size: str) -> Decimal | None:
+    match = _AZURE_NUMBER.match(size)
+    return Decimal(match[1]) if match else None
 
 
 def _azure(size: str) -> Machine | None:
-    if known := _AZURE_GPUS.get(size):
-        vcpus, memory, gpus, model, gpu_memory = known
-        return Machine(
-            Decimal(vcpus), Decimal(memory), gpus, model, Decimal(gpu_memory), is_documented=True
-        )
     match = _AZURE_SERIES.match(size)
     if match is None:
         return None

@@ -57,6 +57,8 @@ PLACES = (
     Place("Paris", ("eu-west-3",), ("europe-west9",), ("francecentral",)),
     Place("Frankfurt", ("eu-central-1",), ("europe-west3",), ("germanywestcentral",)),
     Place("Netherlands", (), ("europe-west4",), ("westeurope",)),
+    Place("Berlin", (), ("europe-west10",), ("germanynorth",)),
+    Place("Belgium", (), ("europe-west1",), ("belgiumcentral",)),
     Place("Zurich", ("eu-central-2",), ("europe-west6",), ("switzerlandnorth",)),
     Place("Milan", ("eu-south-1",), ("europe-west8",), ("italynorth",)),
     Place("Spain", ("eu-south-2",), ("europe-southwest1",), ("spaincentral",)),
@@ -69,11 +71,13 @@ PLACES = (
     Place("Taiwan", ("ap-east-2",), ("asia-east1",), ("taiwannorth",)),
     Place("Hong Kong", ("ap-east-1",), ("asia-east2",), ("eastasia",)),
     Place("Singapore", ("ap-southeast-1",), ("asia-southeast1",), ("southeastasia",)),
+    Place("Malaysia", ("ap-southeast-5",), (), ("malaysiawest",)),
     Place("Jakarta", ("ap-southeast-3",), ("asia-southeast2",), ("indonesiacentral",)),
     Place("Mumbai and Pune", ("ap-south-1",), ("asia-south1",), ("centralindia", "westindia")),
     # Australia
     Place("Sydney", ("ap-southeast-2",), ("australia-southeast1",), ("australiaeast",)),
     Place("Melbourne", ("ap-southeast-4",), ("australia-southeast2",), ("australiasoutheast",)),
+    Place("New Zealand", ("ap-southeast-6",), (), ("newzealandnorth",)),
     # Middle East and Africa
     Place("Israel", ("il-central-1",), ("me-west1",), ("israelcentral",)),
     Place("Emirates", ("me-central-1",), (), ("uaenorth",)),

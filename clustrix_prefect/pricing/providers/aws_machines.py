@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from clustrix_prefect.pricing.accelerators import is_accelerated
 from clustrix_prefect.pricing.documents import NO_PRICE
 from clustrix_prefect.pricing.price import Price, PurchaseOption
 
@@ -60,7 +61,7 @@ def machine_price(
         unit=unit,
         vcpus=_number(attributes.get("vcpu")),
         memory_gib=Decimal(memory[1].replace(",", "")) if memory else None,
-        gpu_count=_gpus(attributes.get("gpu")),
+        gpu_count=_gpus(attributes.get("gpu"), kind),
         effective=moment(effective),
         published_at=published_at,
         source=source,
@@ -85,9 +86,11 @@ def _number(text: str | None) -> Decimal | None:
     return number if number.is_finite() else None
 
 
-def _gpus(text: str | None) -> int | None:
-    # The list names `gpu` only where there are any.
+def _gpus(text: str | None, kind: str) -> int | Decimal | None:
+    # The list names `gpu` only where there are any, and no other accelerator.
     if text in (None, "", "NA"):
-        return 0
+        return None if is_accelerated("aws", kind) else 0
     count = _number(text)
-    return int(count) if count is not None and count == count.to_integral_value() else None
+    if count is None:
+        return None
+    return int(count) if count == count.to_integral_value() else count

@@ -23,6 +23,7 @@ from clustrix_prefect.errors import (
     PricingUnauthorised,
     PricingUnreachable,
 )
+from clustrix_prefect.pricing.accelerators import is_accelerated
 from clustrix_prefect.pricing.fetch import Fetch
 from clustrix_prefect.pricing.http import ca_bundle, without_secrets
 from clustrix_prefect.pricing.price import Price
@@ -60,7 +61,7 @@ class AzureCredentials:
 class _Size:
     vcpus: Decimal | None
     memory_gib: Decimal | None
-    gpu_count: int
+    gpu_count: int | None
 
 
 class Sizes:
@@ -295,7 +296,9 @@ def _size(sku: ResourceSku) -> _Size:
         # Of constrained sizes fewer processors can be used than are there.
         vcpus=_number(said.get("vCPUsAvailable") or said.get("vCPUs")),
         memory_gib=_number(said.get("MemoryGB")),  # says GB; Microsoft's documents say GiB
-        gpu_count=int(_number(said.get("GPUs")) or 0),
+        # FPGAs and the like are not counted as GPUs.
+        gpu_count=int(_number(said.get("GPUs")) or 0)
+        or (None if is_accelerated("azure", str(sku.name)) else 0),
     )
 
 

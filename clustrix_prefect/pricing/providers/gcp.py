@@ -87,6 +87,8 @@ _OTHER_SALES = re.compile(
 )
 # One accelerator has had two names in the list.
 _GPU_NAMES = {"Nvidia H100 80GB Plus": "Nvidia H100 80GB Mega"}
+# What is sold as RTX 6000 is another card than the RTX 6000 of before.
+_GPU_MODELS = {"RTX 6000 96GB": "Nvidia RTX PRO 6000"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -457,7 +459,7 @@ def _prices(
             vcpus=machine.vcpus,
             memory_gib=machine.memory_gib,
             gpu_count=machine.gpus,
-            gpu_model=machine.gpu or None,
+            gpu_model=_GPU_MODELS.get(machine.gpu, machine.gpu) or None,
             gpu_memory_gib=machine.gpu_memory_gib,
             effective=max((r.effective for r in chosen if r.effective is not None), default=None),
             source=fetch.source,
