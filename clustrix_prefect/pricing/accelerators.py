@@ -129,11 +129,12 @@ _AZURE_N = re.compile(
 
 # Series, features and the rest of the name: model, GiB of one, and for each number of processors
 # how many accelerators and GiB of the machine. `r` and `f` are about the network.
-_K80 = {6: (1, 56), 12: (2, 112), 24: (4, 224)}
-_P = {6: (1, 112), 12: (2, 224), 24: (4, 448)}
-_RTX_D = {36: ("1/4", 132), 72: ("1/2", 264), 144: (1, 516), 288: (2, 1032)}
-_RTX_LD = {24: ("1/4", 72), 36: ("1/4", 72), 72: ("1/2", 132), 144: (1, 264), 288: (2, 516)}
-_AZURE: Mapping[str, tuple[str, int | None, Mapping[int, tuple[int | str, int]]]] = {
+_Sizes = Mapping[int, tuple[int | str, int]]
+_K80: _Sizes = {6: (1, 56), 12: (2, 112), 24: (4, 224)}
+_P: _Sizes = {6: (1, 112), 12: (2, 224), 24: (4, 448)}
+_RTX_D: _Sizes = {36: ("1/4", 132), 72: ("1/2", 264), 144: (1, 516), 288: (2, 1032)}
+_RTX_LD: _Sizes = {24: ("1/4", 72), 36: ("1/4", 72), 72: ("1/2", 132), 144: (1, 264), 288: (2, 516)}
+_AZURE: Mapping[str, tuple[str, int | None, _Sizes]] = {
     "NC": ("K80", 12, _K80),
     "NCs_v2": ("P100", 16, _P),
     "NCs_v3": ("V100", 16, _P),

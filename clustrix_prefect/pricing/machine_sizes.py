@@ -95,7 +95,6 @@ def family_and_memory(provider: str, instance_type: str) -> Size | None:
 def accelerated_size(provider: str, instance_type: str) -> tuple[str, float, float] | None:
     """Of a machine with accelerators: the family, how many, and how many processors.
 
-    Two families where the processors say nothing: their machines are priced by the accelerator.
     `None` if it is not documented, or the prices do not grow so.
     """
     found = accelerators.accelerators_of(provider, instance_type)
@@ -103,26 +102,13 @@ def accelerated_size(provider: str, instance_type: str) -> tuple[str, float, flo
         return None
     count = float(found.count)
     if provider == "azure":
-        name = _AZURE_N.match(instance_type)
-        if name is None or found.vcpus is None:
-            return None
-        return f"{name['letters']}{name['rest']}", count, float(found.vcpus)
-    family, _, size = instance_type.partition(".")
-    if _BY_THE_ACCELERATOR.match(family):
-        return family, count, count
-    if size == "metal":
-        return family, count, _METAL.get(family, 0.0) or count
+        return None  # all of which are known are in `family_and_weight`
+    family = instance_type.partition(".")[0]
     match = _AWS.match(instance_type)
     if match is None:
         return None
     units = 8.0 * int(match["times"]) if match["times"] else _AWS_SIZES.get(match["size"], 0.0)
     return family, count, units / 2
-
-
-# AWS prices training chips, FPGAs and its first GPUs by the piece, whatever is around them.
-_BY_THE_ACCELERATOR = re.compile(r"p\d|trn|dl|f\d|vt|g[23]\Z")
-_METAL = {"g4dn": 96.0, "g5g": 64.0}  # processors
-_AZURE_N = re.compile(r"Standard_(?P<letters>N[A-Z]+)\d+(?P<rest>\w*)\Z")
 
 
 @lru_cache(maxsize=65536)

@@ -163,9 +163,6 @@ NOT_BY_SIZE: Mapping[str, re.Pattern[str]] = {
     # HPC machines are whole hosts at one price, with fewer processors switched on. The sizes of
     # u- machines are those of their memory.
     "aws": re.compile(r"hpc\d|u-|u\d|mac"),
-    # The count of accelerators in the numbers of Azure's series for RTX PRO 6000 is documented
-    # for some, and the processors beside one differ from size to size.
-    "azure": re.compile(r"Standard_NC.*_RTXPRO6000BSE_"),
     # z3 has a local disk for each host, not for each size; n2-highmem-128 has 6.75 GB for each
     # processor, the others of its family 8.
     "gcp": re.compile(r"z3-|n2-highmem-128\Z"),
@@ -218,14 +215,6 @@ OFF_THEIR_FAMILY: tuple[KnownOff, ...] = tuple(
         ),
         (
             "aws",
-            r"g4dn\.8xlarge\Z",
-            0.02,
-            0.045,
-            "It has a local disk of 900 GB, twice as much as its price for processors holds.",
-        ),
-        ("aws", r"g4dn\.16xlarge\Z", 0.09, 0.13, "As g4dn.8xlarge, whose double it is."),
-        (
-            "aws",
             r"u-6tb1\.56xlarge\Z",
             -0.17,
             -0.13,
@@ -252,20 +241,6 @@ OFF_THEIR_FAMILY: tuple[KnownOff, ...] = tuple(
             -0.09,
             0.0,
             "In nearly every region it costs what D4nds would without its local disk.",
-        ),
-        (
-            "azure",
-            r"Standard_NC64as_T4_v3\Z",
-            -0.12,
-            -0.07,
-            "Four T4 with 64 processors cost 3.6 times one with 16.",
-        ),
-        (
-            "azure",
-            r"Standard_NV(6|12)ads_A10_v5\Z",
-            -0.17,
-            -0.12,
-            "A sixth and a third of an A10 are cheaper than half of one, by the processor.",
         ),
     )
 )

@@ -26,9 +26,11 @@ from clustrix_prefect.pricing.machine_sizes import (
     accelerated_size,
     family_and_memory,
     family_and_size,
+    is_accelerated,
     series_of,
 )
 from clustrix_prefect.pricing.price import Commitment, Price, PurchaseOption
+from clustrix_prefect.pricing.price_ratios import family_and_weight
 from clustrix_prefect.pricing.thresholds import Thresholds, known_off
 
 
@@ -132,17 +134,17 @@ def _machine(price: Price) -> tuple[str | None, ...]:
 def _out_of_proportion(prices: Sequence[Price], limits: Thresholds) -> Iterator[_Odd]:
     families: dict[tuple[str | None, ...], list[_Member]] = defaultdict(list)
     for price in prices:
-        if price.gpu_count:
-            continue
         names = (price.provider, price.instance_type)
-        size = family_and_size(*names) or family_and_memory(*names)
+        size = family_and_weight(*names)
+        if size is None and not price.gpu_count:
+            size = family_and_size(*names) or family_and_memory(*names)
         if size is not None:
-            families[(price.region, size[0], _shape(price), *_kind(price))].append(
-                _Member(size[1], float(price.hourly) / size[1], price)
-            )
+            family = (price.region, size[0], _shape(price), *_kind(price))
+            families[family].append(_Member(size[1], float(price.hourly) / size[1], price))
     for group, members in families.items():
-        price = members[0].price
-        least = 2 if family_and_memory(price.provider, price.instance_type) else limits.least_family
+        least = limits.least_family
+        if is_accelerated(members[0].price) or str(group[1]).startswith("u"):
+            least = 2  # families of few sizes, whose ratios are known
         if len({member.price.instance_type for member in members}) >= least:
             yield from _beside_each_other(members, f"its family {group[1]}", limits)
 
@@ -159,10 +161,15 @@ def _kind(price: Price) -> tuple[str | None, ...]:
 
 def _beside_each_other(members: list[_Member], what: str, limits: Thresholds) -> Iterator[_Odd]:
     """Of prices for each unit of size, those that differ from the majority's."""
+    first = members[0].price
     ends = (min(member.size for member in members), max(member.size for member in members))
-    if len(members) == 2:
-        # Of two no majority says which is right. The larger is cheaper by the dozen, or wrong.
-        usual = min(members).each
+    names = (first.provider, first.instance_type)
+    if len(members) == 2 and (family_and_weight(*names) or family_and_memory(*names)):
+        # No majority says which is right; what is mixed in by mistake is dearer.
+        usual = min(member.each for member in members)
+    elif len(members) == 2:
+        # The larger is cheaper by the dozen, or wrong.
+        usual = min(members, key=lambda member: member.size).each
     else:
         # Those that are known to be off say nothing of the others.
         sound = [m for m in members if not known_off(m.price.provider, m.price.instance_type)]
@@ -219,19 +226,21 @@ def _accelerators_out_of_proportion(prices: Sequence[Price], limits: Thresholds)
     """
     families: dict[tuple[str | None, ...], list[_Accelerated]] = defaultdict(list)
     for price in prices:
-        if (found := _accelerated(price)) is not None:
-            family, count, processors = found
+        if family_and_weight(price.provider, price.instance_type) is not None:
+            continue
+        if (known := _accelerated(price)) is not None:
+            family, accelerators, processors = known
             group = (price.region, family, *_kind(price))
-            families[group].append(_Accelerated(count, processors, price))
-    for family, machines in families.items():
+            families[group].append(_Accelerated(accelerators, processors, price))
+    for group, machines in families.items():
         odd = list(_same_around_each(machines, limits))
         told = {one.price for one in odd}
-        line = _off_the_line(machines, f"the line of its family {family[1]}", limits)
+        line = _off_the_line(machines, f"the line of its family {group[1]}", limits)
         yield from (*odd, *(one for one in line if one.price not in told))
 
 
 class _Accelerated(NamedTuple):
-    count: float
+    accelerators: float
     processors: float
     price: Price
 
@@ -251,9 +260,9 @@ def _accelerated(price: Price) -> tuple[str, float, float] | None:
 def _same_around_each(machines: Sequence[_Accelerated], limits: Thresholds) -> Iterator[_Odd]:
     """Machines with the same around each accelerator, beside each other."""
     groups: dict[float, list[_Member]] = defaultdict(list)
-    for count, processors, price in machines:
-        groups[round(processors / count, 3)].append(
-            _Member(count, float(price.hourly) / count, price)
+    for accelerators, processors, price in machines:
+        groups[round(processors / accelerators, 3)].append(
+            _Member(accelerators, float(price.hourly) / accelerators, price)
         )
     for members in groups.values():
         if len({member.size for member in members}) < 2:
@@ -284,12 +293,12 @@ def _off_the_line(
     best: list[tuple[int, tuple[float, float]]] = []
     sound = [m for m in machines if not known_off(m.price.provider, m.price.instance_type)]
     for one, other in combinations(sound, 2):
-        determinant = one.count * other.processors - other.count * one.processors
+        determinant = one.accelerators * other.processors - other.accelerators * one.processors
         if abs(determinant) < 1e-9:
             continue
         first, second = float(one.price.hourly), float(other.price.hourly)
         for_accelerator = (first * other.processors - second * one.processors) / determinant
-        for_processor = (one.count * second - other.count * first) / determinant
+        for_processor = (one.accelerators * second - other.accelerators * first) / determinant
         if for_accelerator < 0 or for_processor < 0:
             continue
         line = (for_accelerator, for_processor)
@@ -301,7 +310,7 @@ def _off_the_line(
     if fits < 3 or fits * 2 <= len(sound):
         return
     inside = [m for m in sound if abs(_share(m, line)) <= limits.line_tolerance]
-    if len({round(m.processors / m.count, 3) for m in inside}) < 2:
+    if len({round(m.processors / m.accelerators, 3) for m in inside}) < 2:
         return
     for other_fits, other_line in best:
         if other_fits == fits and any(
@@ -315,7 +324,7 @@ def _off_the_line(
 
 
 def _share(machine: _Accelerated, line: tuple[float, float]) -> float:
-    expected = machine.count * line[0] + machine.processors * line[1]
+    expected = machine.accelerators * line[0] + machine.processors * line[1]
     return float(machine.price.hourly) / expected - 1 if expected else 0.0
 
 
@@ -336,8 +345,9 @@ def _odd_in_one_region(prices: Sequence[Price], limits: Thresholds) -> Iterator[
     for price in prices:
         series = series_of(price.provider, price.instance_type)
         if series is not None and price.region is not None:
+            key = (series, *_kind(price))
             cell = (price.instance_type, price.region)
-            tables[(series, *_kind(price))].setdefault(cell, (log(price.hourly), price))
+            tables[key].setdefault(cell, (log(price.hourly), price))
     told: set[Price] = set()
     for table in tables.values():
         for odd in _off_the_medians(table, limits.line_tolerance, limits.region_tolerance, limits):
