@@ -17,6 +17,7 @@ from clustrix_prefect.pricing.checks import Asked, Finding, Level, run_checks
 from clustrix_prefect.pricing.checks.comparison import counts_of
 from clustrix_prefect.pricing.checks.waivers import Waiver
 from clustrix_prefect.pricing.fetch import Fetch, PriceList
+from clustrix_prefect.pricing.local_zones import local_zone_of, region_around
 from clustrix_prefect.pricing.machine_sizes import family_and_size
 from clustrix_prefect.pricing.price import Commitment, Price, PurchaseOption
 from clustrix_prefect.pricing.thresholds import DEFAULT
@@ -112,6 +113,52 @@ def test_spot_above_on_demand() -> None:
     assert wrong(listed([price("m5.large", "0.096"), elsewhere])) == {}
 
 
+def test_spot_in_a_local_zone_is_held_against_its_own_on_demand_price() -> None:
+    region, zone = "us-west-2", "us-west-2-lax-1"
+    on_demand = [
+        price("m5.large", "0.096", region=region),
+        price("m5.large", "0.1152", region=zone),
+    ]
+    spot = price(
+        "m5.large", "0.11", region=region, zone=f"{zone}a", purchase_option=PurchaseOption.SPOT
+    )
+    assert wrong(listed([*on_demand, spot])) == {}
+    assert wrong(listed([on_demand[0], spot])) == {}  # nobody asked for its own
+    dear = replace(spot, hourly=Decimal("0.12"))
+    found = wrong(listed([*on_demand, dear]))["structure"]
+    assert found.evidence[0].text == "spot 0.12 is above on-demand 0.1152 in us-west-2-lax-1"
+    usual = replace(dear, zone="us-west-2a", hourly=Decimal("0.11"))
+    assert "structure" in wrong(listed([*on_demand, usual]))
+
+
+def test_where_local_zones_are() -> None:
+    assert local_zone_of("us-west-2-lax-1a") == "us-west-2-lax-1"
+    assert local_zone_of("us-east-1-wl1-bos-wlz-1") == "us-east-1-wl1-bos-wlz-1"
+    assert local_zone_of("us-gov-west-1a") is local_zone_of("us-east-1a") is local_zone_of(None)
+    assert region_around("us-west-2-lax-1") == "us-west-2"
+    assert region_around("us-gov-west-1") == "us-gov-west-1"
+
+
+def sizes(letter: str, **amounts: str) -> PriceList:
+    return listed(
+        [price(f"Standard_{letter}{n[1:]}s_v9", a, "azure") for n, a in amounts.items()], "azure"
+    )
+
+
+@pytest.mark.parametrize(
+    ("amounts", "level"),
+    [
+        ({"n2": "0.1", "n4": "0.2", "n8": "0.4", "n16": "0.8", "n64": "2.88"}, Level.WARNING),
+        ({"n2": "0.09", "n4": "0.2", "n8": "0.4", "n16": "0.8"}, Level.WARNING),
+        ({"n2": "0.1", "n4": "0.18", "n8": "0.4", "n16": "0.8"}, Level.FAILURE),  # in the middle
+        ({"n2": "0.1", "n4": "0.2", "n8": "0.4", "n64": "3.5"}, Level.FAILURE),  # dearer
+        ({"n2": "0.1", "n4": "0.2", "n8": "0.4", "n64": "1.6"}, Level.FAILURE),  # half
+    ],
+)
+def test_cheaper_at_the_end_of_a_family_is_a_warning(amounts: dict[str, str], level: Level) -> None:
+    assert wrong(sizes("D", **amounts))["structure"].level is level
+
+
 def gpus(provider: str, each: dict[int, str]) -> PriceList:
     return listed(
         [
@@ -202,6 +249,60 @@ def test_unit_and_currency() -> None:
     assert "3 rows: the unit is 'Quantity'" in wrong(prices)["unit"].message
 
 
+def test_china_has_its_own_currency_and_bounds() -> None:
+    rows = [
+        price("m5.large", "0.888", region="cn-north-1", currency="CNY", vcpus=Decimal(2)),
+        price("u-12tb1.112xlarge", "1074.68508", region="cn-north-1", currency="CNY"),
+    ]
+    assert wrong(listed(rows)) == {}
+    assert "not CNY" in wrong(listed([replace(rows[0], currency="USD")]))["unit"].message
+    assert "not USD" in wrong(listed([replace(rows[0], region="us-east-1")]))["unit"].message
+    cheap = replace(rows[0], hourly=Decimal("0.00888"))
+    assert "0.00444 for a processor" in wrong(listed([cheap]))["bounds"].message
+
+
+def test_bounds_are_by_currency_or_not_applied_with_one_warning() -> None:
+    def in_currency(name: str, times: str) -> PriceList:
+        rows = [replace(p, currency=name, hourly=p.hourly * Decimal(times)) for p in family()]
+        return listed([replace(p, vcpus=Decimal(2)) for p in rows])
+
+    for name, times in (("JPY", "150"), ("KRW", "1400"), ("EUR", "0.9")):
+        limits = replace(LIMITS, currencies=frozenset({name}))
+        assert wrong(in_currency(name, times), thresholds=limits) == {}
+    unknown = replace(LIMITS, currencies=frozenset({"ISK"}))
+    found = wrong(in_currency("ISK", "138"), thresholds=unknown)
+    assert found.keys() == {"bounds"}
+    assert (found["bounds"].level, len(found["bounds"].evidence)) == (Level.WARNING, 1)
+    assert "4 prices in 'ISK'" in found["bounds"].message
+
+
+def test_a_series_at_0_is_not_sold_yet_and_a_size_at_0_is_wrong() -> None:
+    placeholders = [
+        price(f"Standard_M{size}bds_{rest}v4", "0", "azure")
+        for size, rest in ((16, ""), (32, ""), (64, "1_"))
+    ]
+    found = wrong(listed(placeholders, "azure"))["bounds"]
+    assert (found.level, len(found.evidence)) == (Level.WARNING, 3)
+    one = [*placeholders[:-1], replace(placeholders[-1], hourly=Decimal(7))]
+    assert wrong(listed(one, "azure"))["bounds"].level is Level.FAILURE
+    assert wrong(listed(placeholders[:1], "azure"))["bounds"].level is Level.FAILURE
+    # Nobody else lists what is not sold.
+    zeros = [replace(p, hourly=Decimal(0)) for p in family()]
+    assert wrong(listed(zeros))["bounds"].level is Level.FAILURE
+
+
+@pytest.mark.parametrize(
+    ("size", "amount"),
+    [("Standard_G5", "9.99"), ("Standard_GS5-8", "9.99"), ("Standard_D14", "1.542")],
+)
+def test_first_series_count_sizes_not_processors(size: str, amount: str) -> None:
+    assert wrong(listed([price(size, amount, "azure")], "azure")) == {}
+    monthly = str(Decimal(amount) * 73)
+    assert "for a processor" in wrong(listed([price(size, monthly, "azure")], "azure"))[
+        "bounds"
+    ].message  # fmt: skip
+
+
 def test_rows_without_a_price() -> None:
     prices = listed(family())
     prices.fetch.skipped.update({"no price": 2, "low priority": 40, "not yet in force": 1})
@@ -267,6 +368,20 @@ def test_coverage() -> None:
     )
     other = {"aws": {"us-east-1": 4, "eu-west-1": 9}}  # which nobody asked for this time
     assert wrong(listed(family(), regions=("us-east-1",)), previous=other) == {}
+
+
+def test_what_is_required_is_known_by_region_from_what_was_approved() -> None:
+    limits = replace(LIMITS, required_types={"aws": ("m5.large", "t3.micro")})
+    young = [price("m7i.large", "0.1", region="ap-southeast-7")]
+    asked = {"regions": ("ap-southeast-7",)}
+    # Nobody knows what is sold there, or it was approved without.
+    assert wrong(listed(young, **asked), thresholds=limits) == {}
+    approved = approved_amounts(young)
+    assert wrong(listed(young, **asked), thresholds=limits, baseline=approved) == {}
+    both = [*young, price("m5.large", "0.12", region="ap-southeast-7")]
+    found = wrong(listed(young, **asked), thresholds=limits, baseline=approved_amounts(both))
+    told = {str(evidence) for evidence in found["coverage"].evidence}
+    assert told == {"m5.large in ap-southeast-7: the type is not there"}
 
 
 def test_drift_and_waivers() -> None:

@@ -22,6 +22,7 @@ from clustrix_prefect.pricing.checks.finding import (
     plain,
 )
 from clustrix_prefect.pricing.fetch import PriceList
+from clustrix_prefect.pricing.local_zones import local_zone_of
 from clustrix_prefect.pricing.machine_sizes import (
     accelerated_size,
     family_and_memory,
@@ -111,19 +112,13 @@ def _spot_above_on_demand(prices: Sequence[Price], limits: Thresholds) -> Iterat
     tolerated = Decimal(1 + limits.spot_tolerance)
     for price in spots:
         place, where = price.region, ""
-        if price.zone is not None and (local := _LOCAL_ZONE.match(price.zone)):
-            # A Local Zone is dearer than the region around it, and is priced as one of its own.
-            place, where = local[1], f" in {local[1]}"
+        if (local := local_zone_of(price.zone)) is not None:
+            # Dearer than the region around it.
+            place, where = local, f" in {local}"
         full = on_demand.get((place, *_machine(price)))
         if full and price.hourly > full * tolerated:
             told = f"spot {plain(price.hourly)} is above on-demand {plain(full)}{where}"
             yield Evidence.of(price, told)
-
-
-# https://docs.aws.amazon.com/local-zones/latest/ug/available-local-zones.html: us-west-2-lax-1a
-# is in us-west-2-lax-1, as a Wavelength Zone (us-east-1-wl1-bos-wlz-1) is by itself; the zones of
-# a region have only a letter more than its name.
-_LOCAL_ZONE = re.compile(r"([a-z]+(?:-[a-z]+)+-\d+-(?:wl\d+-)?[a-z]+-(?:wlz-)?\d+)[a-z]?\Z")
 
 
 def _machine(price: Price) -> tuple[str | None, ...]:

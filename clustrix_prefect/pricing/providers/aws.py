@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import SecretStr
 
 from clustrix_prefect.pricing.fetch import PriceList
+from clustrix_prefect.pricing.local_zones import region_around
 
 ENDPOINT = "https://api.pricing.us-east-1.amazonaws.com"
 
@@ -100,7 +101,8 @@ def fetch_prices(
     from clustrix_prefect.pricing.providers import aws_spot
 
     spots = aws_spot.fetch_spot_prices(
-        regions=listed.fetch.regions,
+        # EC2 answers for a Local Zone where it does for the region around it.
+        regions=tuple(dict.fromkeys(map(region_around, listed.fetch.regions))),
         credentials=credentials,
         endpoint=compute_endpoint or aws_spot.ENDPOINT,
         deadline=max(0.05, deadline - listed.fetch.seconds),
