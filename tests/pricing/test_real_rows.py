@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import pytest
 
-from clustrix_prefect.pricing.accelerators import is_accelerated
+from clustrix_prefect.pricing.accelerators import accelerators_of, is_accelerated
 from clustrix_prefect.pricing.asking import Question, ask
 from clustrix_prefect.pricing.checks import Asked, Finding, Level, run_checks
 from clustrix_prefect.pricing.checks.structure import structure
@@ -19,8 +19,10 @@ from clustrix_prefect.pricing.price import Price
 from clustrix_prefect.pricing.report import verdict
 from clustrix_prefect.pricing.thresholds import DEFAULT, OFF_THEIR_FAMILY
 from tests.pricing.real_rows import amounts, prices
+from tests.pricing.servers.aws import AWSServer, Machine
 from tests.pricing.servers.azure import AzureServer
 from tests.pricing.servers.azure import row as azure_row
+from tests.pricing.world import CREDENTIALS
 
 REGIONS = [(provider, region) for provider in ("azure", "aws") for region in amounts(provider)]
 
@@ -82,6 +84,33 @@ def test_what_the_server_of_azures_format_answers_passes() -> None:
         asked = [Asked(provider="azure", answer=ask(question))]
     judged = verdict(asked, run_checks(asked))
     assert not judged.is_degraded, judged.message
+
+
+@pytest.mark.parametrize("source", ["api", "bulk"])
+def test_what_the_server_of_awss_format_answers_passes(source: str) -> None:
+    region = "us-gov-west-1"
+    machines = []
+    for name, amount in amounts("aws")[region].items():
+        found = accelerators_of("aws", name)
+        size = name.partition(".")[2].removesuffix("xlarge")
+        vcpus = 4 * int(size) if size.isdigit() else 4
+        # The list counts GPUs, and no other chips.
+        gpus = int(found.count or 0) if found and name[0] in "gp" else 0
+        machines.append(Machine(name, vcpus, "64", str(amount), gpus, "16 GB" if gpus else ""))
+    regions = {region: ("AWS GovCloud (US-West)", "UGW1-", "1")}
+    with AWSServer(machines, regions) as server:
+        question = Question(
+            provider="aws",
+            regions=(region,),
+            credentials=CREDENTIALS if source == "api" else None,
+            options={"endpoint": server.url, "bulk_endpoint": server.url, "source": source},
+            deadline=60,
+        )
+        asked = [Asked(provider="aws", answer=ask(question))]
+    judged = verdict(asked, run_checks(asked))
+    assert not judged.is_degraded, judged.message
+    assert isinstance(asked[0].answer, PriceList)
+    assert len(asked[0].answer.prices) == len(machines)
 
 
 def test_each_known_exception_has_a_reason_and_a_date_and_is_needed() -> None:
