@@ -18,6 +18,7 @@ class Fetch:
         source: The endpoint's URL, without secrets.
         authentication: `none`, `api key`, `service account`, `bearer`, `sigv4`.
         regions: The regions that were asked for; empty if the source has no regions.
+        currency: The currency that was asked for, where one can be.
         started_at: When the asking began (UTC).
         seconds: How long all of it took.
         requests: Requests sent, retries among them.
@@ -40,6 +41,7 @@ class Fetch:
     authentication: str
     started_at: datetime
     regions: tuple[str, ...] = ()
+    currency: str | None = None
     seconds: float = 0.0
     requests: int = 0
     retries: int = 0

@@ -76,6 +76,9 @@ class Thresholds:
     # Sizes of one family cost the same for each unit of size. Rounding to four digits makes
     # up to 1 % of the smallest; dedicated tenancy makes 6 to 10 %.
     family_tolerance: float = 0.03
+    # Where the ratios of a family are known they hold to 1 % but for single ones, 4 % off (gr6 in
+    # eu-central-2).
+    ratio_tolerance: float = 0.05
     # With fewer sizes there is no majority to say which is wrong.
     least_family: int = 3
     # The largest and the smallest of a family may be so much cheaper: a warning.
@@ -84,7 +87,8 @@ class Thresholds:
     least_regions: int = 4
     # ... if so many of a machine's prices, and of a region's, are exactly so.
     exact_share: float = 0.6
-    region_tolerance: float = 0.05
+    # Kinds that came out together differ by up to 5 % from each other in single regions.
+    region_tolerance: float = 0.08
     # Accelerators of different kinds beside each other, from region to region.
     # One of Azure's is half as dear again in eastasia.
     kind_spread: float = 0.75

@@ -269,6 +269,12 @@ def test_bounds_are_by_currency_or_not_applied_with_one_warning() -> None:
     for name, times in (("JPY", "150"), ("KRW", "1400"), ("EUR", "0.9")):
         limits = replace(LIMITS, currencies=frozenset({name}))
         assert wrong(in_currency(name, times), thresholds=limits) == {}
+        # Who asked for a currency need not say so again.
+        asked = in_currency(name, times)
+        asked.fetch.currency = name
+        assert wrong(asked) == {}
+        asked.fetch.currency = "USD"
+        assert "unit" in wrong(asked)
     unknown = replace(LIMITS, currencies=frozenset({"ISK"}))
     found = wrong(in_currency("ISK", "138"), thresholds=unknown)
     assert found.keys() == {"bounds"}

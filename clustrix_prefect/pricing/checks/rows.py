@@ -92,7 +92,7 @@ def unit_and_currency(prices: PriceList, limits: Thresholds) -> Finding:
         if _UNIT.search(reason)
     ]
     for price in prices.prices:
-        allowed = _currencies_of(price, limits)
+        allowed = _currencies_of(price, prices.fetch.currency, limits)
         if price.currency not in allowed or not _CURRENCY.match(price.currency):
             wanted = ", ".join(sorted(allowed))
             evidence.append(
@@ -107,7 +107,9 @@ def unit_and_currency(prices: PriceList, limits: Thresholds) -> Finding:
     )
 
 
-def _currencies_of(price: Price, limits: Thresholds) -> frozenset[str]:
+def _currencies_of(price: Price, asked: str | None, limits: Thresholds) -> frozenset[str]:
+    if asked is not None and asked != "USD":
+        return frozenset({asked})
     for (provider, beginning), currency in limits.regional_currencies.items():
         if price.provider == provider and (price.region or "").startswith(beginning):
             return frozenset({currency})

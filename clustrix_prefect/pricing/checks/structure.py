@@ -199,7 +199,9 @@ def _off(
         if known.least <= share <= known.most:
             return
         is_at_the_end = False  # how far it is off at the most is known
-    if abs(share) <= limits.family_tolerance and (known is None or known.may_be_none):
+    by_ratio = family_and_weight(price.provider, price.instance_type) is not None
+    tolerance = limits.ratio_tolerance if by_ratio else limits.family_tolerance
+    if abs(share) <= tolerance and (known is None or known.may_be_none):
         return
     text = f"{plain(price.hourly)} is {percent(share)} off {what}"
     meant = is_at_the_end and -limits.cheaper_at_the_end <= share < 0

@@ -72,6 +72,7 @@ PLACES = (
     Place("Hong Kong", ("ap-east-1",), ("asia-east2",), ("eastasia",)),
     Place("Singapore", ("ap-southeast-1",), ("asia-southeast1",), ("southeastasia",)),
     Place("Malaysia", ("ap-southeast-5",), (), ("malaysiawest",)),
+    Place("Thailand", ("ap-southeast-7",), ("asia-southeast3",)),
     Place("Jakarta", ("ap-southeast-3",), ("asia-southeast2",), ("indonesiacentral",)),
     Place("Mumbai and Pune", ("ap-south-1",), ("asia-south1",), ("centralindia", "westindia")),
     # Australia

@@ -117,6 +117,7 @@ def fetch_prices(
         authentication="none" if credentials is None else "service principal",
         started_at=datetime.now(timezone.utc),
         regions=asked,
+        currency=currency,
         not_covered=(
             "savings plans",
             *(() if reservations else ("reservations",)),

@@ -151,6 +151,7 @@ def fetch_prices(
         authentication="api key" if credentials and credentials.api_key else "service account",
         started_at=datetime.now(timezone.utc),
         regions=tuple(regions or ()),
+        currency=currency,
         not_covered=NOT_COVERED,
     )
     headers = _authorization(credentials, fetch, deadline)

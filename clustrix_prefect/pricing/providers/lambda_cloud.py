@@ -144,8 +144,11 @@ def _prices(document: Any, client: Client) -> Iterator[Price | str]:
     client.fetch.rows += len(types)
     for name, entry in types.items():
         described = entry.get("instance_type") if isinstance(entry, dict) else None
-        if not isinstance(described, dict) or described.get("name") != name:
-            raise malformed(f"The entry {name[:60]!r} does not describe that type", client)
+        if not isinstance(described, dict):
+            yield f"the entry {name[:60]} is not as documented"
+            continue
+        if described.get("name") != name:
+            raise malformed(f"The entry {name[:60]!r} describes another type", client)
         yield _price(described, client)
 
 
