@@ -84,11 +84,17 @@ def _missing_types(
     """The types that everybody sells, and that are not there where they were approved."""
     provider = prices.fetch.provider
     required = limits.required_types.get(provider, ())
-    there = {(price.region, price.instance_type) for price in prices.prices}
+    if not required:
+        return
+    there = {
+        (price.region, price.instance_type)
+        for price in prices.prices
+        if price.instance_type in required
+    }
     approved: dict[str | None, set[str]] = {}
     for key in baseline:
         approved.setdefault(key.region, set()).add(key.instance_type)
-    asked: Iterable[str | None] = prices.fetch.regions or {region for region, _ in there}
+    asked: Iterable[str | None] = prices.fetch.regions or {p.region for p in prices.prices}
     for region in asked:
         for name in required:
             if name in approved.get(region, ()) and (region, name) not in there:
