@@ -35,7 +35,7 @@ _QUICK_ANSWER = 5.0
 
 _WORK_DIR_REMEDIES = {
     "WorkDirNotWritable": "Set the block's `remote_work_dir` to a directory you can write to.",
-    "WorkDirNotPrivate": "Choose another `remote_work_dir`, or make that one yours with mode 0700.",
+    "WorkDirNotPrivate": "Choose another `remote_work_dir`, in a directory that only you can write to.",
     "DiskFull": "Free some space there, or choose another `remote_work_dir`.",
 }
 
@@ -177,7 +177,7 @@ def _modules(cluster: ClusterBlock, agent: AgentClient) -> Iterator[Finding]:
 
 def _work_dir(cluster: ClusterBlock, agent: AgentClient) -> Finding:
     try:
-        found = agent.request("configure", work_dir=cluster.remote_work_dir)
+        found = agent.request("configure", work_dir=cluster.remote_work_dir, alone=cluster.is_alone)
     except AgentError as error:
         remedy = _WORK_DIR_REMEDIES.get(error.type, "Set the block's `remote_work_dir`.")
         return Finding("work directory", problem=f"It cannot be used: {error.what}", remedy=remedy)

@@ -255,6 +255,11 @@ class ClusterBlock(Block, ABC):
         return self._patience
 
     @property
+    def is_alone(self) -> bool:
+        """Whether nobody else has processes on the hosts where calls are sent."""
+        return False
+
+    @property
     def resources(self) -> Resources:
         """What a call gets that does not say."""
         return Resources.of(**self.default_resources)

@@ -266,6 +266,10 @@ class KubernetesCluster(ClusterBlock):
     def keeps_store(self) -> bool:
         return self.work_volume_claim is not None
 
+    @property
+    def is_alone(self) -> bool:
+        return True
+
     def access(self) -> Access:
         """What to log in with.
 

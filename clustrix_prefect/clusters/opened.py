@@ -54,5 +54,7 @@ def opened(cluster: ClusterBlock) -> Iterator[OpenedCluster]:
         agent = agent_for_questions(cluster, connection)
         hello = agent.start()
         with closing(agent):
-            configured = agent.request("configure", work_dir=cluster.remote_work_dir)
+            configured = agent.request(
+                "configure", work_dir=cluster.remote_work_dir, alone=cluster.is_alone
+            )
             yield OpenedCluster(agent, configured["work_dir"], hello["uid"])

@@ -34,18 +34,24 @@ CANDIDATES = (
 _MAX_NOISE = 1024 * 1024
 _SHOWN_NOISE = 2000
 
-# What the interpreter runs. It prints the marker with "known" if an earlier agent left the very
+# What the interpreter runs; no module comes from the directory that it happens to be in, where
+# others may write. It prints the marker with "known" if an earlier agent left the very
 # program in the work directory, and else with "ready": then the program follows on its standard
 # input.
 _LOADER = """
-import hashlib, json, os, sys, zlib
+import sys
+sys.path[:] = [path for path in sys.path if path]
+import hashlib, json, os, stat, zlib
 mark, size, name, directory = sys.argv[1], int(sys.argv[2]), sys.argv[4], sys.argv[5]
 directory = os.path.expandvars(os.path.expanduser(bytes.fromhex(directory).decode()))
+PACKED = b""
 try:
-    with open(os.path.join(directory, "far_side", name[:16], "program"), "rb") as file:
-        PACKED = file.read()
+    program = os.path.join(directory, "far_side", name[:16], "program")
+    if stat.S_ISREG(os.lstat(program).st_mode):
+        with open(os.open(program, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as file:
+            PACKED = file.read(size + 1)
 except OSError:
-    PACKED = b""
+    pass
 known = hashlib.sha256(PACKED).hexdigest() == name
 os.write(1, ("\\n<%s> %s\\n" % (mark, "known" if known else "ready")).encode())
 if not known:

@@ -136,6 +136,7 @@ class Session:
             configured = agent.request(
                 "configure",
                 work_dir=self.cluster.remote_work_dir,
+                alone=self.cluster.is_alone,
                 hold_above=self.cluster.fetch_results_above * 2**20,
                 worker_grace=self.cluster.patience.worker_grace,
             )

@@ -193,7 +193,7 @@ class Agent:
     def _send_event(self, event: Message, body: Any = b"") -> None:
         """Tell the client what happened; a large result waits until it is asked for."""
         if isinstance(body, FileBody) and len(body) > self._hold_above:
-            event = dict(event, fetch_from=body.offset)
+            event = dict(event, fetch_from=body.offset, fetch_size=len(body))
             body = b""
         self._link.send(event, body)
 
@@ -218,7 +218,7 @@ class Agent:
         return {"time": time.time()}
 
     def _configure(self, message: Message, body: Any) -> Message:
-        work_dir = WorkDir(message.get("work_dir"))
+        work_dir = WorkDir(message.get("work_dir"), alone=bool(message.get("alone")))
         self._pool.program = work_dir.install(self._program)
         self._prologue = "\n".join(message.get("prologue") or ())
         self._work_dir = work_dir

@@ -16,7 +16,7 @@ instead of the calls' files there is a ledger for each worker in events/ (see `l
 import os
 import time
 
-from .files import append, read_optional, remove, write_private, write_whole
+from .files import append, open_regular, read_optional, remove, write_private, write_whole
 from .light import from_json, to_json
 from .outcome import HOST
 
@@ -155,12 +155,12 @@ def started_event(id: str, trace: "Dict[str, Any]") -> "Dict[str, Any]":
 
 
 def read_trace(path: str, offset: int = 0) -> "Tuple[List[Any], int]":
-    """The complete lines of a trace after an offset, and where they end."""
+    """The complete lines of a trace after an offset, and where they end; none if it is no file."""
     try:
-        with open(path, "rb") as file:
+        with os.fdopen(open_regular(path), "rb") as file:
             file.seek(offset)
             data = file.read()
-    except FileNotFoundError:
+    except OSError:
         return [], offset
     complete = data[: data.rfind(b"\n") + 1]
     lines = []
@@ -182,12 +182,20 @@ def read_result(path: str) -> "Tuple[Dict[str, Any], Any]":
     # The agent's, and no job's: see `light`.
     from .frames import INLINE_LIMIT, FileBody
 
-    with open(path, "rb") as file:
+    with os.fdopen(open_regular(path), "rb") as file:
         line = file.readline(INLINE_LIMIT)
         header = from_json(line.decode("ascii").rstrip("\n"))
-        if header["size"] <= INLINE_LIMIT:
+        if not isinstance(header, dict):
+            raise ValueError("its header is no header")
+        # Counted, and not what the header says of it.
+        if os.fstat(file.fileno()).st_size - len(line) <= INLINE_LIMIT:
             return header, file.read(INLINE_LIMIT)
     return header, FileBody(path, len(line))
+
+
+def unreadable(error: Exception) -> "Dict[str, Any]":
+    """What goes in place of the header of a result that is none."""
+    return {"status": "unreadable", "text": "{}: {}".format(type(error).__name__, error)}
 
 
 def read_manifest(directory: BatchDirectory) -> "List[Dict[str, Any]]":

@@ -14,7 +14,7 @@ import sys
 from typing import Any, Dict, List, Optional
 
 from .environments import Environment
-from .files import make_dir, write_private
+from .files import draft_beside, make_dir, open_log, write_private
 from .locks import Heartbeat
 
 _KEPT_LINES = 40
@@ -229,7 +229,7 @@ class Build:
         # The address of an index may have a user's name in it.
         if line and not line.startswith("Looking in indexes"):
             self._tail = (self._tail + [line])[-_KEPT_LINES:]
-            with open(self._place.log(self._token), "a", encoding="utf-8") as file:
+            with os.fdopen(open_log(self._place.log(self._token)), "a", encoding="utf-8") as file:
                 file.write(line + "\n")
 
     def _because(self, what: str) -> str:
@@ -238,7 +238,7 @@ class Build:
 
 def _copy(source: str, target: str, mode: int = 0o600) -> None:
     """A blob of the store under a name of its own; a link would share its times and mode."""
-    draft = "{}.{}.tmp".format(target, os.getpid())
+    draft = draft_beside(target)
     shutil.copyfile(source, draft)
     os.chmod(draft, mode)
     os.rename(draft, target)

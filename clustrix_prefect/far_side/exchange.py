@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 from . import trees
 from .contents import CHUNK_BYTES, ChunkList, of_file, read_fully
 from .failures import Failure
+from .files import open_regular
 from .frames import Message
 from .outputs import store_id
 from .retention import Retention, end_run
@@ -187,8 +188,11 @@ class Exchange:
         else:
             path = expand(message["path"])
         size = min(int(message["size"]), CHUNK_BYTES)
-        with open(path, "rb", buffering=0) as file:
-            return {}, read_fully(file.fileno(), size, int(message["offset"]))
+        descriptor = open_regular(os.path.realpath(path) if "path" in message else path)
+        try:
+            return {}, read_fully(descriptor, size, int(message["offset"]))
+        finally:
+            os.close(descriptor)
 
     def _result_file(self, run: str, call: str) -> str:
         for batch in self._work_dir().batches(run):

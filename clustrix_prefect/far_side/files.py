@@ -1,6 +1,8 @@
 """Files that nobody but the user can read, and that are either complete or not there."""
 
+import errno
 import os
+import stat
 import time
 
 TYPE_CHECKING = False
@@ -9,8 +11,10 @@ if TYPE_CHECKING:
 
 # For how long a file that should be there is looked for again, seconds.
 PATIENCE = 10.0
+DRAFT = ".tmp"
 
-_CREATE = os.O_WRONLY | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+# A link is never followed to where it leads, and a pipe's other end never waited for.
+_SAFE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 def make_dir(path: str) -> str:
@@ -23,6 +27,29 @@ def make_dir(path: str) -> str:
             if not os.path.isdir(path):
                 raise
     return path
+
+
+def open_regular(path: str, flags: int = os.O_RDONLY, mode: int = 0o600) -> int:
+    """A descriptor of a regular file, which is opened without following a link.
+
+    Raises:
+        OSError: It cannot be opened, or is something else: a link, a pipe, a device, a directory.
+    """
+    if not flags & os.O_CREAT:
+        # Opening a device may do something already.
+        _check_regular(os.lstat(path), path)
+    descriptor = os.open(path, flags | _SAFE, mode)
+    try:
+        _check_regular(os.fstat(descriptor), path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_regular(status: os.stat_result, path: str) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", path)
 
 
 def open_late(path: str) -> "BinaryIO":
@@ -48,12 +75,20 @@ def open_late(path: str) -> "BinaryIO":
 
 def open_log(path: str) -> int:
     """A descriptor for a program's output, appended to a file."""
-    return os.open(path, _CREATE | os.O_APPEND, 0o600)
+    return open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
 
 def write_private(path: str, *parts: "Any", **options: "Any") -> None:
-    """Write a new file with these bytes; `mode=0o700` for a script."""
-    descriptor = os.open(path, _CREATE | os.O_TRUNC, options.get("mode", 0o600))
+    """Write a new file with these bytes; `mode=0o700` for a script.
+
+    Whatever was there under this name makes way: it is not written to.
+    """
+    flags, mode = os.O_WRONLY | os.O_CREAT | os.O_EXCL, options.get("mode", 0o600)
+    try:
+        descriptor = open_regular(path, flags, mode)
+    except FileExistsError:
+        os.unlink(path)
+        descriptor = open_regular(path, flags, mode)
     try:
         try:
             for part in parts:
@@ -66,9 +101,14 @@ def write_private(path: str, *parts: "Any", **options: "Any") -> None:
         raise
 
 
+def draft_beside(path: str) -> str:
+    """A name beside a path that nobody can guess, for what is being written."""
+    return "{}.{}{}".format(path, os.urandom(8).hex(), DRAFT)
+
+
 def write_whole(path: str, *parts: "Any") -> None:
     """Write a file so that whoever sees it sees all of it."""
-    temporary = "{}.{}.tmp".format(path, os.getpid())
+    temporary = draft_beside(path)
     try:
         write_private(temporary, *parts)
         os.rename(temporary, path)
@@ -108,7 +148,8 @@ def remove(path: str) -> None:
 def tail(path: str, start: int = 0, end: "Optional[int]" = None, size: int = 8192) -> str:
     """The last bytes of a part of a file, as text; "" if there is none."""
     try:
-        with open(path, "rb") as file:
+        # A log may be a link, which the scheduler made; a pipe must not hold anybody up.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             end = file.seek(0, 2) if end is None else end
             start = file.seek(max(start, end - size))
             return file.read(max(0, end - start)).decode("utf-8", "replace")
@@ -119,7 +160,7 @@ def tail(path: str, start: int = 0, end: "Optional[int]" = None, size: int = 819
 def read_optional(path: str) -> "Optional[str]":
     """A small text file's content, or None if it is not there."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with os.fdopen(open_regular(path), encoding="utf-8") as file:
             return file.read()
     except OSError:
         return None

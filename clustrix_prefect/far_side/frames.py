@@ -18,6 +18,8 @@ import os
 import struct
 from typing import Any, Callable, Deque, Dict, List, Optional, Tuple, Union
 
+from .files import open_regular
+
 HEADER = struct.Struct("!BII")
 MESSAGE, CHUNK, END = 0, 1, 2
 INLINE_LIMIT = 256 * 1024
@@ -149,7 +151,7 @@ class FileBody:
     def __init__(self, path: str, offset: int = 0) -> None:
         self._path = path
         self.offset = offset
-        self._size = os.stat(path).st_size - offset
+        self._size = self._left = os.stat(path).st_size - offset
         self._file: Any = None
 
     def __len__(self) -> int:
@@ -159,9 +161,11 @@ class FileBody:
         """The next bytes; none where the file ends, or can no longer be read."""
         try:
             if self._file is None:
-                self._file = open(self._path, "rb")  # noqa: SIM115 (closed below)
+                self._file = os.fdopen(open_regular(self._path), "rb")
                 self._file.seek(self.offset)
-            data: bytes = self._file.read(size)
+            # What was added since would be more than was announced.
+            data: bytes = self._file.read(min(size, self._left))
+            self._left -= len(data)
         except OSError:
             data = b""  # the receiver finds the digest wrong
         if not data and self._file is not None:

@@ -8,8 +8,8 @@ grows costs far less than files that are made and removed for every call.
 import os
 from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
 
-from .batch import BatchDirectory, process_start, read_result
-from .files import open_log, write_all
+from .batch import BatchDirectory, process_start, read_result, unreadable
+from .files import open_log, open_regular, write_all
 from .frames import FrameError, Inbox, Message
 from .outcome import HOST
 
@@ -58,7 +58,7 @@ class LedgerReader:
     def news(self) -> List[Tuple[Message, Any]]:
         """The events that were added since the last time, with their bodies."""
         try:
-            with open(self._path, "rb") as file:
+            with os.fdopen(open_regular(self._path), "rb") as file:
                 file.seek(self._offset)
                 data = file.read()
             self._offset += len(data)
@@ -148,8 +148,8 @@ def whole(batch: BatchDirectory, message: Message, body: Any) -> Any:
     if message.pop("in_file", False):
         try:
             message["header"], body = read_result(batch.result_file(message["call"]))
-        except (OSError, ValueError) as error:
-            message["header"] = {"status": "unreadable", "text": str(error)}
+        except Exception as error:  # whatever lies there, the call has to end
+            message["header"] = unreadable(error)
     return body
 
 

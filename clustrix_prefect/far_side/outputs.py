@@ -11,8 +11,8 @@ from typing import Any, Callable, Dict, List, Optional
 from . import importer, trees
 from .contents import ChunkList
 from .failures import Failure
-from .files import write_whole
-from .store import Store, draft_beside, note_needed
+from .files import draft_beside, write_whole
+from .store import Store, note_needed
 
 _ID_FILE = "id"
 Note = Callable[[str], None]

@@ -1,7 +1,7 @@
 """Finds the interpreter that calls should run under."""
 
+import ast
 import glob
-import json
 import os
 import shutil
 import subprocess
@@ -10,7 +10,8 @@ from typing import Any, Dict, Iterator, List, Optional
 
 from .login import login_environment
 
-_PROBE = "import json, sys; print(json.dumps([sys.executable, list(sys.version_info[:3])]))"
+# `sys` is part of the interpreter: no file of the directory that it is started in is read.
+_PROBE = "import sys; print(repr(sys.executable)); print(list(sys.version_info[:3]))"
 _PROBE_TIMEOUT = 20.0
 OLDEST = [3, 6]
 NEWEST = [3, 14]
@@ -77,7 +78,7 @@ def _probe(path: str, environment: Dict[str, str]) -> Optional[Dict[str, Any]]:
             timeout=_PROBE_TIMEOUT,
             env=environment,
         )
-        executable, version = json.loads(output.decode("utf-8").strip().splitlines()[-1])
-    except (OSError, ValueError, IndexError, subprocess.SubprocessError):
+        executable, version = map(ast.literal_eval, output.decode("utf-8").splitlines()[-2:])
+    except (OSError, ValueError, SyntaxError, subprocess.SubprocessError):
         return None
     return {"path": executable, "version": version}

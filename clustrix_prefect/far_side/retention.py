@@ -11,9 +11,9 @@ from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 from .batch import BatchDirectory, read_manifest
 from .environments import Environment
-from .files import remove
+from .files import DRAFT, remove
 from .ledger import Ledgers
-from .store import CHUNKS, DRAFT, NEEDED, PARTIAL, VIEWS, Store
+from .store import CHUNKS, NEEDED, PARTIAL, VIEWS, Store
 from .views import content_of_view, remove_tree
 from .watch import finished
 from .workdir import WorkDir

@@ -18,9 +18,9 @@ from typing import Any, Callable, Iterable, List
 
 from .contents import ChunkList, of_file
 from .failures import Failure
-from .files import append, make_dir, remove, write_all, write_whole
+from .files import append, draft_beside, make_dir, open_regular, remove, write_all, write_whole
 
-CHUNKS, PARTIAL, DRAFT = ".chunks", ".partial", ".tmp"
+CHUNKS, PARTIAL = ".chunks", ".partial"
 VIEWS = "views"
 # In a run's directory: the contents that it needs, by name.
 NEEDED = ".contents"
@@ -101,7 +101,7 @@ class Store:
         """
         draft = draft_beside(os.path.join(self.path, "added"))
         executable = os.access(source, os.X_OK)
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = open_regular(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
             try:
                 chunks = of_file(source, lambda data: write_all(descriptor, data))
@@ -162,12 +162,16 @@ def allow_running(path: str) -> None:
 
 
 def is_intact(path: str, size: int) -> bool:
-    """Whether a sealed content is as it was when it was sealed, as far as its file tells."""
+    """Whether a sealed content is as it was when it was sealed, as far as its file tells.
+
+    Only its owner can seal a file: what somebody else has put there is read.
+    """
     try:
         status = os.stat(path)
     except OSError:
         return False
-    return status.st_size == size and status.st_mtime_ns == _SEAL
+    sealed = status.st_size == size and status.st_mtime_ns == _SEAL
+    return sealed and status.st_uid == os.geteuid()
 
 
 def touch(path: str) -> bool:
@@ -183,20 +187,11 @@ def _now_ns() -> int:
     return int(time.time() * 10**9)
 
 
-def draft_beside(path: str) -> str:
-    """A new name for a file that is being written, unlike any other process's."""
-    Incoming.count += 1
-    host = os.uname().nodename
-    return "{}.{}.{}.{}{}".format(path, host, os.getpid(), Incoming.count, DRAFT)
-
-
 class Incoming:
     """A content while it arrives: hashed as it is written, named when it is complete.
 
     A failure on the way is kept until `finish`, so that the rest of the stream can pass.
     """
-
-    count = 0
 
     def __init__(self, path: str, name: str) -> None:
         self._path = path
@@ -205,7 +200,7 @@ class Incoming:
         self._digest = hashlib.sha256()
         self._error: Any = None
         try:
-            descriptor = os.open(self._draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            descriptor = open_regular(self._draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
             self._file: Any = os.fdopen(descriptor, "wb")
         except OSError as error:
             self._file, self._error = None, error

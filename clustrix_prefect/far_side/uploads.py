@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from .contents import CHUNK_BYTES, ChunkList, chunk_count, digest, read_fully
 from .failures import Failure
-from .files import remove
+from .files import open_regular, remove
 from .store import CHUNKS, PARTIAL, Store, checked_name
 
 
@@ -30,7 +30,7 @@ class Upload:
         self._path = os.path.join(store.path, checked_name(token) + PARTIAL)
         self._size = size
         self._digests: List[Optional[str]] = [None] * chunk_count(size)
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        self._descriptor = open_regular(self._path, os.O_RDWR | os.O_CREAT)
         # What is there already, from a connection that broke.
         self.left = os.fstat(self._descriptor).st_size
         self._sources = _ChunkSources(store)

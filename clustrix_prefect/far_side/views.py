@@ -12,8 +12,8 @@ from typing import Any, Callable, Dict, List
 
 from . import trees
 from .failures import Failure
-from .files import make_dir
-from .store import VIEWS, Store, allow_running, checked_name, draft_beside, is_intact
+from .files import draft_beside, make_dir
+from .store import VIEWS, Store, allow_running, checked_name, is_intact
 
 _CLOSED = 0o500
 _LONGEST_NAME = 255

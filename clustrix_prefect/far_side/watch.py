@@ -9,7 +9,7 @@ import threading
 import time
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
-from .batch import BatchDirectory, read_result, read_trace, started_event
+from .batch import BatchDirectory, read_result, read_trace, started_event, unreadable
 from .frames import Message
 from .ledger import Ledgers
 
@@ -80,7 +80,11 @@ class WatchedJobs:
         lines, self._offsets[id] = read_trace(path, offset)
         if lines and id not in self._started:
             self._started.add(id)
-            yield started_event(id, lines.pop(0)), b""
+            try:
+                started = started_event(id, lines.pop(0))
+            except (KeyError, TypeError):
+                return  # not a worker's of ours: its result will show it
+            yield started, b""
         lines = self._unheard.of(id, lines)
         if lines:
             yield {"event": "log", "call": id, "lines": lines}, b""
@@ -90,8 +94,8 @@ class WatchedJobs:
         self._offsets.pop(id, None)
         try:
             header, body = read_result(self._batch.result_file(id))
-        except (OSError, ValueError) as error:
-            header, body = {"status": "unreadable", "text": str(error)}, b""
+        except Exception as error:  # whatever lies there, the call has to end
+            header, body = unreadable(error), b""
         return {"event": "result", "call": id, "header": header}, body
 
 

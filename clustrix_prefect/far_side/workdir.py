@@ -4,20 +4,24 @@ far_side/HASH   the far side's own program, for the workers
 store/SHA       blobs, named by their digest
 runs/RUN/BATCH  the calls of a flow run
 environments/   virtual environments that were built for calls
+
+What lies here is run as this account: no part of it, nor of the way to it, may be anybody else's.
 """
 
 import os
 import pwd
 import re
 import shutil
-from typing import Any, List, Optional
+import stat
+from typing import Any, Dict, List, Optional
 
 from .batch import BatchDirectory
 from .environments import Environment
 from .failures import Failure, describe
-from .files import make_dir, remove, write_private
+from .files import draft_beside, make_dir, open_regular, remove, write_private
 from .loader import PACKAGE, Program
 from .store import Store
+from .ways import check_own, check_way
 
 DEFAULT = "~/.clustrix-prefect"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}\Z")
@@ -46,32 +50,44 @@ def _home() -> str:
 class WorkDir:
     """A work directory that exists, is ours alone and can be written to.
 
+    Args:
+        path: Where it is, or None for the usual place.
+        alone: Whether nobody else has processes on this host, as in a container of our own: then
+            who might change the directories above it does not matter.
+
     Raises:
         Failure: "WorkDirNotWritable", "WorkDirNotPrivate" or "DiskFull", naming the path.
     """
 
-    def __init__(self, path: Optional[str]) -> None:
+    def __init__(self, path: Optional[str], alone: bool = False) -> None:
         self.path = expand(path)
         self.runs = os.path.join(self.path, "runs")
         self.programs = os.path.join(self.path, "far_side")
         self.environments = os.path.join(self.path, "environments")
+        store = os.path.join(self.path, "store")
+        inside = (self.runs, self.programs, self.environments, store)
         try:
-            for directory in (self.path, self.runs, self.programs):
+            # Before anything is made, and then what was made: somebody may have been faster.
+            for _ in range(2):
+                if not alone:
+                    for directory in (self.path,) + inside:
+                        check_way(directory)
+                make_dir(self.path)
+            for directory in inside:
                 make_dir(directory)
+                _check_private(directory)
             self._probe()
-            self.store = Store(os.path.join(self.path, "store"))
+            self.store = Store(store)
         except OSError as error:
             kind = describe(error)["type"]
             raise Failure(
                 "DiskFull" if kind == "DiskFull" else "WorkDirNotWritable",
                 "{}: {}".format(error.filename or self.path, error.strerror or error),
             ) from None
-        for directory in (self.runs, self.programs, self.store.path):
-            _check_private(directory)
 
     def _probe(self) -> None:
         # A full disk takes new names, but no data.
-        probe = os.path.join(self.path, ".probe.{}".format(os.getpid()))
+        probe = draft_beside(os.path.join(self.path, ".probe"))
         try:
             write_private(probe, b"x" * 4096)
         finally:
@@ -83,7 +99,9 @@ class WorkDir:
 
     def run(self, run: Any) -> str:
         """The directory of a flow run."""
-        return os.path.join(self.runs, plain_name(run))
+        path = os.path.join(self.runs, plain_name(run))
+        check_own(path)
+        return path
 
     def batch(self, run: Any, batch: Any) -> BatchDirectory:
         """The directory of one batch of a flow run."""
@@ -91,7 +109,9 @@ class WorkDir:
 
     def environment(self, name: Any) -> Environment:
         """The place of a virtual environment."""
-        return Environment(os.path.join(self.environments, plain_name(name)))
+        path = os.path.join(self.environments, plain_name(name))
+        check_own(path)
+        return Environment(path)
 
     def batches(self, run: Any) -> List[BatchDirectory]:
         """Every batch of a flow run that there still is."""
@@ -107,26 +127,49 @@ class WorkDir:
         As it was sent, it is there for the next agent: see `connections/bootstrap.py`.
         """
         path = os.path.join(self.programs, program.name[:16])
-        if os.path.isdir(path):
+        texts = {PACKAGE + "/" + name + ".py": text for name, text in program.modules.items()}
+        texts.update({"vendor/" + name: text for name, text in program.vendor.items()})
+        texts["worker.py"] = program.modules["launch"]
+        files = {name: text.encode("utf-8") for name, text in texts.items()}
+        files["program"] = program.packed
+        if _is_there(path, files):
             return path
-        draft = "{}.{}.tmp".format(path, os.getpid())
-        files = {PACKAGE + "/" + name + ".py": text for name, text in program.modules.items()}
-        files.update({"vendor/" + name: text for name, text in program.vendor.items()})
-        files["worker.py"] = program.modules["launch"]
+        draft = draft_beside(path)
         try:
             make_dir(os.path.join(draft, "vendor"))
-            for name, source in files.items():
+            for name, content in files.items():
                 target = os.path.join(draft, name)
                 make_dir(os.path.dirname(target))
-                write_private(target, source.encode("utf-8"))
-            write_private(os.path.join(draft, "program"), program.packed)
+                write_private(target, content)
+            if os.path.lexists(path) and not _is_there(path, files):
+                aside = draft_beside(path)
+                os.rename(path, aside)
+                shutil.rmtree(aside, ignore_errors=True)
             os.rename(draft, path)
         except OSError:
             shutil.rmtree(draft, ignore_errors=True)
             # Another agent may have been faster; theirs has the same content.
-            if not os.path.isdir(path):
+            if not _is_there(path, files):
                 raise
         return path
+
+
+def _is_there(path: str, files: Dict[str, bytes]) -> bool:
+    """Whether a directory holds these files, and nothing that another account has put there."""
+    for directory, names, others in os.walk(path):
+        for place in [directory] + [os.path.join(directory, name) for name in names + others]:
+            status = os.lstat(place)
+            if status.st_uid != os.geteuid() or stat.S_ISLNK(status.st_mode):
+                return False
+    try:
+        return all(_content(os.path.join(path, name)) == files[name] for name in files)
+    except OSError:
+        return False
+
+
+def _content(path: str) -> bytes:
+    with os.fdopen(open_regular(path), "rb") as file:
+        return file.read()
 
 
 def _check_private(path: str) -> None:
@@ -135,6 +178,6 @@ def _check_private(path: str) -> None:
     if status.st_uid != os.geteuid() or status.st_mode & 0o077:
         raise Failure(
             "WorkDirNotPrivate",
-            "{} belongs to somebody else, or others can use it; chmod 700 it or "
-            "choose another remote_work_dir".format(path),
+            "{} belongs to somebody else, or others can use it, so what is in it may be theirs. "
+            "Remove it, or choose another remote_work_dir".format(path),
         )
