@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from clustrix_prefect.errors import ConfigurationError, NotPortable
+from clustrix_prefect.far_side.contents import is_digest
 
 if TYPE_CHECKING:
     from clustrix_prefect.clusters.cluster import ClusterBlock
@@ -133,6 +134,8 @@ class _Remote:
         self.name: str = facts["name"]
         self.size: int = facts.get("total", facts["size"])
         self.content: str | None = facts.get("content")
+        if self.content is not None and not is_digest(self.content):
+            raise ValueError(f"{self.content!r} does not name a content")
         self.path: PurePosixPath | None = PurePosixPath(facts["path"]) if facts["path"] else None
 
     @property

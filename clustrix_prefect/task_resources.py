@@ -27,8 +27,8 @@ _MEMORY_UNITS = {
     "G": 1024**3,
     "T": 1024**4,
 }
-_MEMORY = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?\s*$", re.IGNORECASE)
-_CLOCK = re.compile(r"^(?:(\d+)-)?(\d{1,3}):(\d{2})(?::(\d{2}))?$")
+_MEMORY = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?\s*\Z", re.IGNORECASE)
+_CLOCK = re.compile(r"^(?:(\d+)-)?(\d{1,3}):(\d{2})(?::(\d{2}))?\Z")
 
 _EXAMPLES = {
     "cores": "cores=4",
@@ -133,7 +133,7 @@ class Resources(BaseModel):
     def _read_gpus(cls, value: Any) -> Any:
         if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
             return value
-        if isinstance(value, str) and re.match(r"^([A-Za-z0-9_.\-]+:)?\d+$", value):
+        if isinstance(value, str) and re.match(r"^([A-Za-z0-9_.\-]+:)?[0-9]+\Z", value):
             return int(value) if value.isdigit() else value
         raise ValueError("expects a number, or a type and a number")
 

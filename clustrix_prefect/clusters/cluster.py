@@ -28,8 +28,8 @@ from clustrix_prefect.far_side.patience import Patience
 from clustrix_prefect.schedulers.scheduler import Scheduler
 from clustrix_prefect.task_resources import Resources
 
-_VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
-_MODULE = re.compile(r"^[A-Za-z0-9_.+/:@=~-]+$")
+_VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*\Z")
+_MODULE = re.compile(r"^[A-Za-z0-9_.+/:@=~-]+\Z")
 # Settings that concern one flow's calls and not the connection that flows share.
 _NOT_SHARED = {"default_resources", "keep_job_files"}
 
@@ -296,14 +296,22 @@ class ClusterBlock(Block, ABC):
 
     @property
     def identity(self) -> str:
-        """A text that is equal for blocks that can share a connection, without secrets."""
-        settings = {
-            name: _revealed(getattr(self, name))
-            for name in type(self).model_fields
-            if name not in _NOT_SHARED
-        }
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-        return f"{self.get_block_type_slug()}:{digest.hexdigest()}"
+        """A text that is equal for blocks that can share a connection.
+
+        It is a hash over secrets, too: it is for this process alone.
+        """
+        return f"{self.get_block_type_slug()}:{_digest(_revealed(self), _NOT_SHARED)}"
+
+    @property
+    def public_identity(self) -> str:
+        """A text for others to see, by which clusters are told apart without any secret."""
+        named = {**_without_secrets(self), "saved_as": self.saved_as}
+        return f"{self.get_block_type_slug()}:{_digest(named, _NOT_SHARED)}"
+
+
+def _digest(settings: dict[str, Any], left_out: set[str]) -> str:
+    counted = {name: value for name, value in settings.items() if name not in left_out}
+    return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()
 
 
 def _revealed(value: Any) -> Any:
@@ -311,3 +319,10 @@ def _revealed(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return {name: _revealed(getattr(value, name)) for name in type(value).model_fields}
     return value.get_secret_value() if isinstance(value, SecretStr) else value
+
+
+def _without_secrets(value: Any) -> Any:
+    """A field's value, None in place of what holds secrets, or may: shell lines, variables."""
+    if isinstance(value, BaseModel):
+        return {name: _without_secrets(getattr(value, name)) for name in type(value).model_fields}
+    return value if isinstance(value, str | int | float | None) else None

@@ -13,7 +13,7 @@ from clustrix_prefect.packaging.requirements import Requirements, checked
 from clustrix_prefect.task_resources import Resources
 
 AUTO = "auto"
-_BARE_VERSION = re.compile(r"^\d+(\.\d+)*$")
+_BARE_VERSION = re.compile(r"^\d+(\.\d+)*\Z")
 
 
 class ManagedEnvironment(BaseModel):

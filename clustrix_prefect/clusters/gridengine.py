@@ -100,7 +100,7 @@ class SGECluster(BatchCluster):
     @field_validator("memory_resource", "gpu_resource")
     @classmethod
     def _resource_name(cls, value: str) -> str:
-        if not re.match(r"^[A-Za-z_][A-Za-z0-9_.]*$", value):
+        if not re.match(r"^[A-Za-z_][A-Za-z0-9_.]*\Z", value):
             raise ValueError(f'{value!r} is not the name of a resource; write "h_vmem"')
         return value
 

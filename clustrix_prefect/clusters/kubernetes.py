@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from clustrix_prefect.kubernetes.api import KubernetesApi
 
 _CREDENTIALS = "kubernetes-credentials"
-_NAME = re.compile(r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")
+_NAME = re.compile(r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\Z")
 # How long a pod stays whose visitor vanished, seconds.
 _VISIT_SECONDS = 60
 _PYTHON_IMAGE = re.compile(r"(?:^|/)python:(\d+)\.(\d+)(?:[.-]|$)")

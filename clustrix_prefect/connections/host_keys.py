@@ -11,6 +11,7 @@ import binascii
 import fnmatch
 import hashlib
 import hmac
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from pathlib import Path
 from clustrix_prefect.errors import HostKeyRefused
 
 SYSTEM_FILE = Path("/etc/ssh/ssh_known_hosts")
+# How a key revocation list begins (PROTOCOL.krl of OpenSSH).
+_KRL = b"SSHKRL\n\0"
 
 
 def fingerprint(key: bytes) -> str:
@@ -109,10 +112,12 @@ class KnownHosts:
 
     Args:
         files: known_hosts files; a missing one is empty.
+        revoked: A file of keys that no host may have: `RevokedHostKeys` of ssh_config.
     """
 
-    def __init__(self, files: Sequence[Path]) -> None:
+    def __init__(self, files: Sequence[Path], revoked: Path | None = None) -> None:
         self._files = list(files)
+        self._revoked = revoked
         self._keys = [key for file in files for key in _read(file)]
 
     def key_types(self, address: HostAddress) -> list[str]:
@@ -125,6 +130,12 @@ class KnownHosts:
         Raises:
             HostKeyRefused: The key is unknown, changed or revoked.
         """
+        if self._revoked is not None and key in _revoked_keys(self._revoked):
+            raise HostKeyRefused(
+                f"The key of {address.filed_as} ({fingerprint(key)}) is among the revoked ones "
+                f"in {self._revoked}.",
+                "Do not connect; ask the cluster's administrators for the new key.",
+            )
         about = self._about(address)
         for known in about:
             if known.marker == "@revoked" and known.key == key:
@@ -184,17 +195,56 @@ class KnownHosts:
         return shlex.quote(str(self._files[0]))
 
 
+def _fields(line: str) -> list[str]:
+    """The words of a line, as OpenSSH tells them apart: other blanks may stand in a comment."""
+    return [field for field in re.split("[ \t]+", line.rstrip("\r")) if field]
+
+
+def _revoked_keys(file: Path) -> set[bytes]:
+    """The keys in a list of revoked ones, of which each line has one.
+
+    Raises:
+        HostKeyRefused: The list cannot be read; then OpenSSH, too, takes no host's key.
+    """
+    remedy = "Correct the file, or what RevokedHostKeys says in ~/.ssh/config."
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise HostKeyRefused(
+            f"The list of revoked host keys {file} cannot be read: {error.strerror}.", remedy
+        ) from error
+    if content.startswith(_KRL):
+        raise HostKeyRefused(
+            f"{file} is a key revocation list in OpenSSH's binary form, which is not read here, so "
+            "no host key is taken.",
+            "Let RevokedHostKeys name a file of public keys, one a line.",
+        )
+    keys = set()
+    for number, line in enumerate(content.decode(errors="replace").split("\n"), 1):
+        fields = _fields(line)
+        if not fields or fields[0].startswith("#"):
+            continue
+        try:
+            keys.add(base64.b64decode(fields[1], validate=True))
+        except (IndexError, ValueError) as error:
+            raise HostKeyRefused(
+                f"Line {number} of {file}, the list of revoked host keys, is no public key.",
+                remedy,
+            ) from error
+    return keys
+
+
 def _read(file: Path) -> Iterator[KnownKey]:
     try:
-        text = file.read_text(errors="replace")
+        text = file.read_bytes().decode(errors="replace")
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
         raise HostKeyRefused(
             f"{file} cannot be read: {error.strerror}.", "Correct its permissions."
         ) from error
-    for number, line in enumerate(text.splitlines(), 1):
-        fields = line.split()
+    for number, line in enumerate(text.split("\n"), 1):
+        fields = _fields(line)
         if not fields or fields[0].startswith("#"):
             continue
         marker = fields.pop(0) if fields[0].startswith("@") else ""

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import paramiko
 
+from clustrix_prefect.connections.names import checked_host, checked_user
+
 _MATCH_NOTHING = "Host !*"
 
 
@@ -44,7 +46,7 @@ def without_exec(line: str, before: Sequence[str], host: str) -> str:
         return _MATCH_NOTHING
     for wanted, command in commands:
         done = subprocess.run(  # noqa: S602 (a shell line by definition, the user's own)
-            _expanded(command, host, found),
+            expanded(command, host, found),
             shell=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -54,18 +56,22 @@ def without_exec(line: str, before: Sequence[str], host: str) -> str:
     return rest
 
 
-def _expanded(command: str, host: str, found: paramiko.SSHConfigDict) -> str:
-    """The command with OpenSSH's tokens filled in."""
+def expanded(text: str, host: str, found: paramiko.SSHConfigDict) -> str:
+    """A command, or the name of a file, with OpenSSH's tokens filled in.
+
+    Raises:
+        ConfigurationError: The host or user is none that a command may see.
+    """
     user = getpass.getuser()
     tokens = {
         "%%": "%",
         "%d": str(Path.home()),
-        "%h": found.get("hostname", host),
+        "%h": checked_host(found.get("hostname", host)),
         "%L": socket.gethostname().partition(".")[0],
         "%l": socket.gethostname(),
-        "%n": host,
-        "%p": str(found.get("port", 22)),
-        "%r": found.get("user", user),
+        "%n": checked_host(host),
+        "%p": str(int(found.get("port", 22))),
+        "%r": checked_user(found.get("user", user)),
         "%u": user,
     }
-    return re.sub(r"%.", lambda match: tokens.get(match[0], match[0]), command)
+    return re.sub(r"%.", lambda match: tokens.get(match[0], match[0]), text)

@@ -20,6 +20,7 @@ from clustrix_prefect.connections.host_keys import (
     KnownHosts,
     fingerprint,
 )
+from clustrix_prefect.connections.names import checked_user
 from clustrix_prefect.connections.proxy_command import start_proxy
 from clustrix_prefect.connections.ssh import HostFacts, SSHConnection
 from clustrix_prefect.connections.ssh_config import HostSettings, host_settings
@@ -30,7 +31,7 @@ _LOG = "clustrix_prefect.paramiko"
 logging.getLogger(_LOG).setLevel(logging.CRITICAL)
 
 _HOP = re.compile(
-    r"^(?:ssh://)?(?:(?P<user>[^@]+)@)?(?P<host>\[[^\]]+\]|[^:@\[\]]+)(?::(?P<port>\d+))?/?$"
+    r"^(?:ssh://)?(?:(?P<user>[^@]+)@)?(?P<host>\[[^\]]+\]|[^:@\[\]]+)(?::(?P<port>\d+))?/?\Z"
 )
 _KEEPALIVE = 15
 _LOGIN_TIMEOUT = 60.0  # PAM and LDAP can be slow
@@ -143,10 +144,10 @@ def _hop(destination: Destination, settings: HostSettings, login: Login) -> _Hop
     else:
         files = settings.known_hosts or [Path.home() / ".ssh" / "known_hosts"]
     return _Hop(
-        user=settings.user or login.username or getpass.getuser(),
+        user=checked_user(settings.user or login.username or getpass.getuser()),
         port=settings.port or 22,
         settings=settings,
-        known_hosts=KnownHosts([*files, SYSTEM_FILE]),
+        known_hosts=KnownHosts([*files, SYSTEM_FILE], settings.revoked_host_keys),
         login=login,
         timeout=settings.connect_timeout or destination.timeout,
     )

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import paramiko
 
-from clustrix_prefect.connections.match_exec import without_exec
+from clustrix_prefect.connections.match_exec import expanded, without_exec
+from clustrix_prefect.connections.names import checked_host, checked_user
 from clustrix_prefect.errors import ConfigurationError
 
 _SYSTEM_FILE = Path("/etc/ssh/ssh_config")
 _DEEPEST_INCLUDE = 16  # as OpenSSH
-_KEYWORD = re.compile(r"^\s*(\w+)(?:\s*=\s*|\s+)(.*?)\s*$")
+_KEYWORD = re.compile(r"[ \t]*(\w+)(?:[ \t]*=[ \t]*|[ \t]+)(.*?)\s*\Z")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class HostSettings:
     identities_only: bool = False
     identity_agent: str | None = None
     known_hosts: tuple[Path, ...] | None = None
+    revoked_host_keys: Path | None = None
     host_key_alias: str | None = None
     proxy_jump: str | None = None
     proxy_command: str | None = None
@@ -59,6 +61,9 @@ def host_settings(
     Raises:
         ConfigurationError: A file cannot be understood.
     """
+    checked_host(host)
+    if user is not None:
+        checked_user(user)
     if files is None:
         files = (Path.home() / ".ssh" / "config", _SYSTEM_FILE)
     lines = [f"Port {port}"] if port else []
@@ -68,7 +73,7 @@ def host_settings(
             lines.append("Host *")
             _append_file(file, host, file.parent, lines, depth=0)
         return _settings(host, paramiko.SSHConfig.from_text("\n".join(lines)).lookup(host))
-    except (paramiko.SSHException, ValueError, KeyError) as error:
+    except (paramiko.SSHException, ValueError, KeyError, IndexError) as error:
         names = " or ".join(str(file) for file in files)
         raise ConfigurationError(
             f"The SSH configuration for {host} cannot be understood: {error}.",
@@ -79,7 +84,9 @@ def host_settings(
 def _append_file(file: Path, host: str, base: Path, lines: list[str], depth: int) -> None:
     """Append a file's lines, with what it includes in place, as far as it concerns the host."""
     block = "Host *"
-    for line in _read(file, depth).splitlines():
+    # At line feeds alone, as OpenSSH: what else ends a line for Python may stand in a comment.
+    for text in _read(file, depth).split("\n"):
+        line = text.rstrip("\r")
         match = _KEYWORD.match(line)
         keyword, argument = (match[1].lower(), match[2]) if match else ("", "")
         if keyword == "match":
@@ -102,7 +109,7 @@ def _read(file: Path, depth: int) -> str:
             f"{file} is included too deeply.", "Look for SSH configuration that includes itself."
         )
     try:
-        return file.read_text(errors="replace")
+        return file.read_bytes().decode(errors="replace")
     except (FileNotFoundError, NotADirectoryError):
         return ""
     except OSError as error:
@@ -123,16 +130,29 @@ def _included(argument: str, base: Path) -> Iterator[Path]:
 
 
 def _settings(host: str, found: paramiko.SSHConfigDict) -> HostSettings:
+    hostname, user = checked_host(found.get("hostname", host)), found.get("user")
+    if user is not None:
+        checked_user(user)
     known_hosts = found.get("userknownhostsfile")
+    revoked = found.get("revokedhostkeys", "none")
     timeout = found.get("connecttimeout", "none")
     return HostSettings(
-        hostname=found.get("hostname", host),
+        hostname=hostname,
         port=int(found["port"]) if "port" in found else None,
-        user=found.get("user"),
+        user=user,
         identity_files=tuple(_path(name) for name in found.get("identityfile", ())),
         identities_only=found.get("identitiesonly", "no").lower() == "yes",
         identity_agent=found.get("identityagent"),
-        known_hosts=tuple(map(_path, shlex.split(known_hosts))) if known_hosts else None,
+        known_hosts=(
+            tuple(_path(expanded(name, host, found)) for name in shlex.split(known_hosts))
+            if known_hosts
+            else None
+        ),
+        revoked_host_keys=(
+            _path(expanded(shlex.split(revoked)[0], host, found))
+            if revoked.lower() != "none"
+            else None
+        ),
         host_key_alias=found.get("hostkeyalias"),
         proxy_jump=found.get("proxyjump"),
         proxy_command=found.get("proxycommand"),

@@ -120,10 +120,12 @@ def describe(counts: Counter[CallState]) -> str:
 def row(call: Call) -> dict[str, str]:
     """A call as a row of the table; every cell is text, since floats would show all digits.
 
+    The page shows cells as markdown: none of them means anything there, wherever it is from.
+
     What a person looks for comes first: the page shows as many columns as fit, and scrolls.
     """
-    return {
-        "task run": escape(call.task_run_name),
+    cells = {
+        "task run": call.task_run_name,
         "state": call.state.value,
         "job": call.job_id or "",
         "node": call.node or "",
@@ -131,11 +133,17 @@ def row(call: Call) -> dict[str, str]:
         "ran (s)": _seconds(call.started_at, call.ended_at),
         "exit code": "" if call.exit_code is None else str(call.exit_code),
         "peak memory (MiB)": f"{call.peak_memory / 2**20:.1f}" if call.peak_memory else "",
-        "failure": escape(_first_line(call.failure)),
+        "failure": _first_line(call.failure),
         "resubmitted": str(call.requeues or ""),
         "pid": str(call.pid or ""),
         "started (UTC)": _utc(call.started_at),
     }
+    return {name: text if _is_number(text) else escape(text) for name, text in cells.items()}
+
+
+def _is_number(text: str) -> bool:
+    """Whether it is a number, or that of a job of an array, "42_7"."""
+    return text.replace("_", "").replace(".", "").isdecimal()
 
 
 def failure_page(call: Call, found: dict[str, Any]) -> str:

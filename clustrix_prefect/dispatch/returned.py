@@ -14,12 +14,13 @@ from clustrix_prefect.clusters import load_cluster
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.data import RemoteFile, RemoteFolder
 from clustrix_prefect.dispatch.session import Session, sessions
-from clustrix_prefect.errors import ConfigurationError
+from clustrix_prefect.errors import ConfigurationError, TamperedResult
 from clustrix_prefect.far_side import trees
 from clustrix_prefect.far_side.contents import ChunkList
 from clustrix_prefect.packaging.identity import sha256
 from clustrix_prefect.packaging.parts import Part
 from clustrix_prefect.transfer.download import describe, fetch, fetch_file, read
+from clustrix_prefect.transfer.drafts import name_of_draft, open_draft_directory
 
 if TYPE_CHECKING:
     from clustrix_prefect.clusters.cluster import ClusterBlock
@@ -36,7 +37,7 @@ def download(
     progress: bool,
 ) -> Path:
     """Bring what a task returned to a path here; see `RemoteFile.download`."""
-    target = (to / what.name if to.is_dir() else to).absolute()
+    target = (to / _checked_name(what) if to.is_dir() else to).absolute()
     with _session_of(what, cluster) as session, _progress_bar(what, progress) as on_progress:
         if isinstance(what, RemoteFolder):
             session.with_agent(lambda agent: _folder(agent, what, target, on_progress))
@@ -44,6 +45,21 @@ def download(
             target.parent.mkdir(parents=True, exist_ok=True)
             session.with_agent(lambda agent: _file(agent, what, target, on_progress))
     return target
+
+
+def _checked_name(what: RemoteFile | RemoteFolder) -> str:
+    """The name that the cluster gave it, if it is one.
+
+    Raises:
+        TamperedResult: It would lead out of the directory that it is brought to.
+    """
+    name = what.name
+    if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise TamperedResult(
+            f"The cluster gave what a task returned the name {name!r}, which is none.",
+            "Name a file to bring it to, once you know how that came about.",
+        )
+    return name
 
 
 def _file(agent: AgentClient, what: RemoteFile, target: Path, on_progress: OnProgress) -> None:
@@ -63,10 +79,10 @@ def _folder(agent: AgentClient, what: RemoteFolder, target: Path, on_progress: O
     on_progress(0, sum(entry[2] for entry in entries if entry[0] == trees.FILE))
     done = 0
     name = what.content or sha256(str(what.path).encode())
-    draft = target.with_name(f".{target.name}.{name[:16]}.partial")
     # Files that an earlier attempt brought are found by name in here.
-    files = draft.with_name(f"{draft.name}.files")
-    files.mkdir(parents=True, exist_ok=True)
+    ending = f".{name[:16]}.partial"
+    files = open_draft_directory(target.with_name(name_of_draft(target.name, f"{ending}.files")))
+    draft = files / "folder"
 
     def place(entry: trees.Entry, destination: str) -> None:
         nonlocal done
@@ -74,7 +90,7 @@ def _folder(agent: AgentClient, what: RemoteFolder, target: Path, on_progress: O
         before = done
         here = files / f"{content or sha256(inside.encode())}{'.x' if executable else ''}"
         # What is known by its path may have changed since that attempt.
-        if not content or not here.exists():
+        if not content or not here.is_file():
             fetch_file(
                 agent,
                 here,

@@ -7,11 +7,12 @@ changed in a large file, or was missing when a connection broke, can be found an
 
 import hashlib
 import os
+import re
 from typing import Any, Callable, Iterator, List, Optional, Tuple
 
 CHUNK_BYTES = 4 * 1024 * 1024
 _FIRST_WORD = "clustrix-chunks/1"
-_DIGEST_LENGTH = 64
+_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
 
 class ChunkList:
@@ -58,6 +59,11 @@ class ChunkList:
         return found
 
 
+def is_digest(text: Any) -> bool:
+    """Whether a text that came from the other side is a SHA-256, and so no path either."""
+    return isinstance(text, str) and _DIGEST.match(text) is not None
+
+
 def chunk_count(size: int) -> int:
     """How many chunks a content of this size has."""
     return max(1, -(-size // CHUNK_BYTES))
@@ -98,7 +104,8 @@ def of_file(
             digests.append(digest(data))
             if copy_to is not None:
                 copy_to(data)
-        if os.fstat(file.fileno()).st_size != total:
+        # A file of /proc says that it is empty, and is not.
+        if os.fstat(file.fileno()).st_size != total or os.read(file.fileno(), 1):
             raise OSError("{} changed while it was read".format(path))
     return ChunkList(total, digests)
 

@@ -3,6 +3,7 @@
 Names travel as UTF-8, bytes that are not as lone surrogates, whatever the locale here is.
 """
 
+import errno
 import os
 import shutil
 import stat
@@ -164,9 +165,13 @@ class FileOperations:
     def _read(self, message: Message, body: Any) -> Tuple[Message, bytes]:
         """Bytes from `start` up to `end`, of which there may be more than come at once."""
         # Not waiting for the other end, should it be a pipe.
-        descriptor = os.open(self._path(message), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        path = self._path(message)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            size = os.fstat(descriptor).st_size
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+                raise OSError(errno.EINVAL, "it is a pipe, a socket or a device, not a file", path)
+            size = status.st_size
             start, end = _range(message.get("start"), message.get("end"), size)
             limit = READ_LIMIT if end is None else min(READ_LIMIT, max(0, end - start))
             pieces: List[bytes] = []
@@ -180,23 +185,23 @@ class FileOperations:
         finally:
             os.close(descriptor)
         last = size if end is None else min(size, end)
-        return {"size": size, "from": start, "to": max(last, at)}, b"".join(pieces)
+        facts = {
+            "size": size,
+            "from": start,
+            "to": max(last, at),
+            # Some files, such as those of /proc, have more in them than they say.
+            "more": at == start + READ_LIMIT and at >= size and (end is None or at < end),
+            "is": _identity(status),
+        }
+        return facts, b"".join(pieces)
 
     def _write(self, message: Message, body: Any) -> Message:
         path, how = self._path(message), message.get("how")
         if message.get("parents"):
             os.makedirs(os.path.dirname(path), exist_ok=True)
-        flags = os.O_WRONLY | os.O_CLOEXEC | _HOW[how]
-        descriptor = os.open(path, flags, 0o666)
-        try:
-            if how != "append":
-                os.lseek(descriptor, int(message.get("offset", 0)), os.SEEK_SET)
-            if len(body):
-                write_all(descriptor, body)
-            size = os.fstat(descriptor).st_size
-        finally:
-            os.close(descriptor)
-        return {"size": size}
+        if how == "replace":
+            return _replace_with(path, message, body)
+        return _write_to(path, how, message, body)
 
     def _touch(self, message: Message, body: Any) -> None:
         path = self._path(message)
@@ -274,6 +279,73 @@ _HOW = {
     "exclusive": os.O_CREAT | os.O_EXCL,
     "append": os.O_CREAT | os.O_APPEND,
 }
+
+
+def _write_to(path: bytes, how: Optional[str], message: Message, body: Any) -> Message:
+    """Write into a file, where the message says."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | _HOW[how], 0o666)
+    try:
+        if how != "append":
+            os.lseek(descriptor, int(message.get("offset", 0)), os.SEEK_SET)
+        if len(body):
+            write_all(descriptor, body)
+        size = os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
+    return {"size": size}
+
+
+def _replace_with(path: bytes, message: Message, body: Any) -> Message:
+    """Write beside a file what will take its place, so that it is never half there.
+
+    A file that is `whole` with this takes its place at once. For any other, the answer says what
+    the `draft` is, to which the rest is written, and the `target` that it replaces at the end. What
+    cannot be replaced without becoming something else, such as a device, is written into.
+
+    Raises:
+        SameFileError: The file is the one whose content is being sent.
+    """
+    target = os.path.realpath(path)
+    before: Optional[os.stat_result] = None
+    try:
+        before = os.stat(target)
+    except FileNotFoundError:
+        pass
+    if before is not None:
+        if message.get("source") == _identity(before):
+            raise shutil.SameFileError("{} is the file that is sent".format(to_text(path)))
+        if stat.S_ISDIR(before.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        if not os.access(target, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        mine = before.st_uid == os.geteuid()
+        beside = os.access(os.path.dirname(target), os.W_OK | os.X_OK)
+        if not stat.S_ISREG(before.st_mode) or not mine or not beside:
+            return _write_to(target, "truncate", message, body)
+    draft = os.path.join(os.path.dirname(target), b"." + os.urandom(8).hex().encode() + b".part")
+    try:
+        size = _write_to(draft, "exclusive", message, body)["size"]
+        if before is not None:
+            os.chmod(draft, stat.S_IMODE(before.st_mode))
+        if message.get("whole"):
+            os.replace(draft, target)
+            return {"size": size}
+    except BaseException:
+        _unlink(draft)
+        raise
+    return {"size": size, "draft": to_text(draft), "target": to_text(target)}
+
+
+def _unlink(path: bytes) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
+
+
+def _identity(status: os.stat_result) -> List[int]:
+    """What tells a file from every other, also for who sees it over another mount or host."""
+    return [status.st_ino, status.st_ctime_ns, status.st_size]
 
 
 def _range(start: Optional[int], end: Optional[int], size: int) -> Tuple[int, Optional[int]]:

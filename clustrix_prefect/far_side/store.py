@@ -12,11 +12,10 @@ was used last.
 
 import hashlib
 import os
-import re
 import time
 from typing import Any, Callable, Iterable, List
 
-from .contents import ChunkList, of_file
+from .contents import ChunkList, is_digest, of_file
 from .failures import Failure
 from .files import append, draft_beside, make_dir, open_regular, remove, write_all, write_whole
 
@@ -27,14 +26,13 @@ NEEDED = ".contents"
 # When every verified content was last modified, by its file.
 _SEAL = 1000000000 * 10**9
 _READ_ONLY, _READ_AND_RUN = 0o400, 0o500
-_NAME = re.compile(r"[0-9a-f]{64}\Z")
 
 
 def checked_name(name: Any) -> str:
     """A content's name that came from somewhere else and will be part of a path."""
-    if not isinstance(name, str) or not _NAME.match(name):
+    if not is_digest(name):
         raise Failure("ValueError", "{!r} does not name a blob".format(name))
-    return name
+    return str(name)
 
 
 class Store:

@@ -16,6 +16,8 @@ import os
 import stat
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
+from .contents import is_digest
+
 DIRECTORY, FILE, LINK = "d", "f", "l"
 _FORMAT = 1
 
@@ -124,6 +126,8 @@ def _checked_entry(entry: Any) -> str:
         raise TreeError("{!r} is not a path inside a folder".format(path))
     if entry[0] == LINK:
         _check_target(path, entry[2])
+    if entry[0] == FILE and (entry[2] < 0 or not (entry[3] == "" or is_digest(entry[3]))):
+        raise TreeError("{!r} has no content that can be named".format(path))
     return path
 
 

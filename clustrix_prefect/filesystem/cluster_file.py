@@ -28,13 +28,19 @@ class ClusterFile(AbstractBufferedFile):  # type: ignore[misc]
     forced: bool
 
     def __init__(self, fs: ClusterFileSystem, path: str, mode: str = "rb", **options: Any) -> None:
+        # Files of /proc say that they are empty: what is in them is known once it was read.
+        self._content: bytes | None = None
+        if mode == "rb" and options.get("size") is None:
+            options["size"] = fs.info(path)["size"]
+            if not options["size"]:
+                self._content = fs.cat_file(path)
+                options["size"] = len(self._content)
         super().__init__(fs, path, mode, **options)
         self._target = path
         if mode == "rb":
             return
         if not self.autocommit:
-            directory, _, name = path.rpartition("/")
-            self._target = f"{directory}/.{name[:100]}.{secrets.token_hex(4)}.part"
+            self._target = f"{path.rpartition('/')[0]}/.{secrets.token_hex(8)}.part"
         try:
             size = self._send(b"", _HOW[mode], parents=fs.auto_mkdir)
         except BaseException:
@@ -54,6 +60,8 @@ class ClusterFile(AbstractBufferedFile):  # type: ignore[misc]
         return int(answer["size"])
 
     def _fetch_range(self, start: int, end: int) -> bytes:
+        if self._content is not None:
+            return self._content[start:end]
         return self.fs.cat_file(self.path, start, end)
 
     def flush(self, force: bool = False) -> None:

@@ -6,14 +6,18 @@ pandas.read_csv("cluster://ndoli/scratch/ana/x.csv")
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Set
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from fsspec.callbacks import DEFAULT_CALLBACK, Callback
+from fsspec.core import has_magic
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.spec import AbstractFileSystem
 from fsspec.utils import isfilelike, stringify_path
 
@@ -24,7 +28,8 @@ from clustrix_prefect.filesystem.cluster_file import ClusterFile
 from clustrix_prefect.filesystem.far_files import FarFiles, far_files
 from clustrix_prefect.filesystem.listings import Info
 from clustrix_prefect.filesystem.naming import find_cluster
-from clustrix_prefect.filesystem.transfers import read_all, write_all
+from clustrix_prefect.filesystem.transfers import identity_of, read_all, write_all
+from clustrix_prefect.transfer.drafts import replacing
 
 
 class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
@@ -36,7 +41,7 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
     directory. A `cluster://` URL may be given instead of a path.
 
     Args:
-        cluster: A cluster block, its type and name ("slurm-cluster/ndoli"), or its name alone
+        block: A cluster block, its type and name ("slurm-cluster/ndoli"), or its name alone
             where that is unique.
         auto_mkdir: Whether writing a file makes the directories above it.
 
@@ -50,7 +55,7 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
     cachable = False
 
     def __init__(
-        self, cluster: ClusterBlock | str, *, auto_mkdir: bool = False, **options: Any
+        self, block: ClusterBlock | str, *, auto_mkdir: bool = True, **options: Any
     ) -> None:
         if chained := {"fo", "target_protocol", "target_options"} & set(options):
             raise ConfigurationError(
@@ -58,21 +63,27 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
                 "If `::` is part of a name, write it as %3A%3A in the URL.",
             )
         super().__init__(**options)
-        self.cluster = find_cluster(cluster)
+        self.cluster = find_cluster(block)
         self.auto_mkdir = auto_mkdir
-        self._name = cluster if isinstance(cluster, str) else cluster.saved_as
+        self._name = block if isinstance(block, str) else block.saved_as
         self._opened: tuple[int, FarFiles] | None = None
 
     # --- which filesystem this is ---------------------------------------------------------------
 
     @property
     def fsid(self) -> str:
-        """A text that is the same for filesystems of the same cluster."""
-        return f"cluster:{self.cluster.identity}"
+        """A text that is the same for filesystems of the same cluster; no secret is in it."""
+        return f"cluster:{self.cluster.public_identity}"
 
     @property
     def _fs_token(self) -> str:
-        return self.cluster.identity.rpartition(":")[2]
+        return self.cluster.public_identity.rpartition(":")[2]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, type(self)) and self.cluster.identity == other.cluster.identity
+
+    def __hash__(self) -> int:
+        return hash(self.cluster.identity)
 
     @property
     def storage_options(self) -> dict[str, Any]:
@@ -83,7 +94,7 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
                 "be pickled or written down.",
                 'Save it with cluster.save("name"), and make the filesystem with that name.',
             )
-        return {"cluster": self._name, "auto_mkdir": self.auto_mkdir}
+        return {"block": self._name, "auto_mkdir": self.auto_mkdir}
 
     @storage_options.setter
     def storage_options(self, options: dict[str, Any]) -> None:
@@ -122,7 +133,7 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
     @staticmethod
     def _get_kwargs_from_urls(path: str) -> dict[str, Any]:
-        return {"cluster": urls.parse(path)[0]} if urls.is_url(path) else {}
+        return {"block": urls.parse(path)[0]} if urls.is_url(path) else {}
 
     def unstrip_protocol(self, name: str) -> str:
         """The URL of a path.
@@ -132,7 +143,7 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
         """
         if urls.is_url(name):
             return name
-        saved = self.cluster.saved_as or self.storage_options["cluster"]
+        saved = self.cluster.saved_as or self.storage_options["block"]
         return urls.make(saved, self._strip_protocol(name))
 
     # --- looking --------------------------------------------------------------------------------
@@ -140,7 +151,7 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
     def info(self, path: str, **_: Any) -> Info:
         """What is known of a path; of a link, what is known of where it leads."""
         path = self._strip_protocol(path)
-        return {"name": path, **self._ask("fs_info", path)[0]}
+        return {**self._ask("fs_info", path)[0], "name": path}
 
     def exists(self, path: str, **_: Any) -> bool:
         """Whether there is something at a path, and where it leads if it is a link."""
@@ -180,10 +191,14 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
         path = self._strip_protocol(path)
         answer, body = self._ask("fs_ls", path, detail=detail)
         if "info" in answer:
-            return [{"name": path, **answer["info"]}] if detail else [path]
+            return [{**answer["info"], "name": path}] if detail else [path]
         pieces = listings.pieces_of(body)
         if not detail:
-            return [listings.below(path, piece[2:]) for piece in pieces if piece[0] != ">"]
+            return [
+                listings.below(path, listings.plain(piece[2:]))
+                for piece in pieces
+                if piece[0] != ">"
+            ]
         return list(listings.entries_of(path, pieces).values())
 
     def _walk(self, path: str, maxdepth: int | None, detail: bool) -> Iterator[str]:
@@ -357,7 +372,7 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
         parents: bool,
         callback: Callback = DEFAULT_CALLBACK,
     ) -> None:
-        how = "exclusive" if mode == "create" else "truncate"
+        how = "exclusive" if mode == "create" else "replace"
         write_all(self._files, path, source, how=how, parents=parents, callback=callback)
 
     def get_file(
@@ -366,25 +381,98 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
         lpath: Any,
         callback: Callback = DEFAULT_CALLBACK,
         outfile: Any = None,
+        roots: Set[str] | None = None,
         **_: Any,
     ) -> None:
-        """Bring a file to this machine; of a directory, make one."""
+        """Bring a file to this machine; of a directory, make one.
+
+        What is there under this name stays until the whole file has come.
+
+        Raises:
+            SameFileError: It is the same file.
+        """
         rpath = self._strip_protocol(rpath)
         if outfile is None and isfilelike(lpath):
             outfile = lpath
-        pieces = read_all(self._files, rpath, None, None, callback=callback)
+        target = None if outfile is not None else Path(stringify_path(lpath))
+
+        def check(identity: list[int]) -> None:
+            if target is not None and target.exists() and identity_of(target.stat()) == identity:
+                raise shutil.SameFileError(f"{rpath!r} and {str(target)!r} are the same file")
+
+        pieces = read_all(self._files, rpath, None, None, callback=callback, check=check)
         try:
             first = next(pieces, b"")
         except IsADirectoryError:
+            if roots is not None and rpath not in roots and self.islink(rpath):
+                raise _linked_directory(rpath) from None
             os.makedirs(lpath, exist_ok=True)
             return
-        if outfile is not None:
+        if target is None:
             _write_pieces(outfile, first, pieces)
             return
-        target = Path(stringify_path(lpath))
         target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("wb") as file:
+        with replacing(target) as file:
             _write_pieces(file, first, pieces)
+
+    def get(
+        self,
+        rpath: Any,
+        lpath: Any,
+        recursive: bool = False,
+        callback: Callback = DEFAULT_CALLBACK,
+        maxdepth: int | None = None,
+        **options: Any,
+    ) -> None:
+        """Bring files to this machine.
+
+        Raises:
+            IsADirectoryError: Below a directory there is a link to another one: it is neither
+                followed, which might never end, nor left out without a word.
+        """
+        if recursive:
+            options["roots"] = self._roots(rpath)
+        super().get(rpath, lpath, recursive, callback, maxdepth, **options)
+
+    def put(
+        self,
+        lpath: Any,
+        rpath: Any,
+        recursive: bool = False,
+        callback: Callback = DEFAULT_CALLBACK,
+        maxdepth: int | None = None,
+        **options: Any,
+    ) -> None:
+        """Send files; links to directories are refused as by `get`."""
+        if recursive:
+            here = LocalFileSystem()
+            roots: set[str] = set()
+            for path in lpath if isinstance(lpath, list) else [lpath]:
+                text = here._strip_protocol(path)
+                roots.update(here.glob(text) if has_magic(text) else [text])
+            options["roots"] = roots
+        super().put(lpath, rpath, recursive, callback, maxdepth, **options)
+
+    def copy(
+        self,
+        path1: Any,
+        path2: Any,
+        recursive: bool = False,
+        maxdepth: int | None = None,
+        on_error: str | None = None,
+        **options: Any,
+    ) -> None:
+        """Copy files on the cluster; links to directories are refused as by `get`."""
+        if recursive:
+            options["roots"] = self._roots(path1)
+        super().copy(path1, path2, recursive, maxdepth, on_error, **options)
+
+    def _roots(self, paths: Any) -> set[str]:
+        """The paths that somebody named, and not those that were found below them."""
+        roots: set[str] = set()
+        for path in map(self._strip_protocol, paths if isinstance(paths, list) else [paths]):
+            roots.update(self.glob(path) if has_magic(path) else [path])
+        return roots
 
     def put_file(
         self,
@@ -392,18 +480,30 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
         rpath: str,
         callback: Callback = DEFAULT_CALLBACK,
         mode: str = "overwrite",
+        roots: Set[str] | None = None,
         **_: Any,
     ) -> None:
-        """Send a file, making the directories above it; of a directory, make one."""
+        """Send a file, making the directories above it; of a directory, make one.
+
+        What is there under this name stays until the whole file has come.
+
+        Raises:
+            SameFileError: It is the same file.
+        """
         source, rpath = Path(stringify_path(lpath)), self._strip_protocol(rpath)
         if source.is_dir():
+            if roots is not None and str(source) not in roots and source.is_symlink():
+                raise _linked_directory(str(source))
             self.makedirs(rpath, exist_ok=True)
             return
         with source.open("rb") as file:
             self._write(rpath, file, mode, parents=True, callback=callback)
 
-    def cp_file(self, path1: str, path2: str, **_: Any) -> None:
+    def cp_file(self, path1: str, path2: str, roots: Set[str] | None = None, **_: Any) -> None:
         """Copy a file on the cluster; of a directory, make one."""
+        path1 = self._strip_protocol(path1)
+        if roots is not None and path1 not in roots and self.islink(path1) and self.isdir(path1):
+            raise _linked_directory(path1)
         self._from_to("fs_copy", path1, path2)
 
     def mv(self, path1: str, path2: str, recursive: bool = True, **_: Any) -> None:
@@ -488,6 +588,13 @@ def _of_type(entries: dict[str, Info], *, directory: bool) -> dict[str, Info]:
     return {
         name: info for name, info in entries.items() if (info["type"] == "directory") is directory
     }
+
+
+def _linked_directory(path: str) -> IsADirectoryError:
+    """What is said of a link that a copy of a directory cannot hold."""
+    return IsADirectoryError(
+        errno.EISDIR, "it is a link to a directory; copy what it leads to by itself", path
+    )
 
 
 def _write_pieces(file: Any, first: bytes, rest: Iterator[bytes]) -> None:

@@ -19,6 +19,7 @@ from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.far_side import questions
 from clustrix_prefect.far_side.answers import DiskUsage, FileStat
 from clustrix_prefect.far_side.entries import to_name, to_text
+from clustrix_prefect.filesystem import listings
 from clustrix_prefect.filesystem.far_files import far_files
 from clustrix_prefect.filesystem.listings import pieces_of
 from clustrix_prefect.filesystem.naming import find_cluster
@@ -158,5 +159,14 @@ def _ask_there(question: str, arguments: list[str], cluster: ClusterBlock) -> tu
         # On this machine as a cluster, they are meant as they are without one.
         start=getattr(cluster, "working_directory", None),
     )
-    found = pieces_of(body) if "names" in answer else answer["answer"]
+    found = answer["answer"] if "names" not in answer else pieces_of(body)
+    if question == "ls":
+        found = list(map(listings.plain, found))
+    elif question == "find" or (question == "glob" and not _leads_up(arguments[0])):
+        found = list(map(listings.checked, found))
     return found, str(answer["skipped"])
+
+
+def _leads_up(pattern: str) -> bool:
+    """Whether what fits a pattern is looked for outside the directory, too."""
+    return pattern.startswith("/") or not {".", ".."}.isdisjoint(pattern.split("/"))

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from clustrix_prefect.errors import AgentError
+
 Info = dict[str, Any]
 
 _TYPES = {"f": "file", "d": "directory", "l": "other", "o": "other"}
@@ -45,6 +47,32 @@ def below(directory: str, name: str) -> str:
     return f"{directory}{name}" if directory.endswith("/") else f"{directory}/{name}"
 
 
+def plain(name: str) -> str:
+    """A name in a directory, which no other path can be.
+
+    Raises:
+        AgentError: It is none: what is copied by it would land somewhere else.
+    """
+    if name in ("", ".", "..") or "/" in name:
+        raise AgentError(
+            f"The cluster says that a directory holds {name!r}, which is no name of a file.",
+            "Somebody may have tampered with the cluster; nothing was taken from it.",
+            type="Tampered",
+        )
+    return name
+
+
+def checked(path: str) -> str:
+    """A path below a directory, of plain names.
+
+    Raises:
+        AgentError: It could lead out of the directory.
+    """
+    for name in path.split("/"):
+        plain(name)
+    return path
+
+
 def entries_of(directory: str, pieces: Iterable[str]) -> dict[str, Info]:
     """The entries of one directory."""
     listing = Listing(directory)
@@ -58,7 +86,7 @@ def directories(top: str, pieces: Iterable[str]) -> Iterator[Listing]:
     current: Listing | None = None
     for piece in pieces:
         if piece.startswith("/"):
-            path = below(top, piece[1:]) if len(piece) > 1 else top
+            path = below(top, checked(piece[1:])) if len(piece) > 1 else top
             if current is None or current.path != path:
                 if current is not None:
                     yield current
@@ -75,9 +103,10 @@ def paths(top: str, pieces: Iterable[str], *, directories_too: bool) -> Iterator
     for piece in pieces:
         kind = piece[0]
         if kind == "/":
-            prefix = below(below(top, piece[1:]), "") if len(piece) > 1 else below(top, "")
+            inside = below(top, checked(piece[1:])) if len(piece) > 1 else top
+            prefix = below(inside, "")
         elif kind in "flo" or (kind == "d" and directories_too):
-            yield prefix + piece[2:]
+            yield prefix + plain(piece[2:])
 
 
 def _add(listing: Listing, piece: str) -> None:
@@ -89,6 +118,7 @@ def _add(listing: Listing, piece: str) -> None:
         next(reversed(listing.entries.values()))["destination"] = piece[1:]
     else:
         facts, _, name = piece[1:].partition("/")
+        plain(name)
         listing.entries[name] = {"name": below(listing.path, name), "type": _TYPES[kind]}
         if facts:
             size, mode, uid, gid, mtime, ctime, ino, nlink = facts.split(" ")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from fsspec.callbacks import DEFAULT_CALLBACK, Callback
@@ -25,14 +27,24 @@ def read_all(
     end: int | None,
     *,
     callback: Callback = DEFAULT_CALLBACK,
+    check: Callable[[list[int]], None] = lambda identity: None,
 ) -> Iterator[bytes]:
     """The bytes of a file from `start` to `end`; a small file is one round trip.
+
+    Args:
+        files: Where.
+        path: Its path.
+        start: Where it begins, counted from the end if negative.
+        end: Where it ends, likewise.
+        callback: Told of the progress.
+        check: Told which file it is, before anything is given: see `identity_of`.
 
     Raises:
         OSError: It cannot be read.
     """
     far = urls.far_path(path)
     answer, data = files.request("fs_read", shown=path, path=far, start=start, end=end)
+    check(answer["is"])
     at, last = answer["from"] + len(data), answer["to"]
     callback.set_size(max(0, last - answer["from"]))
     callback.relative_update(len(data))
@@ -47,6 +59,12 @@ def read_all(
             _, data = answer_of(under_way.popleft(), path)
             callback.relative_update(len(data))
             yield bytes(data)
+    # One after another, since nobody knows where it ends.
+    while answer["more"] and data and (end is None or at < end):
+        answer, data = files.request("fs_read", shown=path, path=far, start=at, end=end)
+        at += len(data)
+        callback.relative_update(len(data))
+        yield bytes(data)
 
 
 def write_all(
@@ -64,7 +82,7 @@ def write_all(
         files: Where.
         path: Its path.
         source: A file that is open, or a memory view.
-        how: "truncate" or "exclusive".
+        how: "replace" or "exclusive".
         parents: Whether to make the directories above it.
         callback: Told of the progress.
 
@@ -75,10 +93,38 @@ def write_all(
     pieces = _pieces(source)
     callback.set_size(len(source) if isinstance(source, memoryview) else _size(source))
     first = next(pieces, b"")
-    # What comes after must not overtake what makes the file empty.
-    files.request("fs_write", first, shown=path, path=far, how=how, parents=parents)
+    second = next(pieces, None)
+    # What comes after must not overtake what makes the file.
+    made, _ = files.request(
+        "fs_write",
+        first,
+        shown=path,
+        path=far,
+        how=how,
+        parents=parents,
+        whole=second is None,
+        source=None if isinstance(source, memoryview) else identity_of(os.fstat(source.fileno())),
+    )
     callback.relative_update(len(first))
-    at = len(first)
+    if second is None:
+        return
+    draft = made.get("draft")
+    try:
+        _write_rest(
+            files, path, draft or far, len(first), itertools.chain([second], pieces), callback
+        )
+        if draft:
+            files.request("fs_replace", shown=path, path=draft, to=made["target"])
+    except BaseException:
+        if draft:
+            with contextlib.suppress(Exception):  # what went wrong before is what counts
+                files.request("fs_rm", path=draft)
+        raise
+
+
+def _write_rest(
+    files: FarFiles, path: str, far: str, at: int, pieces: Iterable[Any], callback: Callback
+) -> None:
     under_way: deque[tuple[int, PendingAnswer]] = deque()
     with files.connected() as way:
         for piece in pieces:
@@ -89,6 +135,11 @@ def write_all(
             at += len(piece)
         while under_way:
             _finish(under_way, path, callback)
+
+
+def identity_of(status: os.stat_result) -> list[int]:
+    """What tells a file from every other, as the far side says it of its files."""
+    return [status.st_ino, status.st_ctime_ns, status.st_size]
 
 
 def _finish(under_way: deque[tuple[int, PendingAnswer]], path: str, callback: Callback) -> None:

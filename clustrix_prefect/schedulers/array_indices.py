@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Iterable
 
-_PIECE = re.compile(r"^(\d+)(?:-(\d+)(?::(\d+))?)?$")
+_PIECE = re.compile(r"^(\d+)(?:-(\d+)(?::(\d+))?)?\Z")
 
 
 def parse_indices(text: str) -> list[range]:

@@ -17,7 +17,7 @@ from clustrix_prefect.schedulers.job_script import INDEX_VARIABLE, chosen, own_l
 from clustrix_prefect.schedulers.job_script import job_script as script_of
 from clustrix_prefect.schedulers.scheduler import JobSpec, JobState, JobStatus, Limits
 
-_JOB_ID = re.compile(r"^(\d+)(?:\.\d+-\d+:\d+)?$")
+_JOB_ID = re.compile(r"^(\d+)(?:\.\d+-\d+:\d+)?\Z")
 # `qstat` knows why a task in error cannot start; of what ended, the accounting tells.
 _DETAILS = """qstat -j "$1" 2> /dev/null | grep "^error reason *${2:-1}:" \\
 || exec qacct -j "$1" ${2:+-t "$2"}"""

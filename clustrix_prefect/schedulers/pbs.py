@@ -16,7 +16,7 @@ from clustrix_prefect.schedulers.pbs_listings import jobs_in
 from clustrix_prefect.schedulers.scheduler import JobSpec, JobState, JobStatus, Limits
 
 # An array's id has empty brackets, an element's its index in them; then comes the server.
-_JOB_ID = re.compile(r"^(\d+(?:\[\])?)(?:\.\S*)?$")
+_JOB_ID = re.compile(r"^(\d+(?:\[\])?)(?:\.\S*)?\Z")
 _INDEX = "${PBS_ARRAY_INDEX:-$PBS_ARRAYID}"
 
 

@@ -55,8 +55,8 @@ END_MESSAGES = {
 
 # The name goes last: it alone may hold the separator.
 _STATUS_FORMAT = "%i|%T|%N|%r|%j"
-_JOB_ID = re.compile(r"^(\d+)(?:;\S+)?$")
-_FOLDED = re.compile(r"^(\d+)_\[(.*)\]$")
+_JOB_ID = re.compile(r"^(\d+)(?:;\S+)?\Z")
+_FOLDED = re.compile(r"^(\d+)_\[(.*)\]\Z")
 _USER_LIMIT = 'sacctmgr -nP show associations where user="$(id -un)" format=MaxSubmitJobs'
 
 

@@ -11,7 +11,14 @@ from typing import Any
 
 from clustrix_prefect.connections.answers import PendingAnswer
 from clustrix_prefect.errors import AgentError
-from clustrix_prefect.far_side.contents import ChunkList, digest, spans
+from clustrix_prefect.far_side.contents import (
+    ChunkList,
+    chunk_count,
+    digest,
+    is_digest,
+    spans,
+)
+from clustrix_prefect.transfer.drafts import name_of_draft, open_draft
 from clustrix_prefect.transfer.upload import Agent
 
 _WINDOW = 4
@@ -30,7 +37,10 @@ def describe(agent: Agent, **which: Any) -> ChunkList:
         AgentError: It is not there, or the list is not the content's.
     """
     facts, text = agent.begin("describe", **which).wait(_HASHING_SECONDS)
-    chunks = ChunkList(int(facts["size"]), text.decode("ascii").split("\n"))
+    digests = text.decode("ascii", "replace").split("\n")
+    chunks = ChunkList(int(facts["size"]), digests)
+    if len(digests) != chunk_count(chunks.size) or not all(map(is_digest, digests)):
+        raise _tampered(str(which.get("content", which.get("path"))))
     if "content" in which and chunks.name != which["content"]:
         raise _tampered(which["content"])
     return chunks
@@ -91,8 +101,8 @@ def fetch_file(
         OSError: The file cannot be written.
     """
     chunks = describe(agent, **which)
-    draft = target.with_name(f".{target.name}.{chunks.name[:16]}.partial")
-    descriptor = os.open(draft, os.O_RDWR | os.O_CREAT, 0o600)
+    ending = f".{chunks.name[:16]}.partial"
+    draft, descriptor = open_draft(target.with_name(name_of_draft(target.name, ending)))
     try:
         left = os.fstat(descriptor).st_size
         for _, offset, data in _pieces(agent, chunks, descriptor, left, which):

@@ -60,7 +60,7 @@ def sides(
     for path in [far, *far.rglob("*")]:
         os.chown(path, rooted_host.uid, -1, follow_symlinks=False)
     return (
-        Side(ClusterFileSystem(rooted), far_directory, far),
+        Side(ClusterFileSystem(rooted, auto_mkdir=False), far_directory, far),
         Side(LocalFileSystem(), str(local), local),
     )
 

@@ -11,7 +11,7 @@ from clustrix_prefect import ClusterFileSystem, SSHCluster
 class _ClusterFixtures(abstract.AbstractFixtures):
     @pytest.fixture
     def fs(self, rooted: SSHCluster) -> ClusterFileSystem:
-        return ClusterFileSystem(rooted, auto_mkdir=True)
+        return ClusterFileSystem(rooted)
 
     @pytest.fixture
     def fs_path(self, far_directory: str) -> str:

@@ -35,7 +35,7 @@ from tests.live.prefect_server import PrefectServer
 def test_parsing(url: str, cluster: str, path: str) -> None:
     assert urls.parse(url) == (cluster, path)
     assert ClusterFileSystem._strip_protocol(url) == path
-    assert ClusterFileSystem._get_kwargs_from_urls(url) == {"cluster": cluster}
+    assert ClusterFileSystem._get_kwargs_from_urls(url) == {"block": cluster}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,47 @@
+"""Names of hosts and users that are safe wherever they end up.
+
+`~/.ssh/config` puts them into command lines of a shell (`ProxyCommand`, `Match exec`), unquoted.
+OpenSSH refuses what a shell could read anything into; here only what names are made of is taken.
+"""
+
+from __future__ import annotations
+
+import re
+
+from clustrix_prefect.errors import ConfigurationError
+
+# Letters, digits and underscores of any script; an IPv6 address may name its interface.
+_HOST = re.compile(r"(?:\w[\w.-]*|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[\w.-]+)?)\Z")
+# As Active Directory has them, too: "user@domain", "DOMAIN\user", machine accounts with "$" at
+# the end, after which no shell expands anything.
+_USER = re.compile(r"\w[\w.+@-]*(?:\\\w[\w.+@-]*)?\$?\Z")
+
+
+def checked_host(name: str) -> str:
+    """The name or address itself.
+
+    Raises:
+        ConfigurationError: There are characters in it that no name of a host has.
+    """
+    if not _HOST.match(name):
+        raise ConfigurationError(
+            f"{name!r} is not the name or address of a host.",
+            "Only letters, digits, `.`, `-`, `_` and, in addresses, `:` are taken, also from "
+            "~/.ssh/config.",
+        )
+    return name
+
+
+def checked_user(name: str) -> str:
+    """The user's name itself.
+
+    Raises:
+        ConfigurationError: There are characters in it that no name of a user has.
+    """
+    if not _USER.match(name):
+        raise ConfigurationError(
+            f"{name!r} is not the name of a user.",
+            "Only letters, digits, `.`, `-`, `_`, `+`, `@` and one `\\` are taken, also from "
+            "~/.ssh/config.",
+        )
+    return name
