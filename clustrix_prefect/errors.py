@@ -186,6 +186,21 @@ class OutOfMemory(InfrastructureError):
     """The job used more memory than it asked for."""
 
 
+class OutOfDisk(InfrastructureError):
+    """There was no room for the result: a full disk, or a quota.
+
+    The results of other calls make room when they have arrived: the call may do with another try.
+    """
+
+    requeue = True
+
+
+class ContentLost(InfrastructureError):
+    """What the call needs was deleted from the cluster's work directory before it began."""
+
+    requeue = True
+
+
 class JobCancelled(InfrastructureError):
     """Somebody else cancelled the job."""
 

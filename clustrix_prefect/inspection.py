@@ -35,7 +35,7 @@ _QUICK_ANSWER = 5.0
 
 _WORK_DIR_REMEDIES = {
     "WorkDirNotWritable": "Set the block's `remote_work_dir` to a directory you can write to.",
-    "WorkDirNotPrivate": "Choose another `remote_work_dir`, in a directory that only you can write to.",
+    "WorkDirNotPrivate": "Choose another `remote_work_dir`, where only you can write.",
     "DiskFull": "Free some space there, or choose another `remote_work_dir`.",
 }
 

@@ -7,19 +7,25 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from clustrix_prefect.connections import bootstrap
 from clustrix_prefect.connections.answers import PendingAnswer, Reply
 from clustrix_prefect.connections.connection import Channel, Connection
 from clustrix_prefect.errors import AgentError, ConnectionLost, LoginInterrupted
+from clustrix_prefect.far_side.file_operations import READ_LIMIT
+from clustrix_prefect.far_side.frames import FrameError
 from clustrix_prefect.far_side.link import Link
 
 PROTOCOL = 1
 _ANSWER_SECONDS = 10.0
 # What was said last, such as what to cancel, should still arrive.
 _FINISH_SECONDS = 2.0
+# Of what comes with an answer, such as a listing; a hostile cluster would never end.
+_LARGEST = 2**29
+# Parts of a listing that wait here; the far side sends far fewer without being asked for more.
+_MOST_PARTS = 256
 
 logger = logging.getLogger("prefect.clustrix")
 
@@ -71,6 +77,9 @@ class AgentClient:
         self._hello = Reply()
         self._lost: ConnectionLost | None = None
         self._closed = False
+        # Larger results wait on the cluster until they are asked for.
+        self._largest_result: float = _LARGEST
+        self._results_under_way: set[str] = set()
 
     @property
     def bytes_sent(self) -> int:
@@ -120,6 +129,8 @@ class AgentClient:
                 on_end=self._on_end,
                 ping={"op": "ping"},
                 silence=self._silence,
+                open_sink=self._open_sink,
+                largest=self._largest_body,
             )
             self._link.start()
             return self._await_hello(channel, where)
@@ -178,6 +189,8 @@ class AgentClient:
             # The agent ends the command in time, and says so.
             fields["timeout"] = timeout
             timeout = timeout + _ANSWER_SECONDS if timeout else None
+        if op == "configure":
+            self._largest_result = fields.get("hold_above", _LARGEST)
         answer, _ = self.begin(op, attachment, **fields).wait(timeout)
         return answer
 
@@ -187,7 +200,7 @@ class AgentClient:
         Raises:
             ConnectionLost: The agent is gone.
         """
-        reply, number = Reply(), next(self._ids)
+        reply, number = Reply(_largest_answer(op, fields)), next(self._ids)
         with self._lock:
             if self._lost is not None:
                 raise self._lost
@@ -243,14 +256,33 @@ class AgentClient:
         elif "part_of" in message:
             reply = self._replies.get(message["part_of"])
             if reply is not None:
+                if reply.parts.qsize() > _MOST_PARTS:
+                    raise FrameError("a listing goes on although nobody takes it")
                 reply.parts.put(body)
         elif message.get("event") == "hello":
             self._hello.take(message, body)
         elif message.get("event") != "ping":
+            if "stream" in message:
+                self._results_under_way.discard(str(message.get("call")))
             try:
                 self._on_event(message, body)
             except Exception:  # one event that goes wrong must not stop all others
                 logger.exception("An event of the far side was not handled: %s", message)
+
+    def _largest_body(self, message: dict[str, Any]) -> float:
+        """How many bytes may come with a message: as many as were asked for, and once."""
+        if "re" in message:
+            reply = self._replies.get(message["re"])
+            return reply.take_largest() if reply is not None else _LARGEST
+        call = str(message.get("call"))
+        if message.get("event") != "result" or call in self._results_under_way:
+            return 0
+        self._results_under_way.add(call)
+        return self._largest_result
+
+    def _open_sink(self, message: dict[str, Any]) -> Any:
+        """What nobody waits for any more is not kept."""
+        return None if "re" not in message or message["re"] in self._replies else _Discarded()
 
     def _on_end(self, reason: BaseException) -> None:
         stderr = self._channel.stderr_tail().strip()[-2000:] if self._channel else ""
@@ -274,6 +306,23 @@ class AgentClient:
             waiting = [*self._replies.values(), self._hello]
         for reply in waiting:
             reply.fail(self._lost)
+
+
+class _Discarded:
+    """Takes the bytes of an answer that nobody waits for."""
+
+    def write(self, data: Any) -> None:
+        """Forget them."""
+
+    def finish(self) -> bytes:
+        return b""
+
+
+def _largest_answer(op: str, fields: Mapping[str, Any]) -> float:
+    """How many bytes may come with the answer to a request."""
+    if op == "read":
+        return max(0, int(fields["size"]))
+    return READ_LIMIT if op == "fs_read" else _LARGEST
 
 
 def _after(early: bytes, read: Callable[[int], bytes]) -> Callable[[int], bytes]:

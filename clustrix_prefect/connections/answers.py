@@ -14,9 +14,14 @@ if TYPE_CHECKING:
 
 
 class Reply:
-    """A place for one answer, and for the parts that come before it."""
+    """A place for one answer, and for the parts that come before it.
 
-    def __init__(self) -> None:
+    Args:
+        largest: How many bytes may come with it.
+    """
+
+    def __init__(self, largest: float = 0) -> None:
+        self._largest = largest
         self.arrived = threading.Event()
         self.parts: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self.message: Mapping[str, Any] = {}
@@ -28,6 +33,11 @@ class Reply:
         self.message = message
         self.body = body
         self._end()
+
+    def take_largest(self) -> float:
+        """How many bytes may come with it, for the first who asks, and then none."""
+        largest, self._largest = self._largest, 0
+        return largest
 
     def fail(self, reason: BaseException) -> None:
         """There will be none, unless it is there already."""

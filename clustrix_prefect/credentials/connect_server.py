@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 import httpx
 
+from clustrix_prefect import http_bodies
 from clustrix_prefect.credentials.memory import Memory
 from clustrix_prefect.credentials.references import OnePasswordReference, same_name, spellings
 from clustrix_prefect.credentials.stores import Found, field_of
@@ -228,7 +229,8 @@ class _CheckedSession(httpx.Client):
     """The library's HTTP session: answers are whole, in time and JSON, or an exception."""
 
     def __init__(self, host: str, headers: dict[str, str], seconds: float) -> None:
-        super().__init__(base_url=host, headers=headers, timeout=seconds)
+        packed = {"Accept-Encoding": http_bodies.TAKEN}
+        super().__init__(base_url=host, headers={**packed, **headers}, timeout=seconds)
         self._seconds = seconds
 
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
@@ -265,7 +267,7 @@ class _CheckedSession(httpx.Client):
         """The body: a server that sends a byte now and then is late as well."""
         request.extensions["timeout"]["read"] = max(0.01, deadline - time.monotonic())
         body = bytearray()
-        for chunk in response.iter_bytes():
+        for chunk in http_bodies.pieces(response):
             body += chunk
             if time.monotonic() > deadline:
                 raise httpx.ReadTimeout("the answer came too slowly", request=request)

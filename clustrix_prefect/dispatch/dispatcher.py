@@ -32,6 +32,7 @@ from clustrix_prefect.dispatch.timers import Timers
 from clustrix_prefect.engine import CallQueued, CallRequest, timed_out
 from clustrix_prefect.errors import (
     ClusterError,
+    ContentLost,
     InfrastructureError,
     QueueTimeout,
     TamperedResult,
@@ -40,7 +41,7 @@ from clustrix_prefect.packaging import signing
 from clustrix_prefect.packaging.arguments import pack_arguments
 from clustrix_prefect.packaging.bundle import FunctionBundles
 from clustrix_prefect.packaging.identity import digest
-from clustrix_prefect.packaging.results import open_result
+from clustrix_prefect.packaging.results import checked_header, content_is_gone, open_result
 from clustrix_prefect.packaging.shown import shown_parameters
 
 if TYPE_CHECKING:
@@ -258,9 +259,28 @@ class Dispatcher:
         elif kind == "started":
             self._started(call, event)
         elif kind == "result":
-            self._result(call, event["header"], body, event.get("fetch_from"))
+            if event["call"] == call.id:  # and not of an attempt that was given up
+                self._result(call, event, body)
         else:
             return False
+        return True
+
+    def cannot_take_in(self, event: dict[str, Any], error: Exception) -> bool:
+        """End the call that the far side says something of that makes no sense; whether it is ours.
+
+        Nothing better may come after it, and nobody must wait for ever.
+        """
+        call = self._by_id.get(str(event.get("call")))
+        if call is None:
+            return False
+        tampered = TamperedResult(
+            "What the cluster says of a call makes no sense"
+            f" ({type(error).__name__}: {str(error)[:200]}).",
+            "Find out who else can write to the cluster's work directory, then run again.",
+        )
+        tampered.__cause__ = error
+        tampered.job_id = call.job_id
+        self.fail_for_good(call, tampered, stop=True)
         return True
 
     def on_gone(self, calls: Iterable[Call], error: ClusterError) -> None:
@@ -299,9 +319,17 @@ class Dispatcher:
                 partial(self._timed_out, call, call.id, limit),
             )
 
-    def _result(
-        self, call: Call, header: dict[str, Any], body: Any, fetch_from: int | None = None
-    ) -> None:
+    def _result(self, call: Call, event: dict[str, Any], body: Any) -> None:
+        try:
+            header = checked_header(call.key, call.id, call.attempt, event.get("header"))
+        except TamperedResult as error:
+            error.job_id = call.job_id
+            # Who should have written it may still run.
+            self.fail_for_good(call, error, stop=True)
+            return
+        if gone := content_is_gone(header, body):
+            self._content_is_gone(call, gone)
+            return
         if call.state is CallState.QUEUED and "started" in header:
             # The start was not seen: the call was shorter than a look at its files.
             self._started(
@@ -319,25 +347,43 @@ class Dispatcher:
         call.exit_code = header.get("exit_code")
         if "ended" in header:
             call.ended_at = self._time_here(call, header["ended"])
+        held = (event["fetch_size"], event["fetch_from"]) if "fetch_from" in event else None
         self._settle(
             call,
             partial(
                 call.came_back,
                 header.get("status") == "ok",
-                partial(self._open, call, call.attempt, header, body, fetch_from),
+                partial(self._open, call, call.attempt, header, body, held),
+            ),
+        )
+
+    def _content_is_gone(self, call: Call, what: str) -> None:
+        """The store was deleted under the call: what it needs is sent again, and so is it."""
+        host = _host_of(call)
+        host.session.contents.close_run(host.run_key)
+        self.fail(
+            call,
+            ContentLost(
+                f"The call could not begin: {what}.",
+                "Find out who deletes files in the cluster's work directory, then run again.",
             ),
         )
 
     def _open(
-        self, call: Call, attempt: int, header: dict[str, Any], body: Any, fetch_from: int | None
+        self,
+        call: Call,
+        attempt: int,
+        header: dict[str, Any],
+        body: Any,
+        held: tuple[int, int] | None,
     ) -> Any:
         """Verify and open a result, in a step of its task run."""
         # Files that the task returned are on this cluster.
         opening = Opening(self.cluster)
         token = being_opened.set(opening)
         try:
-            if fetch_from is not None:
-                body = _host_of(call).fetch(call, int(header["size"]), fetch_from)
+            if held is not None:
+                body = _host_of(call).fetch(call, *held)
             result = open_result(call.key, call.id, attempt, header, body)
             if opening.names_files:
                 _host_of(call).hold()

@@ -11,6 +11,7 @@ from clustrix_prefect.errors import (
     JobCancelled,
     JobLost,
     NodeFailure,
+    OutOfDisk,
     OutOfMemory,
     Preempted,
     TimeLimitExceeded,
@@ -25,6 +26,12 @@ _OUT_OF_MEMORY = re.compile(
     r"oom[-_ ]?kill|out[ -]of[ -]memory|exceeded (?:job |step )?memory limit"
     r"|memory limit .*exceeded|being killed.*memory",
     re.IGNORECASE,
+)
+# How Python words it when a worker cannot write a result, or a line of it (ENOSPC, EDQUOT).
+_OUT_OF_DISK = re.compile(r"^OSError: \[Errno (?:28|122)\] (.+)$", re.MULTILINE)
+_MORE_DISK = (
+    "Free some space there, let `remote_work_dir` be where there is more, or return less: a `File`"
+    " is not copied back."
 )
 # SLURM's words for the same, in bytes.
 _MEMORY_USED = re.compile(r"exceeded memory limit \((\d+) > \d+\)")
@@ -101,6 +108,8 @@ def _name(
             "The job used more memory than it asked for.",
             'Ask for more with resources(memory="16GB"), or work on less at once.',
         )
+    if state is not JobState.CANCELLED and (full := _OUT_OF_DISK.findall(stderr_tail)):
+        return OutOfDisk, f"There was no room for the result: {full[-1]}.", _MORE_DISK
     if state is JobState.CANCELLED:
         return (
             JobCancelled,
@@ -209,6 +218,14 @@ def worker_failure(
             " host's memory was used up.",
             "Look at the host's memory and its kernel's log (`dmesg`); lower `max_parallel_calls`,"
             " or work on less at once.",
+            node=node,
+            exit_code=returncode,
+            stderr_tail=stderr_tail,
+        )
+    if full := _OUT_OF_DISK.findall(stderr_tail):
+        return OutOfDisk(
+            f"There was no room for the result: {full[-1]}.",
+            _MORE_DISK,
             node=node,
             exit_code=returncode,
             stderr_tail=stderr_tail,

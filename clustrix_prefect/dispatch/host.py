@@ -246,8 +246,12 @@ class Host:
 
     def on_event(self, event: dict[str, Any], body: bytes) -> None:
         """Runs on the connection's reader thread, so it only notes and passes on."""
-        if not self._dispatcher.on_event(event, body):
-            self._lane.on_event(event)
+        try:
+            if not self._dispatcher.on_event(event, body):
+                self._lane.on_event(event)
+        except Exception as error:  # whatever the far side wrote, its call has to end
+            if not self._dispatcher.cannot_take_in(event, error):
+                raise
 
     def on_reconnected(self, known: dict[str, Any]) -> None:
         """There is a new agent; these calls it found."""

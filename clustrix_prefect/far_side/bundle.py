@@ -296,7 +296,9 @@ def _cannot_run(error: BaseException, what: str) -> CannotRun:
     if isinstance(error, ForeignBytecode):
         return CannotRun("ForeignBytecode", "{}: {}".format(what, error))
     text = "{} cannot be opened here: {}".format(what, error)
-    return CannotRun(type(error).__name__, text)
+    # Of the store: `Failure`, which is not imported before there is one.
+    of_store = type(error).__module__ == __name__.rpartition(".")[0] + ".failures"
+    return CannotRun(getattr(error, "kind", "") if of_store else type(error).__name__, text)
 
 
 # --- what the client's pickles name ---------------------------------------------------------

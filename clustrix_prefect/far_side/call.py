@@ -50,6 +50,10 @@ class BlobCache:
         try:
             with open_late(os.path.join(self.directory, sha)) as file:
                 data = file.read()
+        except FileNotFoundError:
+            raise CannotRun(
+                "NotInStore", "the content {} is not in the store".format(sha)
+            ) from None
         except OSError as error:
             raise CannotRun(type(error).__name__, str(error)) from None
         if sha256(data) != sha:

@@ -91,6 +91,7 @@ class Exchange:
         names = list(map(checked_name, message["blobs"]))
         inside = {name: self._files_of(name) for name in message.get("folders") or ()}
         if message.get("run") is not None:
+            self._work_dir().restore(message["run"])
             every = names + [name for files in inside.values() for name in files]
             note_needed(self._work_dir().run(message["run"]), every)
         missing = set(self._store.missing(names))

@@ -65,11 +65,19 @@ class Inbox:
     Args:
         open_sink: Where a stream that the message announces goes: an object with `write`
             and `finish`, or None for memory. What `finish` returns is the message's body.
+        largest: How many bytes the stream of a message may have, for who does not trust the
+            other side; it is asked once for each. Attachments are held to `INLINE_LIMIT` then.
     """
 
-    def __init__(self, open_sink: Optional[Callable[[Message], Any]] = None) -> None:
+    def __init__(
+        self,
+        open_sink: Optional[Callable[[Message], Any]] = None,
+        largest: Optional[Callable[[Message], float]] = None,
+    ) -> None:
         self._open_sink = open_sink
-        self._streams: Dict[int, Tuple[Message, Any]] = {}
+        self._largest = largest
+        # Each with what is still to come of it.
+        self._streams: Dict[int, Tuple[Message, Any, int]] = {}
         # The beginning of a frame whose rest has not arrived.
         self._begun = bytearray()
         # What is left of the chunk that arrives now: it goes to its sink piece by piece.
@@ -102,14 +110,15 @@ class Inbox:
                 rest = rest[length:]
         return messages
 
-    @staticmethod
-    def _length(frame: Union[bytearray, memoryview]) -> int:
+    def _length(self, frame: Union[bytearray, memoryview]) -> int:
         """How long a frame is, without a chunk's bytes, as far as its beginning tells."""
         if len(frame) < HEADER.size:
             return HEADER.size
         kind, a, b = HEADER.unpack_from(frame)
         if kind > END or (kind == MESSAGE and a > JSON_LIMIT):
             raise FrameError("not a frame: {!r}".format(bytes(frame[:80])))
+        if kind == MESSAGE and self._largest is not None and b > INLINE_LIMIT:
+            raise FrameError("an attachment of {} bytes".format(b))
         return HEADER.size + a + b if kind == MESSAGE else HEADER.size
 
     def _take(self, frame: memoryview, messages: List[Tuple[Message, Any]]) -> None:
@@ -117,14 +126,20 @@ class Inbox:
         kind, a, b = HEADER.unpack_from(frame)
         if kind == MESSAGE:
             body_at = HEADER.size + a
-            text = bytes(frame[HEADER.size : body_at]).decode("utf-8")
-            self._take_message(json.loads(text), bytes(frame[body_at:]), messages)
+            message = json.loads(bytes(frame[HEADER.size : body_at]).decode("utf-8"))
+            if not isinstance(message, dict):
+                raise FrameError("not a message: {!r}".format(message)[:200])
+            self._take_message(message, bytes(frame[body_at:]), messages)
         elif a not in self._streams:
             raise FrameError("stream {} was not announced".format(a))
         elif kind == CHUNK:
-            self._sink, self._chunk_left = self._streams[a][1], b
+            message, sink, left = self._streams[a]
+            if b > left:
+                raise FrameError("stream {} is longer than announced".format(a))
+            self._streams[a] = (message, sink, left - b)
+            self._sink, self._chunk_left = sink, b
         else:
-            message, sink = self._streams.pop(a)
+            message, sink, _ = self._streams.pop(a)
             self._sink = None
             messages.append((message, sink.finish()))
 
@@ -134,8 +149,11 @@ class Inbox:
         if "stream" not in message:
             messages.append((message, body))
             return
+        size = message["size"]
+        if self._largest is not None and not 0 <= size <= self._largest(message):
+            raise FrameError("nobody asked for {} bytes".format(size))
         sink = self._open_sink(message) if self._open_sink else None
-        self._streams[message["stream"]] = (message, sink or MemorySink())
+        self._streams[message["stream"]] = (message, sink or MemorySink(), size)
 
 
 class FileBody:

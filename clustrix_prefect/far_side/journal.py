@@ -74,6 +74,8 @@ class Journal:
                 return directory
             self._make(directory)
             batches[DIRECT] = _Batch(directory, ())
+        elif make and not os.path.isdir(batches[DIRECT].directory.events):
+            self._make(batches[DIRECT].directory)  # it was deleted under us
         return batches[DIRECT].directory
 
     def create(

@@ -82,7 +82,9 @@ class Ledgers:
         for name in _names(self._batch.events):
             path = os.path.join(self._batch.events, name)
             for message, body in self._readers.setdefault(name, LedgerReader(path)).news():
-                id = message["call"]
+                id = message.get("call")
+                if not isinstance(id, str) or not isinstance(message.get("event"), str):
+                    continue  # not a worker's of ours
                 if message["event"] == "started":
                     self._started[id] = message
                 elif message["event"] == "result":

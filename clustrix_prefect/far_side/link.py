@@ -28,6 +28,7 @@ class Link:
         ping: What to send when there is nothing else to say.
         silence: Seconds without a byte after which the peer counts as dead.
         open_sink: See `Inbox`.
+        largest: See `Inbox`.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Link:
         ping: Message,
         silence: float = 30.0,
         open_sink: Optional[Callable[[Message], Any]] = None,
+        largest: Optional[Callable[[Message], float]] = None,
     ) -> None:
         self.bytes_sent = 0
         self.bytes_received = 0
@@ -48,7 +50,7 @@ class Link:
         self._on_end = on_end
         self._ping = ping
         self._silence = silence
-        self._inbox = Inbox(open_sink)
+        self._inbox = Inbox(open_sink, largest)
         self._outbox = Outbox()
         self._changed = threading.Condition()
         self._ended = threading.Event()

@@ -64,18 +64,12 @@ class WorkDir:
         self.runs = os.path.join(self.path, "runs")
         self.programs = os.path.join(self.path, "far_side")
         self.environments = os.path.join(self.path, "environments")
+        self._alone = alone
+        self._program: Optional[Program] = None
         store = os.path.join(self.path, "store")
-        inside = (self.runs, self.programs, self.environments, store)
+        self._inside = (self.runs, self.programs, self.environments, store)
         try:
-            # Before anything is made, and then what was made: somebody may have been faster.
-            for _ in range(2):
-                if not alone:
-                    for directory in (self.path,) + inside:
-                        check_way(directory)
-                make_dir(self.path)
-            for directory in inside:
-                make_dir(directory)
-                _check_private(directory)
+            self._make()
             self._probe()
             self.store = Store(store)
         except OSError as error:
@@ -84,6 +78,31 @@ class WorkDir:
                 "DiskFull" if kind == "DiskFull" else "WorkDirNotWritable",
                 "{}: {}".format(error.filename or self.path, error.strerror or error),
             ) from None
+
+    def _make(self) -> None:
+        # Before anything is made, and then what was made: somebody may have been faster.
+        for _ in range(2):
+            if not self._alone:
+                for directory in (self.path,) + self._inside:
+                    check_way(directory)
+            make_dir(self.path)
+        for directory in self._inside:
+            make_dir(directory)
+            _check_private(directory)
+
+    def restore(self, run: Any) -> None:
+        """Make again what was deleted under us, before something for a run is put there.
+
+        Raises:
+            Failure: As when it was made first.
+        """
+        program = self._program
+        there = program is None or os.path.isdir(self._program_path(program))
+        if not there or not all(map(os.path.isdir, self._inside)):
+            self._make()
+            if program is not None:
+                self.install(program)
+        make_dir(self.run(run))
 
     def _probe(self) -> None:
         # A full disk takes new names, but no data.
@@ -121,12 +140,15 @@ class WorkDir:
             return []
         return [self.batch(run, name) for name in sorted(names) if _PLAIN_NAME.match(name)]
 
+    def _program_path(self, program: Program) -> str:
+        return os.path.join(self.programs, program.name[:16])
+
     def install(self, program: Program) -> str:
         """Write the program where workers can run it; the directory, named by its content.
 
         As it was sent, it is there for the next agent: see `connections/bootstrap.py`.
         """
-        path = os.path.join(self.programs, program.name[:16])
+        self._program, path = program, self._program_path(program)
         texts = {PACKAGE + "/" + name + ".py": text for name, text in program.modules.items()}
         texts.update({"vendor/" + name: text for name, text in program.vendor.items()})
         texts["worker.py"] = program.modules["launch"]

@@ -2,12 +2,13 @@
 
 The far side writes a JSON header and a body (`far_side/call.py`). The header's signature
 covers protocol, call, attempt, kind, status and the digest of the body; nothing of the body
-is read before it fits.
+is read before it fits, and nothing else of the header is used before.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from clustrix_prefect.errors import (
@@ -19,7 +20,7 @@ from clustrix_prefect.errors import (
 )
 from clustrix_prefect.packaging import signing
 from clustrix_prefect.packaging.identity import sha256
-from clustrix_prefect.packaging.pickling import restore
+from clustrix_prefect.packaging.pickling import HERE, restore
 
 
 class RemoteTraceback(Exception):
@@ -33,6 +34,86 @@ class RemoteTraceback(Exception):
         return f'\n"""\n{self.text.rstrip()}\n"""'
 
 
+def checked_header(key: bytes, call_id: str, attempt: int, header: Any) -> dict[str, Any]:
+    """The header of a result, of which whatever is not what it should be is left out.
+
+    Its signature covers the digest that it names: that the body has it, `open_result` finds out.
+    The facts beside, such as the node, are not signed.
+
+    Args:
+        key: The call's.
+        call_id: Its id.
+        attempt: Which attempt of it.
+        header: As the far side gave it.
+
+    Raises:
+        TamperedResult: It is no header of this call's result.
+    """
+    if not isinstance(header, dict):
+        raise _tampered("What came back from a call is no result")
+    if header.get("status") == "unreadable":
+        raise _tampered(f"The result of a call cannot be read ({str(header.get('text'))[:300]})")
+    signed = _signed_parts(call_id, attempt, str(header.get("status")), str(header.get("sha256")))
+    if not signing.verify(key, str(header.get("mac", "")), *signed):
+        raise _tampered("The signature of a result does not fit")
+    return {name: header[name] for name, is_one in _FACTS.items() if is_one(header.get(name))}
+
+
+def _signed_parts(call_id: str, attempt: int, status: str, digest: str) -> tuple[str, ...]:
+    return "clustrix-result/1", call_id, str(attempt), "result", status, digest
+
+
+def _tampered(what: str) -> TamperedResult:
+    return TamperedResult(
+        f"{what}, so it was not opened.",
+        "Find out who else can write to the cluster's work directory, then run again.",
+    )
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) < 1000
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+def _is_time(value: Any) -> bool:
+    """Whether it is one that a calendar has, in seconds since 1970."""
+    return isinstance(value, int | float) and 0 <= value < 10**11
+
+
+_FACTS: dict[str, Callable[[Any], bool]] = {
+    "status": _is_text,
+    "sha256": _is_text,
+    "mac": _is_text,
+    "host": _is_text,
+    "job": _is_text,
+    "pid": _is_count,
+    "peak_memory": _is_count,
+    "exit_code": _is_count,
+    "started": _is_time,
+    "ended": _is_time,
+    "python": lambda value: (
+        isinstance(value, list) and len(value) >= 2 and all(map(_is_count, value))
+    ),
+    "output_end": lambda value: isinstance(value, list) and all(map(_is_count, value)),
+}
+
+
+def content_is_gone(header: dict[str, Any], body: Any) -> str:
+    """What of a call's code or data was not there any more when it began; "" if it was.
+
+    Args:
+        header: As `checked_header` gave it.
+        body: What came with it, which has to have the digest that was signed.
+    """
+    if header.get("status") != "refused" or sha256(body) != header.get("sha256"):
+        return ""
+    fault = json.loads(body)
+    return str(fault["text"]) if fault["type_name"] == "NotInStore" else ""
+
+
 def open_result(key: bytes, call_id: str, attempt: int, header: dict[str, Any], body: bytes) -> Any:
     """The value that a call returned.
 
@@ -42,19 +123,9 @@ def open_result(key: bytes, call_id: str, attempt: int, header: dict[str, Any], 
         ResultNotPortable: The task ran, but its value cannot be pickled or unpickled.
         BaseException: What the task raised, as what it was.
     """
-    signed = (
-        "clustrix-result/1",
-        call_id,
-        str(attempt),
-        "result",
-        str(header.get("status")),
-        sha256(body),
-    )
+    signed = _signed_parts(call_id, attempt, str(header.get("status")), sha256(body))
     if not signing.verify(key, str(header.get("mac", "")), *signed):
-        raise TamperedResult(
-            "The signature of a result does not fit, so it was not opened.",
-            "Find out who else can write to the cluster's work directory, then run again.",
-        )
+        raise _tampered("The signature of a result does not fit")
     if header["status"] == "not_portable":
         fault = json.loads(body)
         raise ResultNotPortable(
@@ -65,7 +136,7 @@ def open_result(key: bytes, call_id: str, attempt: int, header: dict[str, Any], 
         fault = json.loads(body)
         if fault["type_name"] == NodeMismatch.__name__:
             raise NodeMismatch(
-                f"The node {header['host']} is not set up as the login node is, so it did not run"
+                f"The node {header.get('host')} is not set up as the login node is, so it did not run"
                 f" the call: {fault['text']}.",
                 "Install there what the login node has; or name what all nodes have (`python`,"
                 " `modules`, `conda_environment`, `virtual_environment`), or let the block's"
@@ -76,7 +147,8 @@ def open_result(key: bytes, call_id: str, attempt: int, header: dict[str, Any], 
             f" {fault['text'].rstrip('.')}.",
             "Install there what is missing, or do without it.",
         )
-    python = tuple(header["python"][:2])
+    # Not signed: a wrong one makes what is signed impossible to open, and no more.
+    python = tuple(header.get("python", HERE)[:2])
     if header["status"] == "raised":
         raise _rebuild_exception(restore(body, python), python)
     try:

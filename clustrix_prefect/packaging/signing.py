@@ -82,9 +82,14 @@ def call_key(key_of_run: bytes, call_id: str) -> bytes:
 
 def sign(key: bytes, *parts: str) -> str:
     """The signature over these parts, in hexadecimal."""
-    return hmac.new(key, "\n".join(parts).encode(), hashlib.sha256).hexdigest()
+    return hmac.new(key, _encoded("\n".join(parts)), hashlib.sha256).hexdigest()
 
 
 def verify(key: bytes, signature: str, *parts: str) -> bool:
     """Whether the signature fits, compared in constant time."""
-    return hmac.compare_digest(sign(key, *parts), signature)
+    return hmac.compare_digest(_encoded(sign(key, *parts)), _encoded(signature))
+
+
+def _encoded(text: str) -> bytes:
+    """The bytes of a text that may be anything."""
+    return text.encode(errors="backslashreplace")

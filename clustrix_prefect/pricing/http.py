@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from clustrix_prefect import http_bodies
 from clustrix_prefect.errors import (
     PricingError,
     PricingForbidden,
@@ -157,6 +158,7 @@ class Client:
             verify=ssl.create_default_context(cafile=bundle) if bundle else True,
             headers={
                 "Accept": "application/json",
+                "Accept-Encoding": http_bodies.TAKEN,
                 "User-Agent": "clustrix-prefect",
                 **(headers or {}),
             },
@@ -282,6 +284,12 @@ class Client:
             raise self.failure(
                 PricingUnreachable, f"{shown} is not a URL: {error}.", "Correct the endpoint."
             ) from error
+        except http_bodies.Overpacked as error:
+            raise self.failure(
+                PricingMalformed,
+                f"{shown} was not read: {error}.",
+                "Look whether the endpoint is the documented one.",
+            ) from error
         except httpx.HTTPError as error:
             if answered and not isinstance(error, httpx.TimeoutException):
                 raise _Repeat(
@@ -325,7 +333,7 @@ class Client:
 
     def _pieces(self, response: httpx.Response) -> Iterator[bytes]:
         before = 0
-        for piece in response.iter_bytes():
+        for piece in http_bodies.pieces(response):
             self.fetch.received += response.num_bytes_downloaded - before
             before = response.num_bytes_downloaded
             yield piece

@@ -1,4 +1,4 @@
-"""Files of this machine that are written beside their place, and moved there when they are whole."""
+"""Files here that are written beside their place, and moved there when they are whole."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def _everything(top):
 def test_a_work_directory_that_a_stranger_can_change_is_refused(attack, tmp_path, give_away):
     work = tmp_path / (attack(tmp_path, give_away) or "work")
     before = _everything(tmp_path)
-    with pytest.raises(Exception, match="others can use it|belongs to|written to by") as caught:
+    with pytest.raises(Exception, match=r"others can use it|belongs to|written to by") as caught:
         WorkDir(str(work))
     assert caught.value.kind == "WorkDirNotPrivate"
     made = set(_everything(tmp_path)) - set(before)
