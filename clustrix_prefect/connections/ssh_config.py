@@ -149,9 +149,7 @@ def _settings(host: str, found: paramiko.SSHConfigDict) -> HostSettings:
             else None
         ),
         revoked_host_keys=(
-            _path(expanded(shlex.split(revoked)[0], host, found))
-            if revoked.lower() != "none"
-            else None
+            _path(expanded(revoked.strip('"'), host, found)) if revoked.lower() != "none" else None
         ),
         host_key_alias=found.get("hostkeyalias"),
         proxy_jump=found.get("proxyjump"),

@@ -136,8 +136,8 @@ def open_result(key: bytes, call_id: str, attempt: int, header: dict[str, Any], 
         fault = json.loads(body)
         if fault["type_name"] == NodeMismatch.__name__:
             raise NodeMismatch(
-                f"The node {header.get('host')} is not set up as the login node is, so it did not run"
-                f" the call: {fault['text']}.",
+                f"The node {header.get('host')} is not set up as the login node is, so it did not"
+                f" run the call: {fault['text']}.",
                 "Install there what the login node has; or name what all nodes have (`python`,"
                 " `modules`, `conda_environment`, `virtual_environment`), or let the block's"
                 " `managed_environment=ManagedEnvironment()` bring it.",

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from clustrix_prefect.connections.host_keys import HostAddress, KnownHosts, fingerprint
+from clustrix_prefect.connections.ssh_config import host_settings
 from clustrix_prefect.errors import HostKeyRefused
 
 
@@ -180,3 +181,58 @@ def test_the_host_is_asked_for_a_key_of_a_known_type(file: Path, key: Key, tmp_p
     ecdsa = Key(tmp_path / "keys", "ecdsa")
     file.write_text(f"@revoked ndoli {key.line}\nndoli {ecdsa.line}\n")
     assert KnownHosts([file]).key_types(HostAddress("ndoli")) == [ecdsa.type]
+
+
+class TestRevokedHostKeys:
+    """`RevokedHostKeys` of ssh_config: keys that no host may have."""
+
+    def revoked(self, file: Path, key: Key, listed: Path) -> str:
+        with pytest.raises(HostKeyRefused) as caught:
+            KnownHosts([file], listed).verify(HostAddress("ndoli"), key.type, key.blob)
+        return str(caught.value)
+
+    def test_a_key_in_the_list_is_refused(self, file: Path, key: Key, other: Key) -> None:
+        file.write_text(f"ndoli {key.line}\n")
+        listed = file.with_name("revoked")
+        listed.write_text(f"# compromised\n\n  {other.line} old\n{key.line} ndoli's\n")
+        assert "revoked" in self.revoked(file, key, listed)
+        listed.write_text(f"{other.line} old\r\n")
+        KnownHosts([file], listed).verify(HostAddress("ndoli"), key.type, key.blob)
+
+    def test_a_list_that_cannot_be_read_takes_no_key(self, file: Path, key: Key) -> None:
+        file.write_text(f"ndoli {key.line}\n")
+        listed = file.with_name("revoked")
+        assert "cannot be read" in self.revoked(file, key, listed)
+        listed.write_text("what is this\n")
+        assert "Line 1" in self.revoked(file, key, listed)
+
+    def test_a_binary_list_is_named(self, file: Path, key: Key) -> None:
+        file.write_text(f"ndoli {key.line}\n")
+        listed = file.with_name("krl")
+        subprocess.run(["ssh-keygen", "-q", "-k", "-f", listed, key.file], check=True)
+        assert "binary form" in self.revoked(file, key, listed)
+
+    def test_the_configuration_names_it(self, file: Path) -> None:
+        config = file.with_name("config")
+        for said, path in (
+            ("~/.ssh/revoked.%h", Path.home() / ".ssh" / "revoked.ndoli"),
+            ('"/a b/c"', Path("/a b/c")),
+            ("none", None),
+        ):
+            config.write_text(f"Host *\n  RevokedHostKeys {said}\n")
+            assert host_settings("ndoli", files=[config]).revoked_host_keys == path
+
+
+@pytest.mark.parametrize("end", ["\x0c", "\u2028", "\x85", "\x1c", "\r", "\x0b"])
+def test_what_ends_a_line_for_python_alone_may_stand_in_a_comment(
+    file: Path, key: Key, end: str
+) -> None:
+    file.write_bytes(f"# told by ana{end}ndoli {key.line}\n".encode())
+    assert "not known" in refusal(file, key)
+    file.write_bytes(f"other {key.line} x{end}ndoli {key.line}\n".encode())
+    assert "not known" in refusal(file, key)
+
+
+def test_lines_that_windows_ended_are_read(file: Path, key: Key) -> None:
+    file.write_bytes(f"ndoli {key.line}\r\n".encode())
+    verify(file, key)

@@ -171,3 +171,39 @@ def test_a_quiet_peer_is_not(sockets):
     assert not here.reasons
     assert {"event": "ping"} in [message for message, _ in here.received]
     assert there.reasons == []
+
+
+# --- what nobody asked for ------------------------------------------------------------------
+
+
+def test_a_stream_is_held_to_what_was_asked_for():
+    asked = {"a": 10, "b": 0}
+    inbox = Inbox(largest=lambda message: asked[message["re"]])
+    inbox.feed(encode({"re": "a", "stream": 1, "size": 10}))
+    with pytest.raises(FrameError, match="longer than announced"):
+        inbox.feed(HEADER.pack(1, 1, 11) + b"x" * 11)
+    for size in (11, -1, 2**40):
+        with pytest.raises(FrameError, match="nobody asked"):
+            Inbox(largest=lambda message: 10).feed(encode({"re": "a", "stream": 1, "size": size}))
+
+
+def test_a_stream_in_many_chunks_is_counted_together():
+    inbox = Inbox(largest=lambda message: 100)
+    inbox.feed(encode({"re": "a", "stream": 1, "size": 100}))
+    for _ in range(10):
+        inbox.feed(HEADER.pack(1, 1, 10) + b"x" * 10)
+    with pytest.raises(FrameError, match="longer than announced"):
+        inbox.feed(HEADER.pack(1, 1, 1) + b"x")
+
+
+def test_an_attachment_is_no_larger_than_honest_ones():
+    body = b"x" * (INLINE_LIMIT + 1)
+    with pytest.raises(FrameError, match="attachment"):
+        Inbox(largest=lambda message: 0).feed(encode({"re": 1}, body)[:100])
+    assert len(Inbox().feed(encode({"re": 1}, body))) == 1
+
+
+@pytest.mark.parametrize("text", [b"[]", b"7", b'"x"', b"null"])
+def test_a_message_is_an_object(text):
+    with pytest.raises(FrameError, match="not a message"):
+        Inbox().feed(HEADER.pack(0, len(text), 0) + text)
