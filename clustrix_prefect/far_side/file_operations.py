@@ -19,6 +19,8 @@ from .frames import Message
 Act = Callable[[Message, Any], Any]
 # More than this is asked for piece by piece.
 READ_LIMIT = 4 * 1024 * 1024
+# Of a file that says that it has no more.
+_UNSAID = 64 * 1024
 # Parts of a listing that are sent before the client must have taken some.
 AHEAD = 16
 _PART_BYTES = 64 * 1024
@@ -177,7 +179,10 @@ class FileOperations:
             pieces: List[bytes] = []
             at = start
             while at < start + limit:
-                piece = os.pread(descriptor, start + limit - at, at)
+                # Beyond what a file says it has, as those of /proc: some are read into memory of
+                # the kernel, which has not as much as that.
+                most = limit if at < size else _UNSAID
+                piece = os.pread(descriptor, min(most, start + limit - at), at)
                 if not piece:
                     break
                 pieces.append(piece)
@@ -318,7 +323,7 @@ def _replace_with(path: bytes, message: Message, body: Any) -> Message:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         if not os.access(target, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
-        mine = before.st_uid == os.geteuid()
+        mine = os.geteuid() in (before.st_uid, 0)
         beside = os.access(os.path.dirname(target), os.W_OK | os.X_OK)
         if not stat.S_ISREG(before.st_mode) or not mine or not beside:
             return _write_to(target, "truncate", message, body)
@@ -326,6 +331,7 @@ def _replace_with(path: bytes, message: Message, body: Any) -> Message:
     try:
         size = _write_to(draft, "exclusive", message, body)["size"]
         if before is not None:
+            _own_as(before, draft)
             os.chmod(draft, stat.S_IMODE(before.st_mode))
         if message.get("whole"):
             os.replace(draft, target)
@@ -334,6 +340,15 @@ def _replace_with(path: bytes, message: Message, body: Any) -> Message:
         _unlink(draft)
         raise
     return {"size": size, "draft": to_text(draft), "target": to_text(target)}
+
+
+def _own_as(before: os.stat_result, path: bytes) -> None:
+    """Give a file to the owner and group of another one, as far as that is allowed."""
+    for uid, gid in ((before.st_uid, -1), (-1, before.st_gid)):
+        try:
+            os.chown(path, uid, gid)
+        except PermissionError:
+            pass  # a group that this account is not in
 
 
 def _unlink(path: bytes) -> None:

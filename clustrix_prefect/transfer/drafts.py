@@ -73,7 +73,7 @@ def replacing(target: Path) -> Iterator[BinaryIO]:
     with contextlib.suppress(FileNotFoundError):
         before = real.stat()
     if before is not None:
-        mine = before.st_uid == os.geteuid() and stat.S_ISREG(before.st_mode)
+        mine = os.geteuid() in (before.st_uid, 0) and stat.S_ISREG(before.st_mode)
         if not mine or not os.access(real.parent, os.W_OK | os.X_OK):
             with real.open("wb") as file:
                 yield file
@@ -86,6 +86,9 @@ def replacing(target: Path) -> Iterator[BinaryIO]:
         with os.fdopen(descriptor, "wb") as file:
             yield file
             if before is not None:
+                for uid, gid in ((before.st_uid, -1), (-1, before.st_gid)):
+                    with contextlib.suppress(PermissionError):  # a group we are not in
+                        os.fchown(file.fileno(), uid, gid)
                 os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
         draft.replace(real)
     except BaseException:
