@@ -103,10 +103,15 @@ def test_a_directory_of_somebody_elses_is_not_used(tmp_path: Path) -> None:
     assert found.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_file_that_must_not_be_written_to_is_not_replaced(tmp_path: Path) -> None:
+def test_half_a_file_takes_nobodys_place(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"old")
-    with pytest.raises(RuntimeError), replacing(tmp_path / "x") as file:
-        file.write(b"half")
-        raise RuntimeError
+
+    def break_off() -> None:
+        with replacing(tmp_path / "x") as file:
+            file.write(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        break_off()
     assert (tmp_path / "x").read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["x"]

@@ -153,10 +153,14 @@ def test_more_than_was_asked_for_ends_the_connection(
     program = altered(module, old, new)
     monkeypatch.setattr(bootstrap, "packed_program", lambda: program)
     client = AgentClient(LocalConnection(), on_event=print, on_lost=lambda reason: None)
-    with pytest.raises(ConnectionLost, match="nobody asked for"):
+
+    def ask() -> None:
         client.start()  # which pings
         client.request("configure", work_dir=str(tmp_path / "work"))
         client.begin(op, **fields).wait(60)
+
+    with pytest.raises(ConnectionLost, match="nobody asked for"):
+        ask()
     client.close()
 
 
