@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from contextvars import copy_context
-from typing import Any
+from typing import Any, Literal
 
 from prefect.client.schemas.objects import RunInput, State
 from prefect.context import FlowRunContext
@@ -41,6 +41,11 @@ class ClusterTaskRunner(TaskRunner[ClusterFuture]):
         signing_secret: Name of a Prefect `Secret` block with the secret that results are
             signed with. By default a file in `PREFECT_HOME`, made on first use. Needed only
             where a flow run may go on from another machine.
+        results: How results come back. "pickle": as what they are; to open a pickle runs what it
+            says, so the flow's machine trusts the cluster. "json": plain data alone (None, bool,
+            int, float, str, bytes, bytearray, list, tuple, set, frozenset, dict), which can run
+            nothing; everything else is refused by its name. Exceptions that are not Python's own
+            come back as `RemoteTaskError`.
 
     Raises:
         ConfigurationError: An argument is wrong.
@@ -67,6 +72,7 @@ class ClusterTaskRunner(TaskRunner[ClusterFuture]):
         *,
         requeues: int = 2,
         signing_secret: str | None = None,
+        results: Literal["pickle", "json"] = "pickle",
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         if not isinstance(cluster, (ClusterBlock, str)):
@@ -78,7 +84,13 @@ class ClusterTaskRunner(TaskRunner[ClusterFuture]):
             raise ConfigurationError(
                 f"requeues={requeues!r} is not a count.", "Write for example requeues=2."
             )
+        if results not in ("pickle", "json"):
+            raise ConfigurationError(
+                f"results={results!r} is no way for results to come back.",
+                'Write results="pickle" or results="json".',
+            )
         self.cluster = cluster
+        self.results = results
         self.requeues = requeues
         self.signing_secret = signing_secret
         self._runtime: Runtime | None = None
@@ -87,15 +99,21 @@ class ClusterTaskRunner(TaskRunner[ClusterFuture]):
 
     def duplicate(self) -> ClusterTaskRunner:
         """A new runner with the same settings, not started."""
-        return type(self)(self.cluster, requeues=self.requeues, signing_secret=self.signing_secret)
+        return type(self)(
+            self.cluster,
+            requeues=self.requeues,
+            signing_secret=self.signing_secret,
+            results=self.results,
+        )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ClusterTaskRunner):
             return NotImplemented
-        return (self.cluster, self.requeues, self.signing_secret) == (
+        return (self.cluster, self.requeues, self.signing_secret, self.results) == (
             other.cluster,
             other.requeues,
             other.signing_secret,
+            other.results,
         )
 
     __hash__ = None  # type: ignore[assignment]
@@ -122,7 +140,10 @@ class ClusterTaskRunner(TaskRunner[ClusterFuture]):
             # Prefect has not made the flow run's context yet.
             with remembering(memory_of(self)):
                 self._runtime = Runtime(
-                    cluster, requeues=self.requeues, signing_secret=self.signing_secret
+                    cluster,
+                    requeues=self.requeues,
+                    signing_secret=self.signing_secret,
+                    results=self.results,
                 )
         except Exception as error:
             # Prefect enters a runner where nothing catches: the flow run would stay `Running`

@@ -98,6 +98,7 @@ class Call:
         ordinal: Which one this is among equal calls of the same flow run.
         attempt: Counts submissions, from 0.
         expects: What the node that runs it must have, as the login node has.
+        results: How its result comes back: "pickle" or "json".
     """
 
     task_key: str
@@ -114,6 +115,7 @@ class Call:
     ordinal: int = 0
     attempt: int = 0
     expects: dict[str, Any] | None = None
+    results: str = "pickle"
     requeues: int = 0
     id: str = ""
     key: bytes = b""
@@ -176,6 +178,7 @@ class Call:
             ),
             "expects": self.expects,
             "context": self.context,
+            "results": self.results,
         }
 
     @property

@@ -41,7 +41,13 @@ from clustrix_prefect.packaging import signing
 from clustrix_prefect.packaging.arguments import pack_arguments
 from clustrix_prefect.packaging.bundle import FunctionBundles
 from clustrix_prefect.packaging.identity import digest
-from clustrix_prefect.packaging.results import checked_header, content_is_gone, open_result
+from clustrix_prefect.packaging.results import (
+    checked_header,
+    content_is_gone,
+    open_result,
+    pickled,
+    plain,
+)
 from clustrix_prefect.packaging.shown import shown_parameters
 
 if TYPE_CHECKING:
@@ -67,6 +73,7 @@ class Dispatcher:
         run_name: Its name, for people; empty outside a flow.
         secret: The client's signing secret.
         requeues: How often a call that the cluster lost is submitted again.
+        results: How results come back: "pickle" or "json".
         timers: For time-outs.
         aside: Runs what may have to wait for the cluster, soon, in some thread.
     """
@@ -80,6 +87,7 @@ class Dispatcher:
         *,
         secret: bytes,
         requeues: int,
+        results: str,
         timers: Timers,
         aside: Callable[[Callable[[], None]], None],
     ) -> None:
@@ -89,6 +97,7 @@ class Dispatcher:
         # The run's directory on the cluster; not the bare id, so that it says whose it is.
         self.run_key = digest("clustrix-run-directory", run_id)[:32]
         self.requeues = requeues
+        self._results = results
         self.timers = timers
         self.calls: list[Call] = []
         self.counts: Counter[CallState] = Counter()
@@ -133,6 +142,7 @@ class Dispatcher:
             task_run_name=engine.task_run.name,
             package=package,
             resources=driver.resources,
+            results=self._results,
             context=self._call_context(driver, request),
             timeout_seconds=request.timeout_seconds,
             post=driver.post,
@@ -384,7 +394,8 @@ class Dispatcher:
         try:
             if held is not None:
                 body = _host_of(call).fetch(call, *held)
-            result = open_result(call.key, call.id, attempt, header, body)
+            reading = plain if self._results == "json" else pickled
+            result = open_result(call.key, call.id, attempt, header, body, reading)
             if opening.names_files:
                 _host_of(call).hold()
         except BaseException as error:

@@ -49,12 +49,16 @@ class Runtime:
     Args:
         cluster: Where calls run.
         requeues: How often a call that the cluster lost is submitted again.
+        results: How results come back: "pickle" or "json".
         signing_secret: Name of a `Secret` block, or None for the file in `PREFECT_HOME`.
     """
 
-    def __init__(self, cluster: ClusterBlock, *, requeues: int, signing_secret: str | None) -> None:
+    def __init__(
+        self, cluster: ClusterBlock, *, requeues: int, signing_secret: str | None, results: str
+    ) -> None:
         self.cluster = cluster
         self._requeues = requeues
+        self._results = results
         self._secret = _secret(signing_secret)
         self._opened = open_cluster(cluster)
         self._client = SharedClient()
@@ -169,6 +173,7 @@ class Runtime:
                     flow_run.name if flow_run else "",
                     secret=self._secret,
                     requeues=self._requeues,
+                    results=self._results,
                     timers=self._timers,
                     aside=self._going_on.submit,
                 )

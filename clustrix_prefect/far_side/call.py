@@ -114,6 +114,7 @@ def _run(call: "Dict[str, Any]", blobs: BlobCache, log: "Callable[[LogLine], Non
         payload = blobs.get(call["payload_sha256"])
     if call.get("expects"):
         _look_at_node(call["expects"])
+    plain = call.get("results") == "json"
     importer.set_context(dict(context, store=blobs.directory))
     with Capture(context, log):
         try:
@@ -123,8 +124,9 @@ def _run(call: "Dict[str, Any]", blobs: BlobCache, log: "Callable[[LogLine], Non
         except BaseException as error:
             # KeyboardInterrupt and SystemExit too: they end the call, not the worker.
             library.show_sources()
-            return outcome.raised(error, skip_frames=_OUR_FRAMES)
-        return outcome.returned(value)
+            raised = outcome.raised_plain if plain else outcome.raised
+            return raised(error, skip_frames=_OUR_FRAMES)
+        return outcome.returned_plain(value) if plain else outcome.returned(value)
 
 
 def _look_at_node(expected: "Dict[str, Any]") -> None:

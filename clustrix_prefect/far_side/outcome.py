@@ -59,6 +59,37 @@ def raised(error: BaseException, skip_frames: int = 0) -> Outcome:
     return Outcome("raised", light.dumps(_take_apart(error, skip_frames, MAX_CAUSES), PROTOCOL))
 
 
+def returned_plain(value: "Any") -> Outcome:
+    """The outcome of a call that returned, as plain data alone."""
+    from .plain import to_plain
+
+    try:
+        return Outcome("ok", light.to_json(to_plain(value)).encode("ascii"))
+    except Exception as error:  # a user's own __repr__ in a key
+        return _fault("not_portable", type(value).__name__, _text_of(error, str))
+
+
+def raised_plain(error: BaseException, skip_frames: int = 0) -> Outcome:
+    """The outcome of a call that raised, as plain data alone: see `raised`."""
+    facts = _described(_take_apart(error, skip_frames, MAX_CAUSES), error)
+    return Outcome("raised", light.to_json(facts).encode("ascii"))
+
+
+def _described(parts: "Dict[str, Any]", error: BaseException) -> "Dict[str, Any]":
+    """What can be said of an exception in words, and its arguments if they are plain."""
+    from .plain import to_plain
+
+    facts = {name: parts[name] for name in ("type_name", "text", "traceback", "notes")}
+    try:
+        facts["args"] = [to_plain(arg) for arg in _arguments(error)]
+    except Exception:  # then its text has to do
+        facts["args"] = None
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    described = parts["cause"] is not None and cause is not None
+    facts["cause"] = _described(parts["cause"], cause) if described and cause else None
+    return facts
+
+
 def refused(type_name: str, text: str) -> Outcome:
     """The outcome of a call that was not run."""
     return _fault("refused", type_name, text)

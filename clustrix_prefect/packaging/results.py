@@ -7,9 +7,11 @@ is read before it fits, and nothing else of the header is used before.
 
 from __future__ import annotations
 
+import builtins
+import contextlib
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from clustrix_prefect.errors import (
     CallNotPortable,
@@ -18,6 +20,7 @@ from clustrix_prefect.errors import (
     ResultNotPortable,
     TamperedResult,
 )
+from clustrix_prefect.far_side.plain import from_plain
 from clustrix_prefect.packaging import signing
 from clustrix_prefect.packaging.identity import sha256
 from clustrix_prefect.packaging.pickling import HERE, restore
@@ -114,8 +117,54 @@ def content_is_gone(header: dict[str, Any], body: Any) -> str:
     return str(fault["text"]) if fault["type_name"] == "NotInStore" else ""
 
 
-def open_result(key: bytes, call_id: str, attempt: int, header: dict[str, Any], body: bytes) -> Any:
+class Reading(Protocol):
+    """How what a call came to is read: by `pickled`, or by `plain`."""
+
+    def value(self, body: bytes, python: tuple[int, ...]) -> Any:
+        """What it returned."""
+        ...
+
+    def exception(self, body: bytes, python: tuple[int, ...]) -> BaseException:
+        """What it raised."""
+        ...
+
+
+class _Pickled:
+    def value(self, body: bytes, python: tuple[int, ...]) -> Any:
+        return restore(body, python)
+
+    def exception(self, body: bytes, python: tuple[int, ...]) -> BaseException:
+        return _rebuild_exception(restore(body, python), python)
+
+
+class _Plain:
+    def value(self, body: bytes, python: tuple[int, ...]) -> Any:
+        return from_plain(json.loads(bytes(body)))
+
+    def exception(self, body: bytes, python: tuple[int, ...]) -> BaseException:
+        return _described_exception(json.loads(bytes(body)))
+
+
+pickled, plain = _Pickled(), _Plain()
+
+
+def open_result(
+    key: bytes,
+    call_id: str,
+    attempt: int,
+    header: dict[str, Any],
+    body: bytes,
+    reading: Reading = pickled,
+) -> Any:
     """The value that a call returned.
+
+    Args:
+        key: The call's.
+        call_id: Its id.
+        attempt: Which attempt of it.
+        header: As `checked_header` gave it.
+        body: What came with it.
+        reading: How it was written.
 
     Raises:
         TamperedResult: The signature does not fit this call.
@@ -150,9 +199,9 @@ def open_result(key: bytes, call_id: str, attempt: int, header: dict[str, Any], 
     # Not signed: a wrong one makes what is signed impossible to open, and no more.
     python = tuple(header.get("python", HERE)[:2])
     if header["status"] == "raised":
-        raise _rebuild_exception(restore(body, python), python)
+        raise reading.exception(body, python)
     try:
-        return restore(body, python)
+        return reading.value(body, python)
     except Exception as error:
         raise ResultNotPortable(
             f"The task ran, but what it returned cannot be opened here: {error}.",
@@ -194,6 +243,29 @@ def _rebuild_exception(
         while cause.__cause__ is not None:
             cause = cause.__cause__
         cause.__cause__ = innermost
+    return error
+
+
+def _described_exception(facts: Any) -> BaseException:
+    """An exception of which there are only words, and plain arguments.
+
+    One of Python's own is made anew from these; no other class is looked for, as its module would
+    have to be imported by a name that the cluster chose.
+    """
+    kind = getattr(builtins, str(facts["type_name"]), None)
+    error: BaseException | None = None
+    if isinstance(kind, type) and issubclass(kind, Exception) and facts["args"] is not None:
+        with contextlib.suppress(Exception):  # a group, say, of what is not here
+            made = kind(*map(from_plain, facts["args"]))
+            error = made if str(made) == facts["text"] else None
+    if error is None:
+        names = (str(facts[name]) for name in ("type_name", "text", "traceback"))
+        error = RemoteTaskError(*names)
+    if facts["notes"]:
+        vars(error)["__notes__"] = list(map(str, facts["notes"]))
+    cause = _described_exception(facts["cause"]) if facts["cause"] else None
+    error.__cause__ = RemoteTraceback(str(facts["traceback"]))
+    error.__cause__.__cause__ = cause
     return error
 
 

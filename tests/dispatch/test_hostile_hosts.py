@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import zlib
@@ -22,7 +23,13 @@ from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.connections import bootstrap
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.connections.local import LocalConnection
-from clustrix_prefect.errors import ConnectionLost, OutOfDisk, TamperedResult
+from clustrix_prefect.errors import (
+    ConfigurationError,
+    ConnectionLost,
+    OutOfDisk,
+    ResultNotPortable,
+    TamperedResult,
+)
 from clustrix_prefect.far_side.contents import CHUNK_BYTES
 from tests.live import clusters
 
@@ -223,3 +230,60 @@ def test_a_store_that_was_deleted_is_filled_again(local: LocalCluster, tmp_path:
         return [first, second, third]
 
     assert twice() == [1000, 1000, 4]
+
+
+# --- results that cannot run code -------------------------------------------------------------
+
+
+@task
+def fail(text: str) -> None:
+    raise LookupError(text, 7)
+
+
+@task
+def give_back(value: Any) -> Any:
+    return {"given": value, "beside": (1, b"x", {2.5})}
+
+
+@task
+def give_a_class() -> Any:
+    return {"a": [Path("/tmp")]}
+
+
+def test_results_as_json_are_values_or_refused_by_name(local: LocalCluster) -> None:
+    @flow(task_runner=ClusterTaskRunner(local, results="json"))
+    def several() -> list[Any]:
+        futures = [give_back.submit([1]), give_a_class.submit(), fail.submit("no")]
+        return [[f.wait(120), f.state.result(raise_on_failure=False)][1] for f in futures]
+
+    value, refused, raised = several()
+    assert value == {"given": [1], "beside": (1, b"x", {2.5})}
+    assert type(refused) is ResultNotPortable
+    assert "it['a'][0] is of type pathlib" in str(refused)
+    assert type(raised) is LookupError
+    assert raised.args == ("no", 7)
+
+
+def test_a_pickle_is_not_opened_where_json_was_asked_for(
+    local: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trap = f"cbuiltins\nopen\n(V{tmp_path}/was-here\nVw\ntR."
+    body = 'light.to_json(to_plain(value)).encode("ascii")'
+    program = altered("outcome", body, repr(trap.encode()))
+    monkeypatch.setattr(bootstrap, "packed_program", lambda: program)
+
+    @flow(task_runner=ClusterTaskRunner(local, results="json"))
+    def alone() -> Any:
+        future = add.submit(1)
+        future.wait(120)
+        return [future.state.result(raise_on_failure=False)]
+
+    assert type(alone()[0]) is ResultNotPortable
+    assert not (tmp_path / "was-here").exists()
+    pickle.loads(trap.encode()).close()
+    assert (tmp_path / "was-here").exists()  # so it would, had it been opened
+
+
+def test_a_way_back_that_there_is_not(local: LocalCluster) -> None:
+    with pytest.raises(ConfigurationError, match="results='yaml'"):
+        ClusterTaskRunner(local, results="yaml")  # type: ignore[arg-type]
