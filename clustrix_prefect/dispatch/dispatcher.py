@@ -357,7 +357,9 @@ class Dispatcher:
         call.exit_code = header.get("exit_code")
         if "ended" in header:
             call.ended_at = self._time_here(call, header["ended"])
-        held = (event["fetch_size"], event["fetch_from"]) if "fetch_from" in event else None
+        held = None
+        if "fetch_from" in event:
+            held = (int(event["fetch_size"]), int(event["fetch_from"]))
         self._settle(
             call,
             partial(

@@ -161,9 +161,10 @@ class Host:
         """The body of a large result: it waits on the cluster until it is opened."""
 
         def fetch_all(agent: AgentClient) -> bytearray:
-            data = bytearray(size)
-            for offset, piece in fetch(agent, size, run=self.run_key, call=call.id, start=start):
-                data[offset : offset + len(piece)] = piece
+            # Grown as it comes: the size is what the far side says.
+            data = bytearray()
+            for _, piece in fetch(agent, size, run=self.run_key, call=call.id, start=start):
+                data += piece
             return data
 
         return self.session.with_agent(fetch_all)

@@ -14,11 +14,11 @@ from binascii import a2b_base64, b2a_base64
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Dict
 
 _LARGEST = 2**63
-_COLLECTIONS = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}  # type: Dict[str, Any]
-_BYTES = {"bytes": bytes, "bytearray": bytearray}  # type: Dict[str, Any]
+_COLLECTIONS: "Dict[str, Any]" = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
+_BYTES: "Dict[str, Any]" = {"bytes": bytes, "bytearray": bytearray}
 
 
 class NotPlain(TypeError):
