@@ -289,7 +289,7 @@ class Dispatcher:
             "Find out who else can write to the cluster's work directory, then run again.",
         )
         tampered.__cause__ = error
-        tampered.job_id = call.job_id
+        tampered.job_id, tampered.node = call.job_id, call.node
         self.fail_for_good(call, tampered, stop=True)
         return True
 
@@ -333,7 +333,7 @@ class Dispatcher:
         try:
             header = checked_header(call.key, call.id, call.attempt, event.get("header"))
         except TamperedResult as error:
-            error.job_id = call.job_id
+            error.job_id, error.node = call.job_id, call.node
             # Who should have written it may still run.
             self.fail_for_good(call, error, stop=True)
             return
