@@ -15,11 +15,29 @@ from typing import Any
 _LOOK_SECONDS = 0.5
 
 
+def container_of(process: str) -> bytes:
+    """The control groups of a process, which those of one container share."""
+    with open("/proc/{}/cgroup".format(process), "rb") as file:
+        return file.read()
+
+
 def is_alone() -> bool:
-    """Whether this is the only process of the container that lives."""
+    """Whether this is the only process of the container that lives.
+
+    With shareProcessNamespace the processes of other containers are seen, too.
+    """
     own = os.getpid()
+    try:
+        here = container_of("self")
+    except OSError:
+        here = b""
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) == own:
+            continue
+        try:
+            if here and container_of(name) != here:
+                continue
+        except OSError:  # it has just ended
             continue
         try:
             with open("/proc/{}/stat".format(name), "rb") as file:

@@ -22,12 +22,12 @@ from clustrix_prefect.errors import (
 from clustrix_prefect.kubernetes.access import Access
 from clustrix_prefect.kubernetes.exec import PodConnection, open_websocket
 from clustrix_prefect.kubernetes.login import Credentials, Login
+from clustrix_prefect.kubernetes.passing import is_not_allowed, request_passes
 from clustrix_prefect.kubernetes.permissions import API_GROUPS, NEEDED, Permission
 
 _ANSWER_SECONDS = 30.0
 # A managed API server that is being replaced is away for about this long.
 _PATIENCE_SECONDS = 60.0
-_LATER = (429, 500, 502, 503, 504)
 # Who is told one of these need not ask again.
 REFUSALS = (AuthenticationFailed, KubernetesForbidden)
 
@@ -229,10 +229,13 @@ class KubernetesApi:
                 return answer
             if status == 404 and verb == "delete":
                 return {}
-            if status == 409 and verb == "create" and tried:  # the lost answer was a yes
-                return dict(self._list(resource, fieldSelector=f"metadata.name={name}")["items"][0])
+            passes = request_passes(status, _message(data))
+            if status == 409 and verb == "create" and tried and not passes:
+                there = self._list(resource, fieldSelector=f"metadata.name={name}")["items"]
+                if there:  # the lost answer was a yes
+                    return dict(there[0])
             untrusted = isinstance(getattr(failure, "reason", failure), urllib3.exceptions.SSLError)
-            if (status and status not in _LATER) or untrusted or time.monotonic() + wait > deadline:
+            if not passes or untrusted or time.monotonic() + wait > deadline:
                 raise self._refusal(verb, resource, status, data, failure) from failure
             tried = True
             time.sleep(wait)
@@ -290,6 +293,17 @@ class KubernetesApi:
             return QuotaExceeded(
                 f"A quota of namespace {self.namespace} leaves no room: {said}.",
                 "Ask for less, lower `max_pods`, or have the quota raised.",
+            )
+        if verb == "create" and status in (403, 404) and "terminat" in said:
+            return SubmissionRefused(
+                f"Namespace {self.namespace} is being deleted: {said}.",
+                "Name another namespace in the block, or create it anew once it is gone.",
+            )
+        if status == 403 and verb == "create" and not is_not_allowed(said):
+            return SubmissionRefused(
+                f"The cluster does not admit the job: {said}.",
+                "What refuses it is named here: ask who runs the cluster what it wants, and say"
+                " it in the block, its labels or its `pod_template`.",
             )
         if status == 403:
             return KubernetesForbidden(

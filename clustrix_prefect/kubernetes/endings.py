@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from clustrix_prefect.errors import (
     InfrastructureError,
     JobLost,
     NodeFailure,
+    OutOfDisk,
     OutOfMemory,
     PodDeleted,
     PodEvicted,
@@ -18,8 +20,13 @@ from clustrix_prefect.errors import (
     WorkerFailed,
     WorkerNotStarted,
 )
+from clustrix_prefect.kubernetes.pods import CONTAINER
 
 _RUN_AGAIN = "Run the flow again."
+# The kubelet's words for limits of the pod's own, which another node would hold it to as well:
+# "Pod ephemeral local storage usage exceeds the total limit of containers 10Mi",
+# "Container calls exceeded its local ephemeral storage limit", "Usage of EmptyDir volume ...".
+_STORAGE = re.compile(r"exceed(s|ed) .*(total limit|storage limit|the limit)", re.I)
 # Written by the kubelet into the pod, by the node's shutdown, and by whoever drains it.
 _EVICTED = {"Evicted", "Shutdown", "Terminated", "NodeShutdown"}
 _NODE_LOST = {"NodeLost", "NodeAffinity", "UnexpectedAdmissionError"}
@@ -61,6 +68,13 @@ def ending(pod: dict[str, Any], job: str) -> InfrastructureError | None:
         return TimeLimitExceeded(
             "The pod ran into its deadline.",
             'Ask for more with resources(time="HH:MM:SS"), or split the work.',
+            **facts,
+        )
+    if _STORAGE.search(said) and reason in _EVICTED:
+        return OutOfDisk(
+            f"The pod wrote more than it may ({_joined(reason, said)}).",
+            'Raise the container\'s limit: pod_template={"spec": {"containers": [{"name": "calls",'
+            ' "resources": {"limits": {"ephemeral-storage": "20Gi"}}}]}}; or write less.',
             **facts,
         )
     if reason in _EVICTED:
@@ -169,10 +183,9 @@ def _own_end(ended: list[dict[str, Any]], facts: dict[str, Any]) -> Infrastructu
 
 
 def our_container(pod: dict[str, Any]) -> dict[str, Any]:
-    """The state of the container that we put there, which is the first of the specification."""
-    name = pod["spec"]["containers"][0]["name"]
+    """The state of the container that we put there; others may have been put before it."""
     statuses = pod.get("status", {}).get("containerStatuses") or ()
-    return next((one for one in statuses if one["name"] == name), {})
+    return next((one for one in statuses if one["name"] == CONTAINER), {})
 
 
 def _terminated(pod: dict[str, Any], over: bool) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,6 @@ Pure: pictures (the API's JSON as dictionaries) come in, a `PodStatus` comes out
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,21 +18,15 @@ from clustrix_prefect.errors import (
     WorkerNotStarted,
 )
 from clustrix_prefect.kubernetes.endings import ending, our_container
+from clustrix_prefect.kubernetes.passing import pull_passes, start_passes
 
-# More tries do not mend these; a registry that is away or busy is given a second one.
-_NEVER_PULLED = re.compile(
-    r"not found|manifest unknown|unauthorized|authentication required|denied|no match for platform"
-    r"|does not exist|invalid reference",
-    re.IGNORECASE,
-)
-_NOT_PULLED_AT_ALL = {"InvalidImageName", "ErrImageNeverPull"}
+_NOT_PULLED = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
 _NOT_STARTED = {
     "CreateContainerConfigError",
     "CreateContainerError",
     "RunContainerError",
     "StartError",
 }
-_TRIES = 2
 
 
 class PodPhase(enum.Enum):
@@ -62,7 +55,6 @@ class PodStatus:
             does not end by itself while it is needed, so every end is a failure. Its job is
             still to be deleted.
         stuck: What to fail its calls with if it still waits like this when patience ends.
-        failed_pulls: How often its node tried in vain to get an image.
     """
 
     job: str
@@ -73,7 +65,6 @@ class PodStatus:
     exit_code: int | None = None
     failure: ClusterError | None = field(default=None, compare=False)
     stuck: InfrastructureError | None = field(default=None, compare=False)
-    failed_pulls: int = 0
 
     def late(self, seconds: int) -> InfrastructureError:
         """What to fail its calls with once it has waited for as long as it may."""
@@ -118,7 +109,6 @@ def read_pod(pod: dict[str, Any], previous: PodStatus | None = None) -> PodStatu
         job=job_of(pod),
         pod=pod["metadata"]["name"],
         node=node,
-        failed_pulls=previous.failed_pulls if previous else 0,
     )
     failure = ending(pod, status.job)
     if failure is not None:
@@ -154,31 +144,35 @@ def _read_waiting(
     text = f"{reason}: {message}" if message else reason
     where: dict[str, Any] = {"job_id": status.job, "node": status.node}
     if reason in _NOT_STARTED:
-        return status.ended(
-            WorkerNotStarted(
-                f"The container cannot be started ({text}).",
-                "Create what it names, or take it out of the block.",
-                **where,
-            )
+        failure = WorkerNotStarted(
+            f"The container cannot be started ({text}).", _remedy_of_start(message), **where
         )
+        if not start_passes(message):
+            return status.ended(failure)
+        return replace(status, reason=text, stuck=failure)
     before = previous.reason if previous else ""
-    if reason == "ErrImagePull" and not before.startswith("ErrImagePull"):
-        status = replace(status, failed_pulls=status.failed_pulls + 1)
-    elif reason == "ImagePullBackOff" and before.startswith(("ErrImagePull", reason)):
+    if reason == "ImagePullBackOff" and before.startswith(("ErrImagePull", reason)):
         # What was said before says why; this says only that it waits.
         text = f"{reason}: {before.partition(': ')[2]}"
-    pulling = reason in ("ErrImagePull", "ImagePullBackOff")
-    if reason in _NOT_PULLED_AT_ALL or (
-        pulling and (_NEVER_PULLED.search(text) or status.failed_pulls >= _TRIES)
-    ):
-        return status.ended(
-            ImagePullFailed(
-                f"The image cannot be pulled ({text}).",
-                "Check the block's `image`, `image_pull_secrets` and `image_pull_policy`.",
-                **where,
-            )
+    if reason in _NOT_PULLED:
+        missing = ImagePullFailed(
+            f"The image cannot be pulled ({text}).",
+            "Check the block's `image`, `image_pull_secrets` and `image_pull_policy`.",
+            **where,
         )
+        if not pull_passes(reason, text):
+            return status.ended(missing)
+        return replace(status, reason=text, stuck=missing)
     return replace(status, reason=text)
+
+
+def _remedy_of_start(said: str) -> str:
+    if "runAsNonRoot" in said or "non-root" in said:
+        return (
+            "Take an image that has a user of its own, or name one:"
+            ' pod_template={"spec": {"securityContext": {"runAsUser": 1000}}}.'
+        )
+    return "Create what it names, or take it out of the block."
 
 
 def _read_unplaced(status: PodStatus, pod: dict[str, Any]) -> PodStatus:

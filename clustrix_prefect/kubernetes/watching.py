@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,7 @@ from clustrix_prefect.errors import (
 )
 from clustrix_prefect.kubernetes.api import REFUSALS, KubernetesApi, WatchExpired
 from clustrix_prefect.kubernetes.endings import deleted, deleted_or_evicted, ending_by_events
+from clustrix_prefect.kubernetes.passing import pod_creation_passes
 from clustrix_prefect.kubernetes.pods import MANAGED_BY
 from clustrix_prefect.kubernetes.status import PodPhase, PodStatus, job_of, read_pod
 
@@ -223,7 +225,12 @@ class PodWatch:
         for event in events:
             job = event["involvedObject"]["name"]
             if job in jobs:
-                self._say(PodStatus(job=job).ended(_refusal(job, str(event.get("message", "")))))
+                said = str(event.get("message", ""))
+                refusal, waiting = _refusal(job, said), PodStatus(job=job)
+                if isinstance(refusal, QuotaExceeded) or not pod_creation_passes(said):
+                    self._say(waiting.ended(refusal))
+                else:  # the job controller goes on trying
+                    self._say(replace(waiting, reason=f"no pod yet: {said}", stuck=refusal))
         for job in gone:
             self._say(PodStatus(job=job).ended(deleted(job)))
 
@@ -247,6 +254,16 @@ def _refusal(job: str, said: str) -> InfrastructureError:
         )
     return SubmissionRefused(
         f"The cluster makes no pod ({said}).",
-        "Change the block so that the namespace admits its pods.",
+        _remedy_of_admission(said),
         job_id=job,
     )
+
+
+def _remedy_of_admission(said: str) -> str:
+    if "violates PodSecurity" in said:
+        return "Say in `pod_template` what the namespace's Pod Security level asks for."
+    if "denied" in said:
+        return "What refuses it is named here: ask who runs the cluster what it wants."
+    if "serviceaccount" in said or "service account" in said:
+        return "Create the service account, or name another in the block's `service_account`."
+    return "Change the block so that the namespace admits its pods."

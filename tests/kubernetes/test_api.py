@@ -15,6 +15,7 @@ from clustrix_prefect.errors import (
     ConnectionFailed,
     KubernetesForbidden,
     QuotaExceeded,
+    SubmissionRefused,
 )
 from clustrix_prefect.kubernetes.access import Access
 from clustrix_prefect.kubernetes.api import KubernetesApi, WatchExpired
@@ -79,6 +80,49 @@ def test_a_job_whose_creation_was_answered_too_late_is_there_once(
     assert api.create_job(JOB) == JOB
     assert api.requests == len(server.asked) == 3
     assert server.asked[0] == "POST /apis/batch/v1/namespaces/lab/jobs Bearer secret-token"
+
+
+CONFLICT = {"message": 'Operation cannot be fulfilled on resourcequotas "q": the object has been'}
+
+
+def test_a_conflict_with_somebody_else_passes(server: Server, api: KubernetesApi) -> None:
+    server.answers = [(409, CONFLICT), (500, b""), (409, CONFLICT), (201, JOB)]
+    assert api.create_job(JOB) == JOB
+    assert [line.split()[0] for line in server.asked] == ["POST"] * 4
+
+
+def test_a_name_that_is_taken_though_nothing_is_there_is_refused(
+    server: Server, api: KubernetesApi
+) -> None:
+    server.answers = [
+        (500, b""),
+        (409, {"message": "object is being deleted"}),
+        (200, {"items": []}),
+    ]
+    with pytest.raises(SubmissionRefused, match="object is being deleted"):
+        api.create_job(JOB)
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "says"),
+    [
+        (403, 'admission webhook "v.gatekeeper.sh" denied the request: no owner', "gatekeeper"),
+        (403, "jobs.batch is forbidden: violates policy x", "does not admit the job"),
+        (
+            403,
+            'jobs.batch "j" is forbidden: unable to create new content in namespace lab because it'
+            " is being terminated",
+            "Namespace lab is being deleted",
+        ),
+    ],
+)
+def test_what_admission_says_is_not_about_rights(
+    server: Server, api: KubernetesApi, status: int, message: str, says: str
+) -> None:
+    server.answers = [(status, {"message": message})]
+    with pytest.raises(SubmissionRefused, match=says) as caught:
+        api.create_job(JOB)
+    assert "Role" not in caught.value.remedy
 
 
 def test_deleting_what_is_not_there_is_fine(server: Server, api: KubernetesApi) -> None:

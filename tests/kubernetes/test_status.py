@@ -110,17 +110,53 @@ def test_an_image_that_will_never_come_fails_at_once(state: dict[str, Any]) -> N
     assert state["waiting"]["message"] in str(status.failure)
 
 
-def test_a_registry_that_is_away_is_asked_twice() -> None:
-    refused = waiting("ErrImagePull", "dial tcp 10.0.0.1:443: connect: connection refused")
+@pytest.mark.parametrize(
+    "said",
+    [
+        "dial tcp 10.0.0.1:443: connect: connection refused",
+        "unexpected status code 503 Service Unavailable",
+        'failed to do request: Head "https://r/v2/x": net/http: TLS handshake timeout',
+        "toomanyrequests: You have reached your pull rate limit",
+    ],
+)
+def test_a_registry_that_is_away_is_waited_for(said: str) -> None:
+    refused = waiting("ErrImagePull", said)
     back_off = waiting("ImagePullBackOff", 'Back-off pulling image "x:1"')
     status: PodStatus | None = None
-    phases = []
     for state in (refused, refused, back_off, back_off, refused):
         status = read_pod(make_pod(state=state, phase="Pending"), status)
-        phases.append(status.phase)
-        assert "connection refused" in status.reason
-    assert phases == [PodPhase.PENDING] * 4 + [PodPhase.ENDED]
-    assert isinstance(status.failure, errors.ImagePullFailed)
+        assert status.phase is PodPhase.PENDING
+        assert said in status.reason
+        assert isinstance(status.late(600), errors.ImagePullFailed)
+        assert said in str(status.late(600))
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("CreateContainerError", "context deadline exceeded"),
+        ("RunContainerError", 'failed to reserve container name "calls_x": name is reserved for'),
+        ("CreateContainerConfigError", "failed to sync secret cache: timed out waiting"),
+    ],
+)
+def test_a_node_that_stutters_is_waited_for(reason: str, said: str) -> None:
+    status = read_pod(make_pod(state=waiting(reason, said), phase="Pending"))
+    assert status.phase is PodPhase.PENDING
+    assert said in status.reason
+    assert isinstance(status.late(600), errors.WorkerNotStarted)
+
+
+def test_an_image_of_roots_where_root_may_not_run_has_its_own_remedy() -> None:
+    said = "container has runAsNonRoot and image will run as root"
+    status = read_pod(make_pod(state=waiting("CreateContainerConfigError", said)))
+    assert status.failure is not None
+    assert "runAsUser" in status.failure.remedy
+
+
+def test_our_container_is_found_behind_one_that_was_put_before_it() -> None:
+    pod = make_pod(state=waiting("ErrImagePull", "x: not found"), sidecar=RUNNING, phase="Pending")
+    pod["spec"]["containers"].reverse()
+    assert isinstance(read_pod(pod).failure, errors.ImagePullFailed)
 
 
 ENDINGS = {
@@ -131,6 +167,14 @@ ENDINGS = {
     "evicted": (
         make_pod(phase="Failed", reason="Evicted", message="The node was low on resource: memory."),
         errors.PodEvicted,
+    ),
+    "wrote more than its own limit": (
+        make_pod(
+            phase="Failed",
+            reason="Evicted",
+            message="Pod ephemeral local storage usage exceeds the total limit of containers 10Mi.",
+        ),
+        errors.OutOfDisk,
     ),
     "evicted by its API": (
         make_pod(state=RUNNING, deleted=True, conditions=(disrupted("EvictionByEvictionAPI"),)),
@@ -208,3 +252,4 @@ def test_evictions_and_lost_nodes_are_submitted_again_and_deletions_are_not() ->
     assert again["node lost"]
     assert not again["deleted"]
     assert not again["out of memory"]
+    assert not again["wrote more than its own limit"]

@@ -237,3 +237,49 @@ def test_a_job_that_a_quota_gives_no_pod(
     watch.expect("large")
     watch.made("large")
     assert type(heard.failure("large")) is errors.QuotaExceeded
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        'Internal error occurred: failed calling webhook "x": context deadline exceeded',
+        'pods "large-" is forbidden: error looking up service account lab/late: serviceaccount'
+        ' "late" not found',
+    ],
+)
+def test_a_pod_that_cannot_be_made_for_now_is_waited_for(
+    server: NamespaceServer, watch: PodWatch, heard: Heard, said: str
+) -> None:
+    watch.start()
+    server.jobs.add("large")
+    server.events = [{"involvedObject": {"name": "large"}, "message": said}]
+    watch.expect("large")
+    watch.made("large")
+    heard.wait("large", PodPhase.PENDING)
+    status = heard.of("large")[-1]
+    assert said in status.reason
+    assert isinstance(status.late(600), errors.SubmissionRefused)
+    server.put(pod("large", RUNS))
+    heard.wait("large", PodPhase.RUNNING)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        'pods "large-" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot',
+        'pods "large-" is forbidden: maximum memory usage per Container is 1Gi, but limit is 8Gi',
+        'admission webhook "v.gatekeeper.sh" denied the request: [owner] label is missing',
+        "pods is forbidden: failed quota: q: must specify limits.cpu",
+    ],
+)
+def test_a_pod_that_will_not_be_admitted_is_told_at_once(
+    server: NamespaceServer, watch: PodWatch, heard: Heard, said: str
+) -> None:
+    watch.start()
+    server.jobs.add("large")
+    server.events = [{"involvedObject": {"name": "large"}, "message": said}]
+    watch.expect("large")
+    watch.made("large")
+    failure = heard.failure("large")
+    assert type(failure) is errors.SubmissionRefused
+    assert said.rstrip(".") in str(failure)
