@@ -31,7 +31,7 @@ from clustrix_prefect.task_resources import Resources
 _VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 _MODULE = re.compile(r"^[A-Za-z0-9_.+/:@=~-]+$")
 # Settings that concern one flow's calls and not the connection that flows share.
-_NOT_SHARED = {"default_resources", "keep_job_files"}
+_NOT_SHARED = {"default_resources", "keep_job_files", "module_data_limit"}
 
 
 class ClusterBlock(Block, ABC):
@@ -125,6 +125,15 @@ class ClusterBlock(Block, ABC):
         description=(
             "Results larger than this (MiB) wait on the cluster until they are opened, one "
             "after another; smaller ones are sent as soon as they are there."
+        ),
+    )
+    module_data_limit: int = Field(
+        default=16,
+        ge=0,
+        title="Data beside modules",
+        description=(
+            "How many MiB of data files travel with the modules of yours that lie beside them; "
+            "a task that needs more of them is refused."
         ),
     )
     keep_job_files: Literal["never", "on_failure", "always"] = Field(

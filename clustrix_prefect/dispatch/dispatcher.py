@@ -191,31 +191,33 @@ class Dispatcher:
             )
 
     def _pack(self, task: Task[Any, Any], request: CallRequest) -> Package:
-        place, version = self._place, self._place.python_version
-        function = self._bundles_of(task, version).for_arguments(frozenset())
-        code = Code.of(task.name, function)
-        python = place.interpreter_for(code)
-        arguments = pack_arguments(
-            request.args,
-            request.kwargs,
-            python.version,
-            task.name,
-            place.store,
-            # Where each pod has a store of its own, what one has is brought to the others.
-            carry=None if place.store else returned.parts_of,
-        )
-        if arguments.met - function.met or python.version != version:
-            # The arguments bring code of their own, which has needs of its own.
-            function = self._bundles_of(task, python.version).for_arguments(arguments.met)
+        place = self._place
+        version = place.python_version
+        while True:
+            bundles = self._bundles_of(task, version)
+            arguments = pack_arguments(
+                request.args,
+                request.kwargs,
+                version,
+                task.name,
+                place.store,
+                # Where each pod has a store of its own, what one has is brought to the others.
+                carry=None if place.store else returned.parts_of,
+                home=bundles.home.module,
+            )
+            function = bundles.for_arguments(arguments.met)
             code = Code.of(task.name, function)
             python = place.interpreter_for(code)
-        return Package(function, arguments, code, python)
+            if python.version == version:
+                return Package(function, arguments, code, python)
+            version = python.version  # a managed environment has one of its own
 
     def _bundles_of(self, task: Task[Any, Any], version: tuple[int, int]) -> FunctionBundles:
         with self._lock:
             bundles = self._bundles.get((id(task.fn), version))
             if bundles is None:
-                bundles = FunctionBundles(task.fn, version, task.name)
+                limit = self.cluster.module_data_limit * 1024 * 1024
+                bundles = FunctionBundles(task.fn, version, task.name, limit)
                 self._bundles[id(task.fn), version] = bundles
         return bundles
 

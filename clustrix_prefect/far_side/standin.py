@@ -11,6 +11,7 @@ import logging
 import types
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
+from .by_value import REFERENCES
 from .importer import TASK_LOGGER
 from .tasks import Flow, NotAvailableFarAway, Task
 
@@ -229,6 +230,10 @@ def make_module(name: str) -> StandInModule:
         from . import outputs
 
         module.__dict__.update(outputs.OFFERED)
+    if name == REFERENCES:
+        from . import at_home
+
+        module.__dict__.update(at_home.OFFERED)
     if name in ("clustrix_prefect", "clustrix_prefect.filesystem.functions"):
         from . import shim
 
