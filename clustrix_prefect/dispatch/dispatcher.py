@@ -18,6 +18,7 @@ from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from prefect.context import TagsContext
 from prefect.tasks import Task
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
@@ -41,7 +42,7 @@ from clustrix_prefect.packaging.arguments import pack_arguments
 from clustrix_prefect.packaging.bundle import FunctionBundles
 from clustrix_prefect.packaging.identity import digest
 from clustrix_prefect.packaging.results import open_result
-from clustrix_prefect.packaging.shown import shown_parameters
+from clustrix_prefect.packaging.shown import run_urls, shown_parameters
 
 if TYPE_CHECKING:
     from clustrix_prefect.dispatch.driver import TaskRunDriver
@@ -225,7 +226,7 @@ class Dispatcher:
         run = driver.engine.task_run
         assert run is not None
         return {
-            "flow_run": driver.flow_run_facts,
+            **driver.flow_run_facts,
             "task_run": {
                 "id": str(run.id),
                 "name": run.name,
@@ -233,7 +234,10 @@ class Dispatcher:
                 "tags": sorted(run.tags),
                 "run_count": run.run_count + 1,
                 "parameters": shown_parameters(driver.engine.parameters or {}),
+                **run_urls(run.id),
             },
+            "tags": sorted(TagsContext.get().current_tags),
+            "cores": driver.resources.cores,
             "log_prints": request.log_prints,
             "log_level": driver.log_level,
             "cluster": self.cluster.saved_as,

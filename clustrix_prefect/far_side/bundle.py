@@ -14,6 +14,7 @@ import sys
 import types
 from importlib.machinery import ModuleSpec
 
+from . import importer as importers
 from . import tasks
 from .by_value import REFERENCES, ValueBundle
 from .light import from_json
@@ -57,6 +58,7 @@ class SourceBundle:
         self, document: "Dict[str, Any]", captured: "Optional[bytes]", importer: "Any"
     ) -> None:
         self.foreign = document["python"] != list(sys.version_info[:2])
+        self.wants_prefect = False
         self._modules = {module["name"]: module for module in document["modules"]}
         self._slices = document["slices"]
         self._inner = {function["key"]: function for function in document["inner"]}
@@ -244,6 +246,7 @@ class Library:
                 del self._bundles[next(iter(self._bundles))]
         self._bundles[key] = bundle  # the one used last comes last
         self._activate(bundle)
+        importers.want_real(bundle.wants_prefect)
         try:
             return bundle.function(self._names)
         except BaseException as error:  # a module may call sys.exit

@@ -45,6 +45,7 @@ class ValueBundle:
         directory: "Callable[[str, int], str]",
     ) -> None:
         self._document = document
+        self.wants_prefect = bool(document["prefect"])
         self._captured = captured
         self._names = make_names(self)
         self._function = None  # type: Any
@@ -56,9 +57,11 @@ class ValueBundle:
         self._loaded = {}  # type: Dict[str, Any]
         self._hidden = {}  # type: Dict[str, Any]
         self._roots = []  # type: List[str]
+        self._everywhere = []  # type: List[str]
         if document["files"] is not None:
             path = directory(*document["files"])
             self._roots = [os.path.join(path, root) for root in document["roots"]]
+            self._everywhere = [os.path.join(path, root) for root in document["everywhere"]]
             self._path = path
 
     # --- taking its place -----------------------------------------------------------------
@@ -84,9 +87,10 @@ class ValueBundle:
     def _put_on_path(self) -> None:
         if self._roots and sys.path[: len(self._roots)] != self._roots:
             sys.path[:0] = self._roots
-            # For the interpreters that the call starts.
-            before = os.environ.get("PYTHONPATH")
-            os.environ["PYTHONPATH"] = os.pathsep.join(self._roots + ([before] if before else []))
+            if self._everywhere:  # for the interpreters that the call starts
+                before = os.environ.get("PYTHONPATH")
+                paths = self._everywhere + ([before] if before else [])
+                os.environ["PYTHONPATH"] = os.pathsep.join(paths)
 
     # --- its code -------------------------------------------------------------------------
 

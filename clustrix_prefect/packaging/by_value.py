@@ -151,7 +151,7 @@ class ValuePickler(CallPickler):
 
     def _named(self, module: str, name: str) -> Any:
         if not is_user_module(module):
-            self._note_module(module)
+            self._note_module(module, name)
             return NotImplemented
         self._note(module, name)
         # Not pickle's own way, which waits for whoever is importing the module.

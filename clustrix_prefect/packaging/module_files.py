@@ -7,7 +7,10 @@ that travels is (`far_side/trees.py`): content-addressed, and the same wherever 
 from __future__ import annotations
 
 import ast
+import functools
+import os
 import re
+import site
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,12 +40,14 @@ class ModuleFiles:
     Attributes:
         modules: The names of the modules in it.
         roots: The directories in it from which they are imported.
+        everywhere: Those of them that any interpreter that is started here would look in.
         paths: Where in it each file of the user's is, by its path here.
         parts: Its description first, and its files.
     """
 
     modules: tuple[str, ...] = ()
     roots: tuple[str, ...] = ()
+    everywhere: tuple[str, ...] = ()
     paths: dict[str, str] | None = None
     parts: tuple[Part, ...] = ()
 
@@ -113,6 +118,7 @@ def collect(
     return ModuleFiles(
         tuple(sorted({file.name for file in files.values()} - {each.name for each in own})),
         tuple(roots.values()),
+        tuple(inside for root, inside in roots.items() if _is_everywhere(root)),
         paths,
         tuple(_as_parts(content)),
     )
@@ -124,6 +130,24 @@ def _roots(files: Iterable[ModuleFile]) -> list[str]:
     for file in sorted(files, key=lambda each: each.inside):
         first.setdefault(file.root, file.inside)
     return list(first)
+
+
+def _is_everywhere(root: str) -> bool:
+    """Whether an interpreter that is started here imports from this directory, too."""
+    path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return root in (os.getcwd(), *map(os.path.abspath, filter(None, path)), *_installed_paths())
+
+
+@functools.cache
+def _installed_paths() -> frozenset[str]:
+    """The directories that `.pth` files name, as those of editable installations do."""
+    return frozenset(
+        line.strip()
+        for directory in site.getsitepackages()
+        for file in Path(directory).glob("*.pth")
+        for line in file.read_text("utf-8", "replace").splitlines()
+        if os.path.isabs(line.strip())
+    )
 
 
 def _take_whole_package(name: str, modules: LocalModules, files: dict[str, ModuleFile]) -> None:

@@ -24,6 +24,7 @@ from pydantic import Secret, SecretBytes, SecretStr
 
 from clustrix_prefect.data import File, Folder, RemoteFile, RemoteFolder
 from clustrix_prefect.errors import NotPortable
+from clustrix_prefect.far_side import standin
 from clustrix_prefect.far_side.pickles import PortableUnpickler
 from clustrix_prefect.far_side.unpicklable import describe_unpicklable
 from clustrix_prefect.packaging import references
@@ -81,6 +82,7 @@ class CallPickler(CloudPickler):  # type: ignore[misc]
     Attributes:
         python: The far side's Python version.
         met: The user's code that the pickle names, and the packages that it needs.
+        needs_prefect: Whether something of Prefect is in it that its stand-in does not have.
 
     Args:
         file: Takes the bytes.
@@ -97,6 +99,7 @@ class CallPickler(CloudPickler):  # type: ignore[misc]
         super().__init__(file, protocol=5 if python >= _OLDEST_WITH_PROTOCOL_5 else 4)
         self.python = python
         self.met: set[Met] = set()
+        self.needs_prefect = False
         self._refer = refer
 
     def dump_named(self, value: Any, name: str) -> None:
@@ -169,8 +172,10 @@ class CallPickler(CloudPickler):  # type: ignore[misc]
     def _note(self, module: str, qualified_name: str) -> None:
         self.met.add(Reference(module, qualified_name.partition(".")[0]))
 
-    def _note_module(self, name: str) -> None:
+    def _note_module(self, name: str, attribute: str = "") -> None:
         top = name.partition(".")[0]
+        if top == "prefect" and not standin.offers(name, attribute.partition(".")[0]):
+            self.needs_prefect = True
         if is_user_module(name):
             self.met.add(Reference(name, ""))
         elif top not in sys.stdlib_module_names and top not in _ALWAYS_THERE:

@@ -20,7 +20,7 @@ from clustrix_prefect.packaging.bundle import Built, Bundle, Home
 from clustrix_prefect.packaging.by_value import Namespaces, ValuePickler
 from clustrix_prefect.packaging.essence import identity_of
 from clustrix_prefect.packaging.identity import digest, sha256
-from clustrix_prefect.packaging.imports import Imports, of_tree, top_level
+from clustrix_prefect.packaging.imports import Imports, needs_prefect, of_tree, top_level
 from clustrix_prefect.packaging.local_modules import LocalModules, ModuleFile
 from clustrix_prefect.packaging.module_files import ModuleFiles, collect, named_in_text
 from clustrix_prefect.packaging.ownership import is_user_module
@@ -46,6 +46,7 @@ class ValueBuilder:
         self._home = home
         self._data_limit = data_limit
         self._namespaces = Namespaces(home.module)
+        self._nodes: list[ast.AST] = []
 
     def build(self, extra: Iterable[Met]) -> Built:
         """The bundle, with this code besides what the function needs."""
@@ -71,10 +72,12 @@ class ValueBuilder:
             "python": list(HERE),
             "modules": list(files.modules),
             "roots": list(files.roots),
+            "everywhere": list(files.everywhere),
             "files": None if not files.parts else [files.parts[0].name, files.parts[0].size],
             "namespaces": [
                 self._described(name, files) for name in sorted(self._modules_by_value(pickler))
             ],
+            "prefect": self._wants_prefect(pickler, needed),
             "lines": {file.shown_as: file.text for file in own},
         }
         code = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
@@ -221,6 +224,14 @@ class ValueBuilder:
         except NotPortable:  # it was changed since, which matters to nobody here
             return []
 
+    def _wants_prefect(self, pickler: ValuePickler, needed: LocalModules) -> bool:
+        """Whether the code needs more of Prefect than its stand-in has."""
+        return (
+            pickler.needs_prefect
+            or any(map(needs_prefect, self._nodes))
+            or any(needs_prefect(module.tree) for module in needed.found.values())
+        )
+
     def _needs(
         self, pickler: ValuePickler, asked: set[Reference], needed: LocalModules
     ) -> Imports:
@@ -236,6 +247,7 @@ class ValueBuilder:
                 if file.filename == function.__code__.co_filename
                 for node in file.functions_at(function.__code__)
             ]
+            self._nodes += nodes
             package = function.__globals__.get("__package__") or ""
             for node in nodes:
                 found |= of_tree(node)
