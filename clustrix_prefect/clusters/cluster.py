@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 from abc import ABC, abstractmethod
 from typing import Any, Literal
 
@@ -281,6 +282,17 @@ class ClusterBlock(Block, ABC):
         if self.virtual_environment is not None:
             return f"{self.virtual_environment.rstrip('/')}/bin/python"
         return self.python
+
+    def why_interpreter(self, version: tuple[int, int]) -> str:
+        """Why an interpreter of this minor version was chosen there, for people."""
+        for field in ("python", "conda_environment", "virtual_environment"):
+            if getattr(self, field) is not None:
+                return f"the block's `{field}` says so"
+        here = sys.version_info[:2]
+        if version == here:
+            return "it is of the minor version that the flow runs on"
+        wanted = ".".join(map(str, here))
+        return f"no Python {wanted}, which the flow runs on, was found there"
 
     @property
     def prologue(self) -> list[str]:

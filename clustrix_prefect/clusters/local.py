@@ -55,6 +55,12 @@ class LocalCluster(WorkerCluster):
             return super().interpreter
         return sys.executable
 
+    def why_interpreter(self, version: tuple[int, int]) -> str:
+        """Why an interpreter of this minor version was chosen, for people."""
+        if self.interpreter == sys.executable and self.python is None:
+            return "it is the flow's own"
+        return super().why_interpreter(version)
+
     def connect(self) -> LocalConnection:
         if sys.platform != "linux":
             raise ConfigurationError(

@@ -107,6 +107,11 @@ class Dispatcher:
         self.flow_logger: logging.Logger | logging.LoggerAdapter[Any] = logger
         self._place = opened.place_for(self)
 
+    @property
+    def python_note(self) -> str:
+        """Which interpreter runs the calls, and why; empty where that is not known yet."""
+        return self._place.python_note
+
     # --- towards the cluster ---------------------------------------------------------------
 
     def is_ready_for(self, driver: TaskRunDriver) -> bool:

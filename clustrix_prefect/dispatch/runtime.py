@@ -211,6 +211,8 @@ class FlowRunOnCluster:
             self.facts = _facts_of(context)
             dispatcher.report = self.report
             dispatcher.flow_logger = self._logger
+            if dispatcher.python_note:
+                dispatcher.say(logging.INFO, dispatcher.python_note)
             self._thread = threading.Thread(target=self._watch, name="clustrix-watch", daemon=True)
             self._thread.start()
 

@@ -17,6 +17,7 @@ from importlib.machinery import ModuleSpec
 from . import importer as importers
 from . import tasks
 from .by_value import REFERENCES, ValueBundle
+from .capture import WhenImported
 from .light import from_json
 from .pickles import ForeignBytecode, PortableUnpickler
 from .sources import compile_source, describe_syntax_error, function_code
@@ -210,6 +211,7 @@ class Library:
     def __init__(self) -> None:
         self._bundles = {}  # type: Dict[Any, Any]
         self._active = None  # type: Optional[Any]
+        self._lines_wanted = None  # type: Optional[WhenImported]
         self._names = {  # type: Names
             (REFERENCES, "named"): named,
             (REFERENCES, "named_function"): named_function,
@@ -246,6 +248,7 @@ class Library:
                 del self._bundles[next(iter(self._bundles))]
         self._bundles[key] = bundle  # the one used last comes last
         self._activate(bundle)
+        self._show_sources_to_others()
         importers.want_real(bundle.wants_prefect)
         try:
             return bundle.function(self._names)
@@ -278,6 +281,14 @@ class Library:
         if self._active is not None:
             for path, lines in self._active.lines().items():
                 linecache.cache[path] = (0, None, lines, path)
+
+    def _show_sources_to_others(self) -> None:
+        """Have `inspect` and the like find them, once anything asks for lines."""
+        if "linecache" in sys.modules:
+            self.show_sources()
+        elif self._lines_wanted is None:
+            self._lines_wanted = WhenImported("linecache", self.show_sources)
+            self._lines_wanted.watch()
 
     def _activate(self, bundle: "Any") -> None:
         if bundle is self._active:

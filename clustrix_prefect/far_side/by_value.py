@@ -169,20 +169,21 @@ class ValueBundle:
             constructor = constructor.__mro__[1]
         if constructor is not metaclass:
             return constructor.__new__(metaclass, name, bases, attributes)
-        resolved = types.resolve_bases(bases)
-        hooks = [vars(base).get("__init_subclass__") for each in resolved for base in each.__mro__]
-        if not any(self._is_users(getattr(hook, "__func__", None)) for hook in hooks):
+        hooks = [
+            (base, vars(base)["__init_subclass__"])
+            for each in types.resolve_bases(bases)
+            for base in each.__mro__
+            if self._is_users(getattr(vars(base).get("__init_subclass__"), "__func__", None))
+        ]
+        for base, _ in hooks:
+            base.__init_subclass__ = classmethod(_do_nothing)
+        try:
             return types.new_class(
                 name, bases, {"metaclass": metaclass}, lambda space: space.update(attributes)
             )
-        quiet = types.new_class(
-            name,
-            (_Quiet,) + bases,
-            {"metaclass": metaclass},
-            lambda space: space.update(attributes),
-        )
-        quiet.__bases__ = resolved
-        return quiet
+        finally:
+            for base, hook in hooks:
+                base.__init_subclass__ = hook
 
     def _is_users(self, value: "Any") -> bool:
         module = getattr(value, "__module__", None)
@@ -261,13 +262,8 @@ class ValueBundle:
         return module is not None and vars(module) is namespace
 
 
-class _Quiet:
-    """In front of the bases of a class while it is made: keeps their hooks from being called."""
-
-    __slots__ = ()
-
-    def __init_subclass__(cls, **kwargs: "Any") -> None:
-        pass
+def _do_nothing(cls: "Any", **options: "Any") -> None:
+    """Stands for a hook while a class is made."""
 
 
 def make_names(bundle: ValueBundle) -> "Names":

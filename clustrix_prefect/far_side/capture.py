@@ -56,7 +56,7 @@ def _printer(original: "Callable[..., None]") -> "Callable[..., None]":
     return print_as_log
 
 
-class _WhenImported:
+class WhenImported:
     """Acts as soon as a module has been imported, without importing it.
 
     Args:
@@ -111,7 +111,7 @@ class Capture:
         self._context = context
         self._send = send
         self._logging = None  # type: Any
-        self._import = _WhenImported("logging", self._capture_logging)
+        self._import = WhenImported("logging", self._capture_logging)
 
     def __enter__(self) -> "Capture":
         self._print = builtins.print

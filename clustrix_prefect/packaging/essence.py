@@ -156,6 +156,8 @@ class _Essence(CloudPickler):  # type: ignore[misc]
     # --- code -----------------------------------------------------------------------------
 
     def _function(self, obj: types.FunctionType) -> Any:
+        if obj is references.essence:
+            return NotImplemented
         module, name = obj.__module__, obj.__qualname__
         if module not in self._namespaces and look_up(module, name) is obj:
             return references.essence, ("named", module, name)

@@ -228,14 +228,15 @@ class _ResultUnpickler(PortableUnpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         found: Any = sys.modules.get(module)
+        # What cloudpickle makes of another version's bytecode crashes the interpreter.
+        if found is None or (self._foreign and module.startswith("cloudpickle")):
+            return super().find_class(module, name)
         try:
-            for part in name.split(".") if found is not None else ():
+            for part in name.split("."):
                 found = getattr(found, part)
         except AttributeError:
-            found = None
-        if found is None or found is types.CodeType:
             return super().find_class(module, name)
-        return found
+        return super().find_class(module, name) if found is types.CodeType else found
 
 
 def restore(data: bytes, python: tuple[int, ...] = HERE) -> Any:

@@ -1,0 +1,91 @@
+"""Code that strangers write: the same value everywhere, the same exception, or a refusal.
+
+Each case is a plain call here, and a call in an interpreter that has nothing but what travels.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clustrix_prefect.errors import NotPortable
+from tests.packaging.elsewhere import Elsewhere
+
+KINDS = ("closures", "patched", "annotated", "graphs", "raised", "modules")
+OWN = ".".join(map(str, sys.version_info[:2]))
+OTHERS = tuple(minor for minor in ("3.6", "3.8", "3.13") if minor != OWN)
+
+
+def cases(kind: str) -> list[tuple[Any, ...]]:
+    """The cases of a kind: each a function and its arguments."""
+    found = importlib.import_module(f"tests.packaging.strangers.{kind}").CASES
+    return [case if isinstance(case, tuple) else (case,) for case in found]
+
+
+ALL = [(kind, number) for kind in KINDS for number in range(len(cases(kind)))]
+NAMES = [f"{kind}-{number}" for kind, number in ALL]
+
+
+def shown(value: Any) -> Any:
+    """A value, as far as it has to be the same: its type and what it says of itself."""
+    text = repr(value)
+    # Addresses differ, and the order of sets.
+    return type(value).__qualname__, (text.partition(" at 0x")[0] if " at 0x" in text else text)
+
+
+def outcome(function: Any, *args: Any) -> Any:
+    """What a call comes to."""
+    try:
+        value = function(*args)
+    except Exception as error:
+        if isinstance(error, NotPortable):
+            raise
+        state = {k: v for k, v in vars(error).items() if k != "__notes__"}
+        notes = list(getattr(error, "__notes__", ()))
+        return "raised", type(error).__qualname__, str(error), repr(error.args), repr(state), notes
+    if isinstance(value, (set, frozenset)):
+        return "value", type(value).__qualname__, value
+    return "value", *shown(value)
+
+
+@pytest.fixture(scope="module")
+def far(
+    request: pytest.FixtureRequest, pythons: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Elsewhere]:
+    """An interpreter of the version that is asked for."""
+    if request.param not in pythons:
+        pytest.skip(f"no Python {request.param} on this machine")
+    python = sys.executable if request.param == OWN else pythons[request.param]
+    interpreter = Elsewhere(python, tmp_path_factory.mktemp("far"))
+    yield interpreter
+    interpreter.close()
+
+
+@pytest.mark.parametrize(("kind", "number"), ALL, ids=NAMES)
+@pytest.mark.parametrize("far", [OWN], indirect=True)
+def test_the_same_version(far: Elsewhere, kind: str, number: int) -> None:
+    function, *args = cases(kind)[number]
+    assert outcome(far.call, function, *args) == outcome(function, *args)
+
+
+def test_there_are_many() -> None:
+    assert len(ALL) >= 150
+
+
+@pytest.mark.parametrize(("kind", "number"), ALL, ids=NAMES)
+@pytest.mark.parametrize("far", OTHERS, indirect=True)
+def test_another_version(far: Elsewhere, kind: str, number: int) -> None:
+    """The same, or refused: never another value."""
+    function, *args = cases(kind)[number]
+    try:
+        there = outcome(far.call, function, *args)
+    except NotPortable:
+        return
+    assert there == outcome(function, *args)
