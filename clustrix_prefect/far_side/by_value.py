@@ -282,6 +282,7 @@ def make_names(bundle: ValueBundle) -> "Names":
         (REFERENCES, "cell"): types.CellType if hasattr(types, "CellType") else None,
         (REFERENCES, "fill_cell"): fill_cell,
         (REFERENCES, "cached"): make_cached,
+        (REFERENCES, "exception"): make_exception,
         (REFERENCES, "dispatcher"): make_dispatcher,
         (REFERENCES, "namespace"): namespace_of,
     }
@@ -343,6 +344,14 @@ def make_type_variable(
             name, *constraints, bound=bound, covariant=covariant, contravariant=contravariant
         ),
     )
+
+
+def make_exception(kind: "Any", args: "Any", state: "Dict[str, Any]") -> "Any":
+    """An exception, without its `__init__`, which need not take its `args`."""
+    made = kind.__new__(kind, *args)
+    made.args = args
+    made.__dict__.update(state)
+    return made
 
 
 def make_cached(function: "Any", maxsize: "Optional[int]", typed: bool) -> "Any":

@@ -224,6 +224,7 @@ class ValuePickler(CallPickler):
             return self._enum_by_value(obj)
         make, new_arguments, (attributes, slots), *rest = _dynamic_class_reduce(obj)
         attributes.pop("__annotate_func__", None)
+        new_arguments[3]["__qualname__"] = obj.__qualname__
         if "__slots__" in vars(obj):
             new_arguments[3]["__slots__"] = vars(obj)["__slots__"]
         return make, new_arguments, (attributes, slots), *rest
@@ -278,6 +279,8 @@ class ValuePickler(CallPickler):
             except ValueError:  # an inner function that was not defined yet
                 return references.cell, ()
             return references.cell, (), state, None, None, references.fill_cell
+        if _sets_itself_up(obj):
+            return references.exception, (kind, obj.args, vars(obj))
         if kind is functools.cached_property:
             # Before 3.12 it has a lock.
             held = {key: value for key, value in vars(obj).items() if key != "lock"}
@@ -321,7 +324,7 @@ class ValuePickler(CallPickler):
             return _make_typevar, _decompose_typevar(obj)
         if kind in _TYPE_VARIABLES:
             return kind, (obj.__name__,)
-        return object.__reduce_ex__(obj, 4)
+        return copyreg.__newobj__, (kind,), getattr(obj, "__dict__", None)  # type: ignore[attr-defined]
 
     def _shown_file(self, filename: str) -> str:
         """A file as tracebacks far away name it: the same wherever the checkout is."""
@@ -329,6 +332,20 @@ class ValuePickler(CallPickler):
         if shown is None:
             shown = self._files[filename] = shown_file(filename)
         return shown
+
+
+def _sets_itself_up(obj: Any) -> bool:
+    """Whether it is an exception that pickle would make by calling an `__init__` of the user's.
+
+    With `args`, which need not be what that takes.
+    """
+    kind = type(obj)
+    return (
+        isinstance(obj, BaseException)
+        and isinstance(kind.__init__, types.FunctionType)
+        and kind.__reduce__ is BaseException.__reduce__
+        and kind.__reduce_ex__ is object.__reduce_ex__
+    )
 
 
 def _reduce_validated(obj: Any) -> Any:

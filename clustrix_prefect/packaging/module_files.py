@@ -86,9 +86,8 @@ def collect(
     Raises:
         NotPortable: The data files are too many.
     """
+    _take_whole_packages(modules)
     files = {file.path: file for file in modules.files.values()}
-    for name in {name.partition(".")[0] for name in modules.files}:
-        _take_whole_package(name, modules, files)
     own = list(own)
     sources = [*texts, *(module.source for module in modules.found.values())]
     looks_beside = any(_LOOKS_BESIDE.search(text) for text in sources)
@@ -150,20 +149,22 @@ def _installed_paths() -> frozenset[str]:
     )
 
 
-def _take_whole_package(name: str, modules: LocalModules, files: dict[str, ModuleFile]) -> None:
-    """Take in every module of a package that imports some by names it makes up."""
-    within = [each for each in modules.found if each.partition(".")[0] == name]
-    if not any(_IMPORTS_BY_NAME.search(modules.found[each].source) for each in within):
-        return
-    top = modules.files.get(name)
-    if top is None or not top.is_package:
-        return
-    directory = Path(top.path).parent
-    for path in sorted(directory.rglob("*.py"))[:_MOST_FILES]:
-        inside = path.relative_to(directory.parent)
-        if _LEFT_OUT.isdisjoint(inside.parts):
-            modules.add(".".join([*inside.parent.parts, *_last(path)]))
-    files.update({file.path: file for file in modules.files.values()})
+def _take_whole_packages(modules: LocalModules) -> None:
+    """Take in every module of a package in which some are imported by names that are made up."""
+    packages = {
+        name if module.is_package else name.rpartition(".")[0]
+        for name, module in modules.found.items()
+        if _IMPORTS_BY_NAME.search(module.source)
+    }
+    for name in sorted(packages):
+        top = modules.files.get(name)
+        if top is None or not top.is_package:
+            continue
+        directory = Path(top.path).parent
+        for path in sorted(directory.rglob("*.py"))[:_MOST_FILES]:
+            inside = path.relative_to(directory)
+            if _LEFT_OUT.isdisjoint(inside.parts):
+                modules.add(".".join([name, *inside.parent.parts, *_last(path)]))
 
 
 def _last(path: Path) -> tuple[str, ...]:

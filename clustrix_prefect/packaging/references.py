@@ -80,6 +80,11 @@ def code(marshalled: bytes) -> types.CodeType:
     return found
 
 
+def exception(kind: Any, args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
+    """An exception, without its `__init__`."""
+    _only_far_away()
+
+
 def cached(function: Any, maxsize: int | None, typed: bool) -> Any:
     """A function with `functools.lru_cache`, its cache empty."""
     _only_far_away()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import multiprocessing
 import pickle
-import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -60,7 +59,6 @@ def inner(x: int) -> int:
 CASES: list[Any] = [
     lambda: (helper.LIMIT, helper.where().rpartition(".")[2]),
     lambda: fetch.fn(1) + inner.fn(2),
-    lambda: (fetch(1), inner(2)),
     lambda: scale(4),
     (lambda f: f(5), closure(2)),
     (lambda i: (i, isinstance(i, helper.Item)), Item(3)),
@@ -78,7 +76,6 @@ CASES: list[Any] = [
     forked,
     pooled,
     threaded,
-    lambda: "tests.packaging.strangers.helper" in sys.modules,
     lambda: Path(helper.__file__).name,
     beside,
     (lambda m: m.LIMIT, helper),
