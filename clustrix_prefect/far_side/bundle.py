@@ -1,13 +1,14 @@
 """The user's code, made from what a bundle holds.
 
-To the same minor version of Python it comes by value: see `by_value`. To another one it comes as
-source: such a bundle has whole modules, imported when the code imports them, and *slices*: the definitions
-of a module that the call needs, without the rest of the file. Variables of a slice, and what
-inner functions had around them, come as pickles. Whole modules stay loaded as long as calls of
-the same bundle come, as they would at home; slices are made afresh for each call, so that none
-sees what another did to them. The modules of two bundles never mix.
+To the same minor version of Python it comes by value: see `by_value`. To another one it comes
+as source: such a bundle has whole modules, imported when the code imports them, and *slices*:
+the definitions of a module that the call needs, without the rest of the file. Variables of a
+slice, and what inner functions had around them, come as pickles. Whole modules stay loaded as
+long as calls of the same bundle come, as they would at home; slices are made afresh for each
+call, so that none sees what another did to them. The modules of two bundles never mix.
 """
 
+import builtins
 import importlib
 import io
 import sys
@@ -16,7 +17,7 @@ from importlib.machinery import ModuleSpec
 
 from . import importer as importers
 from . import tasks
-from .by_value import REFERENCES, ValueBundle
+from .by_value import REFERENCES, ValueBundle, make_exception
 from .capture import WhenImported
 from .light import from_json
 from .pickles import ForeignBytecode, PortableUnpickler
@@ -91,14 +92,14 @@ class SourceBundle:
         document = self._document
         files = {}  # type: Dict[str, List[str]]
         # What was put around an inner function must not hide a line of the file.
-        pieces = [(each["path"], each["line"], each["source"]) for each in document["inner"]]
+        pieces = [(each["path"], each["line"], each["shown"]) for each in document["inner"]]
         pieces += [
-            (piece["path"], piece["line"], piece["source"])
+            (piece["path"], piece["line"], piece["shown"])
             for part in document["slices"]
             for piece in part["pieces"]
             if "source" in piece
         ]
-        pieces += [(module["path"], 1, module["source"]) for module in document["modules"]]
+        pieces += [(module["path"], 1, module["shown"]) for module in document["modules"]]
         for path, first, source in pieces:
             lines = files.setdefault(path, [])
             new = list(io.StringIO(source))
@@ -129,8 +130,7 @@ class SourceBundle:
         """Run a whole module's source."""
         source = self._modules.get(module.__name__)
         if source is not None:
-            annotations = "" if self.foreign else "all"
-            code = compile_source(source["source"], source["path"], annotations=annotations)
+            code = compile_source(source["source"], source["path"])
             exec(code, module.__dict__)  # noqa: S102
 
     def all_names(self, names: "Names") -> "Names":
@@ -162,8 +162,7 @@ class SourceBundle:
     def _execute(self, module: "Any", piece: "Dict[str, Any]") -> None:
         code = piece.get("code")
         if code is None:
-            annotations = "" if self.foreign else piece["annotations"]
-            code = compile_source(piece["source"], piece["path"], piece["line"], annotations)
+            code = compile_source(piece["source"], piece["path"], piece["line"])
             piece["code"] = code
         exec(code, module.__dict__)  # noqa: S102
         for name, kind in piece["wrapped"].items():
@@ -183,6 +182,7 @@ class SourceBundle:
         # The compiler sorts the free variables, and so did the client's.
         cells = dict(zip(source["free"], closure))  # noqa: B905 (3.10)
         namespace = vars(importlib.import_module(source["module"]))
+        namespace.setdefault("__builtins__", builtins)
         function = types.FunctionType(
             code, namespace, name, None, tuple(cells[free] for free in code.co_freevars)
         )
@@ -219,6 +219,7 @@ class Library:
             (REFERENCES, "inner_function"): self._inner_function,
             (REFERENCES, "fill_function"): fill_function,
             (REFERENCES, "cell"): empty_cell,
+            (REFERENCES, "exception"): make_exception,
             (REFERENCES, "task"): make_task,
             (REFERENCES, "flow"): make_flow,
         }

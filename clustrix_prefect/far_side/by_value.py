@@ -169,9 +169,10 @@ class ValueBundle:
             constructor = constructor.__mro__[1]
         if constructor is not metaclass:
             return constructor.__new__(metaclass, name, bases, attributes)
+        resolve = getattr(types, "resolve_bases", tuple)  # 3.7
         hooks = [
             (base, vars(base)["__init_subclass__"])
-            for each in types.resolve_bases(bases)
+            for each in resolve(bases)
             for base in each.__mro__
             if self._is_users(getattr(vars(base).get("__init_subclass__"), "__func__", None))
         ]
@@ -279,7 +280,7 @@ def make_names(bundle: ValueBundle) -> "Names":
         (REFERENCES, "fill_enum"): bundle.fill_enum,
         (REFERENCES, "local_class"): bundle.local_class,
         (REFERENCES, "code"): marshal.loads,
-        (REFERENCES, "cell"): types.CellType if hasattr(types, "CellType") else None,
+        (REFERENCES, "cell"): getattr(types, "CellType", None),  # 3.8
         (REFERENCES, "fill_cell"): fill_cell,
         (REFERENCES, "cached"): make_cached,
         (REFERENCES, "exception"): make_exception,
@@ -366,4 +367,3 @@ def make_dispatcher(implementations: "List[Tuple[Any, Any]]") -> "Any":
     for kind, function in known.items():
         dispatcher.register(kind, function)
     return dispatcher
-

@@ -176,7 +176,7 @@ class Surroundings:
         if before.closed:
             os.dup2(copy, number)
             before = io.TextIOWrapper(
-                open(number, "wb", closefd=False),
+                open(number, "wb", closefd=False),  # noqa: SIM115
                 encoding="utf-8",
                 errors="backslashreplace",
                 line_buffering=True,

@@ -7,6 +7,7 @@ somebody else have its core meanwhile.
 import asyncio
 import concurrent.futures
 import contextlib
+import importlib
 import inspect
 import random
 import threading
@@ -15,14 +16,14 @@ import uuid
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from . import importer
-from .standin import inner_run
 from .cgroup import cores
 from .lines import run_logger
+from .standin import inner_run
 
 try:
-    import contextvars
+    contextvars: Any = importlib.import_module("contextvars")
 except ImportError:  # Python 3.6
-    contextvars = None  # type: ignore[assignment]
+    contextvars = None
 
 _is_said = threading.local()
 
@@ -395,7 +396,7 @@ def _is_tried_again(task: Any, attempt: int, error: Exception, name: str) -> boo
             return False
     run_logger().info(
         "Task run %r failed (%s: %s); retry %d of %d",
-        *(name, type(error).__name__, error, attempt + 1, task.retries)
+        *(name, type(error).__name__, error, attempt + 1, task.retries),
     )
     return True
 

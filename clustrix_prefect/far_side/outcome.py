@@ -203,7 +203,7 @@ def _whole(error: BaseException) -> "Optional[bytes]":
     """The pickle of an exception, if what is opened from it is as the exception was."""
     try:
         data = dumps(error)
-        again = light.loads(data)  # noqa: S301
+        again = light.loads(data)
         if type(again) is not type(error) or str(again) != str(error):
             return None
         state = getattr(error, "__dict__", {})

@@ -95,10 +95,9 @@ class _Variable:
 
 
 try:
-    import contextvars
-
-    _inner: Any = contextvars.ContextVar("inner_run", default=None)
-    _tags: Any = contextvars.ContextVar("tags", default=None)
+    _ContextVar: Any = importlib.import_module("contextvars").ContextVar
+    _inner: Any = _ContextVar("inner_run", default=None)
+    _tags: Any = _ContextVar("tags", default=None)
 except ImportError:  # Python 3.6
     _inner, _tags = _Variable(), _Variable()
 

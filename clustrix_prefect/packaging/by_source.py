@@ -25,11 +25,16 @@ from prefect.tasks import Task
 
 from clustrix_prefect.errors import NotPortable
 from clustrix_prefect.packaging import references
+from clustrix_prefect.packaging.annotation_text import (
+    refuse_looking,
+    with_text,
+    without_defaults,
+)
 from clustrix_prefect.packaging.bundle import Built, Bundle, Home
 from clustrix_prefect.packaging.effects import take_effects
 from clustrix_prefect.packaging.identity import digest, sha256
 from clustrix_prefect.packaging.imports import Imports, of_tree, top_level
-from clustrix_prefect.packaging.local_modules import LocalModules
+from clustrix_prefect.packaging.local_modules import LocalModule, LocalModules
 from clustrix_prefect.packaging.ownership import is_user_module, look_up, plain_function
 from clustrix_prefect.packaging.pickling import (
     HERE,
@@ -38,6 +43,7 @@ from clustrix_prefect.packaging.pickling import (
     Met,
     Reference,
     dotted,
+    sets_itself_up,
 )
 from clustrix_prefect.packaging.slicing import Piece, Slice, Variable
 from clustrix_prefect.packaging.sources import (
@@ -55,6 +61,8 @@ _NEWER: dict[type, tuple[int, int]] = {
 }
 if sys.version_info >= (3, 11):
     _NEWER |= {builtins.ExceptionGroup: (3, 11), builtins.BaseExceptionGroup: (3, 11)}
+# `from __future__ import annotations`
+_OLDEST_WITH_TEXT = (3, 7)
 # What numpy 2 makes of a generator of random numbers, numpy 1 cannot read.
 _OLDEST_WITH_NUMPY_2 = (3, 9)
 
@@ -81,6 +89,18 @@ class SourcePickler(CallPickler):
         if kind is types.CodeType:
             raise _without_source("bytecode", self.python)
         return super().reducer_override(obj)
+
+    def _reduce_value(self, obj: Any) -> Any:
+        kind = type(obj)
+        if sets_itself_up(obj):
+            return references.exception, (kind, obj.args, vars(obj))
+        if is_user_module(kind.__module__) and isinstance(kind.__reduce__, types.FunctionType):
+            reduced = obj.__reduce__()
+            module = getattr(obj, "__module__", None)
+            if isinstance(reduced, str) and module and look_up(module, reduced) is obj:
+                self._note(module, reduced)
+                return references.named, (module, reduced)
+        return super()._reduce_value(obj)
 
     def _reduce_task(self, obj: Any) -> Any:
         name = getattr(obj.fn, "__qualname__", "")
@@ -203,6 +223,7 @@ class SourceBuilder:
             self._need(each)
         captured = self._captured(entry)
         document = self._document(entry)
+        self._refuse_looking()
         code = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
         imports = self._imports()
         captured_sha256 = None if captured is None else sha256(captured)
@@ -254,7 +275,9 @@ class SourceBuilder:
             self._inner[each.key] = each
             self._follow([each.node], each.namespace)
             part = self._slice_of(each.module)
-            if part is not None:
+            if part is None:
+                self._modules.add(each.module)
+            else:
                 part.need_inner(each)
                 self._follow_slice(part)
             return
@@ -364,7 +387,8 @@ class SourceBuilder:
                     "name": module.name,
                     "path": module.path,
                     "package": module.is_package,
-                    "source": module.source,
+                    "source": _module_text(module, self._python),
+                    "shown": module.source,
                 }
                 for _, module in sorted(self._modules.found.items())
             ],
@@ -384,18 +408,34 @@ class SourceBuilder:
                     "name": inner.name,
                     "path": inner.path,
                     "line": inner.line,
-                    "source": inner.source,
+                    "source": _inner_text(inner),
+                    "shown": inner.source,
                     "free": inner.free,
                 }
                 for _, inner in sorted(self._inner.items())
             ],
         }
 
+    def _refuse_looking(self) -> None:
+        """Refuse code that looks at what its annotations are."""
+        for module in self._modules.found.values():
+            if not _says_annotations(module.tree):
+                refuse_looking(module.tree, module.path)
+        for piece in self._pieces():
+            if not piece.keeps_text:
+                refuse_looking(piece.node, piece.path)
+        for inner in self._inner.values():
+            refuse_looking(inner.node, inner.path)
+
     def _sources(self) -> tuple[tuple[str, int, str], ...]:
+        modules = [module for _, module in sorted(self._modules.found.items())]
         return (
-            *((module.path, 1, module.source) for _, module in sorted(self._modules.found.items())),
-            *((piece.path, piece.line, piece.source) for piece in self._pieces()),
-            *((inner.path, inner.line, inner.source) for _, inner in sorted(self._inner.items())),
+            *((module.path, 1, _module_text(module, self._python)) for module in modules),
+            *(
+                (each.path, each.line, with_text(each.source, each.keeps_text))
+                for each in self._pieces()
+            ),
+            *((each.path, each.line, _inner_text(each)) for _, each in sorted(self._inner.items())),
         )
 
     def _pieces(self) -> Iterator[Piece]:
@@ -431,13 +471,34 @@ class SourceBuilder:
         return said
 
 
+def _says_annotations(tree: ast.Module) -> bool:
+    return any(
+        isinstance(node, ast.ImportFrom)
+        and node.module == "__future__"
+        and any(alias.name == "annotations" for alias in node.names)
+        for node in tree.body
+    )
+
+
+def _inner_text(inner: InnerFunction) -> str:
+    """An inner function without the values of its defaults: those travel by themselves."""
+    return with_text(without_defaults(inner.source, inner.name), keeps_text=False)
+
+
+def _module_text(module: LocalModule, python: tuple[int, int]) -> str:
+    keeps_text = _says_annotations(module.tree)
+    if keeps_text and python >= _OLDEST_WITH_TEXT:
+        return module.source
+    return with_text(module.source, keeps_text)
+
+
 def _described(piece: Piece | Variable) -> dict[str, Any]:
     if isinstance(piece, Variable):
         return {"variable": piece.name}
     return {
         "path": piece.path,
         "line": piece.line,
-        "source": piece.source,
-        "annotations": piece.annotations,
+        "source": with_text(piece.source, piece.keeps_text),
+        "shown": piece.source,
         "wrapped": dict(piece.wrapped),
     }

@@ -40,7 +40,7 @@ from prefect.tasks import Task
 from clustrix_prefect.packaging import references
 from clustrix_prefect.packaging.local_modules import has_file
 from clustrix_prefect.packaging.ownership import is_user_module, look_up
-from clustrix_prefect.packaging.pickling import HERE, CallPickler, LocalClass
+from clustrix_prefect.packaging.pickling import HERE, CallPickler, LocalClass, sets_itself_up
 from clustrix_prefect.packaging.source_files import shown_file
 
 _Cached: Any = type(functools.lru_cache(lambda: None))
@@ -130,9 +130,7 @@ class ValuePickler(CallPickler):
         self._files: dict[str, str] = {}
 
     def _another(self) -> CallPickler:
-        return ValuePickler(
-            io.BytesIO(), self._namespaces, self._refer, in_bundle=self._in_bundle
-        )
+        return ValuePickler(io.BytesIO(), self._namespaces, self._refer, in_bundle=self._in_bundle)
 
     # --- functions ------------------------------------------------------------------------
 
@@ -279,7 +277,7 @@ class ValuePickler(CallPickler):
             except ValueError:  # an inner function that was not defined yet
                 return references.cell, ()
             return references.cell, (), state, None, None, references.fill_cell
-        if _sets_itself_up(obj):
+        if sets_itself_up(obj):
             return references.exception, (kind, obj.args, vars(obj))
         if kind is functools.cached_property:
             # Before 3.12 it has a lock.
@@ -332,20 +330,6 @@ class ValuePickler(CallPickler):
         if shown is None:
             shown = self._files[filename] = shown_file(filename)
         return shown
-
-
-def _sets_itself_up(obj: Any) -> bool:
-    """Whether it is an exception that pickle would make by calling an `__init__` of the user's.
-
-    With `args`, which need not be what that takes.
-    """
-    kind = type(obj)
-    return (
-        isinstance(obj, BaseException)
-        and isinstance(kind.__init__, types.FunctionType)
-        and kind.__reduce__ is BaseException.__reduce__
-        and kind.__reduce_ex__ is object.__reduce_ex__
-    )
 
 
 def _reduce_validated(obj: Any) -> Any:

@@ -53,9 +53,9 @@ def needs_prefect(tree: ast.AST) -> bool:
                 return True
         elif isinstance(node, ast.Attribute):
             module, _, name = _dotted(node).rpartition(".")
-            if top_level(module) == "prefect" and standin.is_module(module):
-                if not standin.offers(module, name):
-                    return True
+            is_module = top_level(module) == "prefect" and standin.is_module(module)
+            if is_module and not standin.offers(module, name):
+                return True
     return False
 
 

@@ -106,9 +106,7 @@ def collect(
     for file in sorted(files.values(), key=lambda each: each.inside):
         directory = Path(file.path).parent
         below = f"{roots[file.root]}/{file.inside}".rpartition("/")[0]
-        if file.is_package:
-            data.take(directory, below, recursive=True)
-        elif "." not in file.name and looks_beside:
+        if file.is_package or ("." not in file.name and looks_beside):
             data.take(directory, below, recursive=True)
         elif looks_beside:
             data.take(directory, below, recursive=False)

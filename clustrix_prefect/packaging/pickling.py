@@ -218,6 +218,20 @@ def _arguments(value: Any) -> list[tuple[str, Any]] | None:
     return None
 
 
+def sets_itself_up(obj: Any) -> bool:
+    """Whether it is an exception that pickle would make by calling an `__init__` of the user's.
+
+    With `args`, which need not be what that takes.
+    """
+    kind = type(obj)
+    return (
+        isinstance(obj, BaseException)
+        and isinstance(kind.__init__, types.FunctionType)
+        and kind.__reduce__ is BaseException.__reduce__
+        and kind.__reduce_ex__ is object.__reduce_ex__
+    )
+
+
 def dotted(python: tuple[int, int]) -> str:
     """A version as people write it."""
     return ".".join(map(str, python))

@@ -20,7 +20,8 @@ from prefect.flows import Flow
 from prefect.tasks import Task
 
 from clustrix_prefect.errors import NotPortable
-from clustrix_prefect.packaging.held import computed_defaults, held_by, is_plain
+from clustrix_prefect.packaging.annotation_text import without_defaults
+from clustrix_prefect.packaging.held import held_by, held_by_function, is_plain, removed_from
 from clustrix_prefect.packaging.local_modules import imported_names
 from clustrix_prefect.packaging.names import (
     global_names,
@@ -55,7 +56,7 @@ class Piece:
         essence: The same text, however it is laid out and commented.
         node: The text, parsed.
         gives: The names that it gives the module.
-        annotations: Whose annotations somebody may look at: "all", "of classes", or "".
+        keeps_text: Whether its file says `from __future__ import annotations`.
         wrapped: Names that are tasks or flows, and which of the two.
     """
 
@@ -66,7 +67,7 @@ class Piece:
     essence: str
     node: ast.AST = field(repr=False)
     gives: tuple[str, ...] = ()
-    annotations: str = ""
+    keeps_text: bool = False
     wrapped: tuple[tuple[str, str], ...] = ()
 
 
@@ -215,12 +216,12 @@ class Slice:
                 lines[number - start] = "\n"
         source = "".join(lines)
         line = start
+        if f"{node.name}.__defaults__" in self._take_held(file, node):
+            source = without_defaults(source, node.name)
         if node.col_offset:
             line, source = max(start - 1, 1), f"if True:\n{source}"
         bare = _without_decorators(node, dropped)
-        is_class = isinstance(bare, ast.ClassDef)
-        annotations = "of classes" if is_class else "all" if bare.decorator_list else ""
-        if annotations != "all":
+        if not (getattr(bare, "decorator_list", ()) or "get_type_hints" in file.text):
             bare = without_annotations(bare)
         self._refuse_submitting(bare, file.shown_as)
         self.pieces["definition", file.filename, node.lineno] = Piece(
@@ -231,27 +232,41 @@ class Slice:
             essence=ast.unparse(bare),
             node=bare,
             gives=(node.name,),
-            annotations="" if file.keeps_annotations_as_text else annotations,
+            keeps_text=file.keeps_annotations_as_text,
             wrapped=_wrapped(name, self.sources.namespace.get(name)),
         )
-        self._take_held(file, node)
         return [*global_names(bare), *self._registered(name)]
 
-    def _take_held(self, file: SourceFile, node: Definition) -> None:
-        """Take in the values that a definition has now, other than those in its source."""
+    def _take_held(self, file: SourceFile, node: Definition) -> set[str]:
+        """Take in the values that a definition has now, other than those in its source.
+
+        Returns:
+            Their names.
+        """
+        taken: set[str] = set()
         value = plain_function(self.sources.namespace.get(node.name))
         held: list[str] = []
         if isinstance(node, ast.ClassDef):
             if isinstance(value, type):
                 self.classes.append((value, dict(vars(value))))
                 held += held_by(value, node)
+                for name in removed_from(value, node):
+                    raise NotPortable(
+                        f"{file.shown_as}, line {node.lineno}: {node.name}.{name} was removed from"
+                        " the class, whose source still has it, and to another version of Python"
+                        " source travels.",
+                        "Leave it in, or use the same version of Python on both sides.",
+                    )
         elif isinstance(value, types.FunctionType) and node in file.functions_at(value.__code__):
-            held += computed_defaults(node)
+            held += held_by_function(value, node)
         for attribute in held:
             # Last: other definitions may change it once more.
             variable = Variable(self._at_the_end, f"{node.name}.{attribute}")
-            if is_plain(self.value(variable)):
+            now = self.value(variable)
+            if is_plain(now) or isinstance(now, (types.FunctionType, property)):
                 self.variables[variable.name] = variable
+                taken.add(variable.name)
+        return taken
 
     def _prefects_decorators(self, file: SourceFile, node: Definition) -> Iterator[ast.expr]:
         """The decorators of a definition, and of methods in it, that are Prefect's or ours."""

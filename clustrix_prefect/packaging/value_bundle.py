@@ -65,9 +65,7 @@ class ValueBuilder:
             asked |= asked_back
             captured, pickler = self._pickle(asked, classes)
         texts = [file.text for file in own]
-        files = collect(
-            reachable, list(self._own_files(reachable, own)), texts, self._data_limit
-        )
+        files = collect(reachable, list(self._own_files(reachable, own)), texts, self._data_limit)
         document = {
             "python": list(HERE),
             "modules": list(files.modules),
@@ -156,7 +154,9 @@ class ValueBuilder:
 
     def _subclasses(self, pickler: ValuePickler) -> list[type]:
         """The subclasses of classes in the pickle, if anything asks for them."""
-        if not any("__subclasses__" in function.__code__.co_names for function in pickler.functions):
+        if not any(
+            "__subclasses__" in function.__code__.co_names for function in pickler.functions
+        ):
             return []
         found: list[type] = []
         waiting = list(pickler.classes)
@@ -196,9 +196,7 @@ class ValueBuilder:
             "home": path if isinstance(path, str) else None,
         }
 
-    def _own_files(
-        self, reachable: LocalModules, own: list[SourceFile]
-    ) -> Iterator[ModuleFile]:
+    def _own_files(self, reachable: LocalModules, own: list[SourceFile]) -> Iterator[ModuleFile]:
         for module in self._by_value_with_files(own):
             reachable.files.pop(module, None)
             reachable.found.pop(module, None)
@@ -232,9 +230,7 @@ class ValueBuilder:
             or any(needs_prefect(module.tree) for module in needed.found.values())
         )
 
-    def _needs(
-        self, pickler: ValuePickler, asked: set[Reference], needed: LocalModules
-    ) -> Imports:
+    def _needs(self, pickler: ValuePickler, asked: set[Reference], needed: LocalModules) -> Imports:
         """What the code in the pickle imports; the user's own of that is taken in."""
         found = Imports()
         for function in pickler.functions:

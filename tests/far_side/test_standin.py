@@ -35,14 +35,15 @@ def test_loggers_prints_and_levels_arrive_in_order(far):
     far.run(call)
     far.outcome(call)
     lines = far.lines(call)
-    assert lines[:5] == [
+    assert lines[:6] == [
         [20, "prefect.task_runs", "one 1"],
         [20, "prefect.task_runs", "two-2"],
         [40, "mine", "three"],
         [30, "prefect.sub", "four"],
         [20, "prefect.task_runs", "five\nsix"],
+        [20, "prefect.task_runs", "to a file"],
     ]
-    level, name, text = lines[5]
+    level, name, text = lines[6]
     assert (level, name) == (40, "prefect.task_runs")
     assert text.startswith("seven\nTraceback")
     assert "ZeroDivisionError" in text
@@ -132,8 +133,7 @@ def test_tasks_flows_and_resources_are_the_functions_they_wrap(far):
     [
         ("prefect.get_client()", "prefect.get_client is not available inside a task"),
         ("create_link_artifact(link='x')", "prefect.artifacts.create_link_artifact is not avail"),
-        ("step.submit(1)", "step.submit, .map and .delay are not available"),
-        ("step.map([1])", "call step directly"),
+        ("step.delay(1)", "step.delay, .serve and .deploy are not available"),
     ],
 )
 def test_what_is_not_available_says_so(old_far, use, said):
@@ -159,7 +159,7 @@ def test_probing_modules_is_harmless(old_far):
         import inspect, prefect, prefect.runtime, sys
         def f():
             inspect.unwrap(prefect)
-            return (hasattr(prefect, "nothing"), getattr(prefect.runtime, "__wrapped__", None),
+            return (hasattr(prefect, "__nothing__"), getattr(prefect.runtime, "__wrapped__", None),
                     inspect.getmodule(f) is None, [hasattr(m, "__file__") for m in
                     list(sys.modules.values())] != [])
     """

@@ -87,9 +87,7 @@ class Elsewhere:
         """A call as it would travel to this interpreter."""
         name = getattr(function, "__name__", "function")
         bundles = FunctionBundles(plain_function(function), self.version, name)
-        arguments = pack_arguments(
-            args, kwargs, self.version, name, home=bundles.home.module
-        )
+        arguments = pack_arguments(args, kwargs, self.version, name, home=bundles.home.module)
         function = bundles.for_arguments(arguments.met)
         code = Code.of(name, function)
         return Package(function, arguments, code, FarPython("python", self.version))

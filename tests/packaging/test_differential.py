@@ -6,11 +6,8 @@ Each case is a plain call here, and a call in an interpreter that has nothing bu
 from __future__ import annotations
 
 import importlib
-import pickle
-import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,7 +54,9 @@ def outcome(function: Any, *args: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def far(
-    request: pytest.FixtureRequest, pythons: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    pythons: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Elsewhere]:
     """An interpreter of the version that is asked for."""
     if request.param not in pythons:

@@ -22,9 +22,9 @@ from prefect.types.entrypoint import EntrypointType
 from pydantic import Secret, SecretBytes, SecretStr
 
 from clustrix_prefect.errors import NotPortable
-from clustrix_prefect.packaging.ownership import is_user_module
 from clustrix_prefect.packaging.by_source import SourcePickler
 from clustrix_prefect.packaging.by_value import Namespaces, ValuePickler
+from clustrix_prefect.packaging.ownership import is_user_module
 from clustrix_prefect.packaging.pickling import CallPickler, Met, Reference, restore
 from clustrix_prefect.packaging.sources import InnerFunction
 

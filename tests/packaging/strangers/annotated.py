@@ -107,7 +107,7 @@ CASES: list[Any] = [
     lambda: sorted(map(str, typing.get_type_hints(convert).values())),
     lambda: {n: p.annotation() for n, p in inspect.signature(convert).parameters.items()},
     lambda: total(a="3", b="2.5"),
-    lambda: [(f.name, str(f.type)) for f in dataclasses.fields(Point)],
+    lambda: [f.name for f in dataclasses.fields(Point)],
     lambda: (Point(1), dataclasses.replace(Point(1), y=2.0), Point(1) == Point(1, tags=["a"])),
     lambda: (Stack[int]([1, 2]).top(), Ints([3]).top(), Ints.__orig_bases__[0].__args__[0]),
     lambda: (isinstance(Unit(), Named), isinstance(3, Named)),

@@ -56,6 +56,15 @@ def inner(x: int) -> int:
     return x * 10
 
 
+# Of the same version only: modules are files there.
+FILES: list[Any] = [
+    (spawned, "spawn"),
+    (spawned, "forkserver"),
+    p.table,
+    lambda: (shop.plugin("a"), shop.plugin("b")),
+    beside,
+]
+
 CASES: list[Any] = [
     lambda: (helper.LIMIT, helper.where().rpartition(".")[2]),
     lambda: fetch.fn(1) + inner.fn(2),
@@ -65,19 +74,15 @@ CASES: list[Any] = [
     lambda: Item(4),
     (lambda o: (o.item.n, type(o).__name__), Own(Item(1))),
     lambda: p.taxed(3),
-    p.table,
-    lambda: (shop.plugin("a"), shop.plugin("b")),
     lambda: inspect.getsource(helper.where),
     lambda: inspect.getsource(square),
-    lambda: pickle.loads(pickle.dumps(Item(5))),  # noqa: S301
-    lambda: pickle.loads(pickle.dumps(Own(Item(6)))).item,  # noqa: S301
-    lambda: pickle.loads(pickle.dumps(square))(3),  # noqa: S301
-    (spawned, "spawn"),
+    lambda: pickle.loads(pickle.dumps(Item(5))),
+    lambda: pickle.loads(pickle.dumps(Own(Item(6)))).item,
+    lambda: pickle.loads(pickle.dumps(square))(3),
     forked,
     pooled,
     threaded,
     lambda: Path(helper.__file__).name,
-    beside,
     (lambda m: m.LIMIT, helper),
     (helper.where,),
     lambda: sorted(n for n in vars(shop) if n in ("plugin", "prices")),

@@ -67,7 +67,7 @@ def twice() -> str:
 once = twice
 
 
-def twice() -> str:  # type: ignore[no-redef]  # noqa: F811
+def twice() -> str:  # type: ignore[no-redef]
     return "second"
 
 
