@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from clustrix_prefect.errors import NotPortable
 from clustrix_prefect.packaging.source_files import parse
 
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_DEFAULTS = ("__defaults__", "__kwdefaults__")
 # What gives the value of an annotation, rather than what `typing.get_type_hints` makes of it.
 _LOOKS_AT_VALUES = {"annotation", "__annotations__"}
 
@@ -34,26 +36,27 @@ def with_text(source: str, keeps_text: bool) -> str:
     return _changed(source, changes)
 
 
-def without_defaults(source: str, name: str) -> str:
-    """Source of a function in which the default of each parameter is None."""
+def without_defaults(source: str, name: str, which: Collection[str] = _DEFAULTS) -> str:
+    """Source of a function in which the defaults of parameters are None.
+
+    Args:
+        source: The function's source.
+        name: The function's name.
+        which: Of which parameters: `__defaults__`, `__kwdefaults__`.
+    """
 
     def changes(tree: ast.Module) -> Iterator[tuple[ast.expr, str]]:
         for node in ast.walk(tree):
-            if isinstance(node, ast.Lambda) and name == "<lambda>":
-                yield from ((each, "None") for each in _defaults(node.args))
+            is_lambda = isinstance(node, ast.Lambda) and name == "<lambda>"
+            if is_lambda or (isinstance(node, _FUNCTIONS) and node.name == name):
+                arguments: ast.arguments = node.args  # type: ignore[union-attr]
+                if "__defaults__" in which:
+                    yield from ((each, "None") for each in arguments.defaults)
+                if "__kwdefaults__" in which:
+                    yield from ((each, "None") for each in arguments.kw_defaults if each)
                 return  # those inside are made anew each time
-            if isinstance(node, _FUNCTIONS) and node.name == name:
-                yield from ((each, "None") for each in _defaults(node.args))
-                return
 
     return _changed(source, changes)
-
-
-_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-
-
-def _defaults(arguments: ast.arguments) -> list[ast.expr]:
-    return [*arguments.defaults, *(each for each in arguments.kw_defaults if each is not None)]
 
 
 def _changed(source: str, changes: Callable[[ast.Module], Iterator[tuple[ast.expr, str]]]) -> str:

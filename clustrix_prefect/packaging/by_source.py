@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import copyreg
 import functools
 import io
 import json
@@ -73,6 +74,9 @@ class SourcePickler(CallPickler):
     Functions and classes travel as source, in a bundle; the pickler notes which it met.
     """
 
+    # The variable whose value is being pickled.
+    defining = ""
+
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
         needed = _NEWER.get(kind) or _needed_by_numpy(kind, self.python)
@@ -98,6 +102,8 @@ class SourcePickler(CallPickler):
             reduced = obj.__reduce__()
             module = getattr(obj, "__module__", None)
             if isinstance(reduced, str) and module and look_up(module, reduced) is obj:
+                if reduced == self.defining:
+                    return copyreg.__newobj__, (kind,), vars(obj)  # type: ignore[attr-defined]
                 self._note(module, reduced)
                 return references.named, (module, reduced)
         return super()._reduce_value(obj)
@@ -161,6 +167,13 @@ def _is_filled(cell: types.CellType) -> bool:
 
 
 def _without_source(what: str, python: tuple[int, int]) -> NotPortable:
+    if "<locals>" in what:
+        return NotPortable(
+            f"{what} was made inside a function, and such classes travel to the same minor "
+            f"version of Python only: this flow runs on {dotted(HERE)}, the cluster on "
+            f"{dotted(python)}.",
+            "Define it at the top level of a module, or use the same version on both sides.",
+        )
     return NotPortable(
         f"There is no source of {what}, and without it nothing travels to another version of "
         f"Python: this flow runs on {dotted(HERE)}, the cluster on {dotted(python)}.",
@@ -353,6 +366,7 @@ class SourceBuilder:
             for piece in part.in_order:
                 if isinstance(piece, Variable):
                     pickler.met = set()
+                    pickler.defining = piece.name
                     variable = f"the variable {piece.name!r} of {part.sources.name}"
                     try:
                         pickler.dump_named(
@@ -422,6 +436,12 @@ class SourceBuilder:
             if not _says_annotations(module.tree):
                 refuse_looking(module.tree, module.path)
         for piece in self._pieces():
+            if self._python < _OLDEST_WITH_TEXT and _registers_by_annotation(piece.node):
+                raise NotPortable(
+                    f"{piece.path}, line {piece.line}: `.register` that looks at annotations "
+                    f"needs Python 3.7, and the cluster has {dotted(self._python)}.",
+                    "Give the type: `@function.register(int)`.",
+                )
             if not piece.keeps_text:
                 refuse_looking(piece.node, piece.path)
         for inner in self._inner.values():
@@ -469,6 +489,13 @@ class SourceBuilder:
         for key, inner in sorted(self._inner.items()):
             said += [key, inner.module]
         return said
+
+
+def _registers_by_annotation(node: ast.AST) -> bool:
+    return any(
+        isinstance(decorator, ast.Attribute) and decorator.attr == "register"
+        for decorator in getattr(node, "decorator_list", ())
+    )
 
 
 def _says_annotations(tree: ast.Module) -> bool:

@@ -80,11 +80,17 @@ def removed_from(value: type, node: ast.ClassDef) -> Iterator[str]:
 
 
 def held_by_function(
-    value: types.FunctionType, node: ast.FunctionDef | ast.AsyncFunctionDef
+    value: types.FunctionType, node: ast.FunctionDef | ast.AsyncFunctionDef, is_itself: bool
 ) -> Iterator[str]:
-    """The attributes of a function whose values are not those of its source."""
+    """The attributes of a function whose values are not those of its source.
+
+    Args:
+        value: The function.
+        node: The source of what has its name.
+        is_itself: Whether that is the function, rather than what a decorator made of it.
+    """
     yield from (name for name in vars(value) if name != "__wrapped__")
-    if node.decorator_list:
+    if not is_itself:
         return
     if value.__name__ != node.name:
         yield "__name__"

@@ -216,10 +216,10 @@ class Slice:
                 lines[number - start] = "\n"
         source = "".join(lines)
         line = start
-        if f"{node.name}.__defaults__" in self._take_held(file, node):
-            source = without_defaults(source, node.name)
         if node.col_offset:
             line, source = max(start - 1, 1), f"if True:\n{source}"
+        held = self._take_held(file, node)
+        source = without_defaults(source, node.name, {each.rpartition(".")[2] for each in held})
         bare = _without_decorators(node, dropped)
         if not (getattr(bare, "decorator_list", ()) or "get_type_hints" in file.text):
             bare = without_annotations(bare)
@@ -257,8 +257,8 @@ class Slice:
                         " source travels.",
                         "Leave it in, or use the same version of Python on both sides.",
                     )
-        elif isinstance(value, types.FunctionType) and node in file.functions_at(value.__code__):
-            held += held_by_function(value, node)
+        elif isinstance(value, types.FunctionType):
+            held += held_by_function(value, node, node in file.functions_at(value.__code__))
         for attribute in held:
             # Last: other definitions may change it once more.
             variable = Variable(self._at_the_end, f"{node.name}.{attribute}")
