@@ -177,7 +177,7 @@ class ValueBundle:
             if self._is_users(getattr(vars(base).get("__init_subclass__"), "__func__", None))
         ]
         for base, _ in hooks:
-            base.__init_subclass__ = classmethod(_do_nothing)
+            base.__init_subclass__ = _NO_HOOK
         try:
             return types.new_class(
                 name, bases, {"metaclass": metaclass}, lambda space: space.update(attributes)
@@ -220,7 +220,7 @@ class ValueBundle:
         """An enumeration with its members, without what else is in it."""
         if tracker_id in self.classes:
             return self.classes[tracker_id]
-        metaclass = type(bases[-1])
+        metaclass = type(bases[-1])  # type: Any
         space = metaclass.__prepare__(name, bases)
         for each, value in members.items():
             space[each] = value
@@ -258,13 +258,16 @@ class ValueBundle:
 
     def shares(self, namespace: "Dict[str, Any]") -> bool:
         """Whether these globals are those of a module that came by value."""
-        name = namespace.get("__name__")
+        name = namespace.get("__name__")  # type: Any
         module = sys.modules.get(name) if name in self._namespaces else None
         return module is not None and vars(module) is namespace
 
 
 def _do_nothing(cls: "Any", **options: "Any") -> None:
     """Stands for a hook while a class is made."""
+
+
+_NO_HOOK = classmethod(_do_nothing)  # type: ignore[arg-type]
 
 
 def make_names(bundle: ValueBundle) -> "Names":
@@ -280,7 +283,7 @@ def make_names(bundle: ValueBundle) -> "Names":
         (REFERENCES, "fill_enum"): bundle.fill_enum,
         (REFERENCES, "local_class"): bundle.local_class,
         (REFERENCES, "code"): marshal.loads,
-        (REFERENCES, "cell"): getattr(types, "CellType", None),  # 3.8
+        (REFERENCES, "cell"): getattr(types, "CellType", type),  # 3.8
         (REFERENCES, "fill_cell"): fill_cell,
         (REFERENCES, "cached"): make_cached,
         (REFERENCES, "exception"): make_exception,
@@ -341,7 +344,7 @@ def make_type_variable(
 
     return bundle.tracked(
         tracker_id,
-        lambda: typing.TypeVar(  # type: ignore[misc]
+        lambda: typing.TypeVar(
             name, *constraints, bound=bound, covariant=covariant, contravariant=contravariant
         ),
     )

@@ -102,7 +102,7 @@ def _cloudpickle_dumps() -> "Any":
     from . import at_home
     from .call import library
 
-    __import__(at_home.REFERENCES)  # the stand-in: pickle looks for the names in it
+    __import__(at_home.class_at_home.__module__)  # the stand-in: pickle looks for the names in it
 
     class ByName(cloudpickle.CloudPickler):  # type: ignore[misc]
         def reducer_override(self, value: "Any") -> "Any":

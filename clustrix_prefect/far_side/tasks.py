@@ -46,7 +46,8 @@ class _Callable:
         self.__wrapped__ = fn
 
     def __get__(self, instance: "Any", owner: "Any" = None) -> "Any":
-        return self if instance is None else types.MethodType(self, instance)
+        function = self  # type: Any
+        return self if instance is None else types.MethodType(function, instance)
 
     def with_options(self, **options: "Any") -> "Any":
         given = {name: getattr(self, name) for name in ("name",) + tuple(_OPTIONS)}

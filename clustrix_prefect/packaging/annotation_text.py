@@ -49,7 +49,7 @@ def without_defaults(source: str, name: str, which: Collection[str] = _DEFAULTS)
         for node in ast.walk(tree):
             is_lambda = isinstance(node, ast.Lambda) and name == "<lambda>"
             if is_lambda or (isinstance(node, _FUNCTIONS) and node.name == name):
-                arguments: ast.arguments = node.args  # type: ignore[union-attr]
+                arguments: ast.arguments = getattr(node, "args")  # noqa: B009
                 if "__defaults__" in which:
                     yield from ((each, "None") for each in arguments.defaults)
                 if "__kwdefaults__" in which:

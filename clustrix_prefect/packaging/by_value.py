@@ -44,7 +44,8 @@ from clustrix_prefect.packaging.pickling import HERE, CallPickler, LocalClass, s
 from clustrix_prefect.packaging.source_files import shown_file
 
 _Cached: Any = type(functools.lru_cache(lambda: None))
-_DISPATCHER = functools.singledispatch(lambda: None).__code__
+_dispatcher: Any = functools.singledispatch(lambda value: value)
+_DISPATCHER = _dispatcher.__code__
 _TYPE_VARIABLES = tuple(
     getattr(typing, name) for name in ("TypeVar", "ParamSpec") if hasattr(typing, name)
 )
@@ -156,7 +157,7 @@ class ValuePickler(CallPickler):
         return references.named, (module, name)
 
     def _by_value(self, obj: types.FunctionType) -> Any:
-        module = obj.__globals__.get("__name__")
+        module: Any = obj.__globals__.get("__name__")
         state, slots = _function_getstate(obj)
         code, namespace, *_ = self._function_getnewargs(obj)
         # The very cells: functions that share a variable share it far away, too.
@@ -234,7 +235,7 @@ class ValuePickler(CallPickler):
             attributes.pop(name, None)
         for name in _OF_ENUMS:
             attributes.pop(name, None)
-        options = {"boundary": obj._boundary_} if issubclass(obj, enum.Flag) else {}
+        options = {"boundary": vars(obj)["_boundary_"]} if "_boundary_" in vars(obj) else {}
         held = {
             name: {key: each for key, each in vars(member).items() if key not in _OF_MEMBERS}
             for name, member in members.items()

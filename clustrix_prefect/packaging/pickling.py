@@ -223,7 +223,7 @@ def sets_itself_up(obj: Any) -> bool:
 
     With `args`, which need not be what that takes.
     """
-    kind = type(obj)
+    kind: Any = type(obj)
     return (
         isinstance(obj, BaseException)
         and isinstance(kind.__init__, types.FunctionType)

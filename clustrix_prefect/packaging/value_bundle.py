@@ -160,6 +160,7 @@ class ValueBuilder:
             return []
         found: list[type] = []
         waiting = list(pickler.classes)
+        each: type
         while waiting:
             for each in type.__subclasses__(waiting.pop()):
                 if each.__module__ in self._namespaces and each not in found:
