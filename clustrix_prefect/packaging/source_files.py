@@ -7,6 +7,7 @@ as were run, which `linecache` keeps.
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import io
 import linecache
@@ -226,6 +227,7 @@ def shown_path(module: str, filename: str) -> str:
     return "/".join([*parents, path.name]) if last == path.stem else path.name
 
 
+@functools.lru_cache(maxsize=1024)
 def shown_file(filename: str) -> str:
     """A file that code was compiled from, as tracebacks far away name it."""
     if CELL.match(filename):

@@ -51,6 +51,34 @@ def test_loggers_prints_and_levels_arrive_in_order(far):
     assert times == sorted(times)
 
 
+def test_no_line_is_lost_to_what_a_call_configures(old_far):
+    source = """
+        import logging, logging.config
+        from prefect import get_run_logger
+        def f():
+            logging.getLogger().handlers[:] = []
+            logging.getLogger().setLevel(logging.CRITICAL)
+            logging.config.dictConfig({"version": 1, "disable_existing_loggers": True})
+            get_run_logger().info("one")
+            print("two  ")
+            logging.getLogger("mine").warning("below the level that was set")
+    """
+    for _ in range(2):
+        call = Call(source)
+        old_far.run(call)
+        old_far.outcome(call)
+        assert [text for _, _, text in old_far.lines(call)] == ["one", "two"]
+
+
+def test_a_closed_output_spoils_no_later_call(old_far):
+    closes = Call("import os, sys\ndef f():\n    sys.stdout.close()\n    os.close(2)")
+    old_far.run(closes)
+    old_far.outcome(closes)
+    later = Call("import sys\ndef f():\n    sys.stdout.write('x')\n    return 1")
+    old_far.run(later)
+    assert old_far.value(later) == 1
+
+
 def test_the_level_is_the_flows(old_far):
     source = "import logging\ndef f():\n    logging.debug('d')\n    logging.warning('w')"
     for level, expected in ((10, ["d", "w"]), (40, [])):

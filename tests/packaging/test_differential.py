@@ -8,11 +8,17 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect import flow, task
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.task_runners import ThreadPoolTaskRunner
 
+from clustrix_prefect import ClusterTaskRunner, LocalCluster
 from clustrix_prefect.errors import CallNotPortable, NotPortable
+from tests.live.prefect_server import PrefectServer
 from tests.packaging.elsewhere import Elsewhere
 
 KINDS = ("closures", "patched", "annotated", "graphs", "raised", "modules")
@@ -20,9 +26,9 @@ OWN = ".".join(map(str, sys.version_info[:2]))
 OTHERS = tuple(minor for minor in ("3.6", "3.8", "3.13") if minor != OWN)
 
 
-def cases(kind: str) -> list[tuple[Any, ...]]:
+def cases(kind: str, name: str = "CASES") -> list[tuple[Any, ...]]:
     """The cases of a kind: each a function and its arguments."""
-    found = importlib.import_module(f"tests.packaging.strangers.{kind}").CASES
+    found = getattr(importlib.import_module(f"tests.packaging.strangers.{kind}"), name)
     return [case if isinstance(case, tuple) else (case,) for case in found]
 
 
@@ -73,6 +79,42 @@ def test_the_same_version(far: Elsewhere, kind: str, number: int) -> None:
     function, *args = cases(kind)[number]
     there = outcome(far.call, function, *args)  # first: some count how often they are called
     assert there == outcome(function, *args)
+
+
+@pytest.mark.parametrize("number", range(len(cases("modules", "FILES"))))
+@pytest.mark.parametrize("far", [OWN], indirect=True)
+def test_modules_are_files(far: Elsewhere, number: int) -> None:
+    function, *args = cases("modules", "FILES")[number]
+    assert outcome(far.call, function, *args) == outcome(function, *args)
+
+
+def in_flow(runner: Any, found: list[tuple[Any, ...]], compare: bool) -> list[Any]:
+    """What tasks of these functions come to, and, if that is wanted, what plain calls do."""
+
+    @flow(task_runner=runner)
+    def all_of_them() -> list[Any]:
+        outcomes = []
+        for function, *args in found:
+            there = outcome(lambda f, *a: task(f).submit(*a).result(), function, *args)
+            outcomes.append((there, outcome(function, *args)) if compare else there)
+        return outcomes
+
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        return all_of_them()
+
+
+def test_a_local_cluster(prefect_server: PrefectServer, tmp_path: Path) -> None:
+    found = [case for kind in KINDS for case in cases(kind)]
+    cluster = LocalCluster(remote_work_dir=str(tmp_path / "work"), max_parallel_calls=1)
+    for number, (there, here) in enumerate(in_flow(ClusterTaskRunner(cluster), found, True)):
+        assert there == here, NAMES[number]
+
+
+def test_tasks_inside_tasks(prefect_server: PrefectServer, tmp_path: Path) -> None:
+    found = cases("prefect_parts")
+    cluster = LocalCluster(remote_work_dir=str(tmp_path / "work"), max_parallel_calls=1)
+    here = in_flow(ThreadPoolTaskRunner(), found, False)
+    assert in_flow(ClusterTaskRunner(cluster), found, False) == here
 
 
 def test_there_are_many() -> None:
