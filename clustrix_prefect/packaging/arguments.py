@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from clustrix_prefect.packaging.by_source import SourcePickler
-from clustrix_prefect.packaging.by_value import Namespaces, ValuePickler
+from clustrix_prefect.packaging.by_value import ValuePickler, namespaces_of
 from clustrix_prefect.packaging.essence import identity_of, may_hold_sets
 from clustrix_prefect.packaging.identity import sha256
 from clustrix_prefect.packaging.parts import Carry, Part, Parts
@@ -62,7 +62,7 @@ def pack_arguments(
         NotPortable: Something in them cannot travel.
     """
     name = f"an argument of {task_name!r}"
-    namespaces = Namespaces(home)
+    namespaces = namespaces_of(home)
     is_canonical = True
 
     def pickle_value(value: Any, parts: Parts) -> bytes:

@@ -83,6 +83,12 @@ class Namespaces:
         return known
 
 
+@functools.lru_cache(maxsize=256)
+def namespaces_of(home: str | None) -> Namespaces:
+    """The modules that travel by value with a task of this module."""
+    return Namespaces(home)
+
+
 class _Namespace:
     """The globals of a module, in a pickle.
 

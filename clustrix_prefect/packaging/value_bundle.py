@@ -17,7 +17,7 @@ from typing import Any
 
 from clustrix_prefect.errors import NotPortable
 from clustrix_prefect.packaging.bundle import Built, Bundle, Home
-from clustrix_prefect.packaging.by_value import Namespaces, ValuePickler
+from clustrix_prefect.packaging.by_value import ValuePickler, namespaces_of
 from clustrix_prefect.packaging.essence import identity_of
 from clustrix_prefect.packaging.identity import digest, sha256
 from clustrix_prefect.packaging.imports import Imports, needs_prefect, of_tree, top_level
@@ -45,7 +45,7 @@ class ValueBuilder:
         self._name = name
         self._home = home
         self._data_limit = data_limit
-        self._namespaces = Namespaces(home.module)
+        self._namespaces = namespaces_of(home.module)
         self._nodes: list[ast.AST] = []
 
     def build(self, extra: Iterable[Met]) -> Built:
