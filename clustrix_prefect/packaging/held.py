@@ -89,7 +89,7 @@ def held_by_function(
         node: The source of what has its name.
         is_itself: Whether that is the function, rather than what a decorator made of it.
     """
-    yield from (name for name in vars(value) if name != "__wrapped__")
+    yield from (name for name, now in vars(value).items() if is_plain(now))
     if not is_itself:
         return
     if value.__name__ != node.name:

@@ -41,7 +41,6 @@ _EVERY_MODULE_HAS = frozenset(
     )
 )
 _MISSING = object()
-_SUBMITTING = ("submit", "map", "delay", "apply_async", "serve")
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,6 @@ class Slice:
         bare = without_annotations(function.node)
         if isinstance(bare, (ast.FunctionDef, ast.AsyncFunctionDef)):
             bare.decorator_list = []
-        self._refuse_submitting(bare, function.path)
         self.need(name for name in global_names(bare, function.free) if name not in function.free)
 
     def load_after(self, variable: Variable, named: Iterable[str]) -> bool:
@@ -223,7 +221,6 @@ class Slice:
         bare = _without_decorators(node, dropped)
         if not (getattr(bare, "decorator_list", ()) or "get_type_hints" in file.text):
             bare = without_annotations(bare)
-        self._refuse_submitting(bare, file.shown_as)
         self.pieces["definition", file.filename, node.lineno] = Piece(
             position=self._position(file, node),
             path=file.shown_as,
@@ -356,22 +353,6 @@ class Slice:
 
     def _position(self, file: SourceFile, node: ast.AST) -> tuple[int, int]:
         return self.sources.files.index(file), getattr(node, "lineno", 0)
-
-    # --- what cannot work far away --------------------------------------------------------
-
-    def _refuse_submitting(self, node: ast.AST, path: str) -> None:
-        """Refuse code that submits tasks: there is no engine where it would run."""
-        for call in ast.walk(node):
-            if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)):
-                continue
-            target = _evaluate(call.func.value, self.sources.namespace)
-            if call.func.attr in _SUBMITTING and isinstance(target, (Task, Flow)):
-                shown = f"{ast.unparse(call.func)}()"
-                raise NotPortable(
-                    f"{path}, line {call.lineno}: {shown} cannot be called inside a task that "
-                    "runs on a cluster.",
-                    f"Call {ast.unparse(call.func.value)}() directly, or submit it from the flow.",
-                )
 
 
 def _is_known_by_its_name(value: Any, name: str, module: str) -> bool:
