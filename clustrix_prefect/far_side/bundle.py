@@ -92,14 +92,20 @@ class SourceBundle:
         document = self._document
         files = {}  # type: Dict[str, List[str]]
         # What was put around an inner function must not hide a line of the file.
-        pieces = [(each["path"], each["line"], each["shown"]) for each in document["inner"]]
+        pieces = [
+            (each["path"], each["line"], each.get("shown", each["source"]))
+            for each in document["inner"]
+        ]
         pieces += [
-            (piece["path"], piece["line"], piece["shown"])
+            (piece["path"], piece["line"], piece.get("shown", piece["source"]))
             for part in document["slices"]
             for piece in part["pieces"]
             if "source" in piece
         ]
-        pieces += [(module["path"], 1, module["shown"]) for module in document["modules"]]
+        pieces += [
+            (module["path"], 1, module.get("shown", module["source"]))
+            for module in document["modules"]
+        ]
         for path, first, source in pieces:
             lines = files.setdefault(path, [])
             new = list(io.StringIO(source))
