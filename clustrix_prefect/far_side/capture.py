@@ -150,6 +150,12 @@ class Surroundings:
         self._directory = os.getcwd()
         self._path = list(sys.path)
 
+    def restore_output(self) -> None:
+        """Have standard output and error again, whatever a call did to them."""
+        for name, number, stream, copy in self._streams:
+            if getattr(sys, name) is not stream or stream is None or stream.closed:
+                self._reopen(name, number, copy)
+
     def restore(self) -> None:
         """Put back what a call changed."""
         if self._raw is None or self._raw != self._raw_before:
@@ -158,9 +164,6 @@ class Surroundings:
             os.environ.update(self._environment)
         if sys.path != self._path:
             sys.path[:] = self._path
-        for name, number, stream, copy in self._streams:
-            if getattr(sys, name) is not stream or stream is None or stream.closed:
-                self._reopen(name, number, copy)
         try:
             if os.getcwd() == self._directory:
                 return

@@ -88,16 +88,13 @@ def test_modules_are_files(far: Elsewhere, number: int) -> None:
     assert outcome(far.call, function, *args) == outcome(function, *args)
 
 
-def in_flow(runner: Any, found: list[tuple[Any, ...]], compare: bool) -> list[Any]:
-    """What tasks of these functions come to, and, if that is wanted, what plain calls do."""
+def in_flow(runner: Any, found: list[tuple[Any, ...]]) -> list[Any]:
+    """What tasks of these functions come to."""
 
     @flow(task_runner=runner)
     def all_of_them() -> list[Any]:
-        outcomes = []
-        for function, *args in found:
-            there = outcome(lambda f, *a: task(f).submit(*a).result(), function, *args)
-            outcomes.append((there, outcome(function, *args)) if compare else there)
-        return outcomes
+        futures = [task(function).submit(*args) for function, *args in found]
+        return [outcome(future.result) for future in futures]
 
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         return all_of_them()
@@ -106,15 +103,16 @@ def in_flow(runner: Any, found: list[tuple[Any, ...]], compare: bool) -> list[An
 def test_a_local_cluster(prefect_server: PrefectServer, tmp_path: Path) -> None:
     found = [case for kind in KINDS for case in cases(kind)]
     cluster = LocalCluster(remote_work_dir=str(tmp_path / "work"), max_parallel_calls=1)
-    for number, (there, here) in enumerate(in_flow(ClusterTaskRunner(cluster), found, True)):
-        assert there == here, NAMES[number]
+    there = in_flow(ClusterTaskRunner(cluster), found)
+    here = [outcome(function, *args) for function, *args in found]
+    assert {n: t for n, t, h in zip(NAMES, there, here, strict=True) if t != h} == {}
 
 
 def test_tasks_inside_tasks(prefect_server: PrefectServer, tmp_path: Path) -> None:
     found = cases("prefect_parts")
     cluster = LocalCluster(remote_work_dir=str(tmp_path / "work"), max_parallel_calls=1)
-    here = in_flow(ThreadPoolTaskRunner(), found, False)
-    assert in_flow(ClusterTaskRunner(cluster), found, False) == here
+    here = in_flow(ThreadPoolTaskRunner(), found)
+    assert in_flow(ClusterTaskRunner(cluster), found) == here
 
 
 def test_there_are_many() -> None:

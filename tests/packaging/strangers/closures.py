@@ -288,7 +288,7 @@ CASES: list[Any] = [
     lambda: (partial(2), method(3), chained(2)),
     lambda: fib(30),
     (wrapped, 1, 2, 3),
-    lambda: (wrapped(key="z", more=1), wrapped.__doc__, wrapped.__wrapped__(9)[0]),
+    lambda: (wrapped(key="z", more=1)[1], wrapped.__doc__, wrapped.__wrapped__(9)[0]),
     (defaults, 7),
     local_in_call,
     (lambda v: (v.ok(3), repr(v)), Strict()),
