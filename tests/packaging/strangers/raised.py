@@ -142,6 +142,6 @@ CASES: list[Any] = [
     lambda: subprocess.run(["false"], check=True),
     lambda: 1 / 0,
     lambda: [][1],
-    lambda: throw(StopIteration("value")),
+    lambda: throw(LookupError("value")),
     lambda: throw(Exception(Exception("inner"), {"a": 1})),
 ]
