@@ -206,7 +206,9 @@ def _python(cluster: ClusterBlock, agent: AgentClient) -> Finding:
             "`modules`.",
         )
     value = ", ".join(_interpreter(one) for one in (chosen, *others))
-    if tuple(chosen["version"][:2]) != here:
+    version = (chosen["version"][0], chosen["version"][1])
+    value += f"; the first runs the tasks, since {cluster.why_interpreter(version)}"
+    if version != here:
         wanted = ".".join(map(str, here))
         value += f"; flows here run under Python {wanted}, and code travels to it as source"
     return Finding("Python", value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 from abc import ABC, abstractmethod
 from typing import Any, Literal
 
@@ -31,7 +32,7 @@ from clustrix_prefect.task_resources import Resources
 _VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*\Z")
 _MODULE = re.compile(r"^[A-Za-z0-9_.+/:@=~-]+\Z")
 # Settings that concern one flow's calls and not the connection that flows share.
-_NOT_SHARED = {"default_resources", "keep_job_files"}
+_NOT_SHARED = {"default_resources", "keep_job_files", "module_data_limit"}
 
 
 class ClusterBlock(Block, ABC):
@@ -125,6 +126,15 @@ class ClusterBlock(Block, ABC):
         description=(
             "Results larger than this (MiB) wait on the cluster until they are opened, one "
             "after another; smaller ones are sent as soon as they are there."
+        ),
+    )
+    module_data_limit: int = Field(
+        default=16,
+        ge=0,
+        title="Data beside modules",
+        description=(
+            "How many MiB of data files travel with the modules of yours that lie beside them; "
+            "a task that needs more of them is refused."
         ),
     )
     keep_job_files: Literal["never", "on_failure", "always"] = Field(
@@ -277,6 +287,17 @@ class ClusterBlock(Block, ABC):
         if self.virtual_environment is not None:
             return f"{self.virtual_environment.rstrip('/')}/bin/python"
         return self.python
+
+    def why_interpreter(self, version: tuple[int, int]) -> str:
+        """Why an interpreter of this minor version was chosen there, for people."""
+        for field in ("python", "conda_environment", "virtual_environment"):
+            if getattr(self, field) is not None:
+                return f"the block's `{field}` says so"
+        here = sys.version_info[:2]
+        if version == here:
+            return "it is of the minor version that the flow runs on"
+        wanted = ".".join(map(str, here))
+        return f"no Python {wanted}, which the flow runs on, was found there"
 
     @property
     def prologue(self) -> list[str]:

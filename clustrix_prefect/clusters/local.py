@@ -47,6 +47,20 @@ class LocalCluster(WorkerCluster):
     def description(self) -> str:
         return "this machine"
 
+    @property
+    def interpreter(self) -> str | None:
+        """The interpreter that the block names, else the flow's own: it has the same packages."""
+        chosen = (self.conda_environment, self.managed_environment)
+        if super().interpreter is not None or any(each is not None for each in chosen):
+            return super().interpreter
+        return sys.executable
+
+    def why_interpreter(self, version: tuple[int, int]) -> str:
+        """Why an interpreter of this minor version was chosen, for people."""
+        if self.interpreter == sys.executable and self.python is None:
+            return "it is the flow's own"
+        return super().why_interpreter(version)
+
     def connect(self) -> LocalConnection:
         if sys.platform != "linux":
             raise ConfigurationError(

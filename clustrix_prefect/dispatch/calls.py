@@ -68,6 +68,7 @@ class Package:
         """What the far side's store has to hold before the call can run."""
         function, arguments = self.function, self.arguments
         parts = [Part.whole(function.code, function.code_sha256, "function"), *arguments.parts]
+        parts += function.parts
         if function.captured is not None and function.captured_sha256 is not None:
             parts.append(Part.whole(function.captured, function.captured_sha256, "variables"))
         if not self.payload_is_inline:
@@ -76,7 +77,7 @@ class Package:
 
     def identity(self, task_key: str) -> str:
         """The same for equal calls of a task, in any process."""
-        return digest(task_key, self.function.identity, self.arguments.payload_sha256)
+        return digest(task_key, self.function.identity, self.arguments.identity)
 
 
 @dataclass(eq=False)

@@ -18,6 +18,7 @@ from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from prefect.context import TagsContext
 from prefect.tasks import Task
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
@@ -48,7 +49,7 @@ from clustrix_prefect.packaging.results import (
     pickled,
     plain,
 )
-from clustrix_prefect.packaging.shown import shown_parameters
+from clustrix_prefect.packaging.shown import run_urls, shown_parameters
 
 if TYPE_CHECKING:
     from clustrix_prefect.dispatch.driver import TaskRunDriver
@@ -115,6 +116,11 @@ class Dispatcher:
         self.report: Report | None = None
         self.flow_logger: logging.Logger | logging.LoggerAdapter[Any] = logger
         self._place = opened.place_for(self)
+
+    @property
+    def python_note(self) -> str:
+        """Which interpreter runs the calls, and why; empty where that is not known yet."""
+        return self._place.python_note
 
     # --- towards the cluster ---------------------------------------------------------------
 
@@ -202,31 +208,33 @@ class Dispatcher:
             )
 
     def _pack(self, task: Task[Any, Any], request: CallRequest) -> Package:
-        place, version = self._place, self._place.python_version
-        function = self._bundles_of(task, version).for_arguments(frozenset())
-        code = Code.of(task.name, function)
-        python = place.interpreter_for(code)
-        arguments = pack_arguments(
-            request.args,
-            request.kwargs,
-            python.version,
-            task.name,
-            place.store,
-            # Where each pod has a store of its own, what one has is brought to the others.
-            carry=None if place.store else returned.parts_of,
-        )
-        if arguments.met - function.met or python.version != version:
-            # The arguments bring code of their own, which has needs of its own.
-            function = self._bundles_of(task, python.version).for_arguments(arguments.met)
+        place = self._place
+        version = place.python_version
+        while True:
+            bundles = self._bundles_of(task, version)
+            arguments = pack_arguments(
+                request.args,
+                request.kwargs,
+                version,
+                task.name,
+                place.store,
+                # Where each pod has a store of its own, what one has is brought to the others.
+                carry=None if place.store else returned.parts_of,
+                home=bundles.home.module,
+            )
+            function = bundles.for_arguments(arguments.met)
             code = Code.of(task.name, function)
             python = place.interpreter_for(code)
-        return Package(function, arguments, code, python)
+            if python.version == version:
+                return Package(function, arguments, code, python)
+            version = python.version  # a managed environment has one of its own
 
     def _bundles_of(self, task: Task[Any, Any], version: tuple[int, int]) -> FunctionBundles:
         with self._lock:
             bundles = self._bundles.get((id(task.fn), version))
             if bundles is None:
-                bundles = FunctionBundles(task.fn, version, task.name)
+                limit = self.cluster.module_data_limit * 1024 * 1024
+                bundles = FunctionBundles(task.fn, version, task.name, limit)
                 self._bundles[id(task.fn), version] = bundles
         return bundles
 
@@ -234,7 +242,7 @@ class Dispatcher:
         run = driver.engine.task_run
         assert run is not None
         return {
-            "flow_run": driver.flow_run_facts,
+            **driver.flow_run_facts,
             "task_run": {
                 "id": str(run.id),
                 "name": run.name,
@@ -242,7 +250,10 @@ class Dispatcher:
                 "tags": sorted(run.tags),
                 "run_count": run.run_count + 1,
                 "parameters": shown_parameters(driver.engine.parameters or {}),
+                **run_urls(run.id),
             },
+            "tags": sorted(TagsContext.get().current_tags),
+            "cores": driver.resources.cores,
             "log_prints": request.log_prints,
             "log_level": driver.log_level,
             "cluster": self.cluster.saved_as,

@@ -56,7 +56,7 @@ class TaskRunDriver:
         going_on: Threads for everything after that.
         timers: For the delays of retries.
         dispatcher: Sends the call.
-        flow_run_facts: What `prefect.runtime.flow_run` says far away.
+        flow_run_facts: What `prefect.runtime` says far away of the flow run and its deployment.
         state_sent: Told of each state that went to Prefect's server.
     """
 

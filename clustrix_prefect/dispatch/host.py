@@ -90,6 +90,14 @@ class Host:
         self._lane = lane(self)
 
     @property
+    def python_note(self) -> str:
+        """Which interpreter runs the calls, and why; empty where one is to be built for them."""
+        if self.session.cluster.managed_environment is not None:
+            return ""
+        chosen = FarPython(self.session.python, self.session.python_version)
+        return f"Tasks run under {chosen}: {self.session.why_python}"
+
+    @property
     def python_version(self) -> tuple[int, int]:
         """The Python there, if nothing else is asked for."""
         return self.session.python_version

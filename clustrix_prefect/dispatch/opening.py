@@ -41,6 +41,11 @@ class Place(Protocol):
         ...
 
     @property
+    def python_note(self) -> str:
+        """Which interpreter runs the calls, and why; empty where that is not known yet."""
+        ...
+
+    @property
     def python_version(self) -> tuple[int, int]:
         """The Python there, if nothing else is asked for."""
         ...

@@ -149,6 +149,11 @@ class Pods:
         return self._version is not None and not own
 
     @property
+    def python_note(self) -> str:
+        """Nothing: each pod says which interpreter its image has."""
+        return ""
+
+    @property
     def python_version(self) -> tuple[int, int]:
         """The image's Python: as its name says, or else as the first pod did."""
         return self._version or self._first.python_version

@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable
-from contextvars import Context
+from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, cast
 from uuid import UUID
@@ -31,7 +31,7 @@ from clustrix_prefect.dispatch.timers import Timers
 from clustrix_prefect.engine import SharedClient, flush_events, shown_state_time
 from clustrix_prefect.errors import ConfigurationError
 from clustrix_prefect.packaging import signing
-from clustrix_prefect.packaging.shown import shown_parameters
+from clustrix_prefect.packaging.shown import flow_run_facts
 from clustrix_prefect.task_resources import Resources
 
 logger = logging.getLogger("prefect.clustrix")
@@ -213,16 +213,11 @@ class FlowRunOnCluster:
             description = dispatcher.cluster.description
             self.report = Report(client.client, self.flow_run.id, description)
             self._logger = flow_run_logger(self.flow_run, context.flow)
-            self.facts = {
-                "id": str(self.flow_run.id),
-                "name": self.flow_run.name,
-                "flow_name": context.flow.name if context.flow else None,
-                "tags": sorted(self.flow_run.tags),
-                "parameters": shown_parameters(context.parameters or {}),
-                "run_count": self.flow_run.run_count,
-            }
+            self.facts = _facts_of(context)
             dispatcher.report = self.report
             dispatcher.flow_logger = self._logger
+            if dispatcher.python_note:
+                dispatcher.say(logging.INFO, dispatcher.python_note)
             self._thread = threading.Thread(target=self._watch, name="clustrix-watch", daemon=True)
             self._thread.start()
 
@@ -292,6 +287,16 @@ class FlowRunOnCluster:
             return
         self.flow_run.state = state
         self.flow_run.state_type, self.flow_run.state_name = state.type, state.name
+
+
+def _facts_of(context: FlowRunContext) -> dict[str, Any]:
+    """What `prefect.runtime` says in a flow run, of it and of its deployment."""
+
+    def find() -> dict[str, Any]:
+        FlowRunContext.__var__.set(context)
+        return flow_run_facts()
+
+    return copy_context().run(find)
 
 
 def _secret(block_name: str | None) -> bytes:

@@ -83,6 +83,7 @@ class Session:
         self.agent_python = ""
         self.python = ""
         self.python_version: tuple[int, int] = _CLIENT_PYTHON
+        self.why_python = ""
         self.work_dir = ""
         self.far_side = ""
         self.host = ""
@@ -217,6 +218,7 @@ class Session:
             )
         self.python_version = (chosen["version"][0], chosen["version"][1])
         self.python = chosen["path"]
+        self.why_python = self.cluster.why_interpreter(self.python_version)
 
     # --- what the dispatchers use ----------------------------------------------------------
 

@@ -1,19 +1,24 @@
-"""The user's code, made from the source that a bundle holds.
+"""The user's code, made from what a bundle holds.
 
-A bundle has whole modules, imported when the code imports them, and *slices*: the definitions
-of a module that the call needs, without the rest of the file. Variables of a slice, and what
-inner functions had around them, come as pickles. Whole modules stay loaded as long as calls of
-the same bundle come, as they would at home; slices are made afresh for each call, so that none
-sees what another did to them. The modules of two bundles never mix.
+To the same minor version of Python it comes by value: see `by_value`. To another one it comes
+as source: such a bundle has whole modules, imported when the code imports them, and *slices*:
+the definitions of a module that the call needs, without the rest of the file. Variables of a
+slice, and what inner functions had around them, come as pickles. Whole modules stay loaded as
+long as calls of the same bundle come, as they would at home; slices are made afresh for each
+call, so that none sees what another did to them. The modules of two bundles never mix.
 """
 
+import builtins
 import importlib
 import io
 import sys
 import types
 from importlib.machinery import ModuleSpec
 
+from . import importer as importers
 from . import tasks
+from .by_value import REFERENCES, ValueBundle, make_exception
+from .capture import WhenImported
 from .light import from_json
 from .pickles import ForeignBytecode, PortableUnpickler
 from .sources import compile_source, describe_syntax_error, function_code
@@ -24,8 +29,6 @@ if TYPE_CHECKING:
 
     from .pickles import Names
 
-# Where the client's pickles find the functions below.
-_REFERENCES = "clustrix_prefect.packaging.references"
 # Bundles that stay loaded; a flow's tasks take turns in a worker.
 _MOST_LOADED = 16
 
@@ -44,7 +47,7 @@ class CannotRun(Exception):
         self.text = text
 
 
-class Bundle:
+class SourceBundle:
     """One bundle's code in this process.
 
     Args:
@@ -57,6 +60,7 @@ class Bundle:
         self, document: "Dict[str, Any]", captured: "Optional[bytes]", importer: "Any"
     ) -> None:
         self.foreign = document["python"] != list(sys.version_info[:2])
+        self.wants_prefect = False
         self._modules = {module["name"]: module for module in document["modules"]}
         self._slices = document["slices"]
         self._inner = {function["key"]: function for function in document["inner"]}
@@ -88,14 +92,20 @@ class Bundle:
         document = self._document
         files = {}  # type: Dict[str, List[str]]
         # What was put around an inner function must not hide a line of the file.
-        pieces = [(each["path"], each["line"], each["source"]) for each in document["inner"]]
+        pieces = [
+            (each["path"], each["line"], each.get("shown", each["source"]))
+            for each in document["inner"]
+        ]
         pieces += [
-            (piece["path"], piece["line"], piece["source"])
+            (piece["path"], piece["line"], piece.get("shown", piece["source"]))
             for part in document["slices"]
             for piece in part["pieces"]
             if "source" in piece
         ]
-        pieces += [(module["path"], 1, module["source"]) for module in document["modules"]]
+        pieces += [
+            (module["path"], 1, module.get("shown", module["source"]))
+            for module in document["modules"]
+        ]
         for path, first, source in pieces:
             lines = files.setdefault(path, [])
             new = list(io.StringIO(source))
@@ -126,9 +136,12 @@ class Bundle:
         """Run a whole module's source."""
         source = self._modules.get(module.__name__)
         if source is not None:
-            annotations = "" if self.foreign else "all"
-            code = compile_source(source["source"], source["path"], annotations=annotations)
+            code = compile_source(source["source"], source["path"])
             exec(code, module.__dict__)  # noqa: S102
+
+    def all_names(self, names: "Names") -> "Names":
+        """The names that its pickles know."""
+        return dict(names)
 
     # --- its slices -----------------------------------------------------------------------
 
@@ -155,8 +168,7 @@ class Bundle:
     def _execute(self, module: "Any", piece: "Dict[str, Any]") -> None:
         code = piece.get("code")
         if code is None:
-            annotations = "" if self.foreign else piece["annotations"]
-            code = compile_source(piece["source"], piece["path"], piece["line"], annotations)
+            code = compile_source(piece["source"], piece["path"], piece["line"])
             piece["code"] = code
         exec(code, module.__dict__)  # noqa: S102
         for name, kind in piece["wrapped"].items():
@@ -176,6 +188,7 @@ class Bundle:
         # The compiler sorts the free variables, and so did the client's.
         cells = dict(zip(source["free"], closure))  # noqa: B905 (3.10)
         namespace = vars(importlib.import_module(source["module"]))
+        namespace.setdefault("__builtins__", builtins)
         function = types.FunctionType(
             code, namespace, name, None, tuple(cells[free] for free in code.co_freevars)
         )
@@ -202,25 +215,30 @@ class Library:
     """The bundles that are loaded in this process, one of them in place."""
 
     def __init__(self) -> None:
-        self._bundles = {}  # type: Dict[Any, Bundle]
-        self._active = None  # type: Optional[Bundle]
+        self._bundles = {}  # type: Dict[Any, Any]
+        self._active = None  # type: Optional[Any]
+        self._lines_wanted = None  # type: Optional[WhenImported]
         self._names = {  # type: Names
-            (_REFERENCES, "named"): named,
-            (_REFERENCES, "named_function"): named_function,
-            (_REFERENCES, "module"): importlib.import_module,
-            (_REFERENCES, "inner_function"): self._inner_function,
-            (_REFERENCES, "fill_function"): fill_function,
-            (_REFERENCES, "cell"): empty_cell,
+            (REFERENCES, "named"): named,
+            (REFERENCES, "named_function"): named_function,
+            (REFERENCES, "module"): importlib.import_module,
+            (REFERENCES, "inner_function"): self._inner_function,
+            (REFERENCES, "fill_function"): fill_function,
+            (REFERENCES, "cell"): empty_cell,
+            (REFERENCES, "exception"): make_exception,
+            (REFERENCES, "task"): make_task,
+            (REFERENCES, "flow"): make_flow,
         }
         importer = self  # type: Any
         sys.meta_path.insert(0, importer)
 
-    def function(self, key: "Any", read: "Any") -> "Any":
+    def function(self, key: "Any", read: "Any", directory: "Any") -> "Any":
         """The function that a bundle is about.
 
         Args:
             key: Names the bundle and the pickles that go with it.
             read: Reads both, if they are not loaded: bytes each, or None.
+            directory: Gives the path of a folder of the store, by its content and size.
 
         Raises:
             CannotRun: The code does not run here.
@@ -228,11 +246,17 @@ class Library:
         bundle = self._bundles.pop(key, None)
         if bundle is None:
             data, captured = read()
-            bundle = Bundle(from_json(data.decode("ascii")), captured, self)
+            document = from_json(data.decode("ascii"))
+            if "namespaces" in document:
+                bundle = ValueBundle(document, captured, directory)
+            else:
+                bundle = SourceBundle(document, captured, self)
             if len(self._bundles) >= _MOST_LOADED:
                 del self._bundles[next(iter(self._bundles))]
         self._bundles[key] = bundle  # the one used last comes last
         self._activate(bundle)
+        self._show_sources_to_others()
+        importers.want_real(bundle.wants_prefect)
         try:
             return bundle.function(self._names)
         except BaseException as error:  # a module may call sys.exit
@@ -249,8 +273,11 @@ class Library:
             CannotRun: They cannot be opened here.
         """
         assert self._active is not None
+        names = self._active.all_names(self._names)
+        if refer is not None:
+            names[REFERENCES, "part"] = refer
         try:
-            return PortableUnpickler(payload, self._active.foreign, self._names, refer).load()
+            return PortableUnpickler(payload, self._active.foreign, names).load()
         except Exception as error:  # unpickling runs any constructor, and imports any module
             raise _cannot_run(error, "the arguments") from error
 
@@ -262,13 +289,36 @@ class Library:
             for path, lines in self._active.lines().items():
                 linecache.cache[path] = (0, None, lines, path)
 
-    def _activate(self, bundle: Bundle) -> None:
+    def _show_sources_to_others(self) -> None:
+        """Have `inspect` and the like find them, once anything asks for lines."""
+        if "linecache" in sys.modules:
+            self.show_sources()
+        elif self._lines_wanted is None:
+            self._lines_wanted = WhenImported("linecache", self.show_sources)
+            self._lines_wanted.watch()
+
+    def _activate(self, bundle: "Any") -> None:
         if bundle is self._active:
             return
         if self._active is not None:
             self._active.put_away()
         self._active = bundle
         bundle.put_up()
+
+    def home_of(self, value: "Any") -> "Optional[str]":
+        """The id by which the flow knows a class that came here by value."""
+        find = getattr(self._active, "home_of", None)
+        return None if find is None else find(value)
+
+    def shares(self, namespace: "Dict[str, Any]") -> bool:
+        """Whether these globals are those of a module that came here by value."""
+        shares = getattr(self._active, "shares", None)
+        return shares is not None and shares(namespace)
+
+    @property
+    def active(self) -> "Any":
+        """The bundle that is in place."""
+        return self._active
 
     def _inner_function(self, *described: "Any") -> "Any":
         assert self._active is not None
@@ -277,7 +327,8 @@ class Library:
     # --- an importer, without its abstract parents as the stand-in's ----------------------
 
     def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
-        return None if self._active is None else self._active.find_spec(name)
+        find = getattr(self._active, "find_spec", None)
+        return None if find is None else find(name)
 
     def get_source(self, name: str) -> "Optional[str]":
         return None if self._active is None else self._active.source(name)
@@ -325,6 +376,16 @@ def named_function(module: str, name: str) -> "Any":
         elif isinstance(found, (classmethod, staticmethod)):
             found = found.__func__
     return found
+
+
+def make_task(fn: "Any", options: "Dict[str, Any]") -> "Any":
+    """A task."""
+    return tasks.Task(fn, **options)
+
+
+def make_flow(fn: "Any", options: "Dict[str, Any]") -> "Any":
+    """A flow."""
+    return tasks.Flow(fn, **options)
 
 
 def fill_function(function: "Any", state: "Dict[str, Any]") -> None:

@@ -143,6 +143,7 @@ def _unpack_and_call(call: "Dict[str, Any]", blobs: BlobCache, payload: bytes) -
     function = library.function(
         (bundle, captured),
         lambda: (blobs.get(bundle), None if captured is None else blobs.get(captured)),
+        lambda content, size: blobs.parts.folder(content, size, "modules"),
     )
     args, kwargs = _open_arguments(payload, blobs if call.get("refers") else None)
     value = function(*args, **kwargs)

@@ -5,11 +5,9 @@ import io
 import os
 import sys
 
-from .importer import TASK_LOGGER
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict
+    from typing import Any, Callable, Dict, Optional
 
     from .lines import LogLine
 
@@ -39,27 +37,26 @@ def flush_output() -> None:
             pass
 
 
-def _printer(original: "Callable[..., None]", stdout: "Any") -> "Callable[..., None]":
+def _printer(original: "Callable[..., None]") -> "Callable[..., None]":
     """A `print` whose output is logged, as Prefect's `log_prints` does."""
 
     def print_as_log(*args: "Any", **kwargs: "Any") -> None:
-        if kwargs.get("file") not in (None, stdout, sys.stdout):
+        if kwargs.get("file") not in (None, sys.stdout, sys.stderr):
             original(*args, **kwargs)
             return
-        import logging
+        import logging  # noqa: F401  # what is captured begins with that
+
+        from .lines import run_logger
 
         text = io.StringIO()
         kwargs.update(file=text, flush=False)
         original(*args, **kwargs)
-        message = text.getvalue()
-        logging.getLogger(TASK_LOGGER).info(
-            "%s", message[:-1] if message.endswith("\n") else message
-        )
+        run_logger().info("%s", text.getvalue().rstrip())
 
     return print_as_log
 
 
-class _WhenImported:
+class WhenImported:
     """Acts as soon as a module has been imported, without importing it.
 
     Args:
@@ -114,12 +111,12 @@ class Capture:
         self._context = context
         self._send = send
         self._logging = None  # type: Any
-        self._import = _WhenImported("logging", self._capture_logging)
+        self._import = WhenImported("logging", self._capture_logging)
 
     def __enter__(self) -> "Capture":
         self._print = builtins.print
         if self._context.get("log_prints"):
-            builtins.print = _printer(self._print, sys.stdout)
+            builtins.print = _printer(self._print)
         if "logging" in sys.modules:
             self._capture_logging()
         else:
@@ -139,15 +136,25 @@ class Capture:
 
 
 class Surroundings:
-    """The environment variables, working directory and module path, to be put back."""
+    """What a process has, to be put back: variables, directory, module path, standard output."""
 
     def __init__(self) -> None:
+        self._streams = [
+            (name, number, getattr(sys, name), _duplicate(number))
+            for number, name in ((1, "stdout"), (2, "stderr"))
+        ]
         self._environment = dict(os.environ)
         # `os.environ` decodes every value to compare it; what it keeps compares at once.
         self._raw = getattr(os.environ, "_data", None)
         self._raw_before = dict(self._raw) if self._raw is not None else None
         self._directory = os.getcwd()
         self._path = list(sys.path)
+
+    def restore_output(self) -> None:
+        """Have standard output and error again, whatever a call did to them."""
+        for name, number, stream, copy in self._streams:
+            if getattr(sys, name) is not stream or stream is None or stream.closed:
+                self._reopen(name, number, copy)
 
     def restore(self) -> None:
         """Put back what a call changed."""
@@ -163,3 +170,29 @@ class Surroundings:
         except OSError:  # the call removed the directory it was in
             pass
         os.chdir(self._directory)
+
+    def _reopen(self, name: str, number: int, copy: "Optional[int]") -> None:
+        """Have standard output again that a call closed or replaced."""
+        before = next(stream for each, _, stream, _ in self._streams if each == name)
+        if before is None or copy is None:
+            return
+        if before.closed:
+            os.dup2(copy, number)
+            before = io.TextIOWrapper(
+                open(number, "wb", closefd=False),  # noqa: SIM115
+                encoding="utf-8",
+                errors="backslashreplace",
+                line_buffering=True,
+            )
+            self._streams = [
+                (each, at, before if each == name else stream, kept)
+                for each, at, stream, kept in self._streams
+            ]
+        setattr(sys, name, before)
+
+
+def _duplicate(descriptor: int) -> "Optional[int]":
+    try:
+        return os.dup(descriptor)
+    except OSError:
+        return None

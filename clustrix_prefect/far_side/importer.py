@@ -1,6 +1,8 @@
 """Finds the stand-ins for `prefect` and `clustrix_prefect` before any installed package.
 
-The stand-ins themselves are loaded when a call first imports one: most calls do not.
+The stand-ins themselves are loaded when a call first imports one: most calls do not. Where the
+code needs more of Prefect than its stand-in has, and Prefect is installed, it is used itself,
+without an API: see `real_prefect`.
 """
 
 import sys
@@ -14,14 +16,24 @@ TASK_LOGGER = "prefect.task_runs"
 _NAMES = ("prefect", "clustrix_prefect")
 
 _context = {}  # type: Dict[str, Any]
+# Which of the two this process uses, once it was asked for Prefect: they cannot be mixed.
+_uses_real = None  # type: Optional[bool]
+_wants_real = False
 
 
 class StandInImporter:
     """A finder and loader without their abstract parents, which take long to import."""
 
     def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
-        if name.partition(".")[0] not in _NAMES:
+        top = name.partition(".")[0]
+        if top not in _NAMES:
             return None
+        if top == "prefect" and _is_real():
+            from . import real_prefect
+
+            spec = real_prefect.find_spec(name, path)
+            if spec is not None or not name.startswith("prefect.runtime"):
+                return spec
         loader = self  # type: Any
         return ModuleSpec(name, loader, is_package=True)
 
@@ -36,6 +48,30 @@ class StandInImporter:
 
         for name in standin.parts_of(module.__name__):
             __import__(name)
+
+
+def _is_real() -> bool:
+    """Whether Prefect itself is used; the first time that is asked for decides."""
+    global _uses_real
+    if _uses_real is None and _wants_real:
+        from . import real_prefect
+
+        if real_prefect.is_installed():
+            _forget_stand_in()
+            _uses_real = True
+    return bool(_uses_real)
+
+
+def _forget_stand_in() -> None:
+    for name in list(sys.modules):
+        if name.partition(".")[0] == "prefect":
+            del sys.modules[name]
+
+
+def want_real(wanted: bool) -> None:
+    """Say whether the code of the next call needs more of Prefect than the stand-in has."""
+    global _wants_real
+    _wants_real = wanted
 
 
 def install() -> None:
@@ -54,6 +90,21 @@ def cluster_name() -> "Optional[str]":
     return _context.get("cluster")
 
 
+def call_cores() -> "Optional[int]":
+    """How many cores the call was given, if that was said."""
+    return _context.get("cores")
+
+
+def call_id() -> str:
+    """Names the call that runs."""
+    return str(id(_context.get("task_run"))) + str((_context.get("task_run") or {}).get("id"))
+
+
+def tags() -> "Any":
+    """The tags that were in force where the task was submitted."""
+    return _context.get("tags") or []
+
+
 def set_context(context: "Dict[str, Any]") -> None:
     """Say which task run the next call is."""
     _context.clear()
@@ -61,3 +112,7 @@ def set_context(context: "Dict[str, Any]") -> None:
     standin = sys.modules.get(__name__.rpartition(".")[0] + ".standin")
     if standin is not None:
         standin.set_context(context)
+    if _uses_real:
+        from . import real_prefect
+
+        real_prefect.set_tags()

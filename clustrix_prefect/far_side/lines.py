@@ -4,6 +4,8 @@ import logging
 import os
 from typing import Any, Callable, List, Optional
 
+from .importer import TASK_LOGGER
+
 # A longer message is cut: it would hold up everything else on its way.
 MAX_MESSAGE = 256 * 1024
 LogLine = List[Any]
@@ -30,6 +32,15 @@ class LineHandler(logging.Handler):
             self.handleError(record)
 
 
+# Beside all that `logging` knows: whatever a call configures there, this one's lines arrive.
+_run_logger = logging.Logger(TASK_LOGGER)
+
+
+def run_logger() -> logging.Logger:
+    """The logger whose lines appear under the task run."""
+    return _run_logger
+
+
 class CapturedLogging:
     """All of `logging` goes to `send`, until `end`.
 
@@ -41,11 +52,17 @@ class CapturedLogging:
     def __init__(self, level: Optional[int], send: Callable[[LogLine], None]) -> None:
         root = logging.getLogger()
         self._before = (root.level, list(root.handlers))
+        lowest = logging.INFO if level is None else level
         root.addHandler(LineHandler(send))
-        root.setLevel(logging.INFO if level is None else level)
+        root.setLevel(lowest)
+        # What is logged by the name that the run's logger has at home goes the same way.
+        _run_logger.handlers[:] = [LineHandler(send)]
+        _run_logger.setLevel(lowest)
+        _run_logger.disabled = False
 
     def end(self) -> None:
         """Put everything back as it was."""
         root = logging.getLogger()
         root.setLevel(self._before[0])
         root.handlers[:] = self._before[1]
+        _run_logger.handlers[:] = []

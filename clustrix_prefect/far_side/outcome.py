@@ -130,14 +130,43 @@ def _cloudpickle_dumps() -> "Any":
         return None
     import io
 
+    from . import at_home
+    from .call import library
+
+    __import__(at_home.class_at_home.__module__)  # the stand-in: pickle looks for the names in it
+
     class ByName(cloudpickle.CloudPickler):  # type: ignore[misc]
         def reducer_override(self, value: "Any") -> "Any":
-            if isinstance(value, type) and _has_its_name(value):
-                return NotImplemented
+            if isinstance(value, type):
+                generic = vars(value).get("__pydantic_generic_metadata__") or {}
+                if generic.get("origin") is not None:
+                    arguments = generic["args"]
+                    arguments = arguments if len(arguments) > 1 else arguments[0]
+                    return at_home.getitem, (generic["origin"], arguments)
+                if _has_its_name(value):
+                    return NotImplemented
+                tracker_id = library.home_of(value)
+                if tracker_id is not None:
+                    return at_home.class_at_home, (
+                        *(tracker_id, value.__module__, value.__qualname__),
+                    )
             if isinstance(value, (memoryview, io.TextIOWrapper)):
                 # It would turn them into their content, without a word.
                 raise TypeError("cannot pickle '{}' object".format(type(value).__name__))
             return super().reducer_override(value)
+
+        def _dynamic_function_reduce(self, function: "Any") -> "Any":
+            reduced = super()._dynamic_function_reduce(function)
+            if not library.shares(function.__globals__):
+                return reduced
+            # The flow has that module, with its own variables.
+            make, arguments, (state, slots) = reduced[:3]
+            namespace = self.globals_ref.setdefault(
+                "at home", at_home.Namespace(function.__globals__["__name__"])
+            )
+            arguments = (arguments[0], namespace) + tuple(arguments[2:])
+            slots["__globals__"], slots["_cloudpickle_submodules"] = {}, []
+            return (make, arguments, (state, slots)) + tuple(reduced[3:])
 
     def dumps_by_name(value: "Any") -> bytes:
         buffer = io.BytesIO()
@@ -186,8 +215,10 @@ def _take_apart(error: BaseException, skip_frames: int, causes: int) -> "Dict[st
     notes = getattr(error, "__notes__", None)
     members = _members(error)
     return {
+        "whole": None if members is not None else _whole(error),
         "type": _dumps_or_none(kind),
         "type_name": "{}.{}".format(kind.__module__, kind.__qualname__).replace("builtins.", "", 1),
+        "said": [(_dumps_or_none(arg), _text_of(arg, repr)) for arg in error.args],
         "args": [(_dumps_or_none(arg), _text_of(arg, repr)) for arg in _arguments(error)],
         # Each by itself: one that cannot travel as it is would take the group with it.
         "members": None if members is None else [_take_apart(one, 0, causes) for one in members],
@@ -197,6 +228,36 @@ def _take_apart(error: BaseException, skip_frames: int, causes: int) -> "Dict[st
         "cause": _take_apart(cause, 0, causes - 1) if cause is not None and causes else None,
         "notes": [str(note) for note in notes] if isinstance(notes, (list, tuple)) else [],
     }
+
+
+def _whole(error: BaseException) -> "Optional[bytes]":
+    """The pickle of an exception, if what is opened from it is as the exception was."""
+    try:
+        data = dumps(error)
+        again = light.loads(data)
+        if type(again) is not type(error) or str(again) != str(error):
+            return None
+        state = getattr(error, "__dict__", {})
+        found = getattr(again, "__dict__", {})
+        same = all(
+            name in state and _are_alike(value, state[name]) for name, value in found.items()
+        )
+        if not _are_alike(again.args, error.args):
+            again.args = error.args  # as where it is opened
+            same = same and str(again) == str(error)
+    except Exception:  # any code of the user's
+        return None
+    return data if same else None
+
+
+def _are_alike(one: "Any", other: "Any") -> bool:
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, (tuple, list)):
+        return len(one) == len(other) and all(map(_are_alike, one, other))
+    if isinstance(one, (str, bytes, int, float, complex, type(None))):
+        return bool(one == other or one != one)
+    return True
 
 
 def _members(error: "Any") -> "Any":
@@ -209,9 +270,13 @@ def _members(error: "Any") -> "Any":
 
 def _arguments(error: BaseException) -> "Any":
     """What the exception was made of, which for an `OSError` is more than its `args`."""
+    import types
+
+    if isinstance(type(error).__reduce__, types.FunctionType):
+        return error.args  # what it says there, it says to its own constructor
     try:
         reduced = error.__reduce__()
-    except Exception:  # a user's own
+    except Exception:
         return error.args
     made_by_class = isinstance(reduced, tuple) and reduced[0] is type(error)
     return reduced[1] if made_by_class else error.args

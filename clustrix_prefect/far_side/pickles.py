@@ -24,7 +24,6 @@ _ALIASES = (
     ("asyncio.exceptions", "asyncio"),
     ("asyncio.streams", "asyncio"),
 )
-_SETS = {"set": set, "frozenset": frozenset}
 
 
 class ForeignBytecode(Exception):
@@ -70,7 +69,6 @@ class PortableUnpickler(Unpickler):
         data: The pickle, or several that share their objects.
         foreign: Whether another minor version made it.
         names: What some names stand for here, by module and name.
-        refer: Gives what the pickle refers to instead of holding it, by kind and what it needs.
     """
 
     def __init__(
@@ -78,27 +76,10 @@ class PortableUnpickler(Unpickler):
         data: "Any",
         foreign: bool,
         names: "Optional[Names]" = None,
-        refer: "Optional[Callable[..., Any]]" = None,
     ) -> None:
         super().__init__(_open(data))
         self._foreign = foreign
         self._names = names or {}
-        self._refer = refer
-        # By the identity of the reference, which is the same where the object is the same.
-        self._loaded = {}  # type: Dict[int, Tuple[Any, Any]]
-
-    def persistent_load(self, reference: "Any") -> "Any":
-        """What stands for an object: a set's elements, in order, or what `refer` knows."""
-        if id(reference) not in self._loaded:
-            self._loaded[id(reference)] = (reference, self._load(*reference))
-        return self._loaded[id(reference)][1]
-
-    def _load(self, kind: str, *rest: "Any") -> "Any":
-        if kind in _SETS:
-            return _SETS[kind](*rest)
-        if self._refer is None:
-            raise ValueError("a reference to a {} that is not here".format(kind))
-        return self._refer(kind, *rest)
 
     def find_class(self, module: str, name: str) -> "Any":
         known = self._names.get((module, name))

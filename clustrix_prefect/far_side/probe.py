@@ -134,7 +134,7 @@ def answer(question: Dict[str, Any]) -> Dict[str, Any]:
 
 def _syntax_error(file: str, line: int, source: str) -> Optional[Dict[str, Any]]:
     try:
-        compile_source(source, file, line, annotations="")
+        compile_source(source, file, line)
     except (SyntaxError, ValueError) as error:
         found = getattr(error, "lineno", None)
         return {"file": file, "line": found, "message": getattr(error, "msg", None) or str(error)}

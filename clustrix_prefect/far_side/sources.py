@@ -1,10 +1,4 @@
-"""Compiles source that may have been written for a newer Python.
-
-Annotations are what most often fails in an older one (`list[int]`, `int | None`), and nothing
-that runs needs them: they are kept as text, or left out where Python cannot do that.
-"""
-
-import __future__
+"""Compiles the source of a bundle."""
 
 import sys
 
@@ -12,28 +6,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_AS_TEXT = getattr(getattr(__future__, "annotations", None), "compiler_flag", None)
 
-
-def compile_source(source: str, path: str, line: int = 1, annotations: str = "all") -> "Any":
+def compile_source(source: str, path: str, line: int = 1) -> "Any":
     """A code object.
 
     Args:
         source: The source.
         path: The file that it is from, for tracebacks.
         line: Where in that file it begins.
-        annotations: Which annotations are evaluated, as usual: "all", those "of classes", or "".
 
     Raises:
         SyntaxError: This version of Python cannot read it.
     """
-    padded = "\n" * (line - 1) + source
-    if annotations == "of classes" or _AS_TEXT is None:
-        from .annotations import without_annotations
-
-        tree = without_annotations(padded, path, of_functions=annotations != "all")
-        return compile(tree, path, "exec", dont_inherit=True)
-    return compile(padded, path, "exec", 0 if annotations else _AS_TEXT, dont_inherit=True)
+    return compile("\n" * (line - 1) + source, path, "exec", dont_inherit=True)
 
 
 def function_code(source: str, path: str, line: int, name: str) -> "Any":
@@ -46,7 +31,7 @@ def function_code(source: str, path: str, line: int, name: str) -> "Any":
         line: Where in that file `source` begins.
         name: The function's name.
     """
-    return _find(compile_source(source, path, line, annotations=""), name)
+    return _find(compile_source(source, path, line), name)
 
 
 def _find(code: "Any", name: str) -> "Any":

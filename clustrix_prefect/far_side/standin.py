@@ -1,39 +1,48 @@
 """Stands in for `prefect` and `clustrix_prefect` inside a call.
 
 A call runs where Prefect is not, or is another version without a connection to its API. What
-makes sense there works: `get_run_logger`, `prefect.runtime`, a task called as the function it
-wraps. Every other name can be imported, and says what to do when it is used.
+makes sense there works: `get_run_logger`, `prefect.runtime`, tasks, which run in the call's own
+threads. Every other name is inert: see `inert`.
 """
 
 import contextlib
+import datetime
 import functools
+import importlib
 import logging
 import types
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
-from .importer import TASK_LOGGER
-from .tasks import Flow, NotAvailableFarAway, Task
-
-
-def _refusal(name: str) -> str:
-    return (
-        "{} is not available inside a task that runs on a cluster; "
-        "use it in the flow, or in a task that runs with the flow."
-    ).format(name)
+from . import importer, inert
+from .by_value import REFERENCES
+from .lines import run_logger
+from .tasks import Flow, Task
 
 
 class StandInModule(types.ModuleType):
-    """A module with a few names of the real one; any other is refused by name."""
+    """A module with a few names of the real one; any other is inert."""
 
     __path__: List[str] = []
 
     def __getattr__(self, name: str) -> Any:
-        # AttributeError is what `hasattr`, pickle and `from ... import` expect.
-        raise AttributeError(_refusal("{}.{}".format(self.__name__, name)))
+        if name.startswith("__"):
+            raise AttributeError(name)
+        whole = "{}.{}".format(self.__name__, name)
+        if is_module(whole):
+            return importlib.import_module(whole)
+        if self.__name__ == "prefect.exceptions":
+            made: Any = type(name, (PrefectException,), {"__module__": self.__name__})
+        else:
+            made = inert.Inert(whole)
+        setattr(self, name, made)
+        return made
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        # `from prefect.artifacts import create_link_artifact` imports such a module.
-        raise NotAvailableFarAway(_refusal(self.__name__))
+
+class PrefectException(Exception):
+    """`prefect.exceptions.PrefectException`, far away."""
+
+
+PrefectException.__module__ = "prefect.exceptions"
 
 
 class RuntimeModule(StandInModule):
@@ -44,9 +53,63 @@ class RuntimeModule(StandInModule):
         self.__dict__["_facts"] = facts
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
+        if name.startswith("__"):
             raise AttributeError(name)
-        return self.__dict__["_facts"].get(name)
+        facts = self.__dict__["_facts"]
+        inner = _inner.get() if facts is _task_run else None
+        if inner is not None and name in inner:
+            return inner[name]
+        if name not in facts:
+            raise AttributeError("{} has no attribute {!r}".format(self.__name__, name))
+        value = facts[name]
+        if name == "scheduled_start_time" and isinstance(value, str):
+            return _time(value)
+        return value
+
+
+def _time(text: str) -> Any:
+    """A time in ISO 8601, in UTC."""
+    found = datetime.datetime.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")
+    fraction = text[20:26] if text[19:20] == "." else ""
+    return found.replace(
+        microsecond=int(fraction.ljust(6, "0")) if fraction.isdigit() else 0,
+        tzinfo=datetime.timezone.utc,
+    )
+
+
+class _Variable:
+    """What a thread of the call has for itself; in 3.6 all have the same."""
+
+    def __init__(self) -> None:
+        self._value: Any = None
+
+    def get(self) -> Any:
+        return self._value
+
+    def set(self, value: Any) -> Any:
+        before, self._value = self._value, value
+        return before
+
+    def reset(self, before: Any) -> None:
+        self._value = before
+
+
+try:
+    _ContextVar: Any = importlib.import_module("contextvars").ContextVar
+    _inner: Any = _ContextVar("inner_run", default=None)
+    _tags: Any = _ContextVar("tags", default=None)
+except ImportError:  # Python 3.6
+    _inner, _tags = _Variable(), _Variable()
+
+
+@contextlib.contextmanager
+def inner_run(facts: Dict[str, Any]) -> Iterator[None]:
+    """Have `prefect.runtime.task_run` tell of this run of an inner task."""
+    token = _inner.set(facts)
+    try:
+        yield
+    finally:
+        _inner.reset(token)
 
 
 def _decorator(kind: Any) -> Callable[..., Any]:
@@ -59,8 +122,25 @@ def _decorator(kind: Any) -> Callable[..., Any]:
 
 
 @contextlib.contextmanager
-def _no_tags(*tags: str) -> Iterator[List[str]]:
-    yield list(tags)
+def tags_in_force(*tags: str) -> Iterator[Any]:
+    """`prefect.tags`: what is submitted within has these tags."""
+    token = _tags.set(TagsContext.get().current_tags | set(tags))
+    try:
+        yield _tags.get()
+    finally:
+        _tags.reset(token)
+
+
+class TagsContext:
+    """The tags that are in force."""
+
+    def __init__(self, current_tags: Any = ()) -> None:
+        self.current_tags = set(current_tags)
+
+    @classmethod
+    def get(cls) -> "TagsContext":
+        current = _tags.get()
+        return cls(importer.tags() if current is None else current)
 
 
 class _PassThrough:
@@ -100,14 +180,22 @@ def _block(kind: str) -> Any:
     return type("_InertBlock", (_Inert,), {"_kind": kind})
 
 
-class _Annotation:
+def _annotation(name: str) -> Any:
     """`unmapped`, `allow_failure`, `quote`: a wrapper around a value."""
 
-    def __init__(self, value: Any = None) -> None:
-        self.value = value
+    class Annotation:
+        def __init__(self, value: Any = None) -> None:
+            self.value = value
 
-    def unwrap(self) -> Any:
-        return self.value
+        def unwrap(self) -> Any:
+            return self.value
+
+        def __reduce__(self) -> Any:
+            return type(self), (self.value,)
+
+    Annotation.__name__ = Annotation.__qualname__ = name
+    Annotation.__module__ = "prefect.utilities.annotations"
+    return Annotation
 
 
 class State:
@@ -132,7 +220,7 @@ def _state_constructor(name: str) -> Callable[..., Any]:
 
 def get_run_logger(context: Any = None, **extra: Any) -> Any:
     """The logger whose lines appear under the task run."""
-    return logging.LoggerAdapter(logging.getLogger(TASK_LOGGER), extra)
+    return logging.LoggerAdapter(run_logger(), extra)
 
 
 def get_logger(name: Optional[str] = None) -> logging.Logger:
@@ -144,7 +232,7 @@ def get_logger(name: Optional[str] = None) -> logging.Logger:
 
 @contextlib.contextmanager
 def _disable_run_logger() -> Iterator[None]:
-    logger = logging.getLogger(TASK_LOGGER)
+    logger = run_logger()
     before, logger.disabled = logger.disabled, True
     try:
         yield
@@ -152,6 +240,22 @@ def _disable_run_logger() -> Iterator[None]:
         logger.disabled = before
 
 
+def _materialize(*assets: Any, by: Any = None, **options: Any) -> Any:
+    return lambda fn: Task(fn, **options)
+
+
+# What the modules of `prefect.runtime` have.
+_FIELDS = {
+    "flow_run": (
+        *("id", "tags", "scheduled_start_time", "name", "flow_name", "flow_version"),
+        *("parameters", "parent_flow_run_id", "parent_deployment_id", "root_flow_run_id"),
+        *("run_count", "api_url", "ui_url", "job_variables"),
+    ),
+    "task_run": (
+        *("id", "tags", "name", "parameters", "run_count", "task_name", "api_url", "ui_url"),
+    ),
+    "deployment": ("id", "name", "parameters", "version", "flow_run_id"),
+}
 _flow_run: Dict[str, Any] = {}
 _task_run: Dict[str, Any] = {}
 _deployment: Dict[str, Any] = {}
@@ -165,6 +269,7 @@ def set_context(context: Dict[str, Any]) -> None:
         (_deployment, "deployment"),
     ):
         facts.clear()
+        facts.update(dict.fromkeys(_FIELDS[key]))
         facts.update({"parameters": {}})
         if key != "deployment":
             facts.update({"tags": [], "run_count": 0})
@@ -172,7 +277,7 @@ def set_context(context: Dict[str, Any]) -> None:
 
 
 _task, _flow = _decorator(Task), _decorator(Flow)
-_annotations = {"unmapped": _Annotation, "allow_failure": _Annotation, "quote": _Annotation}
+_annotations = {name: _annotation(name) for name in ("unmapped", "allow_failure", "quote")}
 _logging = {
     "get_run_logger": get_run_logger,
     "get_logger": get_logger,
@@ -190,10 +295,13 @@ _OFFERED: Dict[str, Dict[str, Any]] = {
         flow=_flow,
         Task=Task,
         Flow=Flow,
-        tags=_no_tags,
+        tags=tags_in_force,
         get_run_logger=get_run_logger,
     ),
-    "prefect.context": {"tags": _no_tags},
+    "prefect.assets": {"materialize": _materialize},
+    "prefect.context": {"tags": tags_in_force, "TagsContext": TagsContext},
+    "prefect.exceptions": {"PrefectException": PrefectException},
+    "prefect.futures": {},
     "prefect.flows": {"flow": _flow, "Flow": Flow},
     "prefect.logging": _logging,
     "prefect.logging.loggers": _logging,
@@ -214,7 +322,34 @@ _OFFERED: Dict[str, Dict[str, Any]] = {
     ),
     "clustrix_prefect.task_resources": {"resources": _PassThrough},
 }
+_SUBMODULES = {name.rpartition(".")[0] for name in _OFFERED}
 _RUNTIME = {"flow_run": _flow_run, "task_run": _task_run, "deployment": _deployment}
+
+
+def is_module(name: str) -> bool:
+    """Whether a stand-in of this name is a module, rather than something in one."""
+    return name in _OFFERED or name in _SUBMODULES or _in_runtime(name)
+
+
+def _in_runtime(name: str) -> bool:
+    return name == "prefect.runtime" or name.rpartition(".")[0] == "prefect.runtime"
+
+
+def offers(module: str, name: str) -> bool:
+    """Whether the stand-in of a module has something of this name, other than an inert one.
+
+    Args:
+        module: The module, below `prefect`.
+        name: A name in it; empty for the module alone.
+    """
+    if _in_runtime(module) or not name or is_module("{}.{}".format(module, name)):
+        return True
+    if module == "prefect.exceptions":
+        return True
+    return name in _OFFERED.get(module, {}) or (module == "prefect.futures" and name in _FUTURES)
+
+
+_FUTURES = ("wait", "as_completed")
 
 
 def make_module(name: str) -> StandInModule:
@@ -224,11 +359,23 @@ def make_module(name: str) -> StandInModule:
         return RuntimeModule(name, _RUNTIME[leaf])
     module = StandInModule(name)
     module.__dict__.update(_OFFERED.get(name, {}))
+    if name == "prefect.futures":
+        from . import inner
+
+        module.__dict__.update({each: getattr(inner, each) for each in _FUTURES})
+    if name == "prefect.exceptions":
+        from . import inner
+
+        module.__dict__.update(inner.EXCEPTIONS)
     if name in ("clustrix_prefect", "clustrix_prefect.data"):
         # It brings much that few calls need.
         from . import outputs
 
         module.__dict__.update(outputs.OFFERED)
+    if name == REFERENCES:
+        from . import at_home
+
+        module.__dict__.update(at_home.OFFERED)
     if name in ("clustrix_prefect", "clustrix_prefect.filesystem.functions"):
         from . import shim
 

@@ -64,6 +64,7 @@ class _Server:
 
         header, body = calls.run(call, blobs, log, trace)
         leave_child(trace)
+        self._surroundings.restore_output()
         header["output_end"] = output_sizes()
         event = {"event": "result", "call": id, "header": header}
         if len(body) > MAX_BODY:

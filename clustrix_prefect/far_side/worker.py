@@ -70,7 +70,7 @@ def run_batch(path: str, index_variable: "Optional[str]", calls_per_job: int) ->
     surroundings = Surroundings()
     process = Process(os.environ.get("CLUSTRIX_PREFECT_JOB"))
     for call in _read_calls(batch.manifest, first, calls_per_job):
-        _run_in_batch(batch, call, blobs, process)
+        _run_in_batch(batch, call, blobs, process, surroundings)
         surroundings.restore()
 
 
@@ -86,12 +86,17 @@ def _read_calls(manifest: str, first: int, count: int) -> "List[Dict[str, Any]]"
 
 
 def _run_in_batch(
-    batch: BatchDirectory, call: "Dict[str, Any]", blobs: calls.BlobCache, process: Process
+    batch: BatchDirectory,
+    call: "Dict[str, Any]",
+    blobs: calls.BlobCache,
+    process: Process,
+    surroundings: Surroundings,
 ) -> None:
     id, trace = call["id"], process.trace()
     batch.write_started(trace, id)
     header, body = calls.run(call, blobs, lambda line: batch.append_line(id, line), trace)
     leave_child(trace)
+    surroundings.restore_output()
     header["output_end"] = output_sizes()
     batch.write_result(header, body)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from clustrix_prefect.packaging import pickling
+from clustrix_prefect.packaging.by_source import SourcePickler
+from clustrix_prefect.packaging.by_value import ValuePickler, namespaces_of
+from clustrix_prefect.packaging.essence import identity_of, may_hold_sets
 from clustrix_prefect.packaging.identity import sha256
 from clustrix_prefect.packaging.parts import Carry, Part, Parts
-from clustrix_prefect.packaging.pickling import Met
+from clustrix_prefect.packaging.pickling import HERE, CallPickler, Met
 from clustrix_prefect.transfer.digests import FileDigests
 
 
@@ -20,8 +23,8 @@ class PackedArguments:
 
     Attributes:
         payload: The pickle of `(args, kwargs)`.
-        payload_sha256: The name of the payload in the far side's store, and of equal arguments
-            in any process.
+        payload_sha256: The name of the payload in the far side's store.
+        identity: The same for equal arguments, in any process.
         parts: What has to be on the cluster: large values, files, folders.
         refers: Whether the payload refers to anything outside it.
         met: The user's code that the payload names, and that has to travel with it.
@@ -29,6 +32,7 @@ class PackedArguments:
 
     payload: bytes
     payload_sha256: str
+    identity: str
     parts: tuple[Part, ...] = ()
     refers: bool = False
     met: frozenset[Met] = frozenset()
@@ -41,6 +45,7 @@ def pack_arguments(
     task_name: str,
     store: str = "",
     carry: Carry | None = None,
+    home: str | None = None,
 ) -> PackedArguments:
     """Pickle the arguments of a call.
 
@@ -51,23 +56,37 @@ def pack_arguments(
         task_name: Whose arguments they are, for errors.
         store: The id of the store of the cluster that they go to.
         carry: Gives the parts of what is in another one; None: that is refused.
+        home: The user's module in which the task's function was written.
 
     Raises:
         NotPortable: Something in them cannot travel.
     """
     name = f"an argument of {task_name!r}"
+    namespaces = namespaces_of(home)
+    is_canonical = True
 
     def pickle_value(value: Any, parts: Parts) -> bytes:
-        pickled = pickling.dumps(value, python, name, parts.refer)
-        parts.met.update(pickled.met)
-        return pickled.data
+        nonlocal is_canonical
+        buffer = io.BytesIO()
+        if python == HERE:
+            pickler: CallPickler = ValuePickler(buffer, namespaces, parts.refer)
+        else:
+            pickler = SourcePickler(buffer, python, parts.refer)
+        pickler.dump_named(value, name)
+        parts.met.update(pickler.met)
+        data = buffer.getvalue()
+        is_canonical &= getattr(pickler, "is_canonical", True) and not may_hold_sets(data)
+        return data
 
-    arguments = (args, kwargs)
     parts = Parts(pickle_value, _file_digests(), store, carry)
-    parts.set_apart(*args, *kwargs.values())
+    arguments = parts.apart(args, kwargs)
     payload = pickle_value(arguments, parts)
     found = tuple(parts.found.values())
-    return PackedArguments(payload, sha256(payload), found, parts.refers, frozenset(parts.met))
+    payload_sha256 = sha256(payload)
+    identity = payload_sha256 if is_canonical else identity_of((args, dict(kwargs)), namespaces)
+    return PackedArguments(
+        payload, payload_sha256, identity, found, parts.refers, frozenset(parts.met)
+    )
 
 
 @cache

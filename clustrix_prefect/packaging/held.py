@@ -11,6 +11,7 @@ import datetime
 import decimal
 import fractions
 import pathlib
+import types
 import uuid
 from abc import ABCMeta
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ _PLAIN = (
 )
 _COLLECTIONS = (tuple, list, set, frozenset)
 _MISSING = object()
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def is_plain(value: Any) -> bool:
@@ -52,12 +54,58 @@ def held_by(value: type, node: ast.ClassDef) -> Iterator[str]:
                 name = f"_{node.name.lstrip('_')}{name}"
             said[name] = literal
     fields = getattr(value, "__dataclass_fields__", {})
+    defined = {each.name: each for each in node.body if isinstance(each, _DEFINITIONS)}
     for name, now in vars(value).items():
-        if name.startswith("__") or name in fields or not is_plain(now):
+        if name.startswith("__") or name in fields:
+            continue
+        code = _code_of(now)
+        is_decorated = bool(getattr(defined.get(name), "decorator_list", ()))
+        lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+        if code is not None and not is_decorated and code.co_firstlineno not in lines:
+            yield name
+        if not is_plain(now):
             continue
         literal = said.get(name, _MISSING)
         if type(literal) is not type(now) or literal != now:
             yield name
+
+
+def removed_from(value: type, node: ast.ClassDef) -> Iterator[str]:
+    """The methods of a class's source that it has no more."""
+    for each in node.body:
+        if isinstance(each, _DEFINITIONS) and each.name not in vars(value):
+            name = each.name
+            if not name.startswith("__"):
+                yield name
+
+
+def held_by_function(
+    value: types.FunctionType, node: ast.FunctionDef | ast.AsyncFunctionDef, is_itself: bool
+) -> Iterator[str]:
+    """The attributes of a function whose values are not those of its source.
+
+    Args:
+        value: The function.
+        node: The source of what has its name.
+        is_itself: Whether that is the function, rather than what a decorator made of it.
+    """
+    yield from (name for name, now in vars(value).items() if is_plain(now))
+    if not is_itself:
+        return
+    if value.__name__ != node.name:
+        yield "__name__"
+    found = set(computed_defaults(node))
+    said = [_literal(each) for each in node.args.defaults]
+    if list(value.__defaults__ or ()) != said:
+        found.add("__defaults__")
+    yield from sorted(found)
+
+
+def _code_of(value: Any) -> types.CodeType | None:
+    """The code of a function, or of a property's, that a class holds."""
+    if isinstance(value, property):
+        value = value.fget
+    return value.__code__ if isinstance(value, types.FunctionType) else None
 
 
 def computed_defaults(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:

@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from clustrix_prefect.far_side import standin
 from clustrix_prefect.packaging.ownership import is_user_module
 
 # Always there far away, whatever is installed: see the far side's stand-ins.
@@ -40,6 +41,28 @@ class Imports:
 def top_level(module: str) -> str:
     """The package that a module belongs to."""
     return module.partition(".")[0]
+
+
+def needs_prefect(tree: ast.AST) -> bool:
+    """Whether some code names more of Prefect than its stand-in far away has."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            if top_level(node.module) == "prefect" and not all(
+                standin.offers(node.module, alias.name) for alias in node.names
+            ):
+                return True
+        elif isinstance(node, ast.Attribute):
+            module, _, name = _dotted(node).rpartition(".")
+            is_module = top_level(module) == "prefect" and standin.is_module(module)
+            if is_module and not standin.offers(module, name):
+                return True
+    return False
+
+
+def _dotted(node: ast.expr) -> str:
+    if isinstance(node, ast.Attribute):
+        return f"{_dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else "?"
 
 
 def of_tree(tree: ast.AST) -> Imports:

@@ -6,8 +6,10 @@ import ast
 import importlib.machinery
 import importlib.util
 import sys
+import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from clustrix_prefect.packaging.ownership import is_user_file
@@ -33,16 +35,49 @@ class LocalModule:
     tree: ast.Module = field(compare=False, repr=False)
 
 
+@dataclass(frozen=True)
+class ModuleFile:
+    """Where a module is.
+
+    Attributes:
+        name: The name by which it is imported.
+        path: Its file.
+        inside: The same below the directory that it is imported from, by its name.
+        is_package: Whether it is a package's `__init__`.
+    """
+
+    name: str
+    path: str
+    inside: str
+    is_package: bool
+
+    @classmethod
+    def of(cls, name: str, path: str) -> ModuleFile:
+        """The file of a module."""
+        file = Path(path)
+        is_package = file.stem == "__init__"
+        parts = name.split(".")
+        last = [*parts, file.name] if is_package else [*parts[:-1], f"{parts[-1]}{file.suffix}"]
+        return cls(name, path, "/".join(last), is_package)
+
+    @property
+    def root(self) -> str:
+        """The directory that it is imported from."""
+        return str(Path(self.path).parents[self.inside.count("/")])
+
+
 @dataclass
 class LocalModules:
     """The modules that were found so far.
 
     Attributes:
         found: The modules, by name.
+        files: Where each is that is in a file.
         compiled: Names of those that are not Python source, and can only be installed there.
     """
 
     found: dict[str, LocalModule] = field(default_factory=dict)
+    files: dict[str, ModuleFile] = field(default_factory=dict)
     compiled: set[str] = field(default_factory=set)
     _seen: set[str] = field(default_factory=set)
 
@@ -82,6 +117,8 @@ class LocalModules:
         except SyntaxError:  # importing it fails far away as it does here
             tree = ast.Module([], [])
         shown = shown_path(name, spec.origin)
+        if spec.origin.endswith(".py"):
+            self.files[name] = ModuleFile.of(name, spec.origin)
         self.found[name] = LocalModule(name, shown, is_package, source, tree)
         self.follow(tree, name if is_package else name.rpartition(".")[0])
         return True
@@ -138,9 +175,23 @@ def _is_in_users_file(spec: importlib.machinery.ModuleSpec, name: str) -> bool:
     return places is not None and any(is_user_file(place, name) for place in places)
 
 
-def _source_of(spec: importlib.machinery.ModuleSpec) -> str | None:
-    get_source = getattr(spec.loader, "get_source", None)
+def has_file(name: str) -> bool:
+    """Whether a user's module can be imported from a file, or from an archive."""
     try:
+        spec = _find_spec(name)
+    except (ImportError, ValueError, AttributeError):
+        return False
+    return spec is not None and _is_in_users_file(spec, name)
+
+
+def _source_of(spec: importlib.machinery.ModuleSpec) -> str | None:
+    assert spec.origin is not None
+    try:
+        if spec.origin.endswith(".py"):
+            # Not by the loader: one that rewrites what it loads has no source to give.
+            with tokenize.open(spec.origin) as file:
+                return file.read()
+        get_source = getattr(spec.loader, "get_source", None)
         return get_source(spec.name) if get_source is not None else None
     except (ImportError, OSError, SyntaxError, UnicodeError):
         return None

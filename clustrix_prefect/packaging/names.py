@@ -61,6 +61,10 @@ class _WithoutAnnotations(ast.NodeTransformer):
 
     def visit_FunctionDef(self, node: Any) -> Any:
         before, self._in_function = self._in_function, True
+        if node.decorator_list and not before:  # which may look at them
+            node.body = [self.visit(each) for each in node.body]
+            self._in_function = before
+            return node
         node.returns = None
         self.generic_visit(node)
         self._in_function = before

@@ -31,10 +31,10 @@ def is_user_module(name: str | None) -> bool:
 def is_user_file(path: str | None, name: str) -> bool:
     """Whether the file of a module with this name is the user's own."""
     top = name.partition(".")[0]
-    if top in sys.stdlib_module_names or top in _OURS:
+    if top in _OURS:
         return False
     if path is None:
-        return True
+        return top not in sys.stdlib_module_names
     # Those of other environments count, too, when they are on the path.
     is_package = not {"site-packages", "dist-packages"}.isdisjoint(PurePath(path).parts)
     return not is_package and not path.startswith(_installed_prefixes())

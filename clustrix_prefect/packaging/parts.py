@@ -1,7 +1,7 @@
 """Large values, files and folders: referred to by a call's arguments, and sent apart from them.
 
 What is equal is sent once, however many calls it is an argument of. In the pickle there is a
-reference instead (pickle's persistent ids), which `far_side/parts.py` resolves. It names the
+reference instead, which `far_side/parts.py` resolves. It names the
 content by its digest, so whoever signs the pickle signs the content too.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -31,8 +31,11 @@ Reference = tuple[Any, ...]
 
 # Smaller values stay in the pickle.
 LARGE = 64 * 1024
-# These are never large, or are looked at by themselves.
-_WHOLE = (bool, int, float, complex, type(None), bytes, bytearray, File, Folder)
+_KINDS = frozenset({File, Folder, RemoteFile, RemoteFolder})
+_SMALL = frozenset({bool, int, float, complex, type(None)})
+_COLLECTIONS = (tuple, list, set, frozenset)
+# Collections of so many elements are looked at one by one.
+_FEW = 64
 _ARRAY_KINDS = "biufcmMSU"
 
 
@@ -80,6 +83,17 @@ class Part:
             lambda: FileSource(path, chunks.size),
             is_file=True,
         )
+
+
+class Apart:
+    """Stands in a pickle for an argument that travels apart.
+
+    Args:
+        reference: What to open it by.
+    """
+
+    def __init__(self, reference: Reference) -> None:
+        self.reference = reference
 
 
 Carry = Callable[[RemoteFile | RemoteFolder], list[Part]]
@@ -153,7 +167,6 @@ class Parts:
         self._store = store
         self._carry = carry
         self._shared = _shared.get() or SharedValues()
-        self._apart: set[int] = set()
         self._references: dict[int, tuple[Any, Reference]] = {}
 
     @property
@@ -161,37 +174,61 @@ class Parts:
         """Whether the pickle has any reference in it."""
         return bool(self._references)
 
-    def set_apart(self, *values: Any) -> None:
-        """Have these values travel apart, if they are large.
+    def apart(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The arguments of a call, those that are large replaced by what refers to them.
 
         What two of them have in common they then have twice on the other side.
         """
-        self._apart.update(id(value) for value in values if not isinstance(value, _WHOLE))
+        made: dict[int, Any] = {}
+
+        def replace(value: Any) -> Any:
+            if id(value) not in made:
+                reference = self._large(value)
+                made[id(value)] = value if reference is None else Apart(reference)
+            return made[id(value)]
+
+        return tuple(map(replace, args)), {name: replace(each) for name, each in kwargs.items()}
 
     def refer(self, value: Any) -> Reference | None:
-        """The reference to a value that travels apart, or None; for `persistent_id`."""
+        """The reference to a value that travels apart, or None."""
+        kind = type(value)
+        if kind is Apart:
+            return value.reference  # type: ignore[no-any-return]
+        if kind not in _KINDS and kind.__name__ != "ndarray":
+            return None
         known = self._references.get(id(value))
-        if known is not None:
-            return known[1]
-        reference = self._describe(value)
-        if reference is not None:
-            # The same object has the same reference, not an equal one: so it is one there, too.
-            self._references[id(value)] = (value, reference)
-        return reference
+        if known is None:
+            reference = self._describe(value)
+            if reference is None:
+                return None
+            known = self._references[id(value)] = (value, reference)
+        return known[1]
 
     def _describe(self, value: Any) -> Reference | None:
         kind = type(value)
-        if kind is bytes or kind is bytearray:
-            return self._bytes(value) if len(value) >= LARGE else None
         if kind is File:
             return self._remote(value) if value.remote_path else self._file(value)
         if kind is Folder:
             return self._remote(value) if value.remote_path else self._folder(value)
         if kind is RemoteFile or kind is RemoteFolder:
             return self._returned(value)
-        if kind.__name__ == "ndarray" and _is_plain_array(value):
-            return self._array(value)
-        return self._pickled(value) if id(value) in self._apart else None
+        return self._array(value) if _is_plain_array(value) else None
+
+    def _large(self, value: Any) -> Reference | None:
+        """The reference to a large argument, or None."""
+        kind = type(value)
+        if kind in _KINDS or _is_plain_array(value):
+            return None  # they refer to themselves wherever they are
+        if kind is bytes or kind is bytearray:
+            reference = self._bytes(value) if len(value) >= LARGE else None
+        else:
+            try:
+                reference = self._pickled(value) if _may_be_large(value, 3) else None
+            except NotPortable:
+                return None  # pickling the arguments together says where in them it is
+        if reference is not None:
+            self._references[id(value)] = (value, reference)
+        return reference
 
     def _note(self, part: Part) -> Part:
         return self.found.setdefault(part.name, part)
@@ -217,9 +254,6 @@ class Parts:
         return "array", part.name, part.size, array.dtype.str, array.shape, order
 
     def _pickled(self, value: Any) -> Reference | None:
-        # Not apart a second time, when it comes to be pickled itself.
-        self._apart.discard(id(value))
-
         def find() -> tuple[Part, Parts] | None:
             inner = Parts(self._pickle_value, self._digests, self._store, self._carry)
             data = self._pickle_value(value, inner)
@@ -299,6 +333,26 @@ class Parts:
             self._note(Part(value.content, facts["size"], repr(value), is_folder=is_folder))
         rest = () if is_folder else (bool(facts["executable"]),)
         return value.kind, value.content, facts["size"], value.name, *rest
+
+
+def _may_be_large(value: Any, depth: int) -> bool:
+    """Whether it is worth pickling a value by itself to see how large it is."""
+    kind = type(value)
+    if kind in _SMALL:
+        return False
+    if kind is str or kind is bytes:
+        return len(value) * 4 >= LARGE
+    if kind is dict:
+        value = [*value.keys(), *value.values()] if len(value) <= _FEW else None
+    elif kind not in _COLLECTIONS:
+        value = [vars(value)] if hasattr(value, "__dict__") and not callable(value) else None
+        if value == [{}]:
+            return False
+    elif len(value) > _FEW:
+        value = None
+    if value is None or not depth:
+        return True
+    return any(_may_be_large(each, depth - 1) for each in value)
 
 
 def _is_plain_array(value: Any) -> bool:

@@ -1,11 +1,17 @@
 """The names by which pickles ask the far side for parts of the user's code.
 
-They exist here so that pickle finds them; `far_side/bundle.py` has what they do there.
+They exist here so that pickle finds them; `far_side/bundle.py` has what they do there. Some are
+written by the far side, in results, and do here what their docstrings say.
 """
 
 from __future__ import annotations
 
+import marshal
+import sys
+import types
 from typing import Any, NoReturn
+
+from cloudpickle.cloudpickle import _DYNAMIC_CLASS_TRACKER_BY_ID
 
 
 def _only_far_away() -> NoReturn:
@@ -14,7 +20,22 @@ def _only_far_away() -> NoReturn:
 
 def named(module: str, name: str) -> Any:
     """What a module calls by this name."""
-    _only_far_away()
+    found: Any = loaded(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def loaded(module: str) -> types.ModuleType:
+    """A module, without waiting for another thread that is importing it."""
+    if module not in sys.modules:
+        __import__(module)
+    return sys.modules[module]
+
+
+def namespace(module: str) -> dict[str, Any]:
+    """What the functions of a module have as their globals."""
+    return vars(loaded(module))
 
 
 def named_function(module: str, name: str) -> Any:
@@ -24,11 +45,73 @@ def named_function(module: str, name: str) -> Any:
 
 def module(name: str) -> Any:
     """The module of this name."""
+    return loaded(name)
+
+
+def part(*reference: Any) -> Any:
+    """A large value, a file or a folder, which travels apart."""
+    _only_far_away()
+
+
+def local_class(tracker_id: str) -> Any:
+    """A class that no module knows by its name, as the bundle brings it."""
+    _only_far_away()
+
+
+def class_at_home(tracker_id: str, module: str, name: str) -> Any:
+    """A class of the flow's, that went far away by value."""
+    found = _DYNAMIC_CLASS_TRACKER_BY_ID.get(tracker_id)
+    return named(module, name) if found is None else found
+
+
+def task(fn: Any, options: dict[str, Any]) -> Any:
+    """A task."""
+    _only_far_away()
+
+
+def flow(fn: Any, options: dict[str, Any]) -> Any:
+    """A flow."""
+    _only_far_away()
+
+
+def code(marshalled: bytes) -> types.CodeType:
+    """A code object of this minor version of Python."""
+    found: types.CodeType = marshal.loads(marshalled)  # noqa: S302
+    return found
+
+
+def exception(kind: Any, args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
+    """An exception, without its `__init__`."""
+    _only_far_away()
+
+
+def cached(function: Any, maxsize: int | None, typed: bool) -> Any:
+    """A function with `functools.lru_cache`, its cache empty."""
+    _only_far_away()
+
+
+def dispatcher(implementations: list[tuple[type, Any]]) -> Any:
+    """A `functools.singledispatch` function with what was registered for each type."""
     _only_far_away()
 
 
 def cell() -> Any:
     """A new, empty cell of a closure."""
+    _only_far_away()
+
+
+def fill_cell(cell: Any, state: tuple[Any]) -> None:
+    """Give a cell its content."""
+    _only_far_away()
+
+
+def enum(*described: Any) -> Any:
+    """An enumeration with its members."""
+    _only_far_away()
+
+
+def fill_enum(made: Any, state: Any) -> None:
+    """Give an enumeration its methods, and its members what they hold."""
     _only_far_away()
 
 
@@ -39,4 +122,9 @@ def inner_function(key: str, closure: tuple[Any, ...], name: str, qualname: str)
 
 def fill_function(function: Any, state: dict[str, Any]) -> None:
     """Give an inner function its defaults, attributes and what it closes over."""
+    _only_far_away()
+
+
+def essence(*said: Any) -> Any:
+    """What the identity of a function, class or module is derived from; never opened."""
     _only_far_away()

@@ -212,25 +212,15 @@ def open_result(
 def _rebuild_exception(
     parts: dict[str, Any], python: tuple[int, ...], with_traceback: bool = True
 ) -> BaseException:
-    """The exception that was raised far away, made without calling its `__init__`.
+    """The exception that was raised far away, as its own `__reduce__` makes it.
 
-    An `__init__` with other arguments than `args` makes unpickling fail on the very same
-    Python, so each part travels by itself and one that cannot be opened loses only itself.
+    Where that does not bring it back as it was (an `__init__` with other arguments than `args`),
+    it is made of its parts, each of which travels by itself: one that cannot be opened loses
+    only itself.
     """
-    try:
-        kind = restore(parts["type"], python)
-        args = [_open_or(pickled, fallback, python) for pickled, fallback in parts.get("args", ())]
-        if parts.get("members"):
-            args[1] = [_rebuild_exception(one, python, False) for one in parts["members"]]
-        # The built-in ones put their arguments into fields when they are made.
-        builtin = kind.__module__ == "builtins"
-        error: BaseException = kind(*args) if builtin else kind.__new__(kind, *args)
-        vars(error).update(
-            {name: restore(pickled, python) for name, pickled in parts.get("state", {}).items()}
-        )
-        str(error)  # one whose text needs what did not travel is of no use
-    except Exception:
-        error = RemoteTaskError(parts["type_name"], parts["text"], parts.get("traceback", ""))
+    error = _whole(parts, python)
+    if error is None:
+        error = _assembled(parts, python)
     if parts.get("notes"):
         # As `add_note` does, which is there from 3.11 on.
         vars(error)["__notes__"] = list(parts["notes"])
@@ -266,6 +256,46 @@ def _described_exception(facts: Any) -> BaseException:
     cause = _described_exception(facts["cause"]) if facts["cause"] else None
     error.__cause__ = RemoteTraceback(str(facts["traceback"]))
     error.__cause__.__cause__ = cause
+    return error
+
+
+def _whole(parts: dict[str, Any], python: tuple[int, ...]) -> BaseException | None:
+    """The exception as its own `__reduce__` makes it, if it is what it was."""
+    if parts.get("whole") is None:
+        return None
+    try:
+        error = restore(parts["whole"], python)
+        if not isinstance(error, BaseException) or str(error) != parts["text"]:
+            return None
+        said = tuple(_open_or(pickled, text, python) for pickled, text in parts["said"])
+        if repr(said) != repr(error.args):
+            error.args = said
+        for name, pickled in parts.get("state", {}).items():
+            if name not in vars(error):
+                vars(error)[name] = restore(pickled, python)
+    except Exception:
+        return None
+    return error
+
+
+def _assembled(parts: dict[str, Any], python: tuple[int, ...]) -> BaseException:
+    """The exception made of its parts, without its own `__init__`."""
+    try:
+        kind = restore(parts["type"], python)
+        args = [_open_or(pickled, fallback, python) for pickled, fallback in parts.get("args", ())]
+        if parts.get("members"):
+            args[1] = [_rebuild_exception(one, python, False) for one in parts["members"]]
+        # The built-in ones put their arguments into fields when they are made.
+        builtin = next(base for base in kind.__mro__ if base.__module__ == "builtins")
+        error: BaseException = kind(*args) if builtin is kind else kind.__new__(kind, *args)
+        if builtin is not kind and not parts.get("members"):
+            builtin.__init__(error, *args)
+        vars(error).update(
+            {name: restore(pickled, python) for name, pickled in parts.get("state", {}).items()}
+        )
+        str(error)  # one whose text needs what did not travel is of no use
+    except Exception:
+        return RemoteTaskError(parts["type_name"], parts["text"], parts.get("traceback", ""))
     return error
 
 

@@ -20,7 +20,8 @@ from prefect.flows import Flow
 from prefect.tasks import Task
 
 from clustrix_prefect.errors import NotPortable
-from clustrix_prefect.packaging.held import computed_defaults, held_by, is_plain
+from clustrix_prefect.packaging.annotation_text import without_defaults
+from clustrix_prefect.packaging.held import held_by, held_by_function, is_plain, removed_from
 from clustrix_prefect.packaging.local_modules import imported_names
 from clustrix_prefect.packaging.names import (
     global_names,
@@ -40,7 +41,6 @@ _EVERY_MODULE_HAS = frozenset(
     )
 )
 _MISSING = object()
-_SUBMITTING = ("submit", "map", "delay", "apply_async", "serve")
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Piece:
         essence: The same text, however it is laid out and commented.
         node: The text, parsed.
         gives: The names that it gives the module.
-        annotations: Whose annotations somebody may look at: "all", "of classes", or "".
+        keeps_text: Whether its file says `from __future__ import annotations`.
         wrapped: Names that are tasks or flows, and which of the two.
     """
 
@@ -66,7 +66,7 @@ class Piece:
     essence: str
     node: ast.AST = field(repr=False)
     gives: tuple[str, ...] = ()
-    annotations: str = ""
+    keeps_text: bool = False
     wrapped: tuple[tuple[str, str], ...] = ()
 
 
@@ -130,7 +130,6 @@ class Slice:
         bare = without_annotations(function.node)
         if isinstance(bare, (ast.FunctionDef, ast.AsyncFunctionDef)):
             bare.decorator_list = []
-        self._refuse_submitting(bare, function.path)
         self.need(name for name in global_names(bare, function.free) if name not in function.free)
 
     def load_after(self, variable: Variable, named: Iterable[str]) -> bool:
@@ -217,12 +216,11 @@ class Slice:
         line = start
         if node.col_offset:
             line, source = max(start - 1, 1), f"if True:\n{source}"
+        held = self._take_held(file, node)
+        source = without_defaults(source, node.name, {each.rpartition(".")[2] for each in held})
         bare = _without_decorators(node, dropped)
-        is_class = isinstance(bare, ast.ClassDef)
-        annotations = "of classes" if is_class else "all" if bare.decorator_list else ""
-        if annotations != "all":
+        if not (getattr(bare, "decorator_list", ()) or "get_type_hints" in file.text):
             bare = without_annotations(bare)
-        self._refuse_submitting(bare, file.shown_as)
         self.pieces["definition", file.filename, node.lineno] = Piece(
             position=self._position(file, node),
             path=file.shown_as,
@@ -231,27 +229,41 @@ class Slice:
             essence=ast.unparse(bare),
             node=bare,
             gives=(node.name,),
-            annotations="" if file.keeps_annotations_as_text else annotations,
+            keeps_text=file.keeps_annotations_as_text,
             wrapped=_wrapped(name, self.sources.namespace.get(name)),
         )
-        self._take_held(file, node)
         return [*global_names(bare), *self._registered(name)]
 
-    def _take_held(self, file: SourceFile, node: Definition) -> None:
-        """Take in the values that a definition has now, other than those in its source."""
+    def _take_held(self, file: SourceFile, node: Definition) -> set[str]:
+        """Take in the values that a definition has now, other than those in its source.
+
+        Returns:
+            Their names.
+        """
+        taken: set[str] = set()
         value = plain_function(self.sources.namespace.get(node.name))
         held: list[str] = []
         if isinstance(node, ast.ClassDef):
             if isinstance(value, type):
                 self.classes.append((value, dict(vars(value))))
                 held += held_by(value, node)
-        elif isinstance(value, types.FunctionType) and node in file.functions_at(value.__code__):
-            held += computed_defaults(node)
+                for name in removed_from(value, node):
+                    raise NotPortable(
+                        f"{file.shown_as}, line {node.lineno}: {node.name}.{name} was removed from"
+                        " the class, whose source still has it, and to another version of Python"
+                        " source travels.",
+                        "Leave it in, or use the same version of Python on both sides.",
+                    )
+        elif isinstance(value, types.FunctionType):
+            held += held_by_function(value, node, node in file.functions_at(value.__code__))
         for attribute in held:
             # Last: other definitions may change it once more.
             variable = Variable(self._at_the_end, f"{node.name}.{attribute}")
-            if is_plain(self.value(variable)):
+            now = self.value(variable)
+            if is_plain(now) or isinstance(now, (types.FunctionType, property)):
                 self.variables[variable.name] = variable
+                taken.add(variable.name)
+        return taken
 
     def _prefects_decorators(self, file: SourceFile, node: Definition) -> Iterator[ast.expr]:
         """The decorators of a definition, and of methods in it, that are Prefect's or ours."""
@@ -341,22 +353,6 @@ class Slice:
 
     def _position(self, file: SourceFile, node: ast.AST) -> tuple[int, int]:
         return self.sources.files.index(file), getattr(node, "lineno", 0)
-
-    # --- what cannot work far away --------------------------------------------------------
-
-    def _refuse_submitting(self, node: ast.AST, path: str) -> None:
-        """Refuse code that submits tasks: there is no engine where it would run."""
-        for call in ast.walk(node):
-            if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)):
-                continue
-            target = _evaluate(call.func.value, self.sources.namespace)
-            if call.func.attr in _SUBMITTING and isinstance(target, (Task, Flow)):
-                shown = f"{ast.unparse(call.func)}()"
-                raise NotPortable(
-                    f"{path}, line {call.lineno}: {shown} cannot be called inside a task that "
-                    "runs on a cluster.",
-                    f"Call {ast.unparse(call.func.value)}() directly, or submit it from the flow.",
-                )
 
 
 def _is_known_by_its_name(value: Any, name: str, module: str) -> bool:

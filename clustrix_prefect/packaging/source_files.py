@@ -7,11 +7,13 @@ as were run, which `linecache` keeps.
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import io
 import linecache
 import os
 import re
+import sys
 import threading
 import time
 import types
@@ -22,7 +24,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from clustrix_prefect.errors import NotPortable
-from clustrix_prefect.packaging.ownership import innermost_code
+from clustrix_prefect.packaging.ownership import innermost_code, is_user_module
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 Definition: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
@@ -225,6 +227,23 @@ def shown_path(module: str, filename: str) -> str:
     return "/".join([*parents, path.name]) if last == path.stem else path.name
 
 
+@functools.lru_cache(maxsize=1024)
+def shown_file(filename: str) -> str:
+    """A file that code was compiled from, as tracebacks far away name it."""
+    if CELL.match(filename):
+        return shown_cell("".join(linecache.getlines(filename)))
+    for name, module in list(sys.modules.items()):
+        path = getattr(module, "__file__", None)
+        if path == filename and is_user_module(name):
+            return shown_path(name, filename)
+    return filename if filename.startswith("<") else Path(filename).name
+
+
+def shown_cell(text: str) -> str:
+    """A notebook's cell, by what is in it."""
+    return f"<cell {hashlib.sha256(text.encode()).hexdigest()[:8]}>"
+
+
 # Files that were changed since then may not be what was imported.
 _began = time.time()
 
@@ -286,8 +305,7 @@ def _last_change(filename: str) -> float:
 
 def _read_cell(filename: str, namespace: dict[str, Any]) -> SourceFile | None:
     text = "".join(linecache.getlines(filename))
-    name = hashlib.sha256(text.encode()).hexdigest()[:8]
-    return _read(filename, f"<cell {name}>", namespace)
+    return _read(filename, shown_cell(text), namespace)
 
 
 def essence_of(code: types.CodeType) -> Any:

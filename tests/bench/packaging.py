@@ -11,6 +11,8 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+import cloudpickle
+
 from clustrix_prefect.packaging.arguments import pack_arguments
 from clustrix_prefect.packaging.bundle import FunctionBundles
 from clustrix_prefect.packaging.ownership import plain_function
@@ -19,8 +21,8 @@ from tests.bench.table import Part, Row
 from tests.packaging import cases
 from tests.packaging.cases import CASES
 
-# The far Python decides nothing here but what is refused, and this one takes every case.
-_FAR = (3, 11)
+# The usual case: the same minor version on both sides.
+_FAR = (sys.version_info[0], sys.version_info[1])
 # What `tests/packaging` runs by itself: an exception, and code that no module has.
 _RAISES = ("raises", cases.raises, (50,), {}, {})
 _OWN_CODE = [
@@ -53,30 +55,43 @@ def measure(lab: Lab) -> Part:
     part.remarks.append(
         "A bundle is the code with the values around it, sent once for all calls of a task; "
         "arguments are of one call, with large values that travel beside them. Beside it: a call "
-        "of the same task after the first."
+        "of the same task after the first, and what cloudpickle makes of function and arguments."
     )
     return part
 
 
-def cost(
-    name: str, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[int, int, float, float]:
-    """The bytes of a bundle and of arguments, and the seconds that packing takes, and again."""
+Cost = tuple[int, int, float, float, int, float]
+
+
+def cost(name: str, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Cost:
+    """What packing costs.
+
+    Returns:
+        The bytes of a bundle and of arguments, the seconds that packing takes, and again; the
+        bytes that cloudpickle makes of both, and its seconds.
+    """
+    function = plain_function(task)
     began = time.perf_counter()
-    bundles = FunctionBundles(plain_function(task), _FAR, name)
-    arguments = pack_arguments(args, kwargs, _FAR, name)
+    bundles = FunctionBundles(function, _FAR, name)
+    home = bundles.home.module
+    arguments = pack_arguments(args, kwargs, _FAR, name, home=home)
     bundle = bundles.for_arguments(arguments.met)
     first = time.perf_counter() - began
     began = time.perf_counter()
-    arguments = pack_arguments(args, kwargs, _FAR, name)
+    arguments = pack_arguments(args, kwargs, _FAR, name, home=home)
     bundle = bundles.for_arguments(arguments.met)
     again = time.perf_counter() - began
-    code = len(bundle.code) + len(bundle.captured or b"")
+    code = len(bundle.code) + len(bundle.captured or b"") + sum(each.size for each in bundle.parts)
     data = len(arguments.payload) + sum(part.size for part in arguments.parts)
-    return code, data, first, again
+    module = sys.modules.get(home or "")
+    if module is not None and home != "__main__":
+        cloudpickle.register_pickle_by_value(module)
+    began = time.perf_counter()
+    theirs = len(cloudpickle.dumps((function, args, kwargs)))
+    return code, data, first, again, theirs, time.perf_counter() - began
 
 
-def _cost_apart(*command: str) -> tuple[int, int, float, float]:
+def _cost_apart(*command: str) -> Cost:
     """The same of code that a process of its own has in its `__main__`."""
     done = subprocess.run(
         [sys.executable, *command],
@@ -86,13 +101,15 @@ def _cost_apart(*command: str) -> tuple[int, int, float, float]:
         text=True,
         check=True,
     )
-    code, data, first, again = json.loads(done.stdout)
-    return code, data, first, again
+    code, data, first, again, theirs, seconds = json.loads(done.stdout)
+    return code, data, first, again, theirs, seconds
 
 
-def _row(name: str, code: int, data: int, first: float, again: float) -> Row:
+def _row(
+    name: str, code: int, data: int, first: float, again: float, theirs: int, seconds: float
+) -> Row:
     return Row(
         name,
         f"bundle {code:,} bytes, arguments {data:,} bytes, {first * 1000:.1f} ms",
-        f"{again * 1000:.2f} ms",
+        f"{again * 1000:.2f} ms; cloudpickle {theirs:,} bytes, {seconds * 1000:.2f} ms",
     )

@@ -35,19 +35,48 @@ def test_loggers_prints_and_levels_arrive_in_order(far):
     far.run(call)
     far.outcome(call)
     lines = far.lines(call)
-    assert lines[:5] == [
+    assert lines[:6] == [
         [20, "prefect.task_runs", "one 1"],
         [20, "prefect.task_runs", "two-2"],
         [40, "mine", "three"],
         [30, "prefect.sub", "four"],
         [20, "prefect.task_runs", "five\nsix"],
+        [20, "prefect.task_runs", "to a file"],
     ]
-    level, name, text = lines[5]
+    level, name, text = lines[6]
     assert (level, name) == (40, "prefect.task_runs")
     assert text.startswith("seven\nTraceback")
     assert "ZeroDivisionError" in text
     times = [line[0] for event, _ in far.of("log", call) for line in event["lines"]]
     assert times == sorted(times)
+
+
+def test_no_line_is_lost_to_what_a_call_configures(old_far):
+    source = """
+        import logging, logging.config
+        from prefect import get_run_logger
+        def f():
+            logging.getLogger().handlers[:] = []
+            logging.getLogger().setLevel(logging.CRITICAL)
+            logging.config.dictConfig({"version": 1, "disable_existing_loggers": True})
+            get_run_logger().info("one")
+            print("two  ")
+            logging.getLogger("mine").warning("below the level that was set")
+    """
+    for _ in range(2):
+        call = Call(source)
+        old_far.run(call)
+        old_far.outcome(call)
+        assert [text for _, _, text in old_far.lines(call)] == ["one", "two"]
+
+
+def test_a_closed_output_spoils_no_later_call(old_far):
+    closes = Call("import sys\ndef f():\n    sys.stdout.close()")
+    old_far.run(closes)
+    old_far.outcome(closes)
+    later = Call("import sys\ndef f():\n    sys.stdout.write('x')\n    return 1")
+    old_far.run(later)
+    assert old_far.value(later) == 1
 
 
 def test_the_level_is_the_flows(old_far):
@@ -132,8 +161,7 @@ def test_tasks_flows_and_resources_are_the_functions_they_wrap(far):
     [
         ("prefect.get_client()", "prefect.get_client is not available inside a task"),
         ("create_link_artifact(link='x')", "prefect.artifacts.create_link_artifact is not avail"),
-        ("step.submit(1)", "step.submit, .map and .delay are not available"),
-        ("step.map([1])", "call step directly"),
+        ("step.delay(1)", "step.delay, .serve and .deploy are not available"),
     ],
 )
 def test_what_is_not_available_says_so(old_far, use, said):
@@ -159,7 +187,7 @@ def test_probing_modules_is_harmless(old_far):
         import inspect, prefect, prefect.runtime, sys
         def f():
             inspect.unwrap(prefect)
-            return (hasattr(prefect, "nothing"), getattr(prefect.runtime, "__wrapped__", None),
+            return (hasattr(prefect, "__nothing__"), getattr(prefect.runtime, "__wrapped__", None),
                     inspect.getmodule(f) is None, [hasattr(m, "__file__") for m in
                     list(sys.modules.values())] != [])
     """

@@ -17,28 +17,35 @@ import clustrix_prefect.far_side
 from clustrix_prefect.dispatch.calls import Call, Package
 from clustrix_prefect.dispatch.interpreters import FarPython
 from clustrix_prefect.dispatch.preflight import Code
+from clustrix_prefect.far_side.contents import ChunkList
+from clustrix_prefect.far_side.store import Store
 from clustrix_prefect.packaging.arguments import pack_arguments
 from clustrix_prefect.packaging.bundle import FunctionBundles
-from clustrix_prefect.packaging.identity import sha256
 from clustrix_prefect.packaging.ownership import plain_function
+from clustrix_prefect.packaging.parts import Part
 from clustrix_prefect.packaging.results import open_result
 from clustrix_prefect.task_resources import Resources
 
 _SERVE = """
 import base64, json, os, sys
-sys.path[0] = sys.argv[1]
-from clustrix_far_side import call as calls, importer
-sys.path[0] = os.path.join(sys.argv[1], "vendor")
-importer.install()
-blobs = calls.BlobCache(sys.argv[2])
-answers = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)
-for line in sys.stdin:
-    lines = []
-    trace = {"pid": os.getpid(), "job": None, "started": 0}
-    header, body = calls.run(json.loads(line), blobs, lines.append, trace)
-    answers.write(json.dumps([header, base64.b64encode(body).decode(), lines]) + "\\n")
-    answers.flush()
+
+def serve():
+    sys.path[0] = sys.argv[1]
+    from clustrix_far_side import call as calls, importer
+    sys.path[0] = os.path.join(sys.argv[1], "vendor")
+    importer.install()
+    blobs = calls.BlobCache(sys.argv[2])
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        lines = []
+        trace = {"pid": os.getpid(), "job": None, "started": 0}
+        header, body = calls.run(json.loads(line), blobs, lines.append, trace)
+        answers.write(json.dumps([header, base64.b64encode(body).decode(), lines]) + "\\n")
+        answers.flush()
+
+if __name__ == "__main__":  # a call may start interpreters of its own
+    serve()
 """
 
 
@@ -79,18 +86,26 @@ class Elsewhere:
     def package(self, function: Any, *args: Any, **kwargs: Any) -> Package:
         """A call as it would travel to this interpreter."""
         name = getattr(function, "__name__", "function")
-        arguments = pack_arguments(args, kwargs, self.version, name)
         bundles = FunctionBundles(plain_function(function), self.version, name)
+        arguments = pack_arguments(args, kwargs, self.version, name, home=bundles.home.module)
         function = bundles.for_arguments(arguments.met)
         code = Code.of(name, function)
         return Package(function, arguments, code, FarPython("python", self.version))
 
     def run(self, package: Package) -> Any:
         """What a packaged call comes to: its value, or what it raises."""
-        function, arguments = package.function, package.arguments
-        for blob in (function.code, function.captured, arguments.payload):
-            if blob is not None:
-                (self._store / sha256(blob)).write_bytes(blob)
+        store = Store(str(self._store))
+        arguments = package.arguments
+        for part in (
+            *package.needs,
+            Part.whole(arguments.payload, arguments.payload_sha256, "arguments"),
+        ):
+            if store.missing([part.name]):
+                assert part.source is not None
+                draft = self._store / "draft"
+                with part.source() as source:
+                    draft.write_bytes(source.read(0, source.size))
+                store.place(str(draft), part.chunks or ChunkList(part.size, [part.name]))
         call = Call(
             task_key="task",
             task_name="task",

@@ -169,21 +169,23 @@ def test_variables_are_those_of_now(project: Path) -> None:
     assert len({first.captured, second.captured, third.captured}) == 3
 
 
-def test_submitting_inside_a_task_is_refused(project: Path, elsewhere: Start) -> None:
+@pytest.mark.parametrize("minor", OTHERS)
+def test_tasks_inside_tasks(minor: str, project: Path, elsewhere: Start) -> None:
     write(
         project / "submits.py",
         """
         from prefect import task
         @task
-        def inner():
-            pass
+        def inner(x=1):
+            return x + 1
         @task
         def outer():
-            return inner.submit()
+            futures = inner.map([1, 2])
+            again = inner.with_options(retries=1).submit(inner.submit())
+            return futures.result(), again.result()
         """,
     )
-    with pytest.raises(NotPortable, match=r"submits\.py, line 8: inner\.submit\(\) cannot"):
-        elsewhere("3.8").package(load("submits").outer)
+    assert elsewhere(minor).call(load("submits").outer) == ([2, 3], 3)
 
 
 def test_a_variable_that_cannot_travel_is_named(project: Path, elsewhere: Start) -> None:

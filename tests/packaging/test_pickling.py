@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import http.client
+import io
 import pickletools
 import socket
 import sqlite3
 import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,30 @@ from prefect.types.entrypoint import EntrypointType
 from pydantic import Secret, SecretBytes, SecretStr
 
 from clustrix_prefect.errors import NotPortable
+from clustrix_prefect.packaging.by_source import SourcePickler
+from clustrix_prefect.packaging.by_value import Namespaces, ValuePickler
 from clustrix_prefect.packaging.ownership import is_user_module
-from clustrix_prefect.packaging.pickling import Reference, dumps, restore
+from clustrix_prefect.packaging.pickling import CallPickler, Met, Reference, restore
 from clustrix_prefect.packaging.sources import InnerFunction
 
 HERE = sys.version_info[:2]
 OTHER = (3, 8)
+
+
+@dataclass
+class Pickled:
+    data: bytes
+    met: set[Met]
+
+
+def dumps(value: Any, python: tuple[int, int], name: str) -> Pickled:
+    """A pickle of an argument of a task of this module."""
+    buffer = io.BytesIO()
+    pickler: CallPickler = SourcePickler(buffer, python)
+    if python == HERE:
+        pickler = ValuePickler(buffer, Namespaces(__name__))
+    pickler.dump_named(value, name)
+    return Pickled(buffer.getvalue(), pickler.met)
 
 
 class Point:
@@ -74,11 +94,11 @@ def test_a_function_without_a_name_is_noted_as_source():
 
 
 def test_plain_data_names_nothing():
-    assert dumps({"a": [1, (2.5, None, b"x")]}, HERE, "an argument").met == frozenset()
+    assert dumps({"a": [1, (2.5, None, b"x")]}, HERE, "an argument").met == set()
 
 
 def test_what_is_installed_is_noted_by_its_package():
-    assert dumps(EntrypointType.FILE_PATH, HERE, "x").met == frozenset()
+    assert dumps(EntrypointType.FILE_PATH, HERE, "x").met == set()
     numpy = pytest.importorskip("numpy")
     assert Reference("numpy", "") in dumps(numpy.arange(3), HERE, "x").met
 

@@ -7,12 +7,14 @@ import re
 import sys
 from collections.abc import Callable
 from concurrent import futures
+from pathlib import Path
 from typing import Any, Dict, List, Optional  # noqa: UP035
 
 import pytest
 
 from clustrix_prefect.errors import NotPortable, RemoteTaskError, ResultNotPortable
 from tests.packaging.elsewhere import Elsewhere
+from tests.packaging.project import load, write
 
 Start = Callable[[str], Elsewhere]
 FAR = ("3.6", "3.8", "3.11", "3.13")
@@ -201,3 +203,22 @@ def test_generic_types(minor: str, elsewhere: Start) -> None:
     # That version pickles them as classes that it makes anew.
     with pytest.raises(ResultNotPortable):
         far.call(generic)
+
+
+def test_a_result_is_opened_while_its_module_is_being_imported(project: Path) -> None:
+    write(
+        project / "runs_when_imported.py",
+        """
+        import pickle, threading
+        from clustrix_prefect.packaging.pickling import restore
+        class Item:
+            pass
+        found = []
+        data = pickle.dumps(Item())
+        opening = threading.Thread(target=lambda: found.append(restore(data)), daemon=True)
+        opening.start()
+        opening.join(60)
+        """,
+    )
+    [item] = load("runs_when_imported").found
+    assert type(item).__name__ == "Item"
