@@ -85,6 +85,7 @@ class Call:
 
     Attributes:
         task_key: The task's key: which function of which file.
+        task_module: The module whose function it is.
         task_name: The task's name, for people.
         task_run_id: The task run that this call belongs to.
         task_run_name: The run's name, for people.
@@ -102,6 +103,7 @@ class Call:
     """
 
     task_key: str
+    task_module: str
     task_name: str
     task_run_id: str
     task_run_name: str
@@ -177,6 +179,7 @@ class Call:
                 arguments.payload_sha256,
             ),
             "expects": self.expects,
+            "task": {"key": self.task_key, "module": self.task_module},
             "context": self.context,
             "results": self.results,
         }

@@ -282,6 +282,7 @@ class Agent:
         # A client that reconnects opens its runs, and whoever was opening one asks again.
         with self._opening:
             self._runs.take_over(message["run"], message.get("client"), FINISH_SECONDS)
+            self._runs.wait_for_submissions(message["run"], FINISH_SECONDS)
             known, acknowledged = self._runs.open(message["run"])
         return {"known": known, "acknowledged": acknowledged}
 
