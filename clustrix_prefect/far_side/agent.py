@@ -99,6 +99,7 @@ class Agent:
             "command": self._command,
             "configure": self._configure,
             "diagnose": self._diagnose,
+            "discard": self._discard,
             "environment": self._environment,
             "find_conda": self._find_conda,
             "find_python": self._find_python,
@@ -304,6 +305,9 @@ class Agent:
         else:
             self._runs.discard(run, message["batch"])
         return outcome
+
+    def _discard(self, message: Message, body: Any) -> None:
+        self._runs.discard(message["run"], message["batch"])
 
     def _submitted(self, message: Message, body: Any) -> None:
         self._runs.note_job(message["run"], message["batch"], message["job"])
