@@ -297,6 +297,44 @@ def test_a_limit_of_jobs_is_waited_for(on_openpbs: PBSCluster, openpbs: OpenPBS)
         openpbs.write(most=500)
 
 
+def test_a_queue_takes_less_than_an_array(on_openpbs: PBSCluster) -> None:
+    """Its limit counts elements; whoever does not know of it sends ever smaller arrays."""
+
+    @flow(task_runner=ClusterTaskRunner(on_openpbs))
+    def through_a_narrow_queue() -> list[int]:
+        with resources(partition="lim"):
+            return double.map(range(7)).result()
+
+    assert through_a_narrow_queue() == [0, 2, 4, 6, 8, 10, 12]
+
+
+@pytest.mark.parametrize("history", [True, False])
+def test_an_element_is_not_judged_by_its_array(
+    on_openpbs: PBSCluster, openpbs: OpenPBS, far_dir: Path, ssh_host: SSHHost, history: bool
+) -> None:
+    """OpenPBS tells of elements whose record is gone what is true of their array."""
+    found: list[Any] = []
+
+    @flow(task_runner=ClusterTaskRunner(on_openpbs))
+    def many_ends() -> None:
+        with resources(cores=SLOTS - 1):
+            futures = hang.map(str(far_dir), ["first", "second", "third"])
+            job = left_by(far_dir, "first")["job"]
+            waits = next(n for n in range(3) if not job.startswith(f"{job.partition('[')[0]}[{n}]"))
+            whole = job.partition("[")[0]
+            ssh_host.run(f"qdel '{whole}[{waits}].pbs'")
+            found.append(end_of(futures[waits]).error)
+            ssh_host.run(f"qdel '{whole}[].pbs'")
+            found.extend(end_of(future).error for future in futures)
+
+    openpbs.write(history=history)
+    try:
+        many_ends(return_state=True)
+    finally:
+        openpbs.write(history=True)
+    assert {type(error) for error in found} == {JobCancelled}, found
+
+
 def test_slurms_pbs_tells_of_the_time_limit(
     on_slurm_pbs: PBSCluster, slurm: Slurm, far_dir: Path
 ) -> None:
