@@ -103,7 +103,6 @@ class Call:
     """
 
     task_key: str
-    task_module: str
     task_name: str
     task_run_id: str
     task_run_name: str
@@ -114,6 +113,7 @@ class Call:
     post: Callable[[Event], None]
     logger: logging.LoggerAdapter[Any]
     log_context: Context | None
+    task_module: str = ""
     ordinal: int = 0
     attempt: int = 0
     expects: dict[str, Any] | None = None

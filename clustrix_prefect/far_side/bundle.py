@@ -7,6 +7,7 @@ the same bundle come, as they would at home; slices are made afresh for each cal
 sees what another did to them. The modules of two bundles never mix.
 """
 
+import builtins
 import importlib
 import io
 import sys
@@ -176,6 +177,8 @@ class Bundle:
         # The compiler sorts the free variables, and so did the client's.
         cells = dict(zip(source["free"], closure))  # noqa: B905 (3.10)
         namespace = vars(importlib.import_module(source["module"]))
+        # Before Python 3.10 a function has none but those of its namespace.
+        namespace.setdefault("__builtins__", builtins)
         function = types.FunctionType(
             code, namespace, name, None, tuple(cells[free] for free in code.co_freevars)
         )

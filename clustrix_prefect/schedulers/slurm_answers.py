@@ -61,8 +61,8 @@ _NEVER_RUNS = {
     "InvalidQOS": "Name a QoS that `sacctmgr show assoc user=$USER` lists.",
     "JobHeldAdmin": "An administrator holds it: ask them, or cancel it.",
     "DependencyNeverSatisfied": "Correct the dependency in `extra_directives`.",
-    r"(?:Assoc|QOS)(?:Max|Min)\w+Per(?:Job|Node)(?:Limit)?": "Ask for less, or use another account, QoS or partition; `sacctmgr show qos` and"
-    " `sacctmgr show assoc` list the limits.",
+    r"(?:Assoc|QOS)(?:Max|Min)\w+Per(?:Job|Node)(?:Limit)?": "Ask for less, or use another account,"
+    " QoS or partition; `sacctmgr show qos` and `sacctmgr show assoc` list the limits.",
 }
 
 
