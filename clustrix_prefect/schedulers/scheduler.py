@@ -106,7 +106,7 @@ class JobStatus:
     node: str | None = None
     exit_code: int | None = None
     name: str = ""
-    placement: Placement = Placement()
+    placement: Placement = field(default=Placement(), compare=False)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from tests.contract.api import eventually
 from tests.dispatch import counting_flow
 from tests.dispatch.api import flow_run_state
 from tests.dispatch.flow_process import FlowProcess
-from tests.dispatch.marks import marks, wait_for_marks
+from tests.dispatch.marks import marks
+from tests.live.daemon import wait_until
 from tests.live.slurm import Slurm
 
 pytestmark = pytest.mark.usefixtures("quick_prefect")
@@ -49,7 +50,7 @@ def test_nothing_is_lost_or_runs_twice(
         first = FlowProcess(counting_flow, *arguments)
         flow_run_id = first.flow_run_id
         try:
-            wait_for_marks(directory, bodies)
+            wait_until(lambda: marks(directory).total() >= bodies, 120)
             time.sleep(random.uniform(0, 1))
         finally:
             first.process.kill()

@@ -114,7 +114,9 @@ class SlurmSite:
 
     def __str__(self) -> str:
         version = self.run("sinfo", "--version").stdout.strip()
-        return f"{version} with slurmdbd, in a root of Debian 13, its sshd at {self.host}:{self.port}"
+        return (
+            f"{version} with slurmdbd, in a root of Debian 13, its sshd at {self.host}:{self.port}"
+        )
 
     # --- using it ---------------------------------------------------------------------------
 
