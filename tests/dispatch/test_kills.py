@@ -29,6 +29,11 @@ _CALLS = 60 if _KILLS > 1 else 24
 _BODIES = _CALLS + _CALLS // 3
 
 
+def wait_for_bodies(directory: Path, count: int) -> None:
+    """Wait until so many have begun, each as often as it is tried."""
+    wait_until(lambda: marks(directory).total() >= count, 120)
+
+
 @pytest.mark.timeout(60 * (_KILLS + 4))
 @pytest.mark.parametrize("where", ["on_slurm", "over_ssh", "local"])
 @pytest.mark.parametrize("persisted", ["", "persisted"], ids=["", "persisted"])
@@ -50,7 +55,7 @@ def test_nothing_is_lost_or_runs_twice(
         first = FlowProcess(counting_flow, *arguments)
         flow_run_id = first.flow_run_id
         try:
-            wait_until(lambda: marks(directory).total() >= bodies, 120)
+            wait_for_bodies(directory, bodies)
             time.sleep(random.uniform(0, 1))
         finally:
             first.process.kill()

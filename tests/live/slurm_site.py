@@ -85,9 +85,11 @@ class SlurmSite:
         (site / "host_key").chmod(0o600)
         with (self._directory / "log").open("wb") as log:
             self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--uts", "--ipc"]
-                + ["--propagation", "private", "sh", "-euc", _ENTER, "sh"]
-                + [str(base), str(self._directory), str(self._shared)],
+                [
+                    *("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--uts", "--ipc"),
+                    *("--propagation", "private", "sh", "-euc", _ENTER, "sh"),
+                    *(str(base), str(self._directory), str(self._shared)),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -114,9 +116,7 @@ class SlurmSite:
 
     def __str__(self) -> str:
         version = self.run("sinfo", "--version").stdout.strip()
-        return (
-            f"{version} with slurmdbd, in a root of Debian 13, its sshd at {self.host}:{self.port}"
-        )
+        return f"{version} with slurmdbd, in a root of Debian 13, sshd at {self.host}:{self.port}"
 
     # --- using it ---------------------------------------------------------------------------
 
@@ -198,9 +198,11 @@ def _base_root() -> Path:
             mirror = _mirror()
             source = f"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {mirror}"
             done = subprocess.run(
-                ["mmdebstrap", "--quiet", "--variant=minbase", "--skip=check/signed-by"]
-                + [f"--include={','.join(_PACKAGES.split())}", _RELEASE, str(draft)]
-                + [f"{source} {_RELEASE} main"],
+                [
+                    *("mmdebstrap", "--quiet", "--variant=minbase", "--skip=check/signed-by"),
+                    *(f"--include={','.join(_PACKAGES.split())}", _RELEASE, str(draft)),
+                    f"{source} {_RELEASE} main",
+                ],
                 capture_output=True,
                 text=True,
                 timeout=900,
@@ -233,8 +235,8 @@ _ENTER = """
 over=$2/over; mkdir -p "$over"; mount -t tmpfs -o mode=0755 none "$over"
 mkdir "$over/upper" "$over/work" "$over/root"; root=$over/root; chmod 755 "$over/upper"
 mount -t overlay -o "lowerdir=$1,upperdir=$over/upper,workdir=$over/work" none "$root"
-mkdir -p "$root/site" "$root/$3"; mount --bind "$2/site" "$root/site"; mount --rbind /dev "$root/dev"
-mount --bind "$3" "$root/$3"
+mkdir -p "$root/site" "$root/$3"; mount --bind "$2/site" "$root/site"
+mount --rbind /dev "$root/dev"; mount --bind "$3" "$root/$3"
 exec unshare --pid --fork --kill-child chroot "$root" /site/start
 """
 
