@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from clustrix_prefect.dispatch.calls import Call
+from clustrix_prefect.dispatch.calls import Call, CallState
 from clustrix_prefect.task_resources import Resources
 
 # A gathering ends after this long (seconds), or when no further call has come for a twelfth of
@@ -19,6 +21,14 @@ _QUIET_SHARE = 12
 _HOLD_FIRST = 2.0
 _HOLD_LONGEST = 60.0
 _HOLD_LEAST = 1.0
+# To start a job costs a scheduler and its node about so long, seconds. Calls that are shorter had
+# better share jobs of about so many seconds, of which there should still be so many.
+_START_SECONDS = 1.0
+_JOB_SECONDS = 5.0
+_JOBS = 16
+_SHORTEST = 0.01
+# From so many calls on it is worth a word.
+_MANY = 100
 
 
 @dataclass
@@ -45,6 +55,7 @@ class Gathering:
     _held_over: int | None = None
     _hold: float = _HOLD_FIRST
     _most: int | None = None
+    _was_looked_at: bool = False
 
     def add(self, call: Call) -> None:
         """One call more."""
@@ -130,6 +141,26 @@ class Gathering:
                 return True
             self.submitted.popleft()
         return False
+
+    def fitting_calls_per_job(self) -> int | None:
+        """How many of these calls had better share a job; asked again, it has been told.
+
+        Returns:
+            None if that is not known yet, or each is long enough for a job of its own.
+        """
+        if self._was_looked_at or self.resources.calls_per_job or len(self.submitted) < _MANY:
+            return None
+        seconds = [
+            call.ended_at - call.started_at
+            for call in tuple(self.submitted)
+            if call.state is CallState.DONE and call.started_at and call.ended_at
+        ]
+        if len(seconds) < _MANY:
+            return None
+        self._was_looked_at = True
+        usual = max(statistics.median(seconds), _SHORTEST)
+        fits = min(math.ceil(_JOB_SECONDS / usual), len(self.submitted) // _JOBS)
+        return fits if usual < _START_SECONDS and fits > 1 else None
 
     @property
     def _quiet(self) -> float:

@@ -363,6 +363,7 @@ class JobLane:
         """Jobs that the last listing does not name; it may be older than they are."""
         if self._statuses is None or self._closed:
             return
+        self._hint()
         now = time.monotonic()
         if self._nameless:
             self._work.put(partial(self._name_jobs, self._statuses))
@@ -373,6 +374,18 @@ class JobLane:
                 call.missing_since = now
             elif now - call.missing_since > self._patience.unexplained + self._accounting_delay:
                 self._settle_later(call, None)
+
+    def _hint(self) -> None:
+        """Tell, once, of calls that are too short for jobs of their own."""
+        with self._lock:
+            gatherings = list(self._gatherings.values())
+        for gathering in gatherings:
+            if (fits := gathering.fitting_calls_per_job()) is not None:
+                self._dispatcher.say(
+                    logging.INFO,
+                    f"The calls of {gathering.name} are shorter than the start of a job:"
+                    f" resources(calls_per_job={fits}) would take fewer of them.",
+                )
 
     def _settle_later(self, call: Call, status: JobStatus | None) -> None:
         if call.id in self._settling:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from clustrix_prefect.dispatch import gathering as module
+from clustrix_prefect.dispatch.calls import CallState
 from clustrix_prefect.dispatch.gathering import Gathering
 from clustrix_prefect.task_resources import Resources
 
@@ -88,3 +90,28 @@ def test_else_it_goes_ever_later(clock: Clock) -> None:
     assert waits == sorted(waits)
     assert waits[0] == pytest.approx(2)
     assert waits[-1] == pytest.approx(60)
+
+
+def ended(count: int, seconds: float) -> Gathering:
+    """Calls of a map that took so long."""
+    fit = gathering()
+    for _ in range(count):
+        over = SimpleNamespace(state=CallState.DONE, started_at=1.0, ended_at=1.0 + seconds)
+        fit.submitted.append(over)  # type: ignore[arg-type]  # no more of it is looked at
+    return fit
+
+
+@pytest.mark.parametrize(
+    ("count", "seconds", "fits"),
+    [(1000, 0.1, 50), (1000, 0.0, 62), (160, 0.5, 10), (1000, 2.0, None), (99, 0.1, None)],
+)
+def test_short_calls_had_better_share_jobs(count: int, seconds: float, fits: int | None) -> None:
+    fit = ended(count, seconds)
+    assert fit.fitting_calls_per_job() == fits
+    assert fit.fitting_calls_per_job() is None, "it is told once"
+
+
+def test_who_shares_jobs_already_is_told_nothing() -> None:
+    fit = ended(1000, 0.1)
+    fit.resources = Resources.of(calls_per_job=2)
+    assert fit.fitting_calls_per_job() is None
