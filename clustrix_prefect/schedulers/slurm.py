@@ -39,9 +39,13 @@ _FIELDS = _STATUS_FORMAT.count("|") + 1
 _JOB_ID = re.compile(r"^(\d+)(?:;\S+)?\Z")
 _TOLD = re.compile(r"^Submitted batch job (\d+)(?: on cluster \S+)?\Z")
 _FOLDED = re.compile(r"^(\d+)_\[(.*)\]\Z")
-# The controller's word and the accounting's, of which either may be silent.
-_DETAILS = """scontrol show job "$1" 2> /dev/null
+# The controller's word and the accounting's, of which either may be silent; then, of a job that was
+# cancelled, whether its node has been taken out of service.
+_DETAILS = """told=$(scontrol show job "$1" 2> /dev/null)
+printf '%s\\n' "$told"
 sacct -X -n -P -j "$1" -o State,ExitCode,NodeList 2> /dev/null
+node=$(printf '%s\\n' "$told" | sed -n 's/^ *NodeList=//p')
+case $told in *JobState=CANCELLED*) [ -z "$node" ] || sinfo -h -n "$node" -o 'NodeReason=%E' ;; esac
 exit 0"""
 _USER_LIMITS = """me=$(id -un)
 sacctmgr -nP show users where user="$me" format=DefaultAccount || exit

@@ -46,9 +46,10 @@ _ENDED_FOR = {
 }
 # The last of the numbers that can be a signal.
 _SIGNALS = 64
-# What slurmd kills a job with whose Prolog failed and that may not be requeued: an error's
-# number, and no signal.
+# A job whose Prolog failed and that may not be requeued is cancelled by slurmd. Releases tell of it
+# by an error's number where signals are, or only by what they say of the node.
 _PROLOG_FAILED = 54
+_NODE_IS_OUT = re.compile(r"^NodeReason=.*\bprolog\b", re.IGNORECASE | re.MULTILINE)
 
 _NEVER_RUNS = {
     "PartitionConfig|PartitionNodeLimit": "Ask for less, or use another partition; `sinfo -o"
@@ -108,6 +109,8 @@ def end_of_job(details: str) -> JobStatus | None:
         None where neither knows it.
     """
     told, accounted = _of_controller(details), _of_accounting(details)
+    if told is not None and told.exit_code == 0 and _NODE_IS_OUT.search(details):
+        return _prolog_failed(told)
     if told is None or accounted is None:
         return told or accounted
     if told.state is JobState.ENDING and accounted.state.is_final:
@@ -153,6 +156,10 @@ def _of_accounting(details: str) -> JobStatus | None:
 def _without_prolog(status: JobStatus, signal: int) -> JobStatus:
     if status.state is not JobState.CANCELLED or signal != _PROLOG_FAILED or status.node is None:
         return status
+    return _prolog_failed(status)
+
+
+def _prolog_failed(status: JobStatus) -> JobStatus:
     return replace(
         status,
         state=JobState.NODE_FAILURE,

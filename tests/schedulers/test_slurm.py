@@ -498,6 +498,16 @@ class TestDetails:
             assert found.exit_code is None
             assert "Prolog" in found.reason
 
+    def test_newer_releases_tell_of_a_prolog_only_by_the_nodes_reason(self) -> None:
+        text = self.TIMEOUT.replace("TIMEOUT", "CANCELLED").replace("0:15", "0:0")
+        text = text.replace("Reason=TimeLimit", "Reason=None") + "CANCELLED by 0|0:0|vm\n"
+        found = SLURM.parse_details(0, f"{text}NodeReason=Prolog error\n")
+        assert found is not None
+        assert found.state is JobState.NODE_FAILURE
+        found = SLURM.parse_details(0, f"{text}NodeReason=none\n")
+        assert found is not None
+        assert (found.state, found.reason) == (JobState.CANCELLED, "by 0")
+
     @pytest.mark.parametrize(
         ("line", "status"),
         [
