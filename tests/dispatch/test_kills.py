@@ -40,9 +40,9 @@ def wait_for_bodies(directory: Path, count: int) -> None:
 def test_nothing_is_lost_or_runs_twice(
     where: str, persisted: str, request: pytest.FixtureRequest, far_dir: Path, tmp_path: Path
 ) -> None:
-    cluster: ClusterBlock = request.getfixturevalue(where)
-    if where == "on_slurm":
-        cluster = cluster.model_copy(update={"max_array_size": 7})
+    found: ClusterBlock = request.getfixturevalue(where)
+    arrays = {"max_array_size": 7} if where == "on_slurm" else {}
+    cluster = found.model_copy(update={"keep_job_files": "never", **arrays})
     for number in range(_KILLS):
         # Without many kills the worst moment: every result is here, and the flow goes on.
         bodies = random.randint(1, _BODIES) if _KILLS > 1 else _BODIES
