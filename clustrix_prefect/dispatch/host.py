@@ -300,6 +300,7 @@ class Host:
         """There is a new agent; these calls it found."""
         # Calls that still wait for their environment go their own way.
         agent = self.session.agent
+        self._tell_of_retained()
         sent = [
             call
             for call in self._unfinished()
@@ -310,6 +311,14 @@ class Host:
         left = {id: facts for id, facts in known.items() if self._dispatcher.is_over(id)}
         if left:
             self._lane.end_left(left)
+
+    def _tell_of_retained(self) -> None:
+        """A new agent reads what workers wrote; it need not keep what was had already."""
+        with self._lock:
+            retained = list(self._retained)
+        for start in range(0, len(retained), _IDS_PER_MESSAGE):
+            some = retained[start : start + _IDS_PER_MESSAGE]
+            self.session.send("had", run=self.run_key, calls=some)
 
     def forget_left(self, left: Iterable[str]) -> None:
         """What there was of these calls, which are over, has been stopped."""

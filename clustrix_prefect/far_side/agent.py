@@ -84,6 +84,7 @@ class Agent:
             "ack": self._ack,
             "attach": self._attach,
             "cancel": self._cancel,
+            "had": self._had,
             "ping": self._ping,
             "poll_status": self._poll_status,
             "run": self._run,
@@ -317,6 +318,9 @@ class Agent:
         for batch, ids in self._runs.group(run, message["calls"]):
             self._watcher.add(run, batch, ids, message.get("heard"))
         self._status.wake()
+
+    def _had(self, message: Message, body: Any) -> None:
+        self._watcher.pass_over(message["run"], message["calls"])
 
     def _look(self, message: Message, body: Any) -> Message:
         return {"present": self._runs.look(message["run"], message["calls"])}
