@@ -318,12 +318,11 @@ def test_an_element_is_not_judged_by_its_array(
     @flow(task_runner=ClusterTaskRunner(on_openpbs))
     def many_ends() -> None:
         with resources(cores=SLOTS - 1):
-            futures = hang.map(str(far_dir), ["first", "second", "third"])
-            job = left_by(far_dir, "first")["job"]
-            waits = next(n for n in range(3) if not job.startswith(f"{job.partition('[')[0]}[{n}]"))
-            whole = job.partition("[")[0]
+            futures = hang.map(str(far_dir), ["call"] * 3)
+            whole, _, runs = left_by(far_dir, "call")["job"].partition("[")
+            waits = (int(runs.partition("]")[0]) + 1) % 3
             ssh_host.run(f"qdel '{whole}[{waits}].pbs'")
-            found.append(end_of(futures[waits]).error)
+            time.sleep(2)
             ssh_host.run(f"qdel '{whole}[].pbs'")
             found.extend(end_of(future).error for future in futures)
 
