@@ -6,6 +6,7 @@ import math
 import statistics
 import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from clustrix_prefect.dispatch.calls import Call, CallState
@@ -109,8 +110,9 @@ class Gathering:
         self._most = max(refused // 2, least)
         return True
 
-    def took(self) -> None:
+    def took(self, calls: Iterable[Call]) -> None:
         """The site has taken them; it may take twice as many."""
+        self.submitted.extend(calls)
         self._hold = _HOLD_FIRST
         if self._most is not None:
             self._most *= 2

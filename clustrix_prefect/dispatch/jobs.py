@@ -143,7 +143,7 @@ class JobLane:
                 return
             try:
                 self._submit(gathering, part)
-                gathering.took()
+                gathering.took(part)
             except LimitReached as refusal:
                 # A limit that nobody told of, or other jobs than ours: less may be taken.
                 if not gathering.shrink(len(part), per_job):
@@ -156,6 +156,7 @@ class JobLane:
                 return
             except ConnectionFailed as error:
                 # `_take_up` asks the cluster which of these it has.
+                gathering.submitted.extend(part)
                 logger.debug("The submission's fate is unknown: %s", error)
             except ClusterError as error:
                 for call in part:
@@ -254,7 +255,6 @@ class JobLane:
             call.batch, call.sent_over = batch, agent
             call.context["index"] = index // per_job
             call.element = index // per_job if spec.array_size is not None else None
-        gathering.submitted.extend(calls)
         # Not repeated by itself: a submission that was heard must not be made twice.
         answer = agent.request(
             "submit",

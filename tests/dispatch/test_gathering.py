@@ -40,7 +40,7 @@ def submit_all(calls: int, room: int, per_job: int = 1) -> list[int]:
     while calls:
         part = min(fit.size(1000), calls)
         if part <= room:
-            fit.took()
+            fit.took([])
             taken.append(part)
             calls, room = calls - part, room - part
         elif not fit.shrink(part, per_job):
@@ -65,7 +65,7 @@ def test_it_grows_again() -> None:
     assert fit.shrink(100, 1)
     assert fit.size(1000) == 50
     for _ in range(6):
-        fit.took()
+        fit.took([])
     assert fit.size(1000) == 1000
 
 

@@ -322,7 +322,6 @@ def test_an_element_is_not_judged_by_its_array(
             whole, _, runs = left_by(far_dir, "call")["job"].partition("[")
             waits = (int(runs.partition("]")[0]) + 1) % 3
             ssh_host.run(f"qdel '{whole}[{waits}].pbs'")
-            time.sleep(2)
             ssh_host.run(f"qdel '{whole}[].pbs'")
             found.extend(end_of(future).error for future in futures)
 
