@@ -34,6 +34,7 @@ from tests.dispatch.marks import left_by, mark, marks, wait_for_marks
 from tests.dispatch.test_named_failures import end_of, run_alone
 from tests.dispatch.test_queue_states import queued
 from tests.dispatch.test_requeueing import assert_requeued_unseen
+from tests.live.daemon import wait_until
 from tests.live.openpbs import SLOTS, OpenPBS
 from tests.live.slurm import CORES, Slurm
 from tests.live.slurm_pbs import SlurmPBS
@@ -320,9 +321,12 @@ def test_an_element_is_not_judged_by_its_array(
         with resources(cores=SLOTS - 1):
             futures = hang.map(str(far_dir), ["call"] * 3)
             whole, _, runs = left_by(far_dir, "call")["job"].partition("[")
-            waits = (int(runs.partition("]")[0]) + 1) % 3
-            ssh_host.run(f"qdel '{whole}[{waits}].pbs'")
-            ssh_host.run(f"qdel '{whole}[].pbs'")
+            running = int(runs.partition("]")[0])
+            waits, last = (running + 1) % 3, (running + 2) % 3
+            for element in (waits, running):
+                ssh_host.run(f"qdel '{whole}[{element}].pbs'")
+            wait_until(lambda: marks(far_dir).total() == 2)
+            ssh_host.run(f"qdel '{whole}[{last}].pbs'")
             found.extend(end_of(future).error for future in futures)
 
     openpbs.write(history=history)
