@@ -323,9 +323,11 @@ def test_an_element_is_not_judged_by_its_array(
             whole, _, runs = left_by(far_dir, "call")["job"].partition("[")
             running = int(runs.partition("]")[0])
             waits, last = (running + 1) % 3, (running + 2) % 3
-            for element in (waits, running):
-                ssh_host.run(f"qdel '{whole}[{element}].pbs'")
-            wait_until(lambda: marks(far_dir).total() == 2)
+            # Of what waited nothing is known any more once its whole array has gone.
+            ssh_host.run(f"qdel '{whole}[{waits}].pbs'")
+            wait_until(lambda: any(future.state.is_final() for future in futures), 60)
+            ssh_host.run(f"qdel '{whole}[{running}].pbs'")
+            wait_until(lambda: marks(far_dir).total() == 2, 60)
             ssh_host.run(f"qdel '{whole}[{last}].pbs'")
             found.extend(end_of(future).error for future in futures)
 
