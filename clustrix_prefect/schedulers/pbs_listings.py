@@ -10,8 +10,8 @@ from clustrix_prefect.schedulers.scheduler import JobState, JobStatus
 
 Job = Mapping[str, str]
 
-_ATTRIBUTE = re.compile(r"^(?:    |\t)([A-Za-z_][\w.]*) = (.*)$")
-_ID = re.compile(r"^(\d+(?:\[\d*\])?)(?:\.\S*)?$")
+_ATTRIBUTE = re.compile(r"^(?:    |\t)([A-Za-z_][\w.]*) = (.*)\Z")
+_ID = re.compile(r"^(\d+(?:\[\d*\])?)(?:\.\S*)?\Z")
 
 
 class ListedStatuses(Mapping[str, JobStatus]):
