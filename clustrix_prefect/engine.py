@@ -123,6 +123,9 @@ class _GivenUp(Exception):
 class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
     """Prefect's engine for a task whose function runs somewhere else."""
 
+    result_is_stored = False
+    """Whether the flow run, started again, finds the task's result in Prefect's storage."""
+
     _worker_runs = False
     _state_sent: Callable[[UUID, datetime], None]
 
@@ -168,6 +171,7 @@ class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
                         self.transaction_context() as transaction,
                     ):
                         yield from self._call(transaction)
+                    self.result_is_stored = _is_stored(transaction)
                     raise_if_flow_run_suspension_requested()
             except _GivenUp as given_up:
                 self.set_state(Cancelled(message=str(given_up)), force=True)
@@ -280,6 +284,11 @@ class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
                 raise
             except Exception as error:
                 self.handle_exception(error)
+
+
+def _is_stored(transaction: Transaction) -> bool:
+    stored = transaction.is_committed() and transaction.write_on_commit
+    return bool(stored and transaction.key and not transaction.overwrite)
 
 
 def timed_out(seconds: float) -> TaskRunTimeoutError:

@@ -234,8 +234,10 @@ def _jobs(
         )
         return
     yield Finding("scheduler", limits.version)
-    arrays = f"arrays of {limits.max_array_size}" if limits.max_array_size else "arrays: not told"
-    jobs = f"{limits.max_submitted_jobs} jobs" if limits.max_submitted_jobs else "jobs: not told"
+    placement = scheduler.placement_of(cluster.resources)
+    largest, most = limits.max_array_size(placement), limits.max_submitted_jobs(placement)
+    arrays = f"arrays of {largest}" if largest else "arrays: not told"
+    jobs = f"{most} jobs" if most else "jobs: not told"
     yield Finding("limits", f"{arrays}, {jobs}")
     yield _queue(scheduler, agent, user_id)
     yield from _trial(cluster, scheduler, agent)
@@ -277,6 +279,7 @@ def _trial(cluster: ClusterBlock, scheduler: Scheduler, agent: AgentClient) -> I
     done = agent.request("command", argv=command)
     if done["returncode"] == 0:
         said = re.sub(r"^Job \d+ to", "would", _last_line(done["stderr"] or done["stdout"]))
+        said = re.sub(r"\ba using\b", "using", said)  # "at TIME a using 1 processors"
         yield Finding("trial job", said)
         return
     try:

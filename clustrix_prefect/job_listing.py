@@ -54,7 +54,8 @@ class OurJob:
 
     @property
     def running(self) -> int:
-        return self.elements[JobState.RUNNING]
+        there = (JobState.RUNNING, JobState.ENDING, JobState.UNKNOWN)
+        return sum(self.elements[state] for state in there)
 
     @property
     def ended(self) -> int:

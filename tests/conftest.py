@@ -45,6 +45,7 @@ from tests.live.pythons import (  # noqa: E402
 )
 from tests.live.slurm import Slurm, conf_of  # noqa: E402
 from tests.live.slurm_pbs import SlurmPBS  # noqa: E402
+from tests.live.slurm_site import SlurmSite  # noqa: E402
 from tests.live.ssh_host import SSHHost  # noqa: E402
 
 if TYPE_CHECKING:
@@ -204,6 +205,12 @@ def slurm(
 ) -> Iterator[Slurm]:
     """A SLURM cluster; its jobs run as the account of `ssh_host`, which submits them."""
     yield from _running(Slurm(run_directory), pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def slurm_site(run_directory: RunDirectory, pytestconfig: pytest.Config) -> Iterator[SlurmSite]:
+    """Another SLURM, of a newer release, with accounting and limits, and a login of its own."""
+    yield from _running(SlurmSite(run_directory), pytestconfig)
 
 
 @pytest.fixture(scope="session")

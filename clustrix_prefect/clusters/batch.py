@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -56,6 +56,16 @@ class BatchCluster(ClusterBlock, SSHHost, ABC):
         ge=1,
         title="Submitted jobs",
         description="Jobs and array elements in the queue at once. Default: what the site says.",
+    )
+
+    unrunnable: Literal["wait", "fail"] = Field(
+        default="wait",
+        title="Jobs that never run",
+        description=(
+            "What becomes of a job that the scheduler takes, and says that it will not start by "
+            "waiting: `wait` warns of it in the flow run's log, `fail` cancels it and fails its "
+            "call."
+        ),
     )
 
     @field_validator("extra_directives")

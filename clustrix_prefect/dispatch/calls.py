@@ -86,6 +86,7 @@ class Call:
 
     Attributes:
         task_key: The task's key: which function of which file.
+        task_module: The module whose function it is.
         task_name: The task's name, for people.
         task_run_id: The task run that this call belongs to.
         task_run_name: The run's name, for people.
@@ -113,6 +114,7 @@ class Call:
     post: Callable[[Event], None]
     logger: logging.LoggerAdapter[Any]
     log_context: Context | None
+    task_module: str = ""
     ordinal: int = 0
     attempt: int = 0
     expects: dict[str, Any] | None = None
@@ -178,6 +180,7 @@ class Call:
                 arguments.payload_sha256,
             ),
             "expects": self.expects,
+            "task": {"key": self.task_key, "module": self.task_module},
             "context": self.context,
             "results": self.results,
         }

@@ -105,6 +105,7 @@ class Dispatcher:
         self._key = signing.run_key(secret, run_id)
         self._by_id: dict[str, Call] = {}
         self._ordinals: Counter[str] = Counter()
+        self._met: set[str] = set()  # tasks by their keys
         self._bundles: dict[tuple[int, tuple[int, int]], FunctionBundles] = {}
         self._lock = threading.Lock()
         self._acknowledged: set[str] = set()
@@ -143,6 +144,7 @@ class Dispatcher:
         package = self._pack(driver.task, request)
         call = Call(
             task_key=driver.task.task_key,
+            task_module=getattr(driver.task.fn, "__module__", None) or "",
             task_name=driver.task.name,
             task_run_id=str(engine.task_run.id),
             task_run_name=engine.task_run.name,
@@ -176,7 +178,37 @@ class Dispatcher:
                 self._place.attach(call, left)
                 return
         self._name(call)
+        if known:
+            self._end_superseded(call)
         self._place.send(call)
+
+    def _end_superseded(self, call: Call) -> None:
+        """Stop what an earlier process sent of the same task under another module's name.
+
+        Code is known by its module, so that none of these calls can be taken up.
+        """
+        with self._lock:
+            if call.task_key in self._met:
+                return
+            self._met.add(call.task_key)
+        left = {
+            call_id: facts
+            for call_id, facts in tuple(self._place.known.items())
+            if (task := facts.get("task"))
+            and task["key"] == call.task_key
+            and task["module"] != call.task_module
+        }
+        if not left:
+            return
+        before = next(iter(left.values()))["task"]["module"]
+        self.say(
+            logging.WARNING,
+            f"An earlier process of this flow run submitted {len(left)} calls of"
+            f" {call.task_name!r} from the module {before!r}, which is {call.task_module!r} now:"
+            " they are cancelled, and submitted anew. Start the flow run again in the same way to"
+            " take calls up.",
+        )
+        self._place.end_left(left)
 
     def _skip_acknowledged(self, call: Call) -> None:
         """Count on from the attempts whose outcomes an earlier process, or flow attempt, has had.
@@ -414,13 +446,14 @@ class Dispatcher:
         except BaseException as error:
             if isinstance(error, InfrastructureError):
                 error.job_id, error.node = call.job_id, call.node
+                self._acknowledged.add(call.id)
             if isinstance(error, TamperedResult):
                 self._cancel_there([call])  # the one who should have written it may still run
             self._note_failure(call, error)
             raise
         finally:
             being_opened.reset(token)
-        self._acknowledge([call])
+        self._retain(call)
         return result
 
     def _note_failure(self, call: Call, error: BaseException) -> None:
@@ -429,8 +462,20 @@ class Dispatcher:
             self.counts[call.state] -= 1
             call.state = CallState.FAILED
             self.counts[call.state] += 1
-        self._acknowledged.add(call.id)
         self._look_into_aside(call)
+
+    def _retain(self, call: Call) -> None:
+        """The outcome is here, and stays there, too, until the flow run is over.
+
+        A process that is killed may take it along before Prefect has stored it, and without
+        `persist_result` nobody else does.
+        """
+        _host_of(call).retain(call, self._is_kept(call))
+
+    def let_go(self, call: Call) -> None:
+        """Prefect has stored the call's result where the flow run finds it again."""
+        if call.state is CallState.DONE:
+            self._acknowledge([call])
 
     def _report_failure(self, call: Call) -> None:
         """Tell what is to be seen of a failed call, before its files go."""
@@ -490,7 +535,10 @@ class Dispatcher:
         """Tell what is to be seen of a failed call, and let its files go."""
         try:
             self._report_failure(call)
-            self._acknowledge([call])
+            if call.id in self._acknowledged:
+                self._acknowledge([call])
+            else:
+                self._retain(call)
         finally:
             looked.set()
 
@@ -520,8 +568,12 @@ class Dispatcher:
     def _send_attempt(self, call: Call, call_id: str) -> None:
         if call.id != call_id or call.state.is_final:
             return
+        left = self._place.known.pop(call.id, None)
         try:
-            self._place.send(call)
+            if left is not None:  # an earlier process had come as far as this attempt
+                self._place.attach(call, left)
+            else:
+                self._place.send(call)
         except ClusterError as failure:
             self.give_up(call, failure)
 
@@ -536,15 +588,19 @@ class Dispatcher:
 
     def _acknowledge(self, calls: list[Call]) -> None:
         self._acknowledged.update(call.id for call in calls)
-        keep = self.cluster.keep_job_files
-        failed = any(call.state is CallState.FAILED for call in calls)
+        keep = any(self._is_kept(call) for call in calls)
         # Of one that never went out nothing is there, and its failure is no reason to keep others'.
         sent = [call for call in calls if call.sent_at is not None]
         for host, of_host in _by_host(sent):
             try:
-                host.acknowledge(of_host, keep == "always" or (keep == "on_failure" and failed))
+                host.acknowledge(of_host, keep)
             except ClusterError:
                 logger.debug("The cluster is gone; its files stay", exc_info=True)
+
+    def _is_kept(self, call: Call) -> bool:
+        """Whether the files of a call that is over stay for people to read."""
+        keep = self.cluster.keep_job_files
+        return keep == "always" or (keep == "on_failure" and call.state is CallState.FAILED)
 
     def _cancel_there(self, calls: list[Call]) -> None:
         for host, of_host in _by_host(calls):
@@ -585,13 +641,17 @@ class Dispatcher:
 
     # --- the end ---------------------------------------------------------------------------
 
-    def close(self) -> None:
-        """Cancel what is left, and clean up on the cluster."""
+    def close(self, is_over: bool = True) -> None:
+        """Cancel what is left, and clean up on the cluster.
+
+        Args:
+            is_over: Whether the flow run is; one that is suspended finds its outcomes again.
+        """
         self.cancel(self.unfinished())
         deadline = time.monotonic() + _LOOKS_SECONDS
         for looked in self._looks:
             looked.wait(max(0.0, deadline - time.monotonic()))
-        self._place.close(keep=self.cluster.keep_job_files == "always")
+        self._place.close(keep=self.cluster.keep_job_files == "always", is_over=is_over)
 
 
 def queue_timed_out(limit: float, reason: str, job_id: str | None = None) -> QueueTimeout:

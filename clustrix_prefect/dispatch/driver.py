@@ -175,6 +175,8 @@ class TaskRunDriver:
             self._serve(request)
 
     def _finish(self, state: State[Any]) -> None:
+        if self.call is not None and self.engine.result_is_stored:
+            self._dispatcher.let_go(self.call)
         self.call = self._request = None
         self._generator = None
         self.finished.set_result(state)

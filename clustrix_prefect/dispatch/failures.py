@@ -36,7 +36,7 @@ _MORE_DISK = (
 # SLURM's words for the same, in bytes.
 _MEMORY_USED = re.compile(r"exceeded memory limit \((\d+) > \d+\)")
 # What a scheduler says where it may not know more.
-_UNEXPLAINED = {JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED}
+_UNEXPLAINED = {JobState.COMPLETED, JobState.ENDED, JobState.FAILED, JobState.CANCELLED}
 _START_FAILED = re.compile(
     rf"{re.escape(WORKER_NOT_STARTED)}|ModuleNotFoundError: No module named 'clustrix_far_side"
     r"|can't open file .*worker\.py|: (?:command|No such file or directory).*python",
@@ -111,9 +111,10 @@ def _name(
     if state is not JobState.CANCELLED and (full := _OUT_OF_DISK.findall(stderr_tail)):
         return OutOfDisk, f"There was no room for the result: {full[-1]}.", _MORE_DISK
     if state is JobState.CANCELLED:
+        who = re.fullmatch(r"by (\d+)", status.reason if status else "")
         return (
             JobCancelled,
-            "Somebody cancelled the job.",
+            f"{f'The user with the id {who[1]}' if who else 'Somebody'} cancelled the job.",
             "Ask who did (the scheduler's accounting may say), then run the flow again.",
         )
     if state is JobState.KILLED:
@@ -132,7 +133,8 @@ def _name(
             " administrators, then run the flow again.",
         )
     if state is JobState.NODE_FAILURE:
-        return NodeFailure, "The node failed under the job.", "Run the flow again."
+        told = f": {status.reason}" if status and "Prolog" in status.reason else ""
+        return NodeFailure, f"The node failed under the job{told}.", "Run the flow again."
     if state is JobState.PREEMPTED:
         return (
             Preempted,

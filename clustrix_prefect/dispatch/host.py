@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from copy import copy
@@ -26,6 +26,9 @@ from clustrix_prefect.transfer.download import fetch
 if TYPE_CHECKING:
     from clustrix_prefect.dispatch.dispatcher import Dispatcher
     from clustrix_prefect.dispatch.driver import TaskRunDriver
+
+# Far below what a frame holds.
+_IDS_PER_MESSAGE = 10_000
 
 
 class Lane(Protocol):
@@ -85,6 +88,8 @@ class Host:
         self.run_key = run_key or dispatcher.run_key
         self._dispatcher = dispatcher
         self._preparations: dict[str, Future[None]] = {}
+        # Calls whose outcome was had and stays there, and whether their files are kept after that.
+        self._retained: dict[str, bool] = {}
         self._lock = threading.Lock()
         self.known, self.acknowledged = session.open_run(self)
         self._lane = lane(self)
@@ -188,16 +193,53 @@ class Host:
             self.session.forget(call_id)
         self._acknowledge(ids, keep)
 
+    def retain(self, call: Call, keep: bool) -> None:
+        """The call is over; its outcome stays there until the flow run is.
+
+        Should this process be killed, the flow run goes on from what is there.
+        """
+        self.session.forget(call.id)
+        with self._lock:
+            self._retained[call.id] = keep
+
     def _acknowledge(self, ids: list[str], keep: bool) -> None:
-        self.session.send("ack", run=self.run_key, calls=ids, keep=keep)
+        with self._lock:
+            for call_id in ids:
+                self._retained.pop(call_id, None)
+        for start in range(0, len(ids), _IDS_PER_MESSAGE):
+            some = ids[start : start + _IDS_PER_MESSAGE]
+            self.session.send("ack", run=self.run_key, calls=some, keep=keep)
 
     def hold(self) -> None:
         """A result names files that are here: they are to stay for as long as the flow runs."""
 
-    def close(self, keep: bool) -> None:
-        """The flow run is over: clean up on the cluster."""
+    def end_left(self, left: Mapping[str, Any]) -> None:
+        """Stop calls that an earlier process left here, and that nobody takes up."""
+        for call_id in left:
+            self.known.pop(call_id, None)
+        self._lane.end_left(dict(left))
+
+    def close(self, keep: bool, is_over: bool = True) -> None:
+        """Clean up on the cluster.
+
+        Args:
+            keep: Whether the files of all calls stay.
+            is_over: Whether the flow run is; if it will go on, so it does from the outcomes there.
+        """
+        if is_over and self.known:
+            self.end_left(self.known.copy())
         self._lane.close()
+        if is_over:
+            self._let_go()
         self.session.close_run(self, keep=keep)
+
+    def _let_go(self) -> None:
+        """Nothing of the calls whose outcome was had is needed any more."""
+        with self._lock:
+            retained = dict(self._retained)
+        with suppress(ClusterError):  # it is gone, and what is there is left to `store prune`
+            for keep in (True, False):
+                self._acknowledge([id for id, kept in retained.items() if kept is keep], keep)
 
     def _preparation_of(self, code: Code) -> Future[None] | None:
         """What calls of this code have to wait for, if anything; begun by the first of them."""
@@ -266,6 +308,7 @@ class Host:
         """There is a new agent; these calls it found."""
         # Calls that still wait for their environment go their own way.
         agent = self.session.agent
+        self._tell_of_retained()
         sent = [
             call
             for call in self._unfinished()
@@ -276,6 +319,14 @@ class Host:
         left = {id: facts for id, facts in known.items() if self._dispatcher.is_over(id)}
         if left:
             self._lane.end_left(left)
+
+    def _tell_of_retained(self) -> None:
+        """A new agent reads what workers wrote; it need not keep what was had already."""
+        with self._lock:
+            retained = list(self._retained)
+        for start in range(0, len(retained), _IDS_PER_MESSAGE):
+            some = retained[start : start + _IDS_PER_MESSAGE]
+            self.session.send("had", run=self.run_key, calls=some)
 
     def forget_left(self, left: Iterable[str]) -> None:
         """What there was of these calls, which are over, has been stopped."""

@@ -10,6 +10,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,20 @@ from clustrix_prefect.dispatch.calls import Call, CallState, attached
 from clustrix_prefect.dispatch.failures import explained, job_failure, memory_at_end
 from clustrix_prefect.dispatch.gathering import Gathering
 from clustrix_prefect.engine import CallQueued
-from clustrix_prefect.errors import AgentError, ClusterError, ConnectionFailed, JobLost
+from clustrix_prefect.errors import (
+    AgentError,
+    ClusterError,
+    ConnectionFailed,
+    JobLost,
+    SubmissionRefused,
+)
 from clustrix_prefect.schedulers.job_script import noted_end
 from clustrix_prefect.schedulers.scheduler import (
     JobSpec,
     JobState,
     JobStatus,
+    Limit,
+    LimitReached,
     Scheduler,
     SubmissionUnclear,
     TryLater,
@@ -38,9 +47,12 @@ logger = logging.getLogger("prefect.clustrix")
 _LOOK_AT_GATHERINGS = 0.02
 _NEXT_ARRAY = 1.0
 _LOOK_AGAIN = 0.5
+# A limit that is so many times what is asked for needs no counting of the queue.
+_MANY = 10
 # What one call can bring upon the calls that were to follow it in the same job.
 _ONE_CALLS_DOING = {
     JobState.COMPLETED,
+    JobState.ENDED,
     JobState.FAILED,
     JobState.OUT_OF_MEMORY,
     JobState.TIME_LIMIT,
@@ -75,12 +87,13 @@ class JobLane:
         dispatcher.timers.every(1.0, self._look_at_missing)
         cluster = dispatcher.cluster
         # Where the site knows no arrays, or smaller ones, the block's wish cannot make them larger.
-        known = (getattr(cluster, "max_array_size", None), self._session.limits.max_array_size)
-        self._max_array = min(filter(None, known), default=scheduler.default_array_size)
-        self._accounting_delay = self._session.limits.accounting_delay
-        self._max_submitted = (
-            getattr(cluster, "max_submitted_jobs", None) or self._session.limits.max_submitted_jobs
-        )
+        self._limits = self._session.limits
+        self._max_array: int | None = getattr(cluster, "max_array_size", None)
+        self._accounting_delay = self._limits.accounting_delay
+        # The block's wish counts this flow's jobs, the site's limits all of the user's.
+        self._max_submitted: int | None = getattr(cluster, "max_submitted_jobs", None)
+        self._fails_unrunnable = getattr(cluster, "unrunnable", "wait") == "fail"
+        self._said: set[str] = set()
 
     # --- gathering and submitting ----------------------------------------------------------
 
@@ -97,57 +110,117 @@ class JobLane:
 
     def _look_at_gatherings(self) -> None:
         with self._lock:
+            over = self._over()
             for gathering in self._gatherings.values():
-                if gathering.is_due(self._calls_per_array(gathering.resources)):
+                if gathering.is_due(self._calls_per_array(gathering.resources), over):
                     self._work.put(partial(self._submit_all, gathering, gathering.take()))
 
+    def _over(self) -> int:
+        return sum(count for state, count in self._dispatcher.counts.items() if state.is_final)
+
     def _calls_per_array(self, resources: Resources) -> int:
-        return self._max_array * (resources.calls_per_job or 1)
+        placement = self._scheduler.placement_of(resources)
+        # Where the site knows no arrays, or smaller ones, the block's wish cannot make them larger.
+        known = (self._max_array, self._limits.max_array_size(placement))
+        most = min(filter(None, known), default=self._scheduler.default_array_size)
+        return most * (resources.calls_per_job or 1)
 
     def _submit_all(self, gathering: Gathering, calls: list[Call]) -> None:
         calls = [call for call in calls if not call.state.is_final]
-        size = self._calls_per_array(gathering.resources)
+        per_job = gathering.resources.calls_per_job or 1
         limit = gathering.resources.max_parallel_jobs
-        for start in range(0, len(calls), size):
-            part = calls[start : start + size]
+        while calls:
             if limit is not None and gathering.is_under_way():
                 # The scheduler keeps to the limit in each array by itself, not across arrays.
-                self._hold(gathering, calls[start:], f"at most {limit} jobs at once", _NEXT_ARRAY)
+                self._hold(gathering, calls, f"at most {limit} jobs at once", _NEXT_ARRAY)
                 return
-            room = self._room(gathering.resources)
+            size = gathering.size(self._calls_per_array(gathering.resources))
+            part = calls[: max(size // per_job, 1) * per_job]
+            room, why = self._room(gathering.resources, -(-len(part) // per_job))
+            part = part[: room * per_job]
+            if not part:
+                self._hold_for_room(gathering, calls, why)
+                return
             try:
-                if room is not None and room < len(part):
-                    if room:
-                        self._submit(gathering, part[:room])
-                    self._hold(gathering, calls[start + room :], "the limit of submitted jobs")
-                    return
                 self._submit(gathering, part)
-                gathering.took()
+                gathering.took(part)
+            except LimitReached as refusal:
+                # A limit that nobody told of, or other jobs than ours: less may be taken.
+                if not gathering.shrink(len(part), per_job):
+                    self._hold_for_room(gathering, calls, str(refusal))
+                    return
+                continue
             except TryLater as refusal:
-                self._hold(gathering, calls[start:], str(refusal))
+                self._say_held(gathering, calls, str(refusal))
+                self._hold(gathering, calls, str(refusal))
                 return
             except ConnectionFailed as error:
                 # `_take_up` asks the cluster which of these it has.
+                gathering.submitted.extend(part)
                 logger.debug("The submission's fate is unknown: %s", error)
             except ClusterError as error:
                 for call in part:
                     self._dispatcher.fail_for_good(call, error)
+            calls = calls[len(part) :]
 
-    def _room(self, resources: Resources) -> int | None:
-        """How many more calls the site lets us submit now, or None if it sets no limit."""
-        if self._max_submitted is None:
-            return None
-        in_queue = {
-            call.job_id for call in self._dispatcher.unfinished() if call.job_id is not None
-        }
-        return max(0, self._max_submitted - len(in_queue)) * (resources.calls_per_job or 1)
+    def _room(self, resources: Resources, wanted: int) -> tuple[int, str]:
+        """How many of so many jobs may be submitted now, and which limit there is no room under."""
+        ours = {call.job_id for call in self._dispatcher.unfinished() if call.job_id is not None}
+        room, why = wanted, ""
+        if self._max_submitted is not None and self._max_submitted - len(ours) < room:
+            room, why = self._max_submitted - len(ours), "max_submitted_jobs of the block"
+        placement = self._scheduler.placement_of(resources)
+        for limit in self._limits.on(placement):
+            most = limit.max_submitted_jobs
+            if most is None or most >= _MANY * (wanted + len(ours)):
+                continue
+            left = most - self._in_queue(limit, ours)
+            if left < room:
+                room, why = left, f"{limit.name} ({most})"
+        if room <= 0 and not ours:
+            # Whatever was read of limits, what the scheduler does with one job is the truth.
+            return 1, why
+        return max(room, 0), why
+
+    def _in_queue(self, limit: Limit, ours: set[str]) -> int:
+        """How many jobs a limit counts: all of the user's, and ours that no listing has yet."""
+        if self._statuses is None:
+            self._refresh()
+        statuses = self._statuses or {}
+        listed = sum(
+            limit.applies_to.includes(status.placement)
+            for status in statuses.values()
+            if not status.state.is_final
+        )
+        return listed + sum(job_id not in statuses for job_id in ours)
+
+    def _hold_for_room(self, gathering: Gathering, calls: list[Call], why: str) -> None:
+        """Try again when one of our jobs has ended, or ever later."""
+        self._say_held(gathering, calls, why)
+        self._hold(gathering, calls, f"the limit of submitted jobs: {why}", over=self._over())
+
+    def _say_held(self, gathering: Gathering, calls: list[Call], why: str) -> None:
+        """Tell in the flow run's log, once, what its calls wait for outside the queue."""
+        key = f"{gathering.name}: {why}"
+        if key not in self._said:
+            self._said.add(key)
+            self._dispatcher.say(
+                logging.INFO,
+                f"{len(calls)} calls of {gathering.name} are held back for now by"
+                f" {self._scheduler.name}: {why}",
+            )
 
     def _hold(
-        self, gathering: Gathering, calls: list[Call], why: str, seconds: float | None = None
+        self,
+        gathering: Gathering,
+        calls: list[Call],
+        why: str,
+        seconds: float | None = None,
+        over: int | None = None,
     ) -> None:
         """Try again after so long, or ever later."""
         with self._lock:
-            gathering.hold_back(calls, seconds)
+            gathering.hold_back(calls, seconds, over)
         for call in calls:
             call.batch = None
             self._say_queued(call, f"held back: {why}")
@@ -182,7 +255,6 @@ class JobLane:
             call.batch, call.sent_over = batch, agent
             call.context["index"] = index // per_job
             call.element = index // per_job if spec.array_size is not None else None
-        gathering.submitted.extend(calls)
         # Not repeated by itself: a submission that was heard must not be made twice.
         answer = agent.request(
             "submit",
@@ -196,9 +268,14 @@ class JobLane:
         )
         try:
             job = scheduler.parse_submit(answer["returncode"], answer["stdout"], answer["stderr"])
-        except SubmissionUnclear:
-            self._cancel_named(spec.name)
-            raise
+        except SubmissionUnclear as unclear:
+            named = self._job_named(batch) if answer["returncode"] == 0 else None
+            if named is None:
+                self._cancel_named(spec.name)
+                self._session.request("discard", run=run, batch=batch)
+                raise
+            logger.debug("Found by its name: %s", unclear)
+            job = named
         self._note_job(batch, job, calls)
         logger.info(
             "Submitted %d %s of %s as %s job %s",
@@ -253,7 +330,8 @@ class JobLane:
             call.missing_since = None
             if status.state is JobState.QUEUED and call.state is CallState.QUEUED:
                 self._say_queued(call, status.reason)
-            elif status.state is not JobState.RUNNING:
+                self._look_at_reason(call, status.reason)
+            elif status.state not in (JobState.RUNNING, JobState.UNKNOWN):
                 self._settle_later(call, status)
 
     def _say_queued(self, call: Call, reason: str) -> None:
@@ -263,10 +341,29 @@ class JobLane:
         where = f"{self._scheduler.name} job {call.job_id}: " if call.job_id else ""
         call.post(CallQueued(f"{where}{reason}"))
 
+    def _look_at_reason(self, call: Call, reason: str) -> None:
+        """A job that will never start by waiting: say so once, or fail its call."""
+        remedy = self._scheduler.never_runs(reason)
+        if remedy is None:
+            return
+        if self._fails_unrunnable:
+            what = f"{self._scheduler.name} took the job, and does not run it: {reason}."
+            error = SubmissionRefused(what, remedy, job_id=call.job_id)
+            self._dispatcher.fail_for_good(call, error, stop=True)
+        elif (key := f"{call.task_name}: {reason}") not in self._said:
+            self._said.add(key)
+            self._dispatcher.say(
+                logging.WARNING,
+                f"{self._scheduler.name} job {call.job_id} of {call.task_name} will not start by"
+                f" waiting ({reason}). {remedy} It stays in the queue until somebody cancels it;"
+                ' the block\'s unrunnable="fail" fails such calls.',
+            )
+
     def _look_at_missing(self) -> None:
         """Jobs that the last listing does not name; it may be older than they are."""
         if self._statuses is None or self._closed:
             return
+        self._hint()
         now = time.monotonic()
         if self._nameless:
             self._work.put(partial(self._name_jobs, self._statuses))
@@ -278,12 +375,24 @@ class JobLane:
             elif now - call.missing_since > self._patience.unexplained + self._accounting_delay:
                 self._settle_later(call, None)
 
+    def _hint(self) -> None:
+        """Tell, once, of calls that are too short for jobs of their own."""
+        with self._lock:
+            gatherings = list(self._gatherings.values())
+        for gathering in gatherings:
+            if (fits := gathering.fitting_calls_per_job()) is not None:
+                self._dispatcher.say(
+                    logging.INFO,
+                    f"The calls of {gathering.name} are shorter than the start of a job:"
+                    f" resources(calls_per_job={fits}) would take fewer of them.",
+                )
+
     def _settle_later(self, call: Call, status: JobStatus | None) -> None:
         if call.id in self._settling:
             return
         self._settling.add(call.id)
         # Only a job that ended well should have left a result.
-        completed = status is not None and status.state is JobState.COMPLETED
+        completed = status is not None and status.state in (JobState.COMPLETED, JobState.ENDED)
         patience = self._patience.unexplained if completed else self._patience.explained
         self._dispatcher.timers.after(
             patience, partial(self._work.put, partial(self._settle, call, call.id, status))
@@ -313,6 +422,11 @@ class JobLane:
         noted = noted_end(self._scheduler, stderr_tail, call.resources.time)
         status = explained(status, noted)
         started = present.get(call_id) == "started" or call.state is CallState.RUNNING
+        if status is not None and status.state is JobState.ENDED:
+            # Nobody says how: what never ran was taken out of the queue.
+            ended = JobState.COMPLETED if started else JobState.CANCELLED
+            if started or not self._was_not_reached(call, status):
+                status = replace(status, state=ended)
         if not started and status is not None and self._was_not_reached(call, status):
             self._dispatcher.send_again(call, "the job ended before it was this call's turn")
             return
@@ -340,12 +454,17 @@ class JobLane:
         """
         now = time.monotonic()
         if now - self._asked_at > _LOOK_AGAIN:
-            answer = self._command(self._scheduler.status_command(self._session.user_id))
-            if answer["returncode"] != 0:
+            if not self._refresh():
                 return False
             self._asked_at = now
-            self._read_statuses(answer["stdout"])
         return call.job_id not in (self._statuses or ())
+
+    def _refresh(self) -> bool:
+        """Ask for the listing now; whether it came."""
+        answer = self._command(self._scheduler.status_command(self._session.user_id))
+        if answer["returncode"] == 0:
+            self._read_statuses(answer["stdout"])
+        return bool(answer["returncode"] == 0)
 
     def _stderr_tail(self, call: Call) -> str:
         try:
@@ -432,7 +551,7 @@ class JobLane:
             statuses = self._scheduler.parse_status(answer["stdout"])
             for job_id in tuple(self._asked_to_end):
                 status = statuses.get(job_id)
-                if status is None or status.state.is_final:
+                if status is None or status.state.is_final or status.state is JobState.ENDING:
                     del self._asked_to_end[job_id]
         now = time.monotonic()
         survivors = sorted(job_id for job_id, due in self._asked_to_end.items() if due <= now)

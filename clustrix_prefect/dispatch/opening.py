@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
@@ -67,8 +67,12 @@ class Place(Protocol):
         """Take up a call that an earlier process sent there."""
         ...
 
-    def close(self, keep: bool) -> None:
-        """The flow run is over: clean up there."""
+    def end_left(self, left: Mapping[str, Any]) -> None:
+        """Stop calls of those in `known` that nobody takes up."""
+        ...
+
+    def close(self, keep: bool, is_over: bool = True) -> None:
+        """Clean up there; the outcomes of calls stay if the flow run is not over."""
         ...
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -83,6 +83,10 @@ class PodHost(Host):
             super().acknowledge(over, keep)
         finally:
             self._pod.release(over)
+
+    def retain(self, call: Call, keep: bool) -> None:
+        super().retain(call, keep)
+        self._pod.release([call])
 
     def hold(self) -> None:
         self._pod.hold()
@@ -173,6 +177,13 @@ class Pod:
         else:
             host.attach(call, known)
 
+    def end_left(self, left: Mapping[str, Any]) -> None:
+        """Stop those of these calls that an earlier process left in it."""
+        if self.host is not None:
+            self.host.end_left({id: left[id] for id in left.keys() & self.unclaimed.keys()})
+        with self.pods.lock:
+            self.changed.notify_all()
+
     def release(self, calls: Iterable[Call]) -> None:
         """Nothing of these calls is needed any more."""
         with self.pods.lock:
@@ -240,7 +251,7 @@ class Pod:
         if not self.pods.cluster.keeps_store:
             sessions.adopt(session)  # what its tasks return is found by its store
         with self.pods.lock:
-            self.host, self.unclaimed = host, dict(host.known)
+            self.host, self.unclaimed = host, host.known
             self._runs_since = time.monotonic()
         self._asked.set()
         return True

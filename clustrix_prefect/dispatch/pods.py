@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
+from collections.abc import Mapping
 from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -224,6 +225,13 @@ class Pods:
         """Take up a call that an earlier process sent."""
         self._left_in.pop(call.id).attach(call, known)
 
+    def end_left(self, left: Mapping[str, Any]) -> None:
+        """Stop calls that an earlier process left, and that nobody takes up."""
+        with self.lock:
+            pods = {self._left_in.pop(call_id) for call_id in left}
+        for pod in pods:
+            pod.end_left(left)
+
     def leave_within(self, seconds: float) -> None:
         """From now on, wait no longer than this for connections that are broken."""
         with self.lock:
@@ -231,8 +239,8 @@ class Pods:
         for pod in pods:
             pod.leave_within(seconds)
 
-    def close(self, keep: bool) -> None:
-        """The flow run is over: its jobs go."""
+    def close(self, keep: bool, is_over: bool = True) -> None:
+        """The flow run ends here: its jobs go."""
         with self.lock:
             self.closed = True
             pods = list(self._pods.values())

@@ -232,7 +232,8 @@ class FlowRunOnCluster:
         self._closed.set()
         if self._thread is not None:
             self._thread.join(timeout=10)
-        self.dispatcher.close()
+        state = self.flow_run.state if self.flow_run else None
+        self.dispatcher.close(is_over=state is None or not state.is_paused())
         if self.report is not None:
             self.report.table(self.dispatcher.calls)
         if (

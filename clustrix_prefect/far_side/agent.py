@@ -84,6 +84,7 @@ class Agent:
             "ack": self._ack,
             "attach": self._attach,
             "cancel": self._cancel,
+            "had": self._had,
             "ping": self._ping,
             "poll_status": self._poll_status,
             "run": self._run,
@@ -99,6 +100,7 @@ class Agent:
             "command": self._command,
             "configure": self._configure,
             "diagnose": self._diagnose,
+            "discard": self._discard,
             "environment": self._environment,
             "find_conda": self._find_conda,
             "find_python": self._find_python,
@@ -282,6 +284,7 @@ class Agent:
         # A client that reconnects opens its runs, and whoever was opening one asks again.
         with self._opening:
             self._runs.take_over(message["run"], message.get("client"), FINISH_SECONDS)
+            self._runs.wait_for_submissions(message["run"], FINISH_SECONDS)
             known, acknowledged = self._runs.open(message["run"])
         return {"known": known, "acknowledged": acknowledged}
 
@@ -304,6 +307,9 @@ class Agent:
             self._runs.discard(run, message["batch"])
         return outcome
 
+    def _discard(self, message: Message, body: Any) -> None:
+        self._runs.discard(message["run"], message["batch"])
+
     def _submitted(self, message: Message, body: Any) -> None:
         self._runs.note_job(message["run"], message["batch"], message["job"])
 
@@ -312,6 +318,9 @@ class Agent:
         for batch, ids in self._runs.group(run, message["calls"]):
             self._watcher.add(run, batch, ids, message.get("heard"))
         self._status.wake()
+
+    def _had(self, message: Message, body: Any) -> None:
+        self._watcher.pass_over(message["run"], message["calls"])
 
     def _look(self, message: Message, body: Any) -> Message:
         return {"present": self._runs.look(message["run"], message["calls"])}

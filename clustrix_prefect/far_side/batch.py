@@ -3,7 +3,8 @@
     calls.jsonl   the calls, one a line
     script.sh     the job script
     job           the scheduler's id of the job
-    submitted     what the scheduler's submit command said
+    submitter     which agent calls the scheduler's submit command
+    submitted     what that command said
     events/ID     what call ID did: when it started, then what it logged
     results/ID    what call ID came to: a header line, then the body
     logs/         standard output and error of the jobs or warm workers
@@ -59,6 +60,7 @@ class BatchDirectory:
         self.manifest = os.path.join(path, "calls.jsonl")
         self.script = os.path.join(path, "script.sh")
         self.job = os.path.join(path, "job")
+        self.submitter = os.path.join(path, "submitter")
         self.submitted = os.path.join(path, "submitted")
         self.events = os.path.join(path, "events")
         self.results = os.path.join(path, "results")

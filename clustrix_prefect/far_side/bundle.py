@@ -188,6 +188,7 @@ class SourceBundle:
         # The compiler sorts the free variables, and so did the client's.
         cells = dict(zip(source["free"], closure))  # noqa: B905 (3.10)
         namespace = vars(importlib.import_module(source["module"]))
+        # Before Python 3.10 a function has none but those of its namespace.
         namespace.setdefault("__builtins__", builtins)
         function = types.FunctionType(
             code, namespace, name, None, tuple(cells[free] for free in code.co_freevars)

@@ -23,10 +23,13 @@ def run(
 
     A command that is not on the agent's PATH is looked for in the environment of a login
     shell: sites add their scheduler's commands there. One that is nowhere, or takes too long,
-    ends as a shell would say: 127 or 124.
+    ends as a shell would say: 127 or 124. Lines for a shell, `sh -c LINES NAME ...`, run where
+    the program NAME is found, which is the `$0` that they are given.
     """
     # In `env NAME=value program ...` it is the program that may be missing.
     program = next((word for word in argv if word != "env" and "=" not in word), argv[0])
+    if argv[:2] == ["sh", "-c"]:
+        program = argv[3] if len(argv) > 3 else "sh"
     environment = dict(os.environ)
     if shutil.which(program) is None:
         environment = login_environment(prologue)

@@ -88,6 +88,7 @@ class Journal:
             lines = [json.dumps(call).encode("ascii") + b"\n" for call in calls]
             write_private(directory.manifest, b"".join(lines))
             write_private(directory.script, script.encode("utf-8"), mode=0o700)
+            write_private(directory.submitter, json.dumps(_me()).encode("ascii"))
         except OSError:
             shutil.rmtree(directory.path, ignore_errors=True)
             raise
@@ -126,15 +127,28 @@ class Journal:
             return
         path = os.path.join(make_dir(self._work_dir.run(run)), _AGENT)
         before = json.loads(read_optional(path) or "{}")
-        pid, me = before.get("pid"), os.getpid()
-        if before.get("client") == client and before["host"] == HOST and pid != me:
+        if before.get("client") == client and _is_another_here(before):
             deadline = time.monotonic() + patience
-            if process_start(pid) == before["process"]:
-                os.kill(pid, signal.SIGTERM)
-            while process_start(pid) == before["process"] and time.monotonic() < deadline:
+            os.kill(before["pid"], signal.SIGTERM)
+            while _is_another_here(before) and time.monotonic() < deadline:
                 time.sleep(0.01)
-        trace = {"client": client, "host": HOST, "pid": me, "process": process_start(me)}
-        write_whole(path, json.dumps(trace).encode("ascii"))
+        write_whole(path, json.dumps(dict(_me(), client=client)).encode("ascii"))
+
+    def wait_for_submissions(self, run: str, patience: float) -> None:
+        """Let other agents bring to its end what they were asked to submit.
+
+        The process that asked may be gone, and another one wants to know what there is.
+        """
+        deadline = time.monotonic() + patience
+        for directory in self._work_dir.batches(run):
+            submitter = json.loads(read_optional(directory.submitter) or "{}")
+            while (
+                _is_another_here(submitter)
+                and os.path.exists(directory.submitter)
+                and not os.path.exists(directory.submitted)
+                and time.monotonic() < deadline
+            ):
+                time.sleep(0.02)
 
     def open(self, run: str) -> Tuple[Dict[str, Dict[str, Any]], List[str]]:
         """Prepare a run.
@@ -161,7 +175,8 @@ class Journal:
             states = _states(directory, calls)
             batches.setdefault(name, _Batch(directory, states))
             for id, state in states.items():
-                known[id] = dict(facts, state=state, index=indices.get(id))
+                task = calls[id].get("task") if id in calls else None
+                known[id] = dict(facts, state=state, index=indices.get(id), task=task)
             acknowledged.extend(directory.done())
         return known, acknowledged
 
@@ -251,6 +266,18 @@ class Journal:
             os.rmdir(self._work_dir.run(run))
         except OSError:  # something is still in it, or it was never made
             pass
+
+
+def _me() -> Dict[str, Any]:
+    """This agent, so that it can be told from any other process."""
+    return {"host": HOST, "pid": os.getpid(), "process": process_start(os.getpid())}
+
+
+def _is_another_here(agent: Dict[str, Any]) -> bool:
+    """Whether an agent that was written down is another process of this host, and lives."""
+    if agent.get("host") != HOST or agent["pid"] == os.getpid():
+        return False
+    return bool(process_start(agent["pid"]) == agent["process"])
 
 
 def _states(directory: BatchDirectory, submitted: Iterable[str]) -> Dict[str, str]:

@@ -61,6 +61,9 @@ class WatchedJobs:
         self.waiting.update(ids)
         self._unheard.expect(heard)
 
+    def pass_over(self, ids: Iterable[str]) -> None:
+        """The client has had the outcomes of these calls: nothing is read but what it waits for."""
+
     def look(self, refresh: bool) -> Iterator[Event]:
         """What is new."""
         if refresh:
@@ -119,6 +122,10 @@ class WatchedWorkers:
         self.waiting.update(ids)
         self._unheard.expect(heard)
 
+    def pass_over(self, ids: Iterable[str]) -> None:
+        """The client has had the outcomes of these calls: they need not be kept for it."""
+        self._done.update(ids)
+
     def look(self, refresh: bool) -> Iterator[Event]:
         """What is new."""
         # No scheduler will say that a worker died.
@@ -168,6 +175,7 @@ class Watcher:
         self._noticed = noticed
         self._changed = threading.Condition()
         self._watched: Dict[str, Any] = {}
+        self._had: Dict[str, Set[str]] = {}
         self._hurry = False
         self._started = False
 
@@ -187,14 +195,22 @@ class Watcher:
             heard: How many of their lines the client has already, if any.
         """
         with self._changed:
-            kind = WatchedWorkers if batch.is_direct else WatchedJobs
-            watched = self._watched.setdefault(batch.path, kind(run, batch))
+            watched = self._watched.get(batch.path)
+            if watched is None:
+                kind = WatchedWorkers if batch.is_direct else WatchedJobs
+                watched = self._watched[batch.path] = kind(run, batch)
+                watched.pass_over(self._had.get(run, ()))
             watched.add(ids, heard or {})
             self._hurry = True
             self._changed.notify_all()
             if not self._started:
                 self._started = True
                 threading.Thread(target=self._watch, name="clustrix-watch", daemon=True).start()
+
+    def pass_over(self, run: str, ids: Iterable[str]) -> None:
+        """The client has had the outcomes of these calls from an earlier agent."""
+        with self._changed:
+            self._had.setdefault(run, set()).update(ids)
 
     def forget(self, run: str, ids: Iterable[str]) -> None:
         """Say no more about these calls."""
@@ -207,6 +223,7 @@ class Watcher:
     def forget_run(self, run: str) -> None:
         """Say no more about any call of a run."""
         with self._changed:
+            self._had.pop(run, None)
             for watched in self._watched.values():
                 if watched.run == run:
                     watched.waiting.clear()

@@ -4,8 +4,10 @@ A job starts an interpreter for each call, so what is imported here, directly or
 counted in milliseconds: see `light`.
 """
 
+import _thread
 import os
 import sys
+import time
 
 from . import call as calls
 from . import importer
@@ -18,6 +20,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, List, Optional
 
+# How long a job stays for what its calls have left running.
+GRACE_SECONDS = 10.0
+LEFT_BEHIND = (
+    "clustrix-prefect: the calls have their results; what they left running (threads, functions of"
+    " atexit) was ended after {:g} s\n"
+)
 _USAGE = (
     "usage: worker.py --batch DIR [--index-variable NAME] [--calls-per-job N] | --serve R W"
     " | --build DIR TOKEN"
@@ -72,6 +80,23 @@ def run_batch(path: str, index_variable: "Optional[str]", calls_per_job: int) ->
     for call in _read_calls(batch.manifest, first, calls_per_job):
         _run_in_batch(batch, call, blobs, process, surroundings)
         surroundings.restore()
+    _end_within(GRACE_SECONDS)
+
+
+def _end_within(seconds: float) -> None:
+    """End this process, should threads or functions that a call left keep it from ending.
+
+    Its calls have their results: a job that stays takes a node, up to its limit of time.
+    """
+
+    def end() -> None:
+        time.sleep(seconds)
+        os.write(2, LEFT_BEHIND.format(seconds).encode("ascii"))
+        flush_output()
+        os._exit(0)
+
+    # Not of `threading`, which would wait for it.
+    _thread.start_new_thread(end, ())
 
 
 def _read_calls(manifest: str, first: int, count: int) -> "List[Dict[str, Any]]":

@@ -15,8 +15,12 @@ from clustrix_prefect.schedulers.array_indices import format_indices
 from clustrix_prefect.schedulers.folding import FoldedStatuses, fold_elements
 from clustrix_prefect.schedulers.job_script import INDEX_VARIABLE, chosen, own_logs, shell_of
 from clustrix_prefect.schedulers.job_script import job_script as script_of
-from clustrix_prefect.schedulers.scheduler import JobSpec, JobState, JobStatus, Limits
+from clustrix_prefect.schedulers.refusals import the_id
+from clustrix_prefect.schedulers.scheduler import JobSpec, JobState, JobStatus, Limits, Placement
+from clustrix_prefect.task_resources import Resources
 
+# A wrapper may leave out `-terse`.
+_TOLD = re.compile(r"^Your job(?:-array)? (\d+)(?:\.\d+-\d+:\d+)? .*has been submitted")
 _JOB_ID = re.compile(r"^(\d+)(?:\.\d+-\d+:\d+)?\Z")
 # `qstat` knows why a task in error cannot start; of what ended, the accounting tells.
 _DETAILS = """qstat -j "$1" 2> /dev/null | grep "^error reason *${2:-1}:" \\
@@ -54,6 +58,12 @@ class GridEngineScheduler:
 
     def for_site(self, version: str) -> GridEngineScheduler:
         return self
+
+    def placement_of(self, wanted: Resources) -> Placement:
+        return Placement(partition=wanted.partition or self.queue)
+
+    def never_runs(self, reason: str) -> None:
+        return None  # `qsub` refuses what no queue takes
 
     def job_script(self, spec: JobSpec) -> str:
         directives = (f"#$ {line}" for line in self._directives(spec))
@@ -99,9 +109,8 @@ class GridEngineScheduler:
         return ["qsub", "-w", "v", *options, "-b", "y", "true"]
 
     def parse_submit(self, returncode: int, stdout: str, stderr: str) -> str:
-        for line in reversed(stdout.splitlines()) if returncode == 0 else ():
-            if match := _JOB_ID.match(line.strip()):
-                return match[1]
+        if returncode == 0:
+            return the_id(stdout, _TOLD, _JOB_ID)
         raise answers.REFUSALS.read(returncode, stderr or stdout)
 
     def element_id(self, job_id: str, index: int | None) -> str:
@@ -111,11 +120,19 @@ class GridEngineScheduler:
         return element_id.partition(".")[0]
 
     def status_command(self, user_id: int) -> list[str]:
-        return ["sh", "-c", 'exec qstat -xml -u "$(id -un)"']
+        return ["sh", "-c", 'exec qstat -xml -u "$(id -un)"', "qstat"]
 
     def parse_status(self, stdout: str) -> Mapping[str, JobStatus]:
         statuses = FoldedStatuses(".")
-        for job in ElementTree.fromstring(stdout).iter("job_list"):  # noqa: S314 (our scheduler's)
+        for listed in re.findall(r"<job_list.*?</job_list>", stdout, re.DOTALL):
+            try:
+                job = ElementTree.fromstring(listed)  # noqa: S314 (our scheduler's)
+            except ElementTree.ParseError:  # a name of somebody's that is not XML
+                if number := re.search(r"<JB_job_number>(\d+)<", listed):
+                    unread = JobStatus(JobState.UNKNOWN, "its state cannot be read")
+                    tasks = re.search(r"<tasks>(.*?)<", listed)
+                    statuses.add(number[1], tasks[1] if tasks else None, unread)
+                continue
             told = {child.tag: (child.text or "").strip() for child in job}
             _, _, node = told.get("queue_name", "").partition("@")
             status = answers.status_of(told["state"], node or None, told["JB_name"])
@@ -123,7 +140,7 @@ class GridEngineScheduler:
         return statuses
 
     def details_command(self, element_id: str) -> list[str]:
-        return ["sh", "-c", _DETAILS, "sh", *element_id.split(".")]
+        return ["sh", "-c", _DETAILS, "qstat", *element_id.split(".")]
 
     def parse_details(self, returncode: int, stdout: str) -> JobStatus | None:
         return None if returncode else answers.end_of_job(stdout)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 
 from clustrix_prefect.schedulers.refusals import Refusals
-from clustrix_prefect.schedulers.scheduler import JobState, JobStatus, Limits
+from clustrix_prefect.schedulers.scheduler import JobState, JobStatus, Limit, Limits
 
 REFUSALS = Refusals(
     "Grid Engine",
     "qsub",
     for_now=re.compile(
-        r"only \d+ (?:active )?jobs are allowed|unable to contact qmaster|Connection refused"
+        r"unable to contact qmaster|Connection refused|unable to send message to qmaster"
     ),
+    limits=re.compile(r"only \d+ (?:active )?jobs are allowed"),
     no_answer=re.compile(r"got (?:send|read) (?:error|timeout)|failed receiving", re.IGNORECASE),
     noise=re.compile(r"^\s*(?:Unable to run job: |qsub: |error: |denied: )+|^Exiting\.$"),
     remedies={
@@ -62,8 +63,10 @@ def limits_of(configuration: str, usage: str) -> Limits:
     hours, minutes, seconds = map(int, flush_time.split(":"))
     version = re.match(r"\S.*", usage)
     return Limits(
-        max_array_size=int(found.get("max_aj_tasks", 0)) or None,
-        max_submitted_jobs=int(found.get("max_u_jobs", 0)) or None,
+        [
+            Limit("max_aj_tasks", max_array_size=int(found.get("max_aj_tasks", 0)) or None),
+            Limit("max_u_jobs", max_submitted_jobs=int(found.get("max_u_jobs", 0)) or None),
+        ],
         version=f"Grid Engine ({version[0].strip()})" if version else "",
         accounting_delay=hours * 3600 + minutes * 60 + seconds,
     )

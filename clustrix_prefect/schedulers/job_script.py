@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Sequence
+from signal import SIGKILL, SIGTERM
 
 from clustrix_prefect.schedulers.scheduler import (
     WORKER_NOT_STARTED,
@@ -77,7 +78,7 @@ def _noting(command: str) -> list[str]:
         f"trap 'echo \"{_ASKED_TO_END} {second}\" >&2' TERM",
         command,
         "status=$?",
-        f'[ $status = 0 ] || echo "{_WORKER_ENDED} $status" >&2',
+        f'[ $status = 0 ] || echo "{_WORKER_ENDED} $status, in second {second}" >&2',
         "exit $status",
     ]
 
@@ -95,10 +96,15 @@ def noted_end(scheduler: Scheduler, stderr_tail: str, time: int | None) -> JobSt
             return JobStatus(state)
     if _BEGUN_AGAIN in stderr_tail:
         return JobStatus(JobState.REQUEUED)
-    if asked := re.search(rf"{re.escape(_ASKED_TO_END)} (\d+)", stderr_tail):
-        over = time is not None and int(asked[1]) + min(time / 10, _START) >= time
+    asked = re.search(rf"{re.escape(_ASKED_TO_END)} (\d+)", stderr_tail)
+    ended = re.search(rf"{_WORKER_ENDED} (\d+), in second (\d+)", stderr_tail)
+    # Some daemons end the worker before the shell, which is then gone before it can tell.
+    killed = ended is not None and exit_code(int(ended[1])) in (-SIGTERM, -SIGKILL)
+    if asked or (ended and killed):
+        second = int(asked[1] if asked else ended[2])  # type: ignore[index]  # one of them is
+        over = time is not None and second + min(time / 10, _START) >= time
         return JobStatus(JobState.TIME_LIMIT if over else JobState.KILLED)
-    if ended := re.search(rf"{_WORKER_ENDED} (\d+)", stderr_tail):
+    if ended:
         return JobStatus(JobState.FAILED, exit_code=exit_code(int(ended[1])))
     return None
 
@@ -136,6 +142,17 @@ def chosen(options: Iterable[str], extra: Sequence[str], skip: Sequence[str]) ->
     """Our options without those that are skipped or that others replace, then those others."""
     left_out = {key for line in (*extra, *skip) for key in option_keys(line)}
     return [*(line for line in options if not left_out.intersection(option_keys(line))), *extra]
+
+
+def option_value(names: Sequence[str], lines: Iterable[str]) -> str | None:
+    """What an option is set to in lines of options, if it is; by any of its names."""
+    found = None
+    for line in lines:
+        for option in re.split(r"\s+(?=--?[A-Za-z])", line.strip()):
+            name, *value = re.split(r"[=\s]\s*", option, maxsplit=1)
+            if name in names and value:
+                found = value[0].strip("'\"")
+    return found
 
 
 def option_keys(line: str) -> list[str]:

@@ -8,12 +8,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from clustrix_prefect.schedulers.job_script import INDEX_VARIABLE, chosen, own_logs, shell_of
+from clustrix_prefect.schedulers.job_script import (
+    INDEX_VARIABLE,
+    chosen,
+    option_value,
+    own_logs,
+    shell_of,
+)
 from clustrix_prefect.schedulers.job_script import job_script as script_of
-from clustrix_prefect.schedulers.pbs_answers import REFUSALS, status_of
+from clustrix_prefect.schedulers.pbs_answers import REFUSALS, never_runs, status_of
 from clustrix_prefect.schedulers.pbs_dialects import DIALECTS, OPENPBS, Dialect, site_of
-from clustrix_prefect.schedulers.pbs_listings import jobs_in
-from clustrix_prefect.schedulers.scheduler import JobSpec, JobState, JobStatus, Limits
+from clustrix_prefect.schedulers.pbs_listings import Job, ListedStatuses, array_of, ids_in, jobs_in
+from clustrix_prefect.schedulers.refusals import the_id
+from clustrix_prefect.schedulers.scheduler import JobSpec, JobState, JobStatus, Limits, Placement
+from clustrix_prefect.task_resources import Resources
 
 # An array's id has empty brackets, an element's its index in them; then comes the server.
 _JOB_ID = re.compile(r"^(\d+(?:\[\])?)(?:\.\S*)?\Z")
@@ -52,6 +60,13 @@ class PBSScheduler:
         known = (dialect for dialect in DIALECTS if version.startswith(dialect.name))
         return replace(self, dialect=next(known, OPENPBS))
 
+    def placement_of(self, wanted: Resources) -> Placement:
+        given = option_value(["-q"], self.extra_directives)
+        return Placement(partition=given or wanted.partition or self.queue)
+
+    def never_runs(self, reason: str) -> str | None:
+        return never_runs(reason)
+
     def job_script(self, spec: JobSpec) -> str:
         directives = (f"#PBS {line}" for line in self._directives(spec))
         if not self.dialect.is_pbs:
@@ -76,7 +91,10 @@ class PBSScheduler:
         yield f"-N {spec.name}"
         if dialect.is_pbs:
             yield f"-S {shell_of(spec).split()[0]}"
-            yield from ("-j oe", "-o /dev/null")
+            yield "-j oe"
+            # To Torque the name of a file to which each element adds its index.
+            named = dialect.numbers_names and spec.array_size is not None
+            yield f"-o {shlex.quote(f'{spec.directory}/logs/pbs') if named else '/dev/null'}"
         else:  # its daemons tell in these files why they ended a job
             for name in ("out", "err"):
                 yield f"-{name[0]} {shlex.quote(f'{spec.directory}/logs/0.{name}')}"
@@ -111,22 +129,34 @@ class PBSScheduler:
         return None
 
     def parse_submit(self, returncode: int, stdout: str, stderr: str) -> str:
-        for line in reversed(stdout.splitlines()) if returncode == 0 else ():
-            if match := _JOB_ID.match(line.strip()):
-                return match[1]
+        if returncode == 0:
+            return the_id(stdout, _JOB_ID)
         raise REFUSALS.read(returncode, f"{stderr}\n{stdout}")
 
     def element_id(self, job_id: str, index: int | None) -> str:
         return job_id if index is None else job_id.replace("[]", f"[{index}]")
 
     def job_of(self, element_id: str) -> str:
-        return re.sub(r"\[\d+\]$", "[]", element_id)
+        return array_of(element_id)
 
     def status_command(self, user_id: int) -> list[str]:
-        return ["sh", "-c", self.dialect.status]
+        return ["sh", "-c", self.dialect.status, "qstat"]
 
     def parse_status(self, stdout: str) -> Mapping[str, JobStatus]:
-        return {job_id: status_of(job, self.dialect.ends) for job_id, job in jobs_in(stdout)}
+        read = {
+            job_id: status_of(job, self.dialect.ends, self._name_of(job_id, job))
+            for job_id, job in jobs_in(stdout)
+        }
+        arrays = {array_of(job_id) for job_id in read if array_of(job_id) != job_id}
+        return ListedStatuses(
+            ids_in(stdout), {job_id: read[job_id] for job_id in read if job_id not in arrays}
+        )
+
+    def _name_of(self, job_id: str, job: Job) -> str:
+        name = job.get("job_name", "")
+        if self.dialect.numbers_names and (element := re.search(r"\[(\d+)\]$", job_id)):
+            name = name.removesuffix(f"-{element[1]}")
+        return name
 
     def details_command(self, element_id: str) -> list[str]:
         return [*self.dialect.details, element_id]
@@ -141,8 +171,9 @@ class PBSScheduler:
         return None  # `qdel` asks a job to end before it kills it
 
     def limits_commands(self) -> list[list[str]]:
-        version = ["sh", "-c", "qstat --version 2>&1"]
-        return [version, ["qmgr", "-c", "list server"], ["sinfo", "--version"]]
+        version = ["sh", "-c", "qstat --version 2>&1", "qstat"]
+        server = ["qmgr", "-c", "list server"]
+        return [version, server, ["qstat", "-Qf"], ["sinfo", "--version"]]
 
     def parse_limits(self, outputs: Sequence[tuple[int, str]]) -> Limits:
         return site_of(*(stdout for _, stdout in outputs))

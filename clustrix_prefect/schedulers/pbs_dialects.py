@@ -7,17 +7,32 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from clustrix_prefect.schedulers.scheduler import JobState, Limits
+from clustrix_prefect.schedulers.scheduler import JobState, Limit, Limits, Placement
 from clustrix_prefect.schedulers.slurm import END_MESSAGES
 from clustrix_prefect.task_resources import Resources
 
-# Only the user's own jobs. One that ends between the two commands is unknown to the second
-# (status 153) or has left for the history (35): no reason not to believe the rest.
+# Only the user's own jobs. What `qselect` names is in the queue, whatever `qstat` says of it: its
+# ids go first. One that ends between the two commands is unknown to the second (status 153) or
+# has left for the history (35): no reason not to believe the rest.
 _OWN = """ids=$(qselect -u "$(id -un)") || exit
 [ -z "$ids" ] && exit
-{} $ids
+printf '%s\\n' "$ids"
+told=$({} $ids)
 code=$?
+printf '%s\\n' "$told" {}
 [ $code = 153 ] || [ $code = 35 ] || exit $code"""
+# What is not needed is most of the text, and what users put into variables may be anything.
+_NAMES = (
+    "Job_Name job_state Hold_Types queue exec_host comment Exit_status substate"
+    " resources_used.walltime Resource_List.walltime"
+)
+_NEEDED = (
+    "| LC_ALL=C awk -v names=' "
+    + _NAMES
+    + """ ' '/^Job Id/ { print; kept = 0; next }
+/^    [A-Za-z_.]+ = / { kept = index(names, " " $1 " ") }
+kept'"""
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +49,7 @@ class Dialect:
         gpus: What GPUs are called in that.
         has_projects: Whether `-P` names a project.
         is_pbs: Whether the server is a PBS.
+        numbers_names: Whether an element's name is its array's, a hyphen and its index.
         reruns_arrays: Whether arrays are refused that may not be run again.
         ends: What negative exit statuses stand for, where it is no failure of the job's own.
         end_messages: What its daemons write into a job's standard error when they end it.
@@ -48,6 +64,7 @@ class Dialect:
     gpus: str = "gpus"
     has_projects: bool = False
     is_pbs: bool = True
+    numbers_names: bool = False
     reruns_arrays: bool = False
     ends: Mapping[int, JobState] = field(default_factory=dict)
     end_messages: Mapping[str, JobState] = field(default_factory=dict)
@@ -79,16 +96,20 @@ class Dialect:
 OPENPBS = Dialect(
     "OpenPBS",
     "-J",
-    _OWN.format("qstat -t -f -F json"),
-    ["qstat", "-x", "-f", "-F", "json"],
+    _OWN.format("qstat -t -f", _NEEDED),
+    ["qstat", "-x", "-f"],
     has_chunks=True,
     cores="ncpus",
     gpus="ngpus",
     has_projects=True,
     reruns_arrays=True,
     ends={
-        **dict.fromkeys((-1, -2, -3), JobState.NOT_STARTED),
-        **dict.fromkeys((-4, -5, -6), JobState.NODE_FAILURE),
+        # By PBS's job.h: what failed before the job began, and with what its node let it down
+        # or asked for another run (which `-r n` forbids).
+        **dict.fromkeys(
+            (-1, -2, -3, -7, -10, -13, -17, -19, -21, -22, -23, -30), JobState.NOT_STARTED
+        ),
+        **dict.fromkeys((-4, -5, -6, -11, -14, -16, -18, -20), JobState.NODE_FAILURE),
         -26: JobState.OUT_OF_MEMORY,
         -27: JobState.OUT_OF_MEMORY,
         -28: JobState.TIME_LIMIT,
@@ -98,8 +119,9 @@ OPENPBS = Dialect(
 TORQUE = Dialect(
     "Torque",
     "-t",
-    _OWN.format("qstat -t -x"),
+    _OWN.format("qstat -t -x", ""),
     ["qstat", "-x"],
+    numbers_names=True,
     ends={
         **dict.fromkeys((-1, -2, -3, -8, -9), JobState.NOT_STARTED),
         **dict.fromkeys((-4, -5, -6), JobState.NODE_FAILURE),
@@ -121,12 +143,13 @@ OF_SLURM = Dialect(
 DIALECTS = (OPENPBS, TORQUE, OF_SLURM)
 
 
-def site_of(qstat: str, server: str, sinfo: str) -> Limits:
+def site_of(qstat: str, server: str, queues: str, sinfo: str) -> Limits:
     """The kind and version of a site's PBS and its limits.
 
     Args:
         qstat: What `qstat --version` says.
         server: What `qmgr` says of the server.
+        queues: What `qstat -Qf` says of the queues.
         sinfo: What SLURM's `sinfo --version` says, if it is there.
     """
     version = ""
@@ -136,13 +159,23 @@ def site_of(qstat: str, server: str, sinfo: str) -> Limits:
         version = f"{TORQUE.name} {found[1]}"
     elif sinfo.startswith("slurm"):
         version = f"{OF_SLURM.name} {sinfo.split()[-1]}"
-        return Limits(max_array_size=1, version=version)
-    array = re.search(r"\bmax(?:_job)?_array_size = (\d+)", server)
-    jobs = re.search(
-        r"\bmax_(?:user_queuable = |queued = .*u:PBS_GENERIC=)(\d+)", server, re.MULTILINE
-    )
-    return Limits(
-        max_array_size=int(array[1]) if array else None,
-        max_submitted_jobs=int(jobs[1]) if jobs else None,
-        version=version,
-    )
+        return Limits([Limit("its qsub's lack of arrays", max_array_size=1)], version=version)
+    limits = list(_limits_in(server, "the server", Placement()))
+    for block in re.split(r"^Queue: ", queues, flags=re.MULTILINE)[1:]:
+        name = block.split("\n", 1)[0].strip()
+        limits += _limits_in(block, f"the queue {name}", Placement(partition=name))
+    default = re.search(r"^\s*default_queue = (\S+)", server, re.MULTILINE)
+    return Limits(limits, version, default_queue=default[1] if default else None)
+
+
+def _limits_in(told: str, whose: str, applies_to: Placement) -> Iterator[Limit]:
+    """The limits among the attributes of a server or a queue."""
+    if found := re.search(r"\b(max(?:_job)?_array_size) = (\d+)", told):
+        yield Limit(f"{found[1]} of {whose}", applies_to, max_array_size=int(found[2]))
+    for found in re.finditer(
+        r"\b(max_user_queuable|max_queued|queued_jobs_threshold) = "
+        r"(?:.*[uo]:PBS_(?:GENERIC|ALL)=)?(\d+)",
+        told,
+    ):
+        # An array counts as many as it has elements.
+        yield Limit(f"{found[1]} of {whose}", applies_to, max_submitted_jobs=int(found[2]))

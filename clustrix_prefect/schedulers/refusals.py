@@ -7,7 +7,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from clustrix_prefect.errors import SubmissionRefused
-from clustrix_prefect.schedulers.scheduler import SubmissionUnclear, TryLater
+from clustrix_prefect.schedulers.scheduler import LimitReached, SubmissionUnclear, TryLater
+
+
+def the_id(said: str, *forms: re.Pattern[str]) -> str:
+    """The id of a job in what the submit command said when it took it.
+
+    Args:
+        said: Its output; site plug-ins and wrappers may print more than the id.
+        forms: How an id is written; the first that any line has counts.
+
+    Raises:
+        SubmissionUnclear: There is none, or more than one.
+    """
+    for form in forms:
+        ids = {match[1] for line in said.splitlines() if (match := form.match(line.strip()))}
+        if len(ids) == 1:
+            return ids.pop()
+        if ids:
+            break
+    raise SubmissionUnclear(f"the id is not told: {said.strip()[:200] or 'nothing was said'}")
+
 
 # The agent's way to say that a command took too long.
 _CUT_SHORT = 124
@@ -20,7 +40,8 @@ class Refusals:
     Attributes:
         scheduler: Its name.
         command: The command that submits.
-        for_now: Limits on how much may be submitted; they go away by waiting.
+        for_now: What goes away by waiting.
+        limits: Limits on how much may be submitted: less may be taken at once, more by waiting.
         no_answer: The scheduler may have the job all the same.
         noise: What may go before a message, and lines that say nothing.
         remedies: A phrase of a message, and what to do about it.
@@ -29,6 +50,7 @@ class Refusals:
     scheduler: str
     command: str
     for_now: re.Pattern[str]
+    limits: re.Pattern[str]
     no_answer: re.Pattern[str]
     noise: re.Pattern[str]
     remedies: Mapping[str, str]
@@ -41,6 +63,8 @@ class Refusals:
             output: What was written to standard error.
         """
         said = self.plain(output)
+        if self.limits.search(output):
+            return LimitReached(said)
         if self.for_now.search(output):
             return TryLater(said)
         if returncode == _CUT_SHORT or self.no_answer.search(output):

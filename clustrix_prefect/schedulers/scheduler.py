@@ -46,11 +46,17 @@ class JobState(enum.Enum):
 
     QUEUED = "queued"
     RUNNING = "running"
+    # Its processes are gone or told to go; the node is being cleared.
+    ENDING = "ending"
+    # It is there, and nobody says how it stands.
+    UNKNOWN = "unknown"
     COMPLETED = "completed"
     FAILED = "failed"
     TIME_LIMIT = "time limit"
     OUT_OF_MEMORY = "out of memory"
     CANCELLED = "cancelled"
+    # It is over, and nobody says how it ended.
+    ENDED = "ended"
     # By a signal, and nobody says whether somebody cancelled it or a limit was reached.
     KILLED = "killed"
     NODE_FAILURE = "node failure"
@@ -62,7 +68,33 @@ class JobState(enum.Enum):
 
     @property
     def is_final(self) -> bool:
-        return self not in (JobState.QUEUED, JobState.RUNNING)
+        return self not in _UNDER_WAY
+
+
+_UNDER_WAY = {JobState.QUEUED, JobState.RUNNING, JobState.ENDING, JobState.UNKNOWN}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a job goes, as far as limits ask for it; None: nobody says, or all.
+
+    Attributes:
+        partition: Its partition or queue.
+        account: Who is charged.
+        qos: Its quality of service.
+    """
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+
+    def includes(self, other: Placement) -> bool:
+        """Whether what goes there goes here."""
+        return (
+            self.partition in (None, other.partition)
+            and self.account in (None, other.account)
+            and self.qos in (None, other.qos)
+        )
 
 
 @dataclass(frozen=True)
@@ -74,6 +106,24 @@ class JobStatus:
     node: str | None = None
     exit_code: int | None = None
     name: str = ""
+    placement: Placement = field(default=Placement(), compare=False)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How much a user may have in the queue.
+
+    Attributes:
+        name: What people look for: "MaxSubmitJobsPU of the QOS small".
+        applies_to: Which jobs it counts.
+        max_array_size: Elements in one array, or None.
+        max_submitted_jobs: Jobs in the queue at once, or None.
+    """
+
+    name: str
+    applies_to: Placement = Placement()
+    max_array_size: int | None = None
+    max_submitted_jobs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -81,22 +131,48 @@ class Limits:
     """What the site allows.
 
     Attributes:
-        max_array_size: Elements in one array (its highest index plus one), or None.
-        max_submitted_jobs: Jobs a user may have in the queue at once, or None if the site
-            does not say.
+        limits: Each of its limits.
         version: The scheduler's name and version, for people.
         accounting_delay: Seconds after which a job that ended is in the accounting, where only
             that tells how.
+        default_queue: Where a job goes that does not say, if that is known.
+        default_account: Who is charged for a job that does not say, if that is known.
+        default_qos: The quality of service of a job that does not say, if that is known.
     """
 
-    max_array_size: int | None = None
-    max_submitted_jobs: int | None = None
+    limits: Sequence[Limit] = ()
     version: str = ""
     accounting_delay: float = 0.0
+    default_queue: str | None = None
+    default_account: str | None = None
+    default_qos: str | None = None
+
+    def on(self, placement: Placement) -> list[Limit]:
+        """The limits on jobs that go there."""
+        placement = Placement(
+            placement.partition or self.default_queue,
+            placement.account or self.default_account,
+            placement.qos or self.default_qos,
+        )
+        return [limit for limit in self.limits if limit.applies_to.includes(placement)]
+
+    def max_array_size(self, placement: Placement = Placement()) -> int | None:
+        """Elements in one array (its highest index plus one), or None if nobody says."""
+        sizes = [limit.max_array_size for limit in self.on(placement)]
+        return min(filter(None, sizes), default=None)
+
+    def max_submitted_jobs(self, placement: Placement = Placement()) -> int | None:
+        """Jobs in the queue at once, or None if nobody says."""
+        sizes = [limit.max_submitted_jobs for limit in self.on(placement)]
+        return min(filter(None, sizes), default=None)
 
 
 class TryLater(Exception):
     """The site refuses the submission for now (a limit is reached); it may be sent again."""
+
+
+class LimitReached(TryLater):
+    """More is submitted than the site takes; fewer jobs may be taken at once."""
 
 
 class SubmissionUnclear(TryLater):
@@ -125,6 +201,18 @@ class Scheduler(Protocol):
         """This scheduler as it is spoken where `parse_limits` told this version."""
         ...
 
+    def placement_of(self, wanted: Resources) -> Placement:
+        """Where a job that asks for this goes."""
+        ...
+
+    def never_runs(self, reason: str) -> str | None:
+        """What to do about a job that will not start by waiting; None: it may.
+
+        Args:
+            reason: Why it waits, as in its status.
+        """
+        ...
+
     def job_script(self, spec: JobSpec) -> str:
         """The script to submit, as text."""
         ...
@@ -137,7 +225,9 @@ class Scheduler(Protocol):
         """The new job's id.
 
         Raises:
-            TryLater: A limit is reached; the same submission may succeed later.
+            LimitReached: Too much is submitted; less may be taken.
+            SubmissionUnclear: It may have been taken, and its id is not told.
+            TryLater: The same submission may succeed later.
             SubmissionRefused: It never will.
         """
         ...

@@ -1,6 +1,7 @@
 """SLURM: job scripts, and the commands that submit, list and cancel jobs.
 
-Works without accounting (`sacct`), which many sites do not have.
+Works without accounting (`sacct`), which many sites do not have; where it is, it is asked for
+what the controller has forgotten.
 """
 
 from __future__ import annotations
@@ -9,43 +10,21 @@ import math
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clustrix_prefect.schedulers.array_indices import format_indices
 from clustrix_prefect.schedulers.folding import FoldedStatuses, fold_elements
-from clustrix_prefect.schedulers.job_script import chosen, job_script
-from clustrix_prefect.schedulers.scheduler import JobSpec, JobState, JobStatus, Limits
+from clustrix_prefect.schedulers.job_script import chosen, job_script, option_keys, option_value
+from clustrix_prefect.schedulers.refusals import the_id
+from clustrix_prefect.schedulers.scheduler import JobSpec, JobState, JobStatus, Limits, Placement
+from clustrix_prefect.schedulers.slurm_answers import (
+    end_of_job,
+    limits_of,
+    never_runs,
+    status_of,
+)
 from clustrix_prefect.schedulers.slurm_refusals import refusal
 from clustrix_prefect.task_resources import Resources
-
-_STATES = {
-    "PENDING": JobState.QUEUED,
-    "CONFIGURING": JobState.QUEUED,
-    "REQUEUED": JobState.QUEUED,
-    "REQUEUE_FED": JobState.QUEUED,
-    "REQUEUE_HOLD": JobState.QUEUED,
-    "RESV_DEL_HOLD": JobState.QUEUED,
-    "SPECIAL_EXIT": JobState.QUEUED,
-    "RUNNING": JobState.RUNNING,
-    "COMPLETING": JobState.RUNNING,
-    "RESIZING": JobState.RUNNING,
-    "SIGNALING": JobState.RUNNING,
-    "STAGE_OUT": JobState.RUNNING,
-    "STOPPED": JobState.RUNNING,
-    "SUSPENDED": JobState.RUNNING,
-    "COMPLETED": JobState.COMPLETED,
-    "FAILED": JobState.FAILED,
-    "TIMEOUT": JobState.TIME_LIMIT,
-    "DEADLINE": JobState.TIME_LIMIT,
-    "OUT_OF_MEMORY": JobState.OUT_OF_MEMORY,
-    "CANCELLED": JobState.CANCELLED,
-    "REVOKED": JobState.CANCELLED,
-    "BOOT_FAIL": JobState.NODE_FAILURE,
-    "LAUNCH_FAILED": JobState.NODE_FAILURE,
-    "NODE_FAIL": JobState.NODE_FAILURE,
-    "RECONFIG_FAIL": JobState.NODE_FAILURE,
-    "PREEMPTED": JobState.PREEMPTED,
-}
 
 END_MESSAGES = {
     "DUE TO TIME LIMIT": JobState.TIME_LIMIT,
@@ -54,10 +33,49 @@ END_MESSAGES = {
 }
 
 # The name goes last: it alone may hold the separator.
-_STATUS_FORMAT = "%i|%T|%N|%r|%j"
+_STATUS_FORMAT = "%i|%T|%N|%r|%P|%a|%q|%j"
+_FIELDS = _STATUS_FORMAT.count("|") + 1
+# With `--parsable`, and as a wrapper that leaves it out lets it through.
 _JOB_ID = re.compile(r"^(\d+)(?:;\S+)?\Z")
+_TOLD = re.compile(r"^Submitted batch job (\d+)(?: on cluster \S+)?\Z")
 _FOLDED = re.compile(r"^(\d+)_\[(.*)\]\Z")
-_USER_LIMIT = 'sacctmgr -nP show associations where user="$(id -un)" format=MaxSubmitJobs'
+# The controller's word and the accounting's, of which either may be silent; then, of a job that was
+# cancelled, whether its node has been taken out of service.
+_DETAILS = """told=$(scontrol show job "$1" 2> /dev/null)
+printf '%s\\n' "$told"
+sacct -X -n -P -j "$1" -o State,ExitCode,NodeList 2> /dev/null
+node=$(printf '%s\\n' "$told" | sed -n 's/^ *NodeList=//p')
+case $told in *JobState=CANCELLED*) [ -z "$node" ] || sinfo -h -n "$node" -o 'NodeReason=%E' ;; esac
+exit 0"""
+_USER_LIMITS = """me=$(id -un)
+sacctmgr -nP show users where user="$me" format=DefaultAccount || exit
+echo --
+sacctmgr -nP show associations where user="$me" \
+  format=Cluster,Account,Partition,MaxSubmitJobs,GrpSubmitJobs,DefaultQOS || exit
+echo --
+sacctmgr -nP show qos format=Name,MaxSubmitJobsPU,MaxSubmitJobsPA,GrpSubmitJobs"""
+# Of the variables of whoever starts the flow, `sbatch` takes some over the lines of the script
+# (SBATCH_ARRAY_INX would run one call many times), and hands all to the job, where those of a job
+# that the flow runs in would speak of the wrong one. These alone stay.
+_SUBMIT = r"""for name in $(env | sed -n -e 's/^\(SBATCH_[A-Z0-9_]*\)=.*/\1/p' \
+  -e 's/^\(SLURM_[A-Za-z0-9_]*\)=.*/\1/p'); do
+  case " $1 " in *" $name "*) ;; *) unset "$name" ;; esac
+done
+shift
+exec "$0" "$@"
+"""
+_KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT", "SLURM_DEBUG_FLAGS")
+# What a site or a user may set for all jobs, unless the call says otherwise.
+_SITE_WIDE = {
+    "SBATCH_ACCOUNT": ("--account", "-A"),
+    "SBATCH_CLUSTERS": ("--clusters", "-M"),
+    "SBATCH_PARTITION": ("--partition", "-p"),
+    "SBATCH_QOS": ("--qos", "-q"),
+    "SBATCH_RESERVATION": ("--reservation",),
+    "SBATCH_WCKEY": ("--wckey",),
+}
+# A job may ask for memory in one of these ways only.
+_MEMORY = ("--mem-per-cpu", "--mem-per-gpu")
 
 
 @dataclass(frozen=True)
@@ -88,6 +106,17 @@ class SlurmScheduler:
 
     # --- submitting -----------------------------------------------------------------------
 
+    def placement_of(self, wanted: Resources) -> Placement:
+        extra = [line.removeprefix("#SBATCH").strip() for line in self.extra_directives]
+        return Placement(
+            option_value(["--partition", "-p"], extra) or wanted.partition or self.partition,
+            option_value(["--account", "-A"], extra) or wanted.account or self.account,
+            option_value(["--qos", "-q"], extra) or wanted.qos or self.qos,
+        )
+
+    def never_runs(self, reason: str) -> str | None:
+        return never_runs(reason)
+
     def job_script(self, spec: JobSpec) -> str:
         single = spec.array_size is None
         own_id = "$SLURM_JOB_ID" if single else "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
@@ -99,7 +128,9 @@ class SlurmScheduler:
             for name, value in self._options(spec)
         )
         extra = [line.removeprefix("#SBATCH").strip() for line in self.extra_directives]
-        return chosen(options, extra, self.skip_directives)
+        given = {key for line in extra for key in option_keys(line)}
+        memory = ["--mem"] if given.intersection(_MEMORY) else []
+        return chosen(options, extra, [*self.skip_directives, *memory])
 
     def _options(self, spec: JobSpec) -> Iterator[tuple[str, str | None]]:
         wanted = spec.resources
@@ -132,7 +163,10 @@ class SlurmScheduler:
         yield "--signal", f"B:USR1@{wanted.signal_before_end}" if wanted.signal_before_end else None
 
     def submit_command(self, script: str, spec: JobSpec) -> list[str]:
-        return ["sbatch", "--parsable", script]
+        said = {key for line in self._directives(spec) for key in option_keys(line)}
+        kept = [name for name, options in _SITE_WIDE.items() if not said.intersection(options)]
+        words = " ".join((*_KEPT, *kept))
+        return ["sh", "-c", _SUBMIT, "sbatch", words, "--parsable", script]
 
     def trial_command(self, spec: JobSpec) -> list[str]:
         options = [word for line in self._directives(spec) for word in shlex.split(line)]
@@ -140,9 +174,7 @@ class SlurmScheduler:
 
     def parse_submit(self, returncode: int, stdout: str, stderr: str) -> str:
         if returncode == 0:
-            for line in reversed(stdout.splitlines()):  # site plug-ins may print before it
-                if match := _JOB_ID.match(line.strip()):
-                    return match[1]
+            return the_id(stdout, _TOLD, _JOB_ID)
         raise refusal(returncode, stderr or stdout)
 
     def element_id(self, job_id: str, index: int | None) -> str:
@@ -161,36 +193,21 @@ class SlurmScheduler:
     def parse_status(self, stdout: str) -> Mapping[str, JobStatus]:
         statuses = FoldedStatuses("_")
         for line in stdout.splitlines():
-            fields = line.split("|", 4)
-            if len(fields) == 5:
-                job_id, state, node, reason, name = (field.strip() for field in fields)
+            fields = [field.strip() for field in line.split("|", _FIELDS - 1)]
+            if len(fields) == _FIELDS:
+                job_id, state, node, reason, partition, account, qos, name = fields
                 folded = _FOLDED.match(job_id)
                 job, indices = folded.groups() if folded else (job_id, None)
-                statuses.add(job, indices, _status(state, reason, node, name=name))
+                placement = Placement(partition, account, qos)
+                status = replace(status_of(state, reason, node, name=name), placement=placement)
+                statuses.add(job, indices, status)
         return statuses
 
     def details_command(self, element_id: str) -> list[str]:
-        return ["scontrol", "show", "job", element_id]
+        return ["sh", "-c", _DETAILS, "scontrol", element_id]
 
     def parse_details(self, returncode: int, stdout: str) -> JobStatus | None:
-        if returncode != 0:
-            return None
-        state = re.search(r"^\s+JobState=(\S+) Reason=(.*) Dependency=", stdout, re.MULTILINE)
-        if not state:
-            return None
-        node = re.search(r"^\s+NodeList=(\S*)", stdout, re.MULTILINE)
-        name = re.search(r"^JobId=.* JobName=(.*)", stdout, re.MULTILINE)
-        exited = re.search(r"\bExitCode=(\d+):(\d+)", stdout)
-        exit_code = None
-        if exited:
-            exit_code = -int(exited[2]) if exited[2] != "0" else int(exited[1])
-        return _status(
-            state[1],
-            state[2],
-            node[1] if node else "",
-            exit_code=exit_code,
-            name=name[1] if name else "",
-        )
+        return end_of_job(stdout)
 
     def cancel_command(self, element_ids: Sequence[str]) -> list[str]:
         return ["scancel", *_folded(element_ids)]
@@ -204,37 +221,11 @@ class SlurmScheduler:
     # --- what the site allows ---------------------------------------------------------------
 
     def limits_commands(self) -> list[list[str]]:
-        return [["scontrol", "show", "config"], ["sh", "-c", _USER_LIMIT]]
+        return [["scontrol", "show", "config"], ["sh", "-c", _USER_LIMITS, "sacctmgr"]]
 
     def parse_limits(self, outputs: Sequence[tuple[int, str]]) -> Limits:
         (config_code, config), (users_code, users) = outputs
-        found = dict(re.findall(r"^(\w+) *= (.*?) *$", config, re.MULTILINE))
-        # One job is kept free: at MaxJobCount sbatch waits instead of answering.
-        site = _number(found.get("MaxJobCount"))
-        site = None if config_code or site is None else site - 1
-        of_user = [int(line) for line in users.split() if line.isdigit()] if not users_code else []
-        submitted = min((limit for limit in (*of_user, site) if limit), default=None)
-        array = None if config_code else _number(found.get("MaxArraySize"))
-        return Limits(
-            max_array_size=min(array, submitted) if array and submitted else array,
-            max_submitted_jobs=submitted,
-            version=f"SLURM {found['SLURM_VERSION']}" if "SLURM_VERSION" in found else "",
-        )
-
-
-def _status(
-    state: str, reason: str, node: str, *, exit_code: int | None = None, name: str = ""
-) -> JobStatus:
-    known = _STATES.get(state)
-    empty = reason in ("None", "(null)", "")
-    return JobStatus(
-        # A state that later versions invent must not end a call.
-        state=known or JobState.RUNNING,
-        reason=("" if empty else reason) if known else state,
-        node=node if node and node != "(null)" else None,
-        exit_code=exit_code,
-        name=name,
-    )
+        return limits_of("" if config_code else config, "" if users_code else users)
 
 
 def _folded(element_ids: Sequence[str]) -> list[str]:
@@ -248,7 +239,3 @@ def _clock(seconds: int) -> str:
     days, minutes = divmod(minutes, 24 * 60)
     clock = f"{minutes // 60:02}:{minutes % 60:02}:00"
     return f"{days}-{clock}" if days else clock
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text and text.isdigit() else None

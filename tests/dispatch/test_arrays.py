@@ -100,7 +100,7 @@ def test_a_map_that_is_longer_than_an_array_may_be(on_slurm: SlurmCluster, slurm
     assert max(sizes.values()) == 5
 
 
-def test_what_sbatch_refuses_for_now_goes_later(
+def test_what_sbatch_refuses_for_now_goes_in_smaller_parts(
     on_slurm: SlurmCluster, far_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a QoS with a limit does it; a SLURM without accounting has none."""
@@ -125,12 +125,10 @@ def test_what_sbatch_refuses_for_now_goes_later(
         found: list[tuple[str, int]] = futures.result()
         return found
 
-    assert len(patient()) == 3
+    assert len({job for job, _ in patient()}) > 1
     assert refused.exists()
     for future in kept:
-        states = history(future.task_run_id)
-        assert states[-1].name == "Completed"
-        assert any("held back: " in str(state.message) for state in states), states
+        assert history(future.task_run_id)[-1].name == "Completed"
 
 
 def test_a_signal_before_the_end_reaches_the_call(on_slurm: SlurmCluster) -> None:

@@ -34,6 +34,7 @@ from tests.dispatch.marks import left_by, mark, marks, wait_for_marks
 from tests.dispatch.test_named_failures import end_of, run_alone
 from tests.dispatch.test_queue_states import queued
 from tests.dispatch.test_requeueing import assert_requeued_unseen
+from tests.live.daemon import wait_until
 from tests.live.openpbs import SLOTS, OpenPBS
 from tests.live.slurm import CORES, Slurm
 from tests.live.slurm_pbs import SlurmPBS
@@ -295,6 +296,47 @@ def test_a_limit_of_jobs_is_waited_for(on_openpbs: PBSCluster, openpbs: OpenPBS)
         assert one_after_another() == [0, 2, 4]
     finally:
         openpbs.write(most=500)
+
+
+def test_a_queue_takes_less_than_an_array(on_openpbs: PBSCluster) -> None:
+    """Its limit counts elements; whoever does not know of it sends ever smaller arrays."""
+
+    @flow(task_runner=ClusterTaskRunner(on_openpbs))
+    def through_a_narrow_queue() -> list[int]:
+        with resources(partition="lim"):
+            return double.map(range(7)).result()
+
+    assert through_a_narrow_queue() == [0, 2, 4, 6, 8, 10, 12]
+
+
+@pytest.mark.parametrize("history", [True, False])
+def test_an_element_is_not_judged_by_its_array(
+    on_openpbs: PBSCluster, openpbs: OpenPBS, far_dir: Path, ssh_host: SSHHost, history: bool
+) -> None:
+    """OpenPBS tells of elements whose record is gone what is true of their array."""
+    found: list[Any] = []
+
+    @flow(task_runner=ClusterTaskRunner(on_openpbs))
+    def many_ends() -> None:
+        with resources(cores=SLOTS - 1):
+            futures = hang.map(str(far_dir), ["call"] * 3)
+            whole, _, runs = left_by(far_dir, "call")["job"].partition("[")
+            running = int(runs.partition("]")[0])
+            waits, last = (running + 1) % 3, (running + 2) % 3
+            # Of what waited nothing is known any more once its whole array has gone.
+            ssh_host.run(f"qdel '{whole}[{waits}].pbs'")
+            wait_until(lambda: any(future.state.is_final() for future in futures), 60)
+            ssh_host.run(f"qdel '{whole}[{running}].pbs'")
+            wait_until(lambda: marks(far_dir).total() == 2, 60)
+            ssh_host.run(f"qdel '{whole}[{last}].pbs'")
+            found.extend(end_of(future).error for future in futures)
+
+    openpbs.write(history=history)
+    try:
+        many_ends(return_state=True)
+    finally:
+        openpbs.write(history=True)
+    assert {type(error) for error in found} == {JobCancelled}, found
 
 
 def test_slurms_pbs_tells_of_the_time_limit(

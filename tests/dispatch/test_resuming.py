@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 from prefect.blocks.system import Secret
 
-from clustrix_prefect import SSHCluster
+from clustrix_prefect import SlurmCluster, SSHCluster
 from clustrix_prefect.clusters.cluster import ClusterBlock
-from tests.dispatch import gated_flow
+from tests.dispatch import gated_flow, imported_flow
 from tests.dispatch.api import flow_run_state
 from tests.dispatch.flow_process import FlowProcess
 from tests.dispatch.marks import marks, wait_for_marks
+from tests.live.daemon import wait_until
+from tests.live.slurm import Slurm
 
 pytestmark = pytest.mark.usefixtures("quick_prefect")
 
@@ -98,3 +100,29 @@ def test_a_flow_goes_on_from_another_machine(
     assert marks(far_dir) == {f"call-{n}": 1 for n in range(4)}
     own = list(tmp_path.glob("*/clustrix-prefect/secret"))
     assert not own, "a secret of the machine's own was made"
+
+
+def test_calls_of_another_modules_name_are_cancelled(
+    on_slurm: SlurmCluster, slurm: Slurm, far_dir: Path, tmp_path: Path
+) -> None:
+    """Code is known by its module, so that they cannot be taken up; that is said."""
+    gates = far_dir / "gates"
+    gates.mkdir(mode=0o755)
+    first = FlowProcess(gated_flow, on_slurm, tmp_path / "first", far_dir, 3)
+    flow_run_id = first.flow_run_id
+    wait_for_marks(far_dir, 3)
+    before = set(slurm.queue())
+    first.process.kill()
+    first.process.wait()
+    second = FlowProcess(imported_flow, on_slurm, tmp_path / "second", far_dir, 3, flow_run_id)
+    try:
+        second.wait_for("from the module '__main__'")
+        wait_until(lambda: not before.intersection(slurm.queue()), 60)
+        for gate in ("early", "late"):
+            (gates / gate).touch()
+        second.wait_for(gated_flow.SUCCESS)
+        assert second.process.wait(60) == 0
+    finally:
+        second.process.kill()
+        print(second.output)
+    assert flow_run_state(flow_run_id).is_completed()

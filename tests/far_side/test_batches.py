@@ -13,7 +13,7 @@ import pytest
 
 from clustrix_prefect.errors import AgentError
 from tests.far_side.calls import Call
-from tests.far_side.far import wait_for
+from tests.far_side.far import is_alive, wait_for
 
 ADD = "def f(a, b=1):\n    return a + b"
 
@@ -247,3 +247,20 @@ def test_watching_costs_little(old_far):
     time.sleep(2.5)
     assert cpu_seconds() - before <= 0.1
     assert pickle.loads(old_far.outcome(call)[1]) == 1
+
+
+def test_a_job_does_not_stay_for_what_its_calls_left_running(old_far):
+    source = """
+        import atexit, concurrent.futures, os, threading, time
+        def f():
+            threading.Thread(target=time.sleep, args=(300,)).start()
+            concurrent.futures.ThreadPoolExecutor(1).submit(time.sleep, 300)
+            atexit.register(time.sleep, 300)
+            return os.getpid()
+    """
+    call = Call(source)
+    old_far.submit(call)
+    pid = old_far.value(call)
+    errors = old_far.work_dir / "runs" / "run" / "b1" / "logs" / "0.err"
+    wait_for(lambda: "what they left running" in errors.read_text(), 60)
+    wait_for(lambda: not is_alive(pid), 10)

@@ -108,6 +108,41 @@ def test_a_run_that_is_opened_again_keeps_what_was_to_be_kept(starts):
     assert list((far.work_dir / "runs" / "run").glob("*/logs/*")) != []
 
 
+def test_what_the_client_has_had_is_not_kept_for_it(starts):
+    first = starts()
+    had, other = Call(ADD, (1,)), Call(ADD, (2,))
+    first.run(had, other)
+    for call in (had, other):
+        first.value(call)
+    first.kill_agent()
+    second = starts()
+    second.client.request("open_run", run="run")
+    second.client.send("had", run="run", calls=[had.id])
+    second.client.send("attach", run="run", calls=[other.id])
+    assert second.value(other) == 3
+    # Its outcome is there all the same, for a later process that asks for it.
+    found = starts().client.request("open_run", run="run")
+    assert {id: facts["state"] for id, facts in found["known"].items()} == {
+        had.id: "finished",
+        other.id: "finished",
+    }
+    assert found["acknowledged"] == []
+
+
+def test_a_submission_under_way_is_waited_for(starts):
+    """Who asked for it is gone, and another process would submit its calls a second time."""
+    first = starts()
+    slow = ["sh", "-c", "sleep 2; echo 43"]
+    call = Call(ADD, (1,))
+    fields = {"run": "run", "batch": "b1", "script": "", "command": slow}
+    first.client.send("submit", calls=[call.manifest()], **fields)
+    submitter = first.work_dir / "runs" / "run" / "b1" / "submitter"
+    wait_for(submitter.exists)
+    first.close()
+    known = starts().client.request("open_run", run="run")["known"]
+    assert known[call.id]["submit_output"] == "43\n"
+
+
 def test_an_orphaned_call_can_be_cancelled(starts):
     first = starts()
     running = Call(SLEEP, (60,))

@@ -26,6 +26,7 @@ SERVICES = {
     "deployed": "deployed",
     "slurm_pbs": "slurm",
     "slurm": "slurm",
+    "slurm_site": "slurm_site",
     "openpbs": "openpbs",
     "pbs_hosts": "openpbs",
     "rooted_host": "ssh",

@@ -1,4 +1,4 @@
-"""Stands in for OpenPBS's commands, as its manual pages describe them: `NAME arguments...`.
+"""Stands in for OpenPBS's commands, and answers as version 23.06.06 does: `NAME arguments...`.
 
 Run as qsub, qstat, qselect, qdel, qrerun or qmgr by the names in `openpbs.py`. The queue is a
 file that all of them lock; each job that runs has a process that watches it, as pbs_mom does.
@@ -19,10 +19,12 @@ import time
 HOME = os.environ["OPENPBS_STANDIN"]
 STATE = os.path.join(HOME, "state.json")
 SERVER = "pbs"
-UNKNOWN_JOB, FINISHED_JOB, NO_HISTORY, UNKNOWN_QUEUE, LIMIT = 153, 35, 36, 170, 205
+UNKNOWN_JOB, FINISHED_JOB, UNKNOWN_QUEUE, LIMIT, VIOLATES = 153, 35, 170, 38, 188
 NOT_RERUNNABLE, BAD_STATE = 184, 168
 KILL_DELAY = 2.0
-QUEUES = ("workq", "short")
+QUEUES = ("workq", "short", "lim")
+LIMIT_OF_QUEUE = {"lim": 3}
+BEGAN = "Job Array Began at Mon Nov 30 at 05:23"
 
 
 @contextlib.contextmanager
@@ -54,13 +56,14 @@ def run_what_fits(state):
             if running >= parent["limit"]:
                 continue
         if job["ncpus"] > free:
-            job["comment"] = "Not Running: Insufficient amount of resource: ncpus"
+            room = f"(R: {job['ncpus']} A: {free} T: {state['slots']})"
+            job["comment"] = f"Not Running: Insufficient amount of resource: ncpus {room}"
             continue
         free -= job["ncpus"]
         job.update(state="R", comment="Job run at now on (node:ncpus=1)", started=time.time())
         job["runs"] += 1
         if parent.get("array") and parent["state"] == "Q":
-            parent["state"] = "B"
+            parent.update(state="B", substate=70, comment=BEGAN)
         # Of each account one: jobs are started by whoever calls a command.
         log = open(os.path.join(HOME, f"mom-{os.getuid()}.log"), "ab")  # noqa: SIM115
         subprocess.Popen(
@@ -69,9 +72,13 @@ def run_what_fits(state):
         )  # fmt: skip
     for job in jobs.values():
         if job["array"] and job["state"] != "F":
-            elements = (e for id, e in jobs.items() if id != job["id"] and of(id) == job["id"])
+            elements = [e for id, e in jobs.items() if id != job["id"] and of(id) == job["id"]]
+            ended = [e["exit"] for e in elements if e["exit"] is not None]
+            if ended:
+                job["exit"] = int(any(ended))
             if all(e["state"] in "XF" for e in elements):
                 job["state"] = "F"
+                job["substate"] = 93 if job["exit"] else 92
 
 
 def of(job_id):
@@ -114,11 +121,19 @@ def qsub(arguments):
     if given.get("q", "workq") not in QUEUES:
         fail(UNKNOWN_QUEUE, "qsub: Unknown queue")
     with server() as state:
-        active = sum(job["state"] in "QRHB" for job in state["jobs"].values())
-        if active >= state["most"]:
+        queue = given.get("q", "workq")
+        span = given["J"].partition("%")[0].split("-") if "J" in given else (0, 0)
+        asks_for = int(span[1]) - int(span[0]) + 1
+        # Elements count, their arrays do not.
+        active = [
+            job for job in state["jobs"].values() if job["state"] in "QRH" and not job["array"]
+        ]
+        if len(active) + asks_for > state["most"]:
+            fail(LIMIT, "qsub: would exceed complex's per-user limit")
+        if sum(j["queue"] == queue for j in active) + asks_for > LIMIT_OF_QUEUE.get(queue, 10**9):
             fail(LIMIT, "qsub: would exceed queue generic's per-user limit")
         if int(chunk.get("ncpus", 1)) > 1000:
-            fail(188, "qsub: Job exceeds queue and/or server resource limits")
+            fail(VIOLATES, "qsub: Job violates queue and/or server resource limits")
         number, state["next"] = state["next"], state["next"] + 1
         script = os.path.join(HOME, "jobs", str(number))
         with open(script, "w") as file:
@@ -134,7 +149,7 @@ def qsub(arguments):
             span, _, limit = given["J"].partition("%")
             first, last = map(int, span.split("-"))
             if last <= first:
-                fail(1, "qsub: illegal -J value")
+                fail(2, "qsub: illegal -J value")
             job_id = f"{number}[]"
             job.update(array=True, ncpus=0, limit=int(limit) if limit else None)
             element = dict(job, array=False, ncpus=int(chunk.get("ncpus", 1)))
@@ -190,7 +205,7 @@ def mom(arguments):
             return
         job.update(
             state="X" if "[" in job_id else "F", exit=status,
-            substate=91 if job.get("deleted") else 92,
+            substate=91 if job.get("deleted") else 93 if status else 92,
         )  # fmt: skip
 
 
@@ -208,51 +223,87 @@ def qstat(arguments):
     if "--version" in arguments:
         print("pbs_version = 23.06.06")
         return
-    options, names = words([word for word in arguments if word != "json"], "fFtx")
+    options, names = words(arguments, "fFtxQ")
     given = dict(options)
+    if "Qf" in "".join(arguments):
+        for queue in QUEUES:
+            print(f"Queue: {queue}\n    queue_type = Execution\n    enabled = True")
+            if queue in LIMIT_OF_QUEUE:
+                print(f"    max_queued = [u:PBS_GENERIC={LIMIT_OF_QUEUE[queue]}]")
+            print()
+        return
     code, shown = 0, {}
     with server() as state:
         if "x" in given and not state["history"]:
-            fail(NO_HISTORY, "qstat: PBS is not configured to maintain job history")
+            print("qstat: PBS is not configured to maintain job history", file=sys.stderr)
+            return
         for name in names or [job for job in state["jobs"] if of(job) == job]:
             job_id = known(state, name)
+            if job_id is not None and is_over(state, job_id) and not state["history"]:
+                job_id = None
             if job_id is None:
                 print(f"qstat: Unknown Job Id {name}", file=sys.stderr)
                 code = UNKNOWN_JOB
             elif is_over(state, job_id) and "x" not in given:
                 if names:
-                    print(f"qstat: {name} Job has finished, use -x or -H", file=sys.stderr)
+                    text = "Job has finished, use -x or -H to obtain historical job information"
+                    print(f"qstat: {name} {text}", file=sys.stderr)
                     code = FINISHED_JOB
             else:
-                shown[job_id] = state["jobs"][job_id]
+                shown[job_id] = as_told(state, job_id)
                 if "t" in given:
-                    shown.update({e: j for e, j in state["jobs"].items() if of(e) == job_id})
-    print(json.dumps({
-        "timestamp": int(time.time()), "pbs_version": "23.06.06", "pbs_server": SERVER,
-        "Jobs": {f"{job_id}.{SERVER}": attributes(job) for job_id, job in shown.items()},
-    }, indent=4))  # fmt: skip
+                    elements = [e for e in state["jobs"] if of(e) == job_id != e]
+                    shown.update({e: as_told(state, e) for e in elements})
+    for job_id, job in shown.items():
+        print(f"Job Id: {job_id}.{SERVER}")
+        for name, value in attributes(job).items():
+            print(broken(f"    {name} = {value}"))
+        print()
     sys.exit(code)
+
+
+def as_told(state, job_id):
+    """A job as the server tells of it: of an element whose record is gone, its array's."""
+    job = state["jobs"][job_id]
+    parent = state["jobs"].get(of(job_id), job)
+    if parent is job:
+        return job
+    if job["state"] == "Q" and parent["state"] == "B":
+        return dict(job, comment=BEGAN)
+    if job["state"] == "X" and ("started" not in job or not state["history"]):
+        told = {name: parent[name] for name in ("exit", "substate")}
+        over = {"state": "F"} if parent["state"] == "F" else {}
+        record = {name: value for name, value in job.items() if name != "started"}
+        return {**record, **told, **over, "comment": "Subjob finished"}
+    return job
+
+
+def broken(line, width=80):
+    """Long lines go on in the next, after a tab."""
+    lines = []
+    while len(line) > width:
+        lines.append(line[:width])
+        line = "\t" + line[width:]
+    return "\n".join([*lines, line])
 
 
 def attributes(job):
     shown = {
         "Job_Name": job["name"], "Job_Owner": f"{job['owner']}@login", "job_state": job["state"],
         "queue": job["queue"], "server": SERVER, "Hold_Types": "u" if job["state"] == "H" else "n",
-        "substate": job["substate"], "Rerunable": str(job["rerunnable"] == "y"),
-        "run_count": job["runs"],
-        "Resource_List": {
-            "ncpus": job["ncpus"], "select": f"1:ncpus={job['ncpus']}", "place": "pack",
-            "walltime": job["walltime"],
-        },
+        "Rerunable": str(job["rerunnable"] == "y"), "Resource_List.ncpus": job["ncpus"],
+        "Resource_List.place": "pack", "Resource_List.select": f"1:ncpus={job['ncpus']}",
+        "Resource_List.walltime": job["walltime"], "substate": job["substate"],
+        "Variable_List": "PBS_O_SYSTEM=Linux,ALPHA=.5,BETA=one\ntwo\tthree,PBS_O_QUEUE=workq",
     }  # fmt: skip
-    if job["array"]:
-        shown.update(array="True")
-    if job["comment"]:
-        shown["comment"] = job["comment"]
     if job["state"] in "RXF" and not job["array"] and "started" in job:
         shown["exec_host"] = f"{os.uname().nodename}/0*{job['ncpus']}"
+    if job["comment"]:
+        shown["comment"] = job["comment"]
     if job["exit"] is not None:
         shown["Exit_status"] = job["exit"]
+    if job["array"]:
+        shown["array"] = "True"
     return shown
 
 
@@ -269,15 +320,19 @@ def qdel(names):
     with server() as state:
         for name in names:
             job_id = known(state, name)
-            if job_id is None or is_over(state, job_id):
+            if job_id is None or (is_over(state, job_id) and not state["history"]):
                 print(f"qdel: Unknown Job Id {name}", file=sys.stderr)
                 code = UNKNOWN_JOB
+                continue
+            if is_over(state, job_id):
+                print(f"qdel: Job has finished {name}", file=sys.stderr)
+                code = FINISHED_JOB
                 continue
             for part in [job_id, *(e for e in state["jobs"] if of(e) == job_id)]:
                 job = state["jobs"][part]
                 if job["state"] in "QH":
                     end = "X" if re.search(r"\[\d", part) else "F"
-                    job.update(state=end, substate=91, comment="Job was deleted")
+                    job.update(state=end, substate=91)
                 job["deleted"] = True
     sys.exit(code)
 
@@ -297,6 +352,7 @@ def qrerun(names):
 def qmgr(arguments):
     with server() as state:
         print(f"Server {SERVER}\n    server_state = Active\n    max_array_size = 10000")
+        print("    default_queue = workq")
         print(f"    max_queued = [u:PBS_GENERIC={state['most']}]\n    pbs_version = 23.06.06")
 
 

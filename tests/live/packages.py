@@ -24,6 +24,7 @@ _PODS = {"debootstrap": "debootstrap", "ip": "iproute2"}
 PACKAGES: dict[str, dict[str, str]] = {
     "ssh_host": {**_SSH, "tcsh": "tcsh", "zsh": "zsh", "ksh": "ksh", "fish": "fish"},
     "slurm": {**_SSH, **_SLURM},
+    "slurm_site": {**_SSH, "mmdebstrap": "mmdebstrap"},
     "gridengine": {
         **_SSH,
         "sge_qmaster": "gridengine-master",

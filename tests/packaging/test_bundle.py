@@ -277,3 +277,21 @@ def test_a_notebook(minor: str, elsewhere: Start, monkeypatch: pytest.MonkeyPatc
     finally:
         for number in range(len(CELLS)):
             del linecache.cache[f"/tmp/ipykernel_77/{number}.py"]
+
+
+@pytest.mark.parametrize("minor", ["3.6", "3.8"])
+def test_a_function_inside_another_has_builtins(
+    minor: str, project: Path, elsewhere: Start
+) -> None:
+    """Before Python 3.10 they are those of its module, and that has none before it is run."""
+    write(
+        project / "inside.py",
+        """
+        def make():
+            def total(numbers):
+                import math
+                return sum(numbers) + math.floor(0.5)
+            return total
+        """,
+    )
+    assert elsewhere(minor).call(load("inside").make(), [1, 2]) == 3

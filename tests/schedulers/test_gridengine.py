@@ -11,6 +11,7 @@ from clustrix_prefect.schedulers.scheduler import (
     JobSpec,
     JobState,
     JobStatus,
+    LimitReached,
     SubmissionUnclear,
     TryLater,
 )
@@ -139,7 +140,14 @@ class TestSubmitting:
         )
         with pytest.raises(TryLater) as caught:
             SITE.parse_submit(1, "", said)
-        assert type(caught.value) is TryLater
+        assert type(caught.value) is LimitReached
+
+    def test_a_wrapper_that_leaves_out_terse(self) -> None:
+        said = 'Your job-array 12.1-6:1 ("fit") has been submitted\n'
+        assert SITE.parse_submit(0, said, "") == "12"
+        assert SITE.parse_submit(0, 'Your job 13 ("a b") has been submitted\n', "") == "13"
+        with pytest.raises(SubmissionUnclear):
+            SITE.parse_submit(0, "12\n13\n", "")
 
     def test_no_answer(self) -> None:
         said = 'error: commlib error: got read error (closing "vm/qmaster/1")\n'
@@ -251,7 +259,7 @@ class TestLimits:
     def test_read(self) -> None:
         configuration = "max_aj_tasks           75000\nmax_u_jobs             0\n"
         limits = SITE.parse_limits([(0, configuration), (0, "SGE 8.1.9\nusage: qstat\n")])
-        assert (limits.max_array_size, limits.max_submitted_jobs) == (75000, None)
+        assert (limits.max_array_size(), limits.max_submitted_jobs()) == (75000, None)
         assert limits.version == "Grid Engine (SGE 8.1.9)"
 
     @pytest.mark.parametrize(
@@ -268,3 +276,11 @@ class TestLimits:
 
     def test_no_server(self) -> None:
         assert SITE.parse_limits([(1, ""), (0, "SGE 8.1.9\n")]).version == ""
+
+
+def test_a_job_that_cannot_be_read_costs_no_other() -> None:
+    odd = job_list(7, "r", name="a\x01b")
+    listing = f"<job_info>{odd}{job_list(8, 'qw')}</job_info>"
+    found = SITE.parse_status(listing)
+    assert found["7"].state is JobState.UNKNOWN
+    assert found["8"].state is JobState.QUEUED

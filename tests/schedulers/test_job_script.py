@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -61,7 +62,7 @@ def test_a_worker_that_ends_well_is_not_spoken_of(tmp_path: Path, shell: str) ->
     ("program", "returncode", "exit_code"),
     [
         ("import os; os._exit(3)", 3, 3),
-        ("import os; os.kill(os.getpid(), 9)", 137, -9),
+        ("import os; os.kill(os.getpid(), 11)", 139, -11),
         ("import os; os._exit(200)", 200, 200),
     ],
 )
@@ -90,6 +91,18 @@ def test_that_the_job_was_asked_to_end_is_noted(
     os.killpg(process.pid, signal.SIGTERM)
     assert process.wait() == 128 + signal.SIGTERM
     assert noted_end(PBS, job.error, time) == JobStatus(state)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_worker_that_is_ended_before_its_shell_was_killed(
+    tmp_path: Path, shell: str, number: int
+) -> None:
+    """PBS's daemon signals all of a job's processes, in whatever order."""
+    job = Job(tmp_path, shell, f"import os; os.kill(os.getpid(), {int(number)})")
+    assert job.start().wait() == 128 + number
+    assert noted_end(PBS, job.error, None) == JobStatus(JobState.KILLED)
+    late = re.sub(r"in second \d+", "in second 59", job.error)
+    assert noted_end(PBS, late, 60) == JobStatus(JobState.TIME_LIMIT)
 
 
 def test_a_job_is_not_begun_twice(tmp_path: Path, shell: str) -> None:

@@ -13,7 +13,8 @@ from clustrix_prefect.schedulers.scheduler import (
     JobSpec,
     JobState,
     JobStatus,
-    Limits,
+    LimitReached,
+    Placement,
     SubmissionUnclear,
     TryLater,
 )
@@ -21,6 +22,8 @@ from clustrix_prefect.schedulers.slurm import SlurmScheduler
 from clustrix_prefect.task_resources import Resources
 
 SLURM = SlurmScheduler()
+FAILED = "sbatch: error: Batch job submission failed"
+POLICY = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
 
 
 def spec(**changes: object) -> JobSpec:
@@ -134,13 +137,66 @@ class TestScript:
 class TestSubmitting:
     def test_command(self) -> None:
         command = SLURM.submit_command("/a/script.sh", spec())
-        assert command == ["sbatch", "--parsable", "/a/script.sh"]
+        assert command[-2:] == ["--parsable", "/a/script.sh"]
+        assert command[3] == "sbatch"  # which has to be found: see `commands.run`
+
+    def test_variables_that_change_what_a_call_is_are_not_passed_on(self, tmp_path: Path) -> None:
+        program = tmp_path / "sbatch"
+        program.write_text('#!/bin/sh\nenv | grep -E "^(SBATCH|SLURM|OTHER)_"\necho "$@"\n')
+        program.chmod(0o755)
+        environment = {
+            "PATH": f"{tmp_path}:/usr/bin:/bin",
+            "SBATCH_ARRAY_INX": "0-3",
+            "SBATCH_WAIT": "1",
+            "SBATCH_TIMELIMIT": "1",
+            "SBATCH_ACCOUNT": "of the login",
+            "SBATCH_PARTITION": "long",
+            "SBATCH_RESERVATION": "course",
+            "SLURM_MEM_PER_CPU": "300",
+            "SLURM_JOB_ID": "7",
+            "SLURM_CONF": "/etc/slurm.conf",
+            "OTHER_ONE": "two\nSLURM_lines",
+        }
+        site = SlurmScheduler(partition="short")
+        command = site.submit_command("/a b/script.sh", spec())
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+        assert sorted(done) == [
+            "--parsable /a b/script.sh",
+            "OTHER_ONE=two",
+            "SBATCH_ACCOUNT=of the login",
+            "SBATCH_RESERVATION=course",
+            "SLURM_CONF=/etc/slurm.conf",
+            "SLURM_lines",
+        ]
+
+    @pytest.mark.parametrize("memory", ["--mem-per-cpu=150", "--mem-per-gpu=1G"])
+    def test_memory_is_asked_for_in_one_way(self, memory: str) -> None:
+        site = SlurmScheduler(extra_directives=[memory])
+        lines = directives(site, resources=Resources.of(memory="1GB"))
+        assert memory in lines
+        assert not any(line.startswith("--mem=") for line in lines)
 
     @pytest.mark.parametrize(
-        "stdout", ["123\n", "123;cluster\n", "Welcome to the site's plug-in\n123\n"]
+        "stdout",
+        [
+            "123\n",
+            "123;cluster\n",
+            "Welcome to the site's plug-in\n123\n",
+            "Submitted batch job 123\n",
+            "Submitted batch job 123 on cluster big\n",
+            "42\nSubmitted batch job 123\n7 hours left\n",
+        ],
     )
     def test_accepted(self, stdout: str) -> None:
         assert SLURM.parse_submit(0, stdout, "sbatch: a word of warning\n") == "123"
+
+    @pytest.mark.parametrize("stdout", ["", "Welcome\n", "123\n45\n"])
+    def test_accepted_without_saying_which(self, stdout: str) -> None:
+        """It is looked for by its name: a number that is no id would be somebody else's."""
+        with pytest.raises(SubmissionUnclear):
+            SLURM.parse_submit(0, stdout, "")
 
     @pytest.mark.parametrize(
         ("stderr", "remedy"),
@@ -219,33 +275,41 @@ class TestSubmitting:
     @pytest.mark.parametrize(
         ("returncode", "stderr"),
         [
-            (
-                1,
-                "sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission "
-                "failed: Job violates accounting/QOS policy (job submit limit, user's size and/or "
-                "time limits)\n",
-            ),
+            (1, f"sbatch: error: QOSMaxSubmitJobPerUserLimit\n{FAILED}: {POLICY}\n"),
             (1, "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission ..."),
             (1, "sbatch: error: AssocGrpSubmitJobsLimit\nsbatch: error: Batch job submission ..."),
-            (
-                1,
-                "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy "
-                "(job submit limit, user's size and/or time limits)\n",
-            ),
-            (
-                124,
-                "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying\n",
-            ),
-            (
-                1,
-                "sbatch: error: Batch job submission failed: Unable to contact slurm controller "
-                "(connect failure)\n",
-            ),
+            (1, f"{FAILED}: {POLICY}\n"),
+            (1, f"{FAILED}: MaxJobCount limit reached\n"),
+            (124, f"{FAILED}: Slurm temporarily unable to accept job, sleeping and retrying\n"),
         ],
     )
-    def test_refused_for_now(self, returncode: int, stderr: str) -> None:
+    def test_more_than_the_site_takes_now(self, returncode: int, stderr: str) -> None:
         with pytest.raises(TryLater) as caught:
             SLURM.parse_submit(returncode, "", stderr)
+        assert type(caught.value) is LimitReached
+
+    # The texts of slurm_errno.c, of versions 20.11 to 26.11.
+    @pytest.mark.parametrize(
+        "said",
+        [
+            "Unable to contact slurm controller (connect failure)",
+            "Rate limit exceeded, please retry later",
+            "Protocol authentication error",
+            "Munge encode failed: Failed to access socket",
+            "Controller is in standby mode, try a different controller",
+            "Slurm backup controller in standby mode",
+            "Communication connection failure",
+            "Connection rejected by handler",
+            "Connection forced closed by quiesce timeout",
+            "Process is shutting down and closing all communications",
+            "Unable to connect to database",
+            "Job can not be altered now, try again later",
+            "Requested partition configuration not available now",
+        ],
+    )
+    def test_refused_for_now(self, said: str) -> None:
+        with pytest.raises(TryLater) as caught:
+            SLURM.parse_submit(1, "", f"{FAILED}: {said}\n")
         assert type(caught.value) is TryLater
 
     @pytest.mark.parametrize(
@@ -256,6 +320,8 @@ class TestSubmitting:
                 "sbatch: error: Batch job submission failed: Socket timed out on send/recv "
                 "operation\n",
             ),
+            (1, "sbatch: error: Batch job submission failed: Message send failure\n"),
+            (1, "sbatch: error: Batch job submission failed: Communication shutdown failure\n"),
             (124, ""),
         ],
     )
@@ -266,21 +332,21 @@ class TestSubmitting:
 
 class TestStatus:
     LISTING = (
-        "5|CANCELLED||PartitionConfig|wrap\n"
-        "38|CANCELLED||JobHeldUser|wrap\n"
-        "1|COMPLETED|vm|None|wrap\n"
-        "4|FAILED||BadConstraints|wrap\n"
-        "33|FAILED|vm|JobLaunchFailure|wrap\n"
-        "45_0|NODE_FAIL|vm|NodeDown|fit-1\n"
-        "48|PREEMPTED|vm|None|big\n"
-        "51|TIMEOUT|vm|TimeLimit|slow\n"
-        "10_[2-9%2]|PENDING||JobArrayTaskLimit|wrap\n"
-        "10_0|RUNNING|n[1-2]|None|wrap\n"
-        "10_1|COMPLETING|vm|None|wrap\n"
-        "42_1|SUSPENDED|vm|None|wrap\n"
-        "50_[0,2,4,6,8%3]|PENDING||JobHeldUser|odd|name x\n"
-        "30_[0-994:7]|PENDING||Priority|wrap\n"
-        "40_[0-2,5-9]|CANCELLED||JobHeldUser|wrap\n"
+        "5|CANCELLED||PartitionConfig|debug|lab|normal|wrap\n"
+        "38|CANCELLED||JobHeldUser|debug|lab|normal|wrap\n"
+        "1|COMPLETED|vm|None|debug|lab|normal|wrap\n"
+        "4|FAILED||BadConstraints|debug|lab|normal|wrap\n"
+        "33|FAILED|vm|JobLaunchFailure|debug|lab|normal|wrap\n"
+        "45_0|NODE_FAIL|vm|NodeDown|debug|lab|normal|fit-1\n"
+        "48|PREEMPTED|vm|None|debug|lab|normal|big\n"
+        "51|TIMEOUT|vm|TimeLimit|debug|lab|normal|slow\n"
+        "10_[2-9%2]|PENDING||JobArrayTaskLimit|debug|lab|normal|wrap\n"
+        "10_0|RUNNING|n[1-2]|None|debug|lab|normal|wrap\n"
+        "10_1|COMPLETING|vm|None|debug|lab|normal|wrap\n"
+        "42_1|SUSPENDED|vm|None|debug|lab|normal|wrap\n"
+        "50_[0,2,4,6,8%3]|PENDING||JobHeldUser|debug|lab|normal|odd|name x\n"
+        "30_[0-994:7]|PENDING||Priority|debug|lab|normal|wrap\n"
+        "40_[0-2,5-9]|CANCELLED||JobHeldUser|debug|lab|normal|wrap\n"
     )
 
     @pytest.mark.parametrize(
@@ -293,7 +359,7 @@ class TestStatus:
             ("48", JobState.PREEMPTED, "", "vm"),
             ("51", JobState.TIME_LIMIT, "TimeLimit", "vm"),
             ("10_0", JobState.RUNNING, "", "n[1-2]"),
-            ("10_1", JobState.RUNNING, "", "vm"),
+            ("10_1", JobState.ENDING, "", "vm"),
             ("10_2", JobState.QUEUED, "JobArrayTaskLimit", None),
             ("10_9", JobState.QUEUED, "JobArrayTaskLimit", None),
             ("42_1", JobState.RUNNING, "", "vm"),
@@ -317,7 +383,9 @@ class TestStatus:
         assert SLURM.parse_status(self.LISTING)["50_0"].name == "odd|name x"
 
     def test_all_of_them_can_be_gone_through(self) -> None:
-        statuses = SLURM.parse_status("10_[2-4]|PENDING||None|a\n10_0|RUNNING|vm|None|a\n")
+        statuses = SLURM.parse_status(
+            "10_[2-4]|PENDING||None|d|l|q|a\n10_0|RUNNING|vm|None|d|l|q|a\n"
+        )
         assert sorted(statuses) == ["10_0", "10_2", "10_3", "10_4"]
         assert len(statuses) == 4
 
@@ -328,6 +396,7 @@ class TestStatus:
         ("word", "state"),
         [
             ("CONFIGURING", JobState.QUEUED),
+            ("EXPEDITING", JobState.QUEUED),
             ("REQUEUED", JobState.QUEUED),
             ("REQUEUE_HOLD", JobState.QUEUED),
             ("SPECIAL_EXIT", JobState.QUEUED),
@@ -340,10 +409,10 @@ class TestStatus:
         ],
     )
     def test_states(self, word: str, state: JobState) -> None:
-        assert SLURM.parse_status(f"7|{word}|vm|None|x\n")["7"].state is state
+        assert SLURM.parse_status(f"7|{word}|vm|None|d|l|q|x\n")["7"].state is state
 
     def test_a_state_from_the_future_ends_no_call(self) -> None:
-        status = SLURM.parse_status("7|TELEPORTING|vm|None|x\n")["7"]
+        status = SLURM.parse_status("7|TELEPORTING|vm|None|d|l|q|x\n")["7"]
         assert not status.state.is_final
         assert status.reason == "TELEPORTING"
 
@@ -356,7 +425,7 @@ class TestStatus:
     def test_a_range_is_not_spelled_out(self) -> None:
         # More elements than any memory holds, were each noted by itself.
         last = 10**12
-        statuses = SLURM.parse_status(f"11_[0-{last}]|PENDING||Priority|wrap\n")
+        statuses = SLURM.parse_status(f"11_[0-{last}]|PENDING||Priority|d|l|q|wrap\n")
         assert statuses[f"11_{last}"].state is JobState.QUEUED
         assert f"11_{last + 1}" not in statuses
 
@@ -399,6 +468,83 @@ class TestDetails:
         )
 
     @pytest.mark.parametrize(
+        ("reason", "code", "state", "exit_code"),
+        [
+            ("TimeLimit", "0:15", JobState.TIME_LIMIT, -15),
+            ("NonZeroExitCode", "3:0", JobState.FAILED, 3),
+            ("None", "3:0", JobState.FAILED, 3),
+            ("OutOfMemory", "0:125", JobState.OUT_OF_MEMORY, None),
+            ("None", "0:0", JobState.ENDING, 0),
+        ],
+    )
+    def test_how_it_ended_is_known_before_its_epilog_has(
+        self, reason: str, code: str, state: JobState, exit_code: int | None
+    ) -> None:
+        text = self.TIMEOUT.replace("TIMEOUT", "COMPLETING").replace("0:15", code)
+        found = SLURM.parse_details(0, text.replace("Reason=TimeLimit", f"Reason={reason}"))
+        assert found is not None
+        assert (found.state, found.exit_code) == (state, exit_code)
+
+    def test_a_prolog_that_fails_is_its_nodes(self) -> None:
+        # slurmd kills what it may not requeue, as root, with an error's number for a signal.
+        text = self.TIMEOUT.replace("TIMEOUT", "CANCELLED").replace("0:15", "0:54")
+        for details in (
+            text.replace("Reason=TimeLimit", "Reason=None"),
+            "CANCELLED by 0|0:54|node1\n",
+        ):
+            found = SLURM.parse_details(0, details)
+            assert found is not None
+            assert found.state is JobState.NODE_FAILURE
+            assert found.exit_code is None
+            assert "Prolog" in found.reason
+
+    def test_newer_releases_tell_of_a_prolog_only_by_the_nodes_reason(self) -> None:
+        text = self.TIMEOUT.replace("TIMEOUT", "CANCELLED").replace("0:15", "0:0")
+        text = text.replace("Reason=TimeLimit", "Reason=None") + "CANCELLED by 0|0:0|vm\n"
+        found = SLURM.parse_details(0, f"{text}NodeReason=Prolog error\n")
+        assert found is not None
+        assert found.state is JobState.NODE_FAILURE
+        found = SLURM.parse_details(0, f"{text}NodeReason=none\n")
+        assert found is not None
+        assert (found.state, found.reason) == (JobState.CANCELLED, "by 0")
+
+    @pytest.mark.parametrize(
+        ("line", "status"),
+        [
+            ("FAILED|3:0|n1", JobStatus(JobState.FAILED, "", "n1", 3)),
+            ("TIMEOUT|0:0|n[1-2]", JobStatus(JobState.TIME_LIMIT, "", "n[1-2]", 0)),
+            ("CANCELLED by 1002|0:15|n1", JobStatus(JobState.CANCELLED, "by 1002", "n1", -15)),
+            ("CANCELLED by 7|0:0|None assigned", JobStatus(JobState.CANCELLED, "by 7", None, 0)),
+            ("OUT_OF_MEMORY|0:125|n1", JobStatus(JobState.OUT_OF_MEMORY, "", "n1", None)),
+            ("NODE_FAIL|1:0|n1", JobStatus(JobState.NODE_FAILURE, "", "n1", 1)),
+            ("COMPLETED|0:0|n1", JobStatus(JobState.COMPLETED, "", "n1", 0)),
+        ],
+    )
+    def test_what_only_the_accounting_knows(self, line: str, status: JobStatus) -> None:
+        assert SLURM.parse_details(0, f"{line}\n") == status
+
+    def test_who_cancelled_it(self) -> None:
+        text = self.TIMEOUT.replace("TIMEOUT", "CANCELLED").replace("=TimeLimit ", "=None ")
+        found = SLURM.parse_details(0, f"{text}\nCANCELLED by 1002|0:15|vm\n")
+        assert found == JobStatus(JobState.CANCELLED, "by 1002", "vm", -15, "slow")
+
+    def test_both_are_asked(self, tmp_path: Path) -> None:
+        for name, lines in (
+            ("scontrol", 'echo "no $*" >&2; exit 1'),
+            ("sacct", 'echo "FAILED|3:0|n1"'),
+        ):
+            (tmp_path / name).write_text(f"#!/bin/sh\n{lines}\n")
+            (tmp_path / name).chmod(0o755)
+        done = subprocess.run(
+            SLURM.details_command("5163_2"),
+            env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert SLURM.parse_details(0, done.stdout) == JobStatus(JobState.FAILED, "", "n1", 3)
+
+    @pytest.mark.parametrize(
         ("returncode", "stdout"), [(1, ""), (1, "Job 50_3 not found\n"), (0, "")]
     )
     def test_a_job_that_is_forgotten(self, returncode: int, stdout: str) -> None:
@@ -432,16 +578,82 @@ class TestLimits:
         "\nSlurmctld(primary) at vm is UP\n"
     )
 
+    # One accounting serves two clusters; the user has two accounts here, one of them tight.
+    USERS = (
+        "lab42\n--\n"
+        "test|lab42||||normal\n"
+        "test|tight||30|||\n"
+        "test|lab42|gpu|7||\n"
+        "other|lab42||2||\n"
+        "--\nnormal|||\nsmall|20||400\n"
+    )
+
     def test_without_accounting(self) -> None:
         found = SLURM.parse_limits([(0, self.CONFIG), (1, "")])
-        assert found == Limits(1001, 49_999, "SLURM 22.05.8")
+        assert (found.max_array_size(), found.max_submitted_jobs()) == (1001, 49_999)
+        assert found.version == "SLURM 22.05.8"
 
-    def test_with_a_limit_of_the_user(self) -> None:
-        found = SLURM.parse_limits([(0, self.CONFIG), (0, "\n500\n800\n")])
-        assert found == Limits(500, 500, "SLURM 22.05.8")
+    @pytest.mark.parametrize(
+        ("placement", "most", "names"),
+        [
+            (Placement(), 49_999, ["MaxJobCount"]),
+            (Placement(account="lab42"), 49_999, ["MaxJobCount"]),
+            (Placement(account="tight"), 30, ["MaxJobCount", "MaxSubmitJobs of the account tight"]),
+            (
+                Placement(partition="gpu"),
+                7,
+                ["MaxJobCount", "MaxSubmitJobs of the account lab42 in the partition gpu"],
+            ),
+            (
+                Placement(qos="small"),
+                20,
+                [
+                    "MaxJobCount",
+                    "MaxSubmitJobsPerUser of the QOS small",
+                    "GrpSubmitJobs of the QOS small",
+                ],
+            ),
+        ],
+    )
+    def test_each_counts_for_what_it_is_about(
+        self, placement: Placement, most: int, names: list[str]
+    ) -> None:
+        config = f"{self.CONFIG}ClusterName             = test\n"
+        found = SLURM.parse_limits([(0, config), (0, self.USERS)])
+        assert found.max_submitted_jobs(placement) == most
+        named = [each.name for each in found.on(placement) if each.max_submitted_jobs]
+        assert named == names
+
+    def test_what_a_call_asks_for_says_where_it_goes(self) -> None:
+        site = SlurmScheduler(account="lab", extra_directives=["#SBATCH -q small --nice"])
+        placement = site.placement_of(Resources.of(partition="p", account="other"))
+        assert placement == Placement("p", "other", "small")
 
     def test_of_a_site_that_says_nothing(self) -> None:
-        assert SLURM.parse_limits([(1, ""), (127, "")]) == Limits()
+        found = SLURM.parse_limits([(1, ""), (127, "")])
+        assert (found.version, found.on(Placement())) == ("", [])
 
     def test_there_is_an_output_for_each_command(self) -> None:
         assert len(SLURM.limits_commands()) == 2
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "PartitionConfig", "PartitionTimeLimit", "PartitionNodeLimit", "PartitionDown",
+        "BadConstraints", "AssocMaxCpuPerJobLimit", "QOSMaxCpuPerJobLimit", "InvalidQOS",
+        "AssocMaxWallDurationPerJobLimit", "QOSMaxMemoryPerJob", "QOSMaxNodePerJobLimit",
+        "JobHeldAdmin", "DependencyNeverSatisfied",
+    ],
+)  # fmt: skip
+def test_what_will_not_start_by_waiting(reason: str) -> None:
+    assert SLURM.never_runs(reason)
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["Priority", "Resources", "QOSMaxJobsPerUserLimit", "AssocGrpCpuLimit", "JobHeldUser", "",
+     "QOSMaxCpuPerUserLimit", "AssocMaxJobsLimit", "BeginTime", "JobArrayTaskLimit"],
+)  # fmt: skip
+def test_what_may_start_by_waiting(reason: str) -> None:
+    assert SLURM.never_runs(reason) is None

@@ -199,7 +199,7 @@ def test_a_trial_submits_nothing(site: Site, slurm: Slurm, partition: str, succe
 def test_an_array_beyond_the_limit_is_refused_and_the_limit_is_known(site: Site) -> None:
     outputs = [site.run(command)[:2] for command in site.scheduler.limits_commands()]
     limits = site.scheduler.parse_limits(outputs)
-    assert limits.max_array_size == 1001
+    assert limits.max_array_size() == 1001
     assert limits.max_submitted_jobs == 49_999
     assert limits.version.startswith("SLURM 2")
     with pytest.raises(SubmissionRefused, match="max_array_size"):

@@ -1,0 +1,177 @@
+"""A SLURM that is newer and stricter: accounting, limits, Prolog and Epilog, another Python."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import flow, task
+from prefect.client.schemas.filters import LogFilter
+
+from clustrix_prefect import ClusterTaskRunner, SlurmCluster, SSHCredentials, resources
+from clustrix_prefect.errors import JobCancelled, SubmissionRefused, WorkerFailed
+from clustrix_prefect.inspection import inspect_cluster
+from tests.contract.api import eventually
+from tests.dispatch.marks import left_by, mark, marks
+from tests.dispatch.test_named_failures import run_alone
+from tests.dispatch.test_queue_states import queued
+from tests.live import slurm_site as site_module
+from tests.live.slurm_site import SlurmSite
+
+pytestmark = pytest.mark.usefixtures("quick_prefect")
+
+
+@pytest.fixture
+def on_site(slurm_site: SlurmSite, request: pytest.FixtureRequest) -> Iterator[SlurmCluster]:
+    """Through its login node."""
+    name = "".join(c if c.isalnum() else "-" for c in request.node.name)[:60]
+    yield SlurmCluster(
+        host=slurm_site.host,
+        port=slurm_site.port,
+        credentials=SSHCredentials(username=slurm_site.username, key_file=str(slurm_site.key_file)),
+        known_hosts=str(slurm_site.known_hosts),
+        remote_work_dir=f"{slurm_site.home}/{name}",
+        default_resources={"cores": 1, "memory": "100MB", "time": "00:05:00"},
+    )
+    for job in {job.partition("_")[0] for job in slurm_site.queue()}:
+        slurm_site.run("scancel", job)
+
+
+@task
+def double(x: int) -> int:
+    return 2 * x
+
+
+@task
+def hang(directory: str, name: str) -> None:
+    mark(directory, name)
+    time.sleep(120)
+
+
+@task
+def leave(status: int) -> None:
+    os._exit(status)
+
+
+@task
+def in_a_step() -> str:
+    import subprocess
+
+    done = subprocess.run(["srun", "-n1", "hostname"], capture_output=True, text=True)
+    return done.stdout + done.stderr
+
+
+def doubled(cluster: SlurmCluster, calls: int, **wanted: Any) -> list[int]:
+    @flow(task_runner=ClusterTaskRunner(cluster))
+    def sweep() -> list[int]:
+        with resources(**wanted):
+            return double.map(range(calls)).result()
+
+    return sweep()
+
+
+def test_what_check_finds(on_site: SlurmCluster) -> None:
+    found = {finding.name: finding for finding in inspect_cluster(on_site)}
+    assert all(finding.is_ok for finding in found.values()), found
+    assert found["scheduler"].value.startswith("SLURM 24.11")
+    assert found["limits"].value == "arrays of 1001, 9999 jobs"
+    tight = on_site.model_copy(update={"account": site_module.TIGHT_ACCOUNT})
+    found = {finding.name: finding for finding in inspect_cluster(tight)}
+    assert found["limits"].value == f"arrays of 1001, {site_module.TIGHT_ACCOUNT_JOBS} jobs"
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [{"qos": site_module.SMALL_QOS}, {"account": site_module.TIGHT_ACCOUNT}],
+    ids=["QOS", "account"],
+)
+def test_a_map_is_larger_than_a_limit(on_site: SlurmCluster, wanted: dict[str, str]) -> None:
+    assert doubled(on_site, 9, **wanted) == [2 * n for n in range(9)]
+
+
+def test_a_limit_that_is_not_known(on_site: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Smaller arrays are tried until one is taken."""
+    from clustrix_prefect.schedulers import slurm
+
+    monkeypatch.setattr(slurm, "_USER_LIMITS", "exit 1")
+    assert doubled(on_site, 9, qos=site_module.SMALL_QOS) == [2 * n for n in range(9)]
+
+
+def test_a_node_whose_prolog_fails(on_site: SlurmCluster, slurm_site: SlurmSite) -> None:
+    """It is the node's doing: the call is submitted again, and the node is drained."""
+    with slurm_site.broken_node_up():
+        assert doubled(on_site, 1, partition=site_module.BROKEN_PARTITION) == [0]
+        said = slurm_site.run("sinfo", "-h", "-n", site_module.BROKEN_NODE, "-o", "%E").stdout
+    assert "Prolog error" in said
+
+
+def test_an_end_is_told_before_its_epilog_has_ended(
+    on_site: SlurmCluster, slurm_site: SlurmSite
+) -> None:
+    with resources(partition=site_module.SLOW_PARTITION):
+        error: Any = run_alone(on_site, lambda: leave.submit(3), requeues=0).error
+    assert type(error) is WorkerFailed, repr(error)
+    assert error.exit_code == 3
+    states = slurm_site.run("squeue", "-h", "-o", "%T", "-p", site_module.SLOW_PARTITION).stdout
+    assert states.split() == ["COMPLETING"]
+
+
+def test_who_cancelled_a_job(on_site: SlurmCluster, slurm_site: SlurmSite, far_dir: Path) -> None:
+    def trouble() -> None:
+        slurm_site.run("scancel", left_by(far_dir, "cancelled")["job"])
+
+    threading.Thread(target=trouble).start()
+    error: Any = run_alone(on_site, lambda: hang.submit(str(far_dir), "cancelled")).error
+    assert type(error) is JobCancelled, repr(error)
+    assert "the id 0 cancelled" in str(error)
+    assert marks(far_dir) == {"cancelled": 1}
+
+
+@pytest.mark.parametrize("unrunnable", ["wait", "fail"])
+def test_what_will_not_start_by_waiting(on_site: SlurmCluster, unrunnable: str) -> None:
+    cluster = on_site.model_copy(update={"unrunnable": unrunnable})
+    kept: list[Any] = []
+
+    @flow(task_runner=ClusterTaskRunner(cluster))
+    def too_long() -> None:
+        with resources(partition="short", time="01:00:00", queue_timeout=20):
+            kept.append(double.submit(1))
+        if unrunnable == "wait":
+            queued(kept[0].task_run_id, "PartitionTimeLimit")
+        kept[0].wait()
+
+    state: Any = too_long(return_state=True)
+    error = kept[0].state.result(raise_on_failure=False)
+    if unrunnable == "fail":
+        assert type(error) is SubmissionRefused, repr(error)
+        assert "PartitionTimeLimit" in str(error)
+    else:
+        said = LogFilter(flow_run_id={"any_": [state.state_details.flow_run_id]})
+        eventually(
+            lambda client: [log.message for log in client.read_logs(said)],
+            lambda lines: any("will not start by waiting" in line for line in lines),
+        )
+
+
+def test_variables_of_the_login_do_not_change_a_call(
+    on_site: SlurmCluster, slurm_site: SlurmSite
+) -> None:
+    """Such as those of a job that the flow runs in, which `srun` would take for its own."""
+    bashrc = f"{slurm_site.home}/.bashrc"
+    lines = "export SBATCH_ARRAY_INX=0-3 SBATCH_WAIT=1 SLURM_MEM_PER_CPU=300"
+    slurm_site.run("sh", "-c", f"cp {bashrc} /tmp/bashrc; echo '{lines}' > {bashrc}")
+
+    @flow(task_runner=ClusterTaskRunner(on_site))
+    def one() -> str:
+        return in_a_step.submit().result()
+
+    try:
+        assert one().strip() == "site13"
+    finally:
+        slurm_site.run("cp", "/tmp/bashrc", bashrc)
+    assert slurm_site.run("sacct", "-anX", "-o", "jobid", "-s", "R,PD").stdout == ""
