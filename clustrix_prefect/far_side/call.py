@@ -140,12 +140,20 @@ def _look_at_node(expected: "Dict[str, Any]") -> None:
 
 def _unpack_and_call(call: "Dict[str, Any]", blobs: BlobCache, payload: bytes) -> "Any":
     bundle, captured = call["bundle"], call["captured"]
-    function = library.function(
-        (bundle, captured),
-        lambda: (blobs.get(bundle), None if captured is None else blobs.get(captured)),
-        lambda content, size: blobs.parts.folder(content, size, "modules"),
-    )
-    args, kwargs = _open_arguments(payload, blobs if call.get("refers") else None)
+    try:
+        function = library.function(
+            (bundle, captured),
+            lambda: (blobs.get(bundle), None if captured is None else blobs.get(captured)),
+            lambda content, size: blobs.parts.folder(content, size, "modules"),
+        )
+        args, kwargs = _open_arguments(payload, blobs if call.get("refers") else None)
+    except Exception as error:
+        from .failures import Failure
+
+        if isinstance(error, Failure):
+            # Of the store, which was deleted or changed under us.
+            raise CannotRun(error.kind, error.message) from None
+        raise
     value = function(*args, **kwargs)
     if isinstance(value, types.CoroutineType):
         return _run_coroutine(value)

@@ -133,7 +133,8 @@ class _Essence(CloudPickler):  # type: ignore[misc]
 
     def _in_order(self, elements: Any) -> list[Any]:
         if all(map(_is_atomic, elements)):
-            return sorted(map(_text, elements))
+            # Their digests, so that a large set is not in memory once more.
+            return sorted(_digest(element) for element in elements)
         if not self._is_within_set and self._budget[0] > 0:
             found = []
             for element in elements:
@@ -216,6 +217,10 @@ def _content(cell: types.CellType) -> Any:
         return cell.cell_contents
     except ValueError:
         return "empty"
+
+
+def _digest(value: Any) -> str:
+    return sha256(_text(value).encode("utf-8", "surrogatepass"))
 
 
 def _is_atomic(value: Any) -> bool:
