@@ -104,12 +104,12 @@ def _namespace(cluster: KubernetesCluster) -> Iterator[Finding]:
         if missing:
             yield Finding(
                 "permissions",
-                f"in namespace {cluster.namespace}",
+                f"in namespace {api.namespace}",
                 f"The account may not {', '.join(map(str, missing))}.",
                 f"Add to its Role: {'; '.join(one.rule for one in missing)}.",
             )
         else:
-            yield Finding("permissions", f"all that calls need in namespace {cluster.namespace}")
+            yield Finding("permissions", f"all that calls need in namespace {api.namespace}")
         if Permission("list", "jobs") not in missing:
             ours = api.list_jobs(MANAGED_BY)
             yield Finding("jobs of ours", f"{len(ours)} (`clustrix-prefect jobs list` shows them)")

@@ -75,8 +75,14 @@ class KubernetesCluster(ClusterBlock):
         title="Work directory",
         description="Directory in the pods for our files. It is made with mode 0700.",
     )
-    namespace: str = Field(
-        default="default", title="Namespace", description="Where the pods are made."
+    namespace: str | None = Field(
+        default=None,
+        title="Namespace",
+        description=(
+            "Where the pods are made. Default: as kubectl has it, the context's, in a pod that of "
+            "its service account, or `default`."
+        ),
+        examples=["research"],
     )
     image: str = Field(
         default_factory=default_image,
@@ -260,7 +266,9 @@ class KubernetesCluster(ClusterBlock):
 
     @property
     def description(self) -> str:
-        return f"Kubernetes, namespace {self.namespace}"
+        if self.namespace is not None:
+            return f"Kubernetes, namespace {self.namespace}"
+        return f"Kubernetes, namespace of the context {self.context or 'in use'}"
 
     @property
     def keeps_store(self) -> bool:
@@ -292,15 +300,18 @@ class KubernetesCluster(ClusterBlock):
             )
         return Access(kubeconfig=content, context=self.context)
 
-    def api(self) -> KubernetesApi:
+    def api(self, patience: float = 60.0) -> KubernetesApi:
         """The API server; who asks for it closes it.
+
+        Args:
+            patience: Seconds to go on asking a server that is away or overloaded.
 
         Raises:
             ConfigurationError: There are no credentials for it.
         """
         from clustrix_prefect.kubernetes.api import KubernetesApi
 
-        return KubernetesApi(self.access(), self.namespace)
+        return KubernetesApi(self.access(), self.namespace, patience=patience)
 
     def job_manifest(
         self, name: str, resources: Resources, labels: Mapping[str, str]

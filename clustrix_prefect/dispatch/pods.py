@@ -59,7 +59,7 @@ class OpenedNamespace:
 
     def __init__(self, cluster: KubernetesCluster) -> None:
         self._cluster = cluster
-        self._api = cluster.api()
+        self._api = cluster.api(patience=cluster.reconnect_seconds)
         self._places: list[Pods] = []
 
     def place_for(self, dispatcher: Dispatcher) -> Pods:
