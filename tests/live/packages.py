@@ -14,6 +14,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from tests.live import slurm_site
+from tests.live.daemon import ServiceUnavailable
 from tests.live.kubernetes import build
 
 # By what needs them: a service's fixture, or a name that `needs` asks for; with each program, or
@@ -112,8 +114,13 @@ def main(tests: list[str]) -> int:
         print(f"Installing {', '.join(missing)}", flush=True)
         if status := install(missing):
             return status
-    if {"kubernetes", "own_kubernetes"} & set(services):
-        return build.main()
+    if {"kubernetes", "own_kubernetes"} & set(services) and (status := build.main()):
+        return status
+    if "slurm_site" in services and os.geteuid() == 0:
+        try:
+            slurm_site.base_root()
+        except ServiceUnavailable as reason:
+            print(f"The second SLURM is not to be had: {reason}", file=sys.stderr)
     return 0
 
 

@@ -73,7 +73,7 @@ class SlurmSite:
         """
         if os.geteuid() != 0:
             raise ServiceUnavailable("a SLURM site in a root of its own needs root")
-        base = _base_root()
+        base = base_root()
         self._make_keys()
         site = self._directory / "site"
         site.mkdir(exist_ok=True)
@@ -179,7 +179,7 @@ def _node(name: str) -> str:
     )
 
 
-def _base_root() -> Path:
+def base_root() -> Path:
     """The root as packages make it; made by the first run that needs it, for all users of it.
 
     Raises:
