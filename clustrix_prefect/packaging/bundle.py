@@ -12,14 +12,15 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from clustrix_prefect.errors import NotPortable
+from clustrix_prefect.packaging.identity import digest
 from clustrix_prefect.packaging.imports import Imports
 from clustrix_prefect.packaging.ownership import is_user_module, plain_function
 from clustrix_prefect.packaging.parts import Part, SharedValues, shared_values
-from clustrix_prefect.packaging.pickling import HERE, Met
+from clustrix_prefect.packaging.pickling import HERE, Met, Reference
 
 # Data files beside the user's modules travel with them, up to so many bytes in all.
 DATA_LIMIT = 16 * 1024 * 1024
@@ -128,16 +129,32 @@ class FunctionBundles:
     def for_arguments(self, met: frozenset[Met]) -> Bundle:
         """The bundle that also brings the code that a call's arguments name.
 
+        Packages that they need are those of this call alone: others run where there are none.
+
         Raises:
             NotPortable: The function cannot travel.
         """
+        packages = {
+            each.module
+            for each in met
+            if isinstance(each, Reference) and not each.name and not is_user_module(each.module)
+        }
+        met = frozenset(each for each in met if getattr(each, "module", None) not in packages)
         with self._lock:
             if not met <= self._met:
                 self._met = met | (self._met if len(self._met) < _MOST_MET else frozenset())
                 self._built = None
             if self._built is None or not self._is_current(self._built):
                 self._built = self._builder().build(self._met)
-            return self._built.bundle
+            bundle = self._built.bundle
+        missing = packages - bundle.imports.required
+        if not missing:
+            return bundle
+        return replace(
+            bundle,
+            imports=bundle.imports | Imports(frozenset(missing)),
+            needs_sha256=digest(bundle.needs_sha256, *sorted(missing)),
+        )
 
     def _is_current(self, built: Built) -> bool:
         shared = shared_values()

@@ -230,6 +230,9 @@ class ValuePickler(CallPickler):
         make, new_arguments, (attributes, slots), *rest = _dynamic_class_reduce(obj)
         attributes.pop("__annotate_func__", None)
         new_arguments[3]["__qualname__"] = obj.__qualname__
+        if issubclass(obj, tuple):
+            # Since Python 3.12 the original base of a named tuple is its maker, which is no class.
+            new_arguments = (*new_arguments[:2], obj.__bases__, *new_arguments[3:])
         if "__slots__" in vars(obj):
             new_arguments[3]["__slots__"] = vars(obj)["__slots__"]
         return make, new_arguments, (attributes, slots), *rest
