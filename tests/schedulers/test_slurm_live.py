@@ -200,7 +200,7 @@ def test_an_array_beyond_the_limit_is_refused_and_the_limit_is_known(site: Site)
     outputs = [site.run(command)[:2] for command in site.scheduler.limits_commands()]
     limits = site.scheduler.parse_limits(outputs)
     assert limits.max_array_size() == 1001
-    assert limits.max_submitted_jobs == 49_999
+    assert limits.max_submitted_jobs() == 49_999
     assert limits.version.startswith("SLURM 2")
     with pytest.raises(SubmissionRefused, match="max_array_size"):
         site.submit("true", elements=1002)
