@@ -101,16 +101,18 @@ class Trap:
         return open, (self.path, "w")
 
 
+def in_a_job_of_its_own(what: Any, *args: Any) -> Any:
+    """Submit a call that goes into no array with others: it asks for something else."""
+    with resources(memory="300MB"):
+        return what.submit(*args)
+
+
 @task
 def forge(trap: bytes) -> None:
     """Put a result in place of the one that the worker would write."""
     batch = sys.argv[sys.argv.index("--batch") + 1]
     results = os.path.join(batch, "results")
-    names = os.listdir(os.path.join(batch, "events"))
-    if len(names) > 1:  # other calls of the same array: this one's is open here
-        opened = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
-        names = [name for name in names if any(path.endswith(f"/{name}") for path in opened)]
-    name = names[0]
+    (name,) = os.listdir(os.path.join(batch, "events"))
     header = {"call": name, "attempt": 0, "kind": "result", "status": "ok"}
     header.update(mac="0" * 64, size=len(trap), started=time.time(), host=os.uname().nodename)
     with open(os.path.join(results, "forged"), "wb") as file:
@@ -201,7 +203,7 @@ def ends(
             "crashed": crash.submit(signal.SIGSEGV),
             "unopened": take.submit(Unopenable()),
             "unreturned": give_a_lock.submit(),
-            "forged": forge.submit(pickle.dumps(Trap(str(trap)))),
+            "forged": in_a_job_of_its_own(forge, pickle.dumps(Trap(str(trap)))),
         }
         threading.Thread(target=trouble).start()
         for name, future in futures.items():
