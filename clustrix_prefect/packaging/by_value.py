@@ -266,12 +266,9 @@ class ValuePickler(CallPickler):
 
     def _reduce_task(self, obj: Task[Any, Any] | Flow[Any, Any]) -> Any:
         module, name = obj.fn.__module__, getattr(obj.fn, "__qualname__", "")
-        if look_up(module, name) is obj:
-            if module not in self._namespaces:
-                return self._named(module, name)
-            if not self._in_bundle:
-                self._note(module, name)
-                return references.named, (module, name)
+        known = self._by_name(obj, module, name)
+        if known is not None:
+            return known
         return super()._reduce_task(obj)
 
     def _reduce_value(self, obj: Any) -> Any:
@@ -299,6 +296,17 @@ class ValuePickler(CallPickler):
             return self._reduce_named(obj)
         return super()._reduce_value(obj)
 
+    def _by_name(self, obj: Any, module: str, name: str) -> Any:
+        """Name what its module knows by this name; None if it has to travel by value here."""
+        if look_up(module, name) is not obj:
+            return None
+        if module not in self._namespaces:
+            return self._named(module, name)
+        if self._in_bundle:
+            return None
+        self._note(module, name)
+        return references.named, (module, name)
+
     def _reduce_named(self, obj: Any) -> Any:
         """Reduce what pickle would only name, if it has to travel by value."""
         kind = type(obj)
@@ -311,12 +319,9 @@ class ValuePickler(CallPickler):
         module = getattr(obj, "__module__", None)
         if module is None or name is None:
             return super()._reduce_value(obj)
-        if look_up(module, name) is obj:
-            if module not in self._namespaces:
-                return self._named(module, name)
-            if not self._in_bundle:
-                self._note(module, name)
-                return references.named, (module, name)
+        known = self._by_name(obj, module, name)
+        if known is not None:
+            return known
         self.is_canonical = False
         if kind is _Cached:
             parameters = obj.cache_parameters()
