@@ -227,15 +227,20 @@ def test_a_job_that_was_deleted_before_it_had_a_pod(
     assert not heard.of("unmade")
 
 
-def test_a_job_that_a_quota_gives_no_pod(
-    server: NamespaceServer, watch: PodWatch, heard: Heard
-) -> None:
+def make_no_pod(server: NamespaceServer, watch: PodWatch, said: str) -> None:
+    """Let the server take the job "large", whose controller reports why it makes no pod."""
     watch.start()
     server.jobs.add("large")
-    said = "pods is forbidden: exceeded quota: none, requested: pods=1, limited: pods=0"
     server.events = [{"involvedObject": {"name": "large"}, "message": said}]
     watch.expect("large")
     watch.made("large")
+
+
+def test_a_job_that_a_quota_gives_no_pod(
+    server: NamespaceServer, watch: PodWatch, heard: Heard
+) -> None:
+    said = "pods is forbidden: exceeded quota: none, requested: pods=1, limited: pods=0"
+    make_no_pod(server, watch, said)
     assert type(heard.failure("large")) is errors.QuotaExceeded
 
 
@@ -250,11 +255,7 @@ def test_a_job_that_a_quota_gives_no_pod(
 def test_a_pod_that_cannot_be_made_for_now_is_waited_for(
     server: NamespaceServer, watch: PodWatch, heard: Heard, said: str
 ) -> None:
-    watch.start()
-    server.jobs.add("large")
-    server.events = [{"involvedObject": {"name": "large"}, "message": said}]
-    watch.expect("large")
-    watch.made("large")
+    make_no_pod(server, watch, said)
     heard.wait("large", PodPhase.PENDING)
     status = heard.of("large")[-1]
     assert said in status.reason
@@ -275,11 +276,7 @@ def test_a_pod_that_cannot_be_made_for_now_is_waited_for(
 def test_a_pod_that_will_not_be_admitted_is_told_at_once(
     server: NamespaceServer, watch: PodWatch, heard: Heard, said: str
 ) -> None:
-    watch.start()
-    server.jobs.add("large")
-    server.events = [{"involvedObject": {"name": "large"}, "message": said}]
-    watch.expect("large")
-    watch.made("large")
+    make_no_pod(server, watch, said)
     failure = heard.failure("large")
     assert type(failure) is errors.SubmissionRefused
     assert said.rstrip(".") in str(failure)
