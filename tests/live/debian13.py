@@ -15,33 +15,43 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.live.kubernetes import build
 
 ROOT = Path(__file__).parents[2]
 RELEASE = "trixie"
-_PACKAGES = "python3,python3-venv,make,git,ca-certificates,openssh-client,procps,tzdata"
+_PACKAGES = [
+    "python3",
+    "python3-venv",
+    "make",
+    "git",
+    "ca-certificates",
+    "openssh-client",
+    "procps",
+    "tzdata",
+]
 _FILE_SYSTEMS = (("proc", "proc"), ("sysfs", "sys"))
 _COMMANDS = ("make demo", "make test-fast")
 # What a machine needs to reach its package index, wherever that is.
 _SHARED = ("/etc/resolv.conf", "/etc/hosts", "/etc/ssl", "/etc/pip.conf", "/etc/xdg/pip")
 
 
-def make_root(directory: Path) -> None:
-    """Make a minimal Debian 13 with what a developer's machine has.
+def make_root(directory: Path, packages: Sequence[str]) -> None:
+    """Make a minimal Debian 13 with these packages; it appears at once or not at all.
 
     Raises:
         subprocess.CalledProcessError: A command failed; its output went to standard error.
     """
-    if not shutil.which("mmdebstrap"):
-        build.run(["apt-get", "install", "-qq", "-y", "--no-install-recommends", "mmdebstrap"])
     made = directory.with_name(f"{directory.name}.new")
     shutil.rmtree(made, ignore_errors=True)
     keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
     source = f"deb [signed-by={keyring}] {build.mirror()} {RELEASE} main"
-    options = ["--quiet", "--variant=minbase", "--skip=check/signed-by", f"--include={_PACKAGES}"]
-    build.run(["mmdebstrap", *options, RELEASE, str(made), source])
+    options = ["--quiet", "--variant=minbase", "--skip=check/signed-by"]
+    included = f"--include={','.join(packages)}"
+    build.run(["mmdebstrap", *options, included, RELEASE, str(made), source])
+    made.chmod(0o755)
     made.rename(directory)
 
 
@@ -107,7 +117,9 @@ def main() -> int:
     base = build.CACHE / f"debian-{RELEASE}"
     build.CACHE.mkdir(parents=True, exist_ok=True)
     if not base.exists():
-        make_root(base)
+        if not shutil.which("mmdebstrap"):
+            build.run(["apt-get", "install", "-qq", "-y", "--no-install-recommends", "mmdebstrap"])
+        make_root(base, _PACKAGES)
     with tempfile.TemporaryDirectory(prefix="clustrix-debian13-") as scratch:
         copy = Path(scratch) / "root"
         subprocess.run(["cp", "-a", str(base), str(copy)], check=True)

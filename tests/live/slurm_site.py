@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -20,13 +19,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.live.daemon import ServiceUnavailable, free_port
+from tests.live.debian13 import RELEASE, make_root
+from tests.live.kubernetes.build import CACHE
 from tests.live.rundir import RunDirectory
 
-_RELEASE = "trixie"
 _PACKAGES = (
     "openssh-server slurmctld slurmd slurm-client slurmdbd munge mariadb-server python3 procps"
 )
-_CACHE = Path("~/.cache/clustrix-prefect-tests").expanduser()
 ACCOUNT, UID = "far13", 7013
 
 # Limits on how much may be submitted: by a QOS, and by an account that is not the default.
@@ -186,48 +185,20 @@ def base_root() -> Path:
         ServiceUnavailable: The packages are not to be had.
     """
     name = hashlib.sha256(_PACKAGES.encode()).hexdigest()[:12]
-    root = _CACHE / f"{_RELEASE}-{name}"
-    _CACHE.mkdir(parents=True, exist_ok=True)
-    with (_CACHE / f"{_RELEASE}.lock").open("w") as lock:
+    root = CACHE / f"{RELEASE}-{name}"
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f"{RELEASE}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not root.exists():
             if not shutil.which("mmdebstrap"):
                 raise ServiceUnavailable("not installed: mmdebstrap")
-            draft = root.with_suffix(".draft")
-            shutil.rmtree(draft, ignore_errors=True)
-            mirror = _mirror()
-            source = f"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {mirror}"
-            done = subprocess.run(
-                [
-                    *("mmdebstrap", "--quiet", "--variant=minbase", "--skip=check/signed-by"),
-                    *(f"--include={','.join(_PACKAGES.split())}", _RELEASE, str(draft)),
-                    f"{source} {_RELEASE} main",
-                ],
-                capture_output=True,
-                text=True,
-                timeout=900,
-            )
-            if done.returncode:
-                raise ServiceUnavailable(f"mmdebstrap: {done.stderr[-500:]}")
-            draft.chmod(0o755)
-            draft.rename(root)
+            try:
+                make_root(root, _PACKAGES.split())
+            except (subprocess.CalledProcessError, IndexError) as error:
+                raise ServiceUnavailable(
+                    f"no Debian 13 from this machine's mirror: {error}"
+                ) from error
     return root
-
-
-def _mirror() -> str:
-    """The mirror that this machine's own packages come from: it has other releases, too.
-
-    Raises:
-        ServiceUnavailable: None is configured.
-    """
-    apt = Path("/etc/apt")
-    files = [apt / "sources.list", *sorted((apt / "sources.list.d").glob("*"))]
-    for file in files:
-        for line in file.read_text().splitlines() if file.is_file() else ():
-            found = re.match(r"(?:URIs:|deb\s+(?:\[.*?\]\s+)?)\s*(https?://\S+)", line)
-            if found and "security" not in found[1]:
-                return found[1]
-    raise ServiceUnavailable("no mirror is configured for apt")
 
 
 # Arguments: the root as it was made, the site's directory, and what both sides see.
