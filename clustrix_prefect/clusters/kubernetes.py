@@ -300,11 +300,12 @@ class KubernetesCluster(ClusterBlock):
             )
         return Access(kubeconfig=content, context=self.context)
 
-    def api(self, patience: float = 60.0) -> KubernetesApi:
+    def api(self, patience: float | None = None) -> KubernetesApi:
         """The API server; who asks for it closes it.
 
         Args:
-            patience: Seconds to go on asking a server that is away or overloaded.
+            patience: Seconds to go on asking a server that is away or overloaded. Default: as long
+                as a managed one is away that is being replaced.
 
         Raises:
             ConfigurationError: There are no credentials for it.

@@ -50,9 +50,9 @@ class KubernetesApi:
     """
 
     def __init__(
-        self, access: Access, namespace: str | None = None, *, patience: float = _PATIENCE_SECONDS
+        self, access: Access, namespace: str | None = None, *, patience: float | None = None
     ) -> None:
-        self._patience = patience
+        self._patience = _PATIENCE_SECONDS if patience is None else patience
         self._login = Login(access)
         credentials = self._login.current
         self.namespace = namespace or credentials.namespace or "default"

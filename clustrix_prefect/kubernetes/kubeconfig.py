@@ -10,9 +10,11 @@ from __future__ import annotations
 import binascii
 import os
 import re
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from clustrix_prefect.errors import ConfigurationError
 
@@ -107,7 +109,7 @@ def _read(
         if merged is None:
             raise ConfigurationError(f"There is no kubeconfig at {where}.", _MENDED)
     else:
-        merged = kube_config.ConfigNode("kubeconfig", _copied(content))
+        merged = kube_config.ConfigNode("kubeconfig", deepcopy(content))
     name = context or merged["current-context"]
     chosen = merged["contexts"].get_with_name(name)["context"]
     user = _entry(merged, "users", chosen.safe_get("user"))
@@ -133,12 +135,6 @@ def _read(
         token_file=Path(base or "", token_file).expanduser() if token_file else None,
         impersonation=said.get("headers", ()),
     )
-
-
-def _copied(content: dict[str, Any]) -> dict[str, Any]:
-    from copy import deepcopy
-
-    return deepcopy(content)
 
 
 def _entry(merged: Any, kind: str, name: str | None) -> Any:
@@ -202,8 +198,6 @@ def _check_proxy(configuration: Any) -> None:
             "Give the kubeconfig's `proxy-url` (or HTTPS_PROXY) an http:// or https:// one.",
         )
     if at:
-        from urllib.parse import unquote
-
         configuration.proxy = f"{scheme}://{address}"
         configuration.proxy_headers = urllib3.make_headers(proxy_basic_auth=unquote(userinfo))
 
