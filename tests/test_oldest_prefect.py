@@ -31,7 +31,6 @@ if __name__ == "__main__":
 
 
 @pytest.mark.service  # a Prefect server of its own
-@pytest.mark.timeout(600)
 def test_a_flow_runs_with_it(tmp_path: Path) -> None:
     named = re.search(r'"prefect>=([\d.]+)', (ROOT / "pyproject.toml").read_text())
     assert named

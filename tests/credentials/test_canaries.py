@@ -43,7 +43,6 @@ from tests.live.slurm import Slurm
 from tests.live.ssh_host import SSHHost
 
 # The first of them runs the flows, and searches whatever is left of them and of this test run.
-pytestmark = pytest.mark.timeout(600)
 
 ENDED = "all flows have ended"
 

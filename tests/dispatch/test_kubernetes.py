@@ -208,7 +208,6 @@ def test_an_evicted_call_is_submitted_again(
     assert marks(far_dir) == {"moved": 2}
 
 
-@pytest.mark.timeout(600)  # as many pods are slow to come
 def test_the_api_server_restarts_while_calls_run(
     on_kubernetes: KubernetesCluster, own_kubernetes: OwnKubernetes, far_dir: Path
 ) -> None:

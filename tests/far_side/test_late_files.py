@@ -45,4 +45,4 @@ def test_one_that_never_comes(old_far: Far) -> None:
     run_with_late(old_far, call, late, seconds=60)
     header, body = old_far.outcome(call)
     assert header["status"] == "refused"
-    assert b"FileNotFoundError" in body
+    assert b"NotInStore" in body

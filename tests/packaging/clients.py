@@ -28,13 +28,20 @@ def environment_for(minor: str, python: str) -> Path:
     """The interpreter of a virtual environment with all that the tests need."""
     directory = CACHE / f"client-{minor}"
     program, ready = directory / "bin" / "python", directory / "ready"
-    wanted = (ROOT / "pyproject.toml").read_text()
-    if not ready.exists() or ready.read_text() != wanted:
+    project = (ROOT / "pyproject.toml").read_text()
+    wanted = f"{ROOT}\n{project}"
+    found = ready.read_text() if ready.exists() else ""
+    pip = [str(program), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    if found.partition("\n")[2] != project:
+        ready.unlink(missing_ok=True)
         subprocess.run([python, "-m", "venv", "--clear", str(directory)], check=True)
-        pip = [str(program), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, "--upgrade", "pip>=25.1"], check=True)
         subprocess.run([*pip, "--group", "test", "--editable", "."], check=True, cwd=ROOT)
-        ready.write_text(wanted)
+    elif found != wanted:  # made for another clone
+        ready.unlink()
+        again = [*pip, "--no-deps", "--no-build-isolation", "--editable", "."]
+        subprocess.run(again, check=True, cwd=ROOT)
+    ready.write_text(wanted)
     return program
 
 
