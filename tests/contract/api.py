@@ -31,8 +31,10 @@ def eventually(
     return value
 
 
-def task_run(task_run_id: UUID, state: str | None = None) -> TaskRun:
-    """The task run, once it is in the named state (or in any final one)."""
+def task_run_that(
+    task_run_id: UUID, holds: Callable[[TaskRun], bool], within: float = 60.0
+) -> TaskRun:
+    """The task run, once the server has it and this holds of it."""
 
     def read(client: SyncPrefectClient) -> TaskRun | None:
         try:
@@ -40,14 +42,20 @@ def task_run(task_run_id: UUID, state: str | None = None) -> TaskRun:
         except ObjectNotFound:
             return None
 
-    def arrived(found: TaskRun | None) -> bool:
-        if found is None or found.state is None:
+    found = eventually(read, lambda found: found is not None and holds(found), within)
+    assert found is not None
+    return found
+
+
+def task_run(task_run_id: UUID, state: str | None = None) -> TaskRun:
+    """The task run, once it is in the named state (or in any final one)."""
+
+    def arrived(found: TaskRun) -> bool:
+        if found.state is None:
             return False
         return found.state.name == state if state else found.state.is_final()
 
-    found = eventually(read, arrived)
-    assert found is not None
-    return found
+    return task_run_that(task_run_id, arrived)
 
 
 def history(task_run_id: UUID, last: str = "Completed") -> list[State]:

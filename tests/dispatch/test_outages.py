@@ -14,12 +14,11 @@ from typing import Any
 
 import pytest
 from prefect import flow, task
-from prefect.client.schemas.objects import TaskRun
 
 from clustrix_prefect import ClusterTaskRunner, SlurmCluster, SSHCluster, resources
 from clustrix_prefect.errors import InfrastructureError, QueueTimeout
 from clustrix_prefect.schedulers.slurm import SlurmScheduler
-from tests.contract.api import eventually, task_run
+from tests.contract.api import eventually, task_run, task_run_that
 from tests.dispatch.marks import left_by, mark, marks, wait_for_marks
 from tests.live.slurm import CORES, Slurm
 from tests.live.ssh_host import SSHHost
@@ -104,10 +103,6 @@ def test_many_calls_that_are_submitted_meanwhile_run_once(
     assert marks(far_dir) == dict.fromkeys(["first", *names], 1)
 
 
-def _began(found: TaskRun) -> bool:
-    return found.start_time is not None
-
-
 def test_timeouts_take_effect_meanwhile_and_reach_the_calls_later(
     cluster: Cluster, ssh_host: SSHHost, far_dir: Path
 ) -> None:
@@ -120,7 +115,7 @@ def test_timeouts_take_effect_meanwhile_and_reach_the_calls_later(
         # A time-out counts from the start: it takes effect in an outage if the news of the start
         # came before. (If it did not: test_a_timeout_counts_from_a_start_that_nobody_saw.)
         for future in futures:
-            eventually(lambda client, id=future.task_run_id: client.read_task_run(id), _began)
+            task_run_that(future.task_run_id, lambda found: found.start_time is not None)
         with outage(ssh_host):
             for future in futures:
                 future.wait(60)

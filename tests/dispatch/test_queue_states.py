@@ -11,12 +11,10 @@ from uuid import UUID
 
 import pytest
 from prefect import flow, task
-from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.objects import State, StateType
-from prefect.exceptions import ObjectNotFound
+from prefect.client.schemas.objects import State, StateType, TaskRun
 
 from clustrix_prefect import ClusterTaskRunner, SlurmCluster, resources
-from tests.contract.api import eventually, history, task_run
+from tests.contract.api import history, task_run, task_run_that
 from tests.dispatch.marks import mark
 from tests.live.slurm import CORES, Slurm
 
@@ -72,17 +70,11 @@ def blocker(slurm: Slurm) -> Iterator[Blocker]:
 def queued(task_run_id: UUID, reason: str) -> State[Any]:
     """The run's state once it is `Queued` for this reason."""
 
-    def read(client: SyncPrefectClient) -> State[Any] | None:
-        try:
-            return client.read_task_run(task_run_id).state
-        except ObjectNotFound:
-            return None
+    def waits(found: TaskRun) -> bool:
+        state = found.state
+        return state is not None and state.name == "Queued" and reason in str(state.message)
 
-    state = eventually(
-        read,
-        lambda state: state is not None and state.name == "Queued" and reason in str(state.message),
-        within=30,
-    )
+    state = task_run_that(task_run_id, waits).state
     assert state is not None
     return state
 
