@@ -28,6 +28,7 @@ from tests.live.clusters import (
     sge_cluster,
     shared_with_pods,
     slurm_cluster,
+    slurm_site_cluster,
     ssh_cluster,
 )
 from tests.live.openpbs import OpenPBS
@@ -128,6 +129,11 @@ def _slurm(request: pytest.FixtureRequest) -> Cluster:
     return _cluster("slurm", cluster, one_by_one={"max_submitted_jobs": 1})
 
 
+def _slurm_site(request: pytest.FixtureRequest) -> Cluster:
+    cluster = slurm_site_cluster(request.getfixturevalue("slurm_site"), "contract")
+    return _cluster("slurm-site", cluster, one_by_one={"max_submitted_jobs": 1})
+
+
 def _sge(request: pytest.FixtureRequest) -> Cluster:
     request.getfixturevalue("gridengine")
     host: SSHHost = request.getfixturevalue("ssh_host")
@@ -178,6 +184,7 @@ _CLUSTERS = {
     "local": _local,
     "ssh": _ssh,
     "slurm": _slurm,
+    "slurm-site": _slurm_site,
     "sge": _sge,
     "openpbs": _openpbs,
     "slurm-pbs": _slurm_pbs,

@@ -13,7 +13,7 @@ import pytest
 from prefect import flow, task
 from prefect.client.schemas.filters import LogFilter
 
-from clustrix_prefect import ClusterTaskRunner, SlurmCluster, SSHCredentials, resources
+from clustrix_prefect import ClusterTaskRunner, SlurmCluster, resources
 from clustrix_prefect.errors import JobCancelled, SubmissionRefused, WorkerFailed
 from clustrix_prefect.inspection import inspect_cluster
 from tests.contract.api import eventually
@@ -21,6 +21,7 @@ from tests.dispatch.marks import left_by, mark, marks
 from tests.dispatch.test_named_failures import run_alone
 from tests.dispatch.test_queue_states import queued
 from tests.live import slurm_site as site_module
+from tests.live.clusters import slurm_site_cluster
 from tests.live.slurm_site import SlurmSite
 
 pytestmark = pytest.mark.usefixtures("quick_prefect")
@@ -30,14 +31,7 @@ pytestmark = pytest.mark.usefixtures("quick_prefect")
 def on_site(slurm_site: SlurmSite, request: pytest.FixtureRequest) -> Iterator[SlurmCluster]:
     """Through its login node."""
     name = "".join(c if c.isalnum() else "-" for c in request.node.name)[:60]
-    yield SlurmCluster(
-        host=slurm_site.host,
-        port=slurm_site.port,
-        credentials=SSHCredentials(username=slurm_site.username, key_file=str(slurm_site.key_file)),
-        known_hosts=str(slurm_site.known_hosts),
-        remote_work_dir=f"{slurm_site.home}/{name}",
-        default_resources={"cores": 1, "memory": "100MB", "time": "00:05:00"},
-    )
+    yield slurm_site_cluster(slurm_site, name)
     for job in {job.partition("_")[0] for job in slurm_site.queue()}:
         slurm_site.run("scancel", job)
 

@@ -21,6 +21,7 @@ from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.far_side.patience import Patience
 from tests.live.gridengine import PARALLEL_ENVIRONMENT
 from tests.live.pythons import FarPythons
+from tests.live.slurm_site import SlurmSite
 from tests.live.ssh_host import SSHHost
 
 if TYPE_CHECKING:
@@ -76,6 +77,20 @@ def slurm_cluster(
     """The SLURM cluster, through the SSH server as its login node."""
     small = {"cores": 1, "memory": "256MB", "time": "00:05:00"}
     given = {**account(host, pythons, work_dir), "default_resources": small, **fields}
+    return impatient(SlurmCluster(**given))
+
+
+def slurm_site_cluster(site: SlurmSite, work_dir: str, **fields: Any) -> SlurmCluster:
+    """The second SLURM, with the Python that its nodes have."""
+    given = {
+        "host": site.host,
+        "port": site.port,
+        "credentials": SSHCredentials(username=site.username, key_file=str(site.key_file)),
+        "known_hosts": str(site.known_hosts),
+        "remote_work_dir": f"{site.home}/{work_dir}",
+        "default_resources": {"cores": 1, "memory": "100MB", "time": "00:05:00"},
+        **fields,
+    }
     return impatient(SlurmCluster(**given))
 
 

@@ -39,6 +39,7 @@ _SPELLINGS = {
     "ssh": "ssh_host",
     "3.6 over SSH": "ssh_host",
     "slurm-pbs": "slurm_pbs",
+    "slurm-site": "slurm_site",
 }
 
 
