@@ -171,6 +171,12 @@ def _running(service: _Service, config: pytest.Config) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
+def every(pytestconfig: pytest.Config) -> bool:
+    """Whether this is the long run."""
+    return bool(pytestconfig.getoption("--every"))
+
+
+@pytest.fixture(scope="session")
 def run_directory() -> RunDirectory:
     """A directory that other accounts can enter, removed with all that belongs to it."""
     return _RUN

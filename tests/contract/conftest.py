@@ -64,29 +64,27 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "cluster_only(why): has no meaning, or does not hold, in Prefect's threads"
     )
     config.addinivalue_line("markers", "only_on(name): about one kind of cluster")
+    config.addinivalue_line(
+        "markers", "engine: about Prefect's engine in the flow's process, not about the cluster"
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "cluster" not in metafunc.fixturenames:
         return
     names = list(_CLUSTERS)
-    if _tests_the_engine(metafunc) and not metafunc.config.getoption("--every"):
+    marker = metafunc.definition.get_closest_marker
+    if marker("engine") and not metafunc.config.getoption("--every"):
         names = [name for name in names if name in _EACH_WAY]
-    if metafunc.definition.get_closest_marker("cluster_only"):
+    if marker("cluster_only"):
         names = [name for name in names if name != "threadpool"]
-    if marker := metafunc.definition.get_closest_marker("only_on"):
-        names = [name for name in names if name in marker.args]
+    if only := marker("only_on"):
+        names = [name for name in names if name in only.args]
     metafunc.parametrize("cluster", names, indirect=True, scope="session")
 
 
-# What these files test is Prefect's engine in the flow's process, which meets two ways to run a
-# call: warm workers and jobs. Prefect's own threads are the reference.
-_OF_THE_ENGINE = ("caching", "flows", "futures", "hooks", "retries", "runner", "transactions")
+# Two ways to run a call, warm workers and jobs; Prefect's own threads are the reference.
 _EACH_WAY = ("threadpool", "local", "slurm")
-
-
-def _tests_the_engine(metafunc: pytest.Metafunc) -> bool:
-    return metafunc.module.__name__.rpartition("test_")[2] in _OF_THE_ENGINE
 
 
 @pytest.fixture(scope="session", autouse=True)

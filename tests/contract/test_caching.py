@@ -22,6 +22,8 @@ from prefect.tasks import Task
 
 from .api import history
 
+pytestmark = pytest.mark.engine
+
 
 def unique(seed: Any) -> str:
     """Different each time that it is executed."""

@@ -15,6 +15,8 @@ from prefect.task_runners import TaskRunner
 
 from tests.contract.conftest import Cluster
 
+pytestmark = pytest.mark.engine
+
 
 @task
 def span(_: int, seconds: float) -> tuple[float, float]:

@@ -113,6 +113,7 @@ def test_exceptions_are_what_they_were(runner: TaskRunner[Any]) -> None:
     assert detailed.rank == 3  # type: ignore[attr-defined]
 
 
+@pytest.mark.engine
 def test_causes_travel(runner: TaskRunner[Any]) -> None:
     [(branch, _)] = failures_of(runner, fail_for_a_reason)
     assert (type(branch), str(branch)) == (RuntimeError, "branch")
@@ -128,6 +129,7 @@ def test_the_traceback_is_the_far_sides(runner: TaskRunner[Any]) -> None:
         assert frame in text
 
 
+@pytest.mark.engine
 def test_failed_states(runner: TaskRunner[Any]) -> None:
     [(error, state)] = failures_of(runner, fail_deep)
     assert state.is_failed()
@@ -140,6 +142,7 @@ def test_failed_states(runner: TaskRunner[Any]) -> None:
     assert recorded.state.message == state.message
 
 
+@pytest.mark.engine
 def test_states_as_return_values(runner: TaskRunner[Any]) -> None:
     @flow(task_runner=runner)
     def returned() -> tuple[State[Any], State[Any], Any]:
@@ -155,6 +158,7 @@ def test_states_as_return_values(runner: TaskRunner[Any]) -> None:
     assert completed.message == "enough"
 
 
+@pytest.mark.engine
 def test_downstream_of_a_failure_is_not_ready(runner: TaskRunner[Any], far_dir: str) -> None:
     @flow(task_runner=runner)
     def downstream() -> list[State[Any]]:
@@ -179,6 +183,7 @@ def test_downstream_of_a_failure_is_not_ready(runner: TaskRunner[Any], far_dir: 
     assert not list(Path(far_dir).iterdir())
 
 
+@pytest.mark.engine
 def test_allowed_failures(runner: TaskRunner[Any], far_dir: str) -> None:
     @flow(task_runner=runner)
     def tolerant() -> list[str]:
@@ -193,6 +198,7 @@ def test_allowed_failures(runner: TaskRunner[Any], far_dir: str) -> None:
     assert [path.name for path in Path(far_dir).iterdir()] == ["mark"]
 
 
+@pytest.mark.engine
 def test_a_flow_fails_with_its_task(runner: TaskRunner[Any]) -> None:
     @flow(task_runner=runner)
     def unlucky() -> None:

@@ -16,6 +16,8 @@ from prefect.task_runners import TaskRunner
 
 from .api import task_run
 
+pytestmark = pytest.mark.engine
+
 
 @task
 def square(x: int) -> int:

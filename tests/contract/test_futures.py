@@ -18,6 +18,8 @@ from prefect.states import State
 from prefect.task_runners import TaskRunner
 from prefect.utilities.annotations import opaque, quote
 
+pytestmark = pytest.mark.engine
+
 
 @dataclass
 class Parcel:

@@ -19,6 +19,8 @@ from prefect.tasks import Task
 
 from .conftest import Cluster
 
+pytestmark = pytest.mark.engine
+
 
 @task
 def double(x: int) -> int:

@@ -160,6 +160,7 @@ def test_lines_arrive_while_the_call_runs(runner: TaskRunner[Any], far_dir: str)
     assert listening() is True
 
 
+@pytest.mark.engine
 def test_runtime(runner: TaskRunner[Any]) -> None:
     @flow(task_runner=runner, flow_run_name="known flow run")
     def asking(depth: int) -> tuple[dict[str, Any], UUID]:
@@ -182,6 +183,7 @@ def test_runtime(runner: TaskRunner[Any]) -> None:
     assert told["flow run"] == (str(flow_run.id), "known flow run", "asking", {"depth": 3})
 
 
+@pytest.mark.engine
 def test_runtime_counts_runs(runner: TaskRunner[Any]) -> None:
     @flow(task_runner=runner)
     def counting() -> int:

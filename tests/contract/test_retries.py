@@ -18,6 +18,8 @@ from prefect.tasks import Task
 
 from .api import history, task_run
 
+pytestmark = pytest.mark.engine
+
 
 class Flaky(Exception):
     """Raised by attempts that shall fail."""

@@ -16,6 +16,8 @@ from clustrix_prefect.errors import ConfigurationError, TaskNotSupported
 
 from .conftest import Cluster
 
+pytestmark = pytest.mark.engine
+
 
 @task
 def square(x: int) -> int:

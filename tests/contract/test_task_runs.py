@@ -6,6 +6,7 @@ import time
 from typing import Any
 from uuid import UUID
 
+import pytest
 from prefect import flow, tags, task
 from prefect.client.schemas.objects import TaskRunResult
 from prefect.runtime import task_run as runtime_task_run
@@ -79,6 +80,7 @@ def test_a_call_that_waits_is_not_shown_as_running(cluster: Cluster) -> None:
     assert found.end_time.timestamp() - found.total_run_time.total_seconds() >= first[1] - 0.05
 
 
+@pytest.mark.engine
 def test_names(runner: TaskRunner[Any]) -> None:
     def called() -> str:
         return f"called for {runtime_task_run.parameters['value']}"
@@ -104,6 +106,7 @@ def test_names(runner: TaskRunner[Any]) -> None:
     assert others == ["use-2-b", "called for 3", "mapped-5", "mapped-6", "resolved-[7]"]
 
 
+@pytest.mark.engine
 def test_tags(runner: TaskRunner[Any]) -> None:
     @flow(task_runner=runner)
     def tagged() -> list[UUID]:
@@ -124,6 +127,7 @@ def test_tags(runner: TaskRunner[Any]) -> None:
     ]
 
 
+@pytest.mark.engine
 def test_each_call_is_a_task_run_of_the_flow_run(runner: TaskRunner[Any]) -> None:
     @flow(task_runner=runner)
     def several() -> tuple[UUID, list[UUID]]:
@@ -141,6 +145,7 @@ def test_each_call_is_a_task_run_of_the_flow_run(runner: TaskRunner[Any]) -> Non
     assert len({each.dynamic_key for each in found}) == 3
 
 
+@pytest.mark.engine
 def test_dependencies_are_recorded(runner: TaskRunner[Any]) -> None:
     @flow(task_runner=runner)
     def dependent() -> dict[str, UUID]:

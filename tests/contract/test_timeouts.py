@@ -102,6 +102,7 @@ def test_waiting_for_a_worker_does_not_count(cluster: Cluster) -> None:
     assert second[0] >= first[1], "both ran at once, so nothing waited"
 
 
+@pytest.mark.engine
 def test_a_tasks_own_timeout_error_is_told_apart(runner: TaskRunner[Any]) -> None:
     @flow(task_runner=runner)
     def own() -> tuple[bool, Any]:

@@ -14,6 +14,8 @@ from prefect.transactions import Transaction, transaction
 
 from .api import task_run
 
+pytestmark = pytest.mark.engine
+
 events: list[tuple[str, int]] = []
 
 

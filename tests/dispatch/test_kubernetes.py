@@ -209,9 +209,9 @@ def test_an_evicted_call_is_submitted_again(
 
 
 def test_the_api_server_restarts_while_calls_run(
-    on_kubernetes: KubernetesCluster, own_kubernetes: OwnKubernetes, far_dir: Path
+    on_kubernetes: KubernetesCluster, own_kubernetes: OwnKubernetes, far_dir: Path, every: bool
 ) -> None:
-    calls = 50
+    calls = 50 if every else 8
     cluster = on_kubernetes.model_copy(update={"max_pods": calls})
     names = [f"call-{n}" for n in range(calls)]
 
