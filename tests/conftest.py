@@ -86,6 +86,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Prepare the list of services, and leave in an orderly way when asked to end."""
     config.addinivalue_line("markers", "service: needs a service (set by the fixtures it uses)")
+    config.addinivalue_line("markers", "every: only in the long run, with --every")
     config.stash[_SERVICES] = []
     config.stash[_DURATIONS] = grouping.Durations()
     config.pluginmanager.register(_Workers(config))
@@ -98,8 +99,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group the items by the services that they need."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is for the long run, and group the others by the services they need."""
+    if not config.getoption("--every"):
+        longer = [item for item in items if item.get_closest_marker("every")]
+        config.hook.pytest_deselected(items=longer)
+        items[:] = [item for item in items if not item.get_closest_marker("every")]
     grouping.arrange(items)
 
 

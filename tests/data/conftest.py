@@ -22,7 +22,7 @@ from tests.live import clusters
 from tests.live.prefect_server import PrefectServer
 
 VERSIONS = ("3.6", "3.8", "3.11", "3.13")
-CLUSTERS = ("local", "ssh", "slurm")
+CLUSTERS = ("local", "slurm", pytest.param("ssh", marks=pytest.mark.every))
 
 
 @pytest.fixture(autouse=True)

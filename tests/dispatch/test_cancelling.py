@@ -61,12 +61,18 @@ def processes(directory: Path) -> set[int]:
     return {pid for pid in pids if Path(f"/proc/{pid}").exists()}
 
 
+every = pytest.mark.every
+
+
 @pytest.mark.parametrize(
     ("where", "how"),
     [
-        *(("on_slurm", how) for how in ENDS),
-        *(("over_ssh", how) for how in ("cancelling", "ctrl-c", "timeout")),
-        *(("local", how) for how in ("cancelled", "sigterm", "raise")),
+        *(("on_slurm", how) for how in ("cancelled", "ctrl-c", "timeout")),
+        *(("over_ssh", how) for how in ("cancelling", "sigterm")),
+        ("local", "raise"),
+        *(pytest.param("on_slurm", how, marks=every) for how in ("cancelling", "sigterm", "raise")),
+        *(pytest.param("over_ssh", how, marks=every) for how in ("ctrl-c", "timeout")),
+        *(pytest.param("local", how, marks=every) for how in ("cancelled", "sigterm")),
     ],
 )
 def test_nothing_is_left(

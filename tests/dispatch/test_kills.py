@@ -35,8 +35,17 @@ def wait_for_bodies(directory: Path, count: int) -> None:
 
 
 @pytest.mark.timeout(60 * (_KILLS + 4))
-@pytest.mark.parametrize("where", ["on_slurm", "over_ssh", "local"])
-@pytest.mark.parametrize("persisted", ["", "persisted"], ids=["", "persisted"])
+@pytest.mark.parametrize(
+    ("where", "persisted"),
+    [
+        ("on_slurm", ""),
+        ("over_ssh", "persisted"),
+        ("local", ""),
+        pytest.param("on_slurm", "persisted", marks=pytest.mark.every),
+        pytest.param("over_ssh", "", marks=pytest.mark.every),
+        pytest.param("local", "persisted", marks=pytest.mark.every),
+    ],
+)
 def test_nothing_is_lost_or_runs_twice(
     where: str, persisted: str, request: pytest.FixtureRequest, far_dir: Path, tmp_path: Path
 ) -> None:

@@ -54,7 +54,7 @@ def kind(request: pytest.FixtureRequest, ssh_host: SSHHost) -> Iterator[str]:
         yield request.param
 
 
-@pytest.fixture(params=["over_ssh", "on_slurm"])
+@pytest.fixture(params=["on_slurm", pytest.param("over_ssh", marks=pytest.mark.every)])
 def cluster(kind: str, request: pytest.FixtureRequest) -> SSHCluster | SlurmCluster:
     """With warm workers, and with jobs."""
     found: SSHCluster | SlurmCluster = request.getfixturevalue(request.param)
