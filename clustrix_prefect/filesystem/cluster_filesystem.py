@@ -42,7 +42,7 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
     Args:
         block: A cluster block, its type and name ("slurm-cluster/ndoli"), or its name alone
-            where that is unique.
+            where that is unique. A URL may name it instead.
         auto_mkdir: Whether writing a file makes the directories above it.
 
     Raises:
@@ -55,8 +55,10 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
     cachable = False
 
     def __init__(
-        self, block: ClusterBlock | str, *, auto_mkdir: bool = True, **options: Any
+        self, block: ClusterBlock | str | None = None, *, auto_mkdir: bool = True, **options: Any
     ) -> None:
+        if block is None:
+            raise ConfigurationError("No cluster is named.", urls.HOW_TO_NAME_ONE)
         if chained := {"fo", "target_protocol", "target_options"} & set(options):
             raise ConfigurationError(
                 f"Nothing can be looked for in a cluster by {' and '.join(sorted(chained))}.",
@@ -133,7 +135,8 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
     @staticmethod
     def _get_kwargs_from_urls(path: str) -> dict[str, Any]:
-        return {"block": urls.parse(path)[0]} if urls.is_url(path) else {}
+        cluster = urls.parse(path)[0] if urls.is_url(path) else None
+        return {} if cluster is None else {"block": cluster}
 
     def unstrip_protocol(self, name: str) -> str:
         """The URL of a path.

@@ -3,6 +3,7 @@
     cluster://slurm-cluster.ndoli/scratch/ana/x.csv     block type, block name, path
     cluster://ndoli/scratch/ana/x.csv                   where the name alone is unique
     cluster://ndoli/~/x.csv                             from the home directory on
+    cluster:///scratch/ana/x.csv                        where the filesystem is given a block
 
 In a URL every character of a path may be written as `%` and its hexadecimal code, and those
 that URLs mangle have to be: newlines, `%` itself, and the `::` by which fsspec chains URLs.
@@ -15,6 +16,11 @@ from urllib.parse import quote, unquote
 from clustrix_prefect.errors import ConfigurationError
 
 SCHEME = "cluster://"
+HOW_TO_NAME_ONE = (
+    f"Write {SCHEME}<block type>.<block name>/path, such as "
+    f"{SCHEME}slurm-cluster.ndoli/scratch/x.csv, or give the block: "
+    'storage_options={"block": "slurm-cluster/ndoli"}.'
+)
 HOME = "/~"
 
 
@@ -23,8 +29,8 @@ def is_url(path: str) -> bool:
     return path.startswith(SCHEME)
 
 
-def parse(url: str) -> tuple[str, str]:
-    """The cluster that a URL names ("slurm-cluster/ndoli", or "ndoli"), and the path there.
+def parse(url: str) -> tuple[str | None, str]:
+    """Return the cluster that a URL names ("slurm-cluster/ndoli", "ndoli", or none), and the path.
 
     Raises:
         ConfigurationError: It is not such a URL.
@@ -35,15 +41,13 @@ def parse(url: str) -> tuple[str, str]:
             f"{url!r} holds `::`, by which fsspec chains URLs.",
             "If it is part of the name, write it as %3A%3A.",
         )
-    if not where or where in ("~", ".", ".."):
-        raise ConfigurationError(
-            f"{url!r} names no cluster.",
-            f"Write {SCHEME}<block type>.<block name>/path, such as "
-            f"{SCHEME}slurm-cluster.ndoli/scratch/x.csv.",
-        )
+    if where in ("~", ".", "..") or not (where or path):
+        raise ConfigurationError(f"{url!r} names no cluster.", HOW_TO_NAME_ONE)
+    there = plain_path(slash + unquote(path, errors="surrogateescape"))
+    if not where:
+        return None, there
     kind, dot, name = unquote(where).partition(".")
-    cluster = f"{kind}/{name}" if dot else kind
-    return cluster, plain_path(slash + unquote(path, errors="surrogateescape"))
+    return f"{kind}/{name}" if dot else kind, there
 
 
 def make(cluster: str, path: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import fsspec
 import pytest
@@ -69,7 +70,16 @@ def test_any_path_goes_into_a_url_and_comes_out_again() -> None:
         assert urls.parse(url) == ("slurm-cluster/ndoli", path)
 
 
-@pytest.mark.parametrize("url", ["cluster:///x", "cluster://", "cluster://~/x", "cluster://../x"])
+def test_a_url_without_a_cluster_is_of_the_block_that_is_given(tmp_path: Path) -> None:
+    url = f"cluster://{tmp_path}/x"
+    with fsspec.open(url, "wb", block=LocalCluster()) as file:
+        file.write(b"of the block")
+    assert (tmp_path / "x").read_bytes() == b"of the block"
+    with pytest.raises(ConfigurationError, match=r"cluster://slurm-cluster\.ndoli"):
+        fsspec.open(url)
+
+
+@pytest.mark.parametrize("url", ["cluster://", "cluster://~/x", "cluster://../x"])
 def test_a_url_without_a_cluster(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"cluster://slurm-cluster\.ndoli"):
         urls.parse(url)
