@@ -18,6 +18,8 @@ from kubernetes.stream import stream
 from tests.live.daemon import wait_until
 from tests.live.kubernetes.cluster import Kubernetes, OwnKubernetes
 
+pytestmark = pytest.mark.every  # in the short run, whatever builds on it proves as much
+
 MINOR = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _OWN = ".".join(map(str, sys.version_info[:2]))
 
 
-@pytest.mark.parametrize("far", ["3.6", _OWN])
+@pytest.mark.parametrize("far", [_OWN, pytest.param("3.6", marks=pytest.mark.every)])
 def test_every_case_gives_the_same_value_or_is_refused(
     far: str,
     far_pythons: FarPythons,

@@ -19,7 +19,12 @@ _OWN = ".".join(map(str, sys.version_info[:2]))
 
 
 @pytest.mark.parametrize(
-    ("kind", "far"), [("openpbs", "3.6"), ("openpbs", _OWN), ("slurm_pbs", _OWN)]
+    ("kind", "far"),
+    [
+        ("openpbs", "3.6"),
+        pytest.param("openpbs", _OWN, marks=pytest.mark.every),
+        pytest.param("slurm_pbs", _OWN, marks=pytest.mark.every),
+    ],
 )
 def test_every_case_gives_the_same_value_or_is_refused(
     kind: str,
