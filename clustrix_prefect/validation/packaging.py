@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import TERMINAL_STATES, StateType
 from prefect.futures import PrefectFuture
 from prefect.tasks import Task
 
@@ -20,7 +21,8 @@ from clustrix_prefect.errors import EnvironmentMismatch
 from clustrix_prefect.validation.check import Check
 
 # Prefect's server writes down a while later what was reported to it.
-_RECORDED_SECONDS = 20.0
+RUNS_SECONDS = 60.0
+LINES_SECONDS = 60.0
 _LOOK_SECONDS = 0.3
 _PROVES = frozenset({"run", "host", "pid", "job", "omp", "modules"})
 
@@ -87,13 +89,18 @@ def run_cases(
 def _run_times(client: SyncPrefectClient, ids: Sequence[UUID]) -> dict[UUID, float]:
     """How long each task run ran, without its time in the queue, as the API has it."""
     wanted = {"task_runs": {"id": {"any_": [str(one) for one in ids]}}, "limit": 200}
-    deadline = time.monotonic() + _RECORDED_SECONDS
+    deadline = time.monotonic() + RUNS_SECONDS
     while True:
         found = client.request("POST", "/task_runs/filter", json=wanted).json()
-        ended = {UUID(one["id"]): one["total_run_time"] for one in found if one["end_time"]}
+        # Those that were refused before they ran have an end, but no times.
+        ended = {UUID(one["id"]): one["total_run_time"] for one in found if _has_ended(one)}
         if len(ended) == len(ids) or time.monotonic() > deadline:
             return ended
         time.sleep(_LOOK_SECONDS)
+
+
+def _has_ended(task_run: Mapping[str, Any]) -> bool:
+    return bool(task_run["state_type"]) and StateType(task_run["state_type"]) in TERMINAL_STATES
 
 
 def _missing_lines(
@@ -101,7 +108,7 @@ def _missing_lines(
 ) -> str:
     """Which line did not arrive, if one did not."""
     wanted = {"logs": {"task_run_id": {"any_": [str(task_run_id)]}}, "limit": 200}
-    deadline = time.monotonic() + _RECORDED_SECONDS
+    deadline = time.monotonic() + LINES_SECONDS
     while True:
         found = client.request("POST", "/logs/filter", json=wanted).json()
         there = {(one["level"], one["message"]) for one in found}

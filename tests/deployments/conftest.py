@@ -78,6 +78,6 @@ def run(client: SyncPrefectClient) -> RunDeployment:
     def run(name: str, parameters: Mapping[str, Any] | None = None) -> FlowRun:
         deployment = client.read_deployment_by_name(name)
         made = client.create_flow_run_from_deployment(deployment.id, parameters=parameters or {})
-        return wait_for_end(client, made.id, 150)
+        return wait_for_end(client, made.id, 600)
 
     return run

@@ -127,7 +127,7 @@ def test_runs_of_what_is_served(run_directory: RunDirectory) -> None:
                 for name, parameters in SERVED.items()
             ]
             for made in runs:
-                state = wait_for_end(client, made.id, 200).state
+                state = wait_for_end(client, made.id, 600).state
                 assert state is not None
                 assert state.is_completed(), state
     finally:

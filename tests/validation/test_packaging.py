@@ -14,6 +14,7 @@ from prefect.cache_policies import NO_CACHE
 
 from clustrix_prefect import ClusterTaskRunner, LocalCluster, SlurmCluster
 from clustrix_prefect.errors import EnvironmentMismatch, WorkerFailed
+from clustrix_prefect.validation import packaging
 from clustrix_prefect.validation.check import Check
 from clustrix_prefect.validation.packaging import Case, judge, run_cases
 from flows.travelling.cases import TooLarge, cases, raises
@@ -163,8 +164,9 @@ def takes_its_time(run: str) -> Any:
 
 
 def test_each_case_has_a_time_of_its_own_and_its_log_is_read(
-    saved: Save, ssh_host: SSHHost, far_pythons: FarPythons
+    saved: Save, ssh_host: SSHHost, far_pythons: FarPythons, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(packaging, "LINES_SECONDS", 3.0)
     one_by_one = ssh_cluster(
         ssh_host,
         far_pythons,
