@@ -24,12 +24,6 @@ from clustrix_prefect.pricing.providers.gcp_machines import machine_types
 from tests.pricing.servers.faults import Fault
 from tests.pricing.servers.gcp import API_KEY, SKU, GCPServer
 
-with tempfile.TemporaryDirectory() as directory:
-    # gpuhunt 0.1.34 reads a table of TPU prices that its own wheel lacks; no TPU is asked for here.
-    Path(directory, "tpu_pricing.json").write_text("{}")
-    with mock.patch.object(importlib.resources, "files", return_value=Path(directory)):
-        import gpuhunt.providers.gcp as gpuhunt_gcp
-
 COMPUTE_ENGINE = "services/6F81-5844-456A"
 
 
@@ -135,14 +129,25 @@ _ACCELERATORS = {
     "Nvidia H100 80GB Mega": "nvidia-h100-mega-80gb",
     "Nvidia L4": "nvidia-l4",
 }
-_CAPACITY = {
-    PurchaseOption.ON_DEMAND: gpuhunt_gcp.CapacityType.ON_DEMAND,
-    PurchaseOption.SPOT: gpuhunt_gcp.CapacityType.SPOT,
-}
+
+
+def import_gpuhunt() -> Any:
+    """Import its reader of Google's prices, which takes as long as all other tests' modules."""
+    with tempfile.TemporaryDirectory() as directory:
+        # gpuhunt 0.1.34 reads a table of TPU prices that its own wheel lacks; none is asked for.
+        Path(directory, "tpu_pricing.json").write_text("{}")
+        with mock.patch.object(importlib.resources, "files", return_value=Path(directory)):
+            import gpuhunt.providers.gcp
+    return gpuhunt.providers.gcp
 
 
 def hunted(server: GCPServer) -> dict[tuple[str, str, PurchaseOption], float]:
     """gpuhunt's prices of all machine types that the table and the server have."""
+    gpuhunt_gcp = import_gpuhunt()
+    options = {
+        PurchaseOption.ON_DEMAND: gpuhunt_gcp.CapacityType.ON_DEMAND,
+        PurchaseOption.SPOT: gpuhunt_gcp.CapacityType.SPOT,
+    }
     prices = gpuhunt_gcp.Prices()
     # gpuhunt 0.1.34 takes accelerators of Defined Duration for those on demand, if they come last.
     prices.add_skus(sku for sku in skus(server) if "Defined Duration" not in sku.description)
@@ -160,7 +165,7 @@ def hunted(server: GCPServer) -> dict[tuple[str, str, PurchaseOption], float]:
             gpu_memory=None,
         )
         for region in ("us-central1", "europe-west3"):
-            for option, capacity in _CAPACITY.items():
+            for option, capacity in options.items():
                 kind.location = f"{region}-a"
                 price = prices.get_instance_price(kind, capacity)
                 if price is not None:
