@@ -17,7 +17,7 @@ from importlib.machinery import ModuleSpec
 
 from . import importer as importers
 from . import tasks
-from .by_value import REFERENCES, ValueBundle, make_exception
+from .by_value import REFERENCES, ValueBundle, make_exception, parents_of
 from .capture import WhenImported
 from .light import from_json
 from .pickles import ForeignBytecode, PortableUnpickler
@@ -67,7 +67,7 @@ class SourceBundle:
         self._entry = document["entry"]
         self._captured = captured
         self._names = set(self._modules) | {part["name"] for part in self._slices}
-        self._packages = {parent for name in self._names for parent in _parents(name)}
+        self._packages = {parent for name in self._names for parent in parents_of(name)}
         self._packages -= self._names
         self._names |= self._packages
         self._loaded = {}  # type: Dict[str, Any]  # its modules, while another bundle's are in place
@@ -120,7 +120,7 @@ class SourceBundle:
                 return "".join(self.lines().get(module["path"], ()))
         return None
 
-    def find_spec(self, name: str) -> "Any":
+    def find_spec(self, name: str, path: "Any" = None) -> "Any":
         """The spec of one of its modules."""
         if name not in self._names:
             return None
@@ -201,11 +201,6 @@ def _set_variable(module: "Any", name: str, value: "Any") -> None:
     """Set a variable of a module, or what a class or function of it holds."""
     owner, _, last = name.rpartition(".")
     setattr(named_function(module.__name__, owner) if owner else module, last, value)
-
-
-def _parents(name: str) -> "List[str]":
-    parts = name.split(".")
-    return [".".join(parts[:length]) for length in range(1, len(parts))]
 
 
 def _pop_modules(names: "Set[str]") -> "Dict[str, Any]":
@@ -311,6 +306,11 @@ class Library:
         find = getattr(self._active, "home_of", None)
         return None if find is None else find(value)
 
+    def brings(self, module: str) -> bool:
+        """Whether this module came here by value."""
+        brings = getattr(self._active, "brings", None)
+        return brings is not None and brings(module)
+
     def shares(self, namespace: "Dict[str, Any]") -> bool:
         """Whether these globals are those of a module that came here by value."""
         shares = getattr(self._active, "shares", None)
@@ -329,7 +329,7 @@ class Library:
 
     def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
         find = getattr(self._active, "find_spec", None)
-        return None if find is None else find(name)
+        return None if find is None else find(name, path)
 
     def get_source(self, name: str) -> "Optional[str]":
         return None if self._active is None else self._active.source(name)

@@ -144,7 +144,10 @@ def _cloudpickle_dumps() -> "Any":
                     arguments = arguments if len(arguments) > 1 else arguments[0]
                     return at_home.getitem, (generic["origin"], arguments)
                 if _has_its_name(value):
-                    return NotImplemented
+                    if not library.brings(value.__module__):
+                        return NotImplemented
+                    # Not pickle's own way, which imports the packages that the module is in.
+                    return at_home.named, (value.__module__, value.__qualname__)
                 tracker_id = library.home_of(value)
                 if tracker_id is not None:
                     return at_home.class_at_home, (
