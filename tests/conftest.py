@@ -96,6 +96,9 @@ def pytest_configure(config: pytest.Config) -> None:
         pytest.exit("terminated")  # with the summary of what failed so far
 
     signal.signal(signal.SIGTERM, leave)
+    # A handler in Python may not be run before the signal's process waits for good: the workers of
+    # a `multiprocessing.Pool` that a test makes are ended by this signal.
+    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
 @pytest.hookimpl(tryfirst=True)

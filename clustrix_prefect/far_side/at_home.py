@@ -19,6 +19,14 @@ def class_at_home(tracker_id: str, module: str, name: str) -> Any:
     return library.active.local_class(tracker_id)
 
 
+def named(module: str, name: str) -> Any:
+    """What one of the flow's modules calls by this name."""
+    found: Any = sys.modules[module]
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
 def namespace(module: str) -> Dict[str, Any]:
     """The globals of one of the flow's modules."""
     return vars(sys.modules[module])
@@ -40,6 +48,6 @@ class Namespace:
 
 # So that they are pickled as the names of the client's functions.
 OFFERED: Dict[str, Any] = {}
-for _function in (class_at_home, namespace):
+for _function in (class_at_home, named, namespace):
     _function.__module__, _function.__qualname__ = REFERENCES, _function.__name__
     OFFERED[_function.__name__] = _function

@@ -17,7 +17,7 @@ from importlib.machinery import ModuleSpec
 
 from . import importer as importers
 from . import tasks
-from .by_value import REFERENCES, ValueBundle, make_exception
+from .by_value import REFERENCES, ValueBundle, make_cached, make_exception, parents_of
 from .capture import WhenImported
 from .light import from_json
 from .pickles import ForeignBytecode, PortableUnpickler
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from .pickles import Names
 
+# The name of what makes a class that was made inside a function.
+MAKER = "__make__"
 # Bundles that stay loaded; a flow's tasks take turns in a worker.
 _MOST_LOADED = 16
 
@@ -66,8 +68,9 @@ class SourceBundle:
         self._inner = {function["key"]: function for function in document["inner"]}
         self._entry = document["entry"]
         self._captured = captured
+        self._classes = {}  # type: Dict[str, Any]
         self._names = set(self._modules) | {part["name"] for part in self._slices}
-        self._packages = {parent for name in self._names for parent in _parents(name)}
+        self._packages = {parent for name in self._names for parent in parents_of(name)}
         self._packages -= self._names
         self._names |= self._packages
         self._loaded = {}  # type: Dict[str, Any]  # its modules, while another bundle's are in place
@@ -120,7 +123,7 @@ class SourceBundle:
                 return "".join(self.lines().get(module["path"], ()))
         return None
 
-    def find_spec(self, name: str) -> "Any":
+    def find_spec(self, name: str, path: "Any" = None) -> "Any":
         """The spec of one of its modules."""
         if name not in self._names:
             return None
@@ -147,6 +150,7 @@ class SourceBundle:
 
     def function(self, names: "Names") -> "Any":
         """The function to call, in slices made for this call."""
+        self._classes = {}
         pickles = PortableUnpickler(self._captured or b"", self.foreign, names)
         for part in self._slices:
             module = types.ModuleType(part["name"])  # type: Any
@@ -196,16 +200,49 @@ class SourceBundle:
         function.__qualname__, function.__module__ = qualname, source["module"]
         return function
 
+    def inner_class(
+        self,
+        key: str,
+        tracker_id: str,
+        cells: "Tuple[Any, ...]",
+        qualname: str,
+        early: "List[Tuple[Any, Any]]",
+    ) -> "Any":
+        """A class that was made inside a function: one and the same in all pickles of a call."""
+        if tracker_id in self._classes:
+            return self._classes[tracker_id]
+        for cell, value in early:
+            _fill_cell(cell, value)
+        made = self.inner_function(key, cells, MAKER, MAKER)()
+        _rename(made, made.__qualname__, qualname)
+        self._classes[tracker_id] = made
+        return made
+
+    def home_of(self, value: "Any") -> "Optional[str]":
+        """The id by which the flow knows a class that was made inside a function."""
+        return next((name for name, each in self._classes.items() if each is value), None)
+
+    def local_class(self, tracker_id: str) -> "Any":
+        """That class."""
+        return self._classes[tracker_id]
+
+
+def _rename(made: "Any", before: str, now: str) -> None:
+    """Give a class, and the methods and classes in it, the names that they had at home."""
+    made.__qualname__ = now + made.__qualname__[len(before) :]
+    for each in vars(made).values():
+        for inner in (each, getattr(each, "__func__", None), getattr(each, "fget", None)):
+            name = getattr(inner, "__qualname__", "")
+            if isinstance(inner, type) and name.startswith(before + "."):
+                _rename(inner, before, now)
+            elif isinstance(inner, types.FunctionType) and name.startswith(before + "."):
+                inner.__qualname__ = now + name[len(before) :]
+
 
 def _set_variable(module: "Any", name: str, value: "Any") -> None:
     """Set a variable of a module, or what a class or function of it holds."""
     owner, _, last = name.rpartition(".")
     setattr(named_function(module.__name__, owner) if owner else module, last, value)
-
-
-def _parents(name: str) -> "List[str]":
-    parts = name.split(".")
-    return [".".join(parts[:length]) for length in range(1, len(parts))]
 
 
 def _pop_modules(names: "Set[str]") -> "Dict[str, Any]":
@@ -224,6 +261,9 @@ class Library:
             (REFERENCES, "named_function"): named_function,
             (REFERENCES, "module"): importlib.import_module,
             (REFERENCES, "inner_function"): self._inner_function,
+            (REFERENCES, "cached"): make_cached,
+            (REFERENCES, "inner_class"): self._inner_class,
+            (REFERENCES, "fill_inner_class"): fill_inner_class,
             (REFERENCES, "fill_function"): fill_function,
             (REFERENCES, "cell"): empty_cell,
             (REFERENCES, "exception"): make_exception,
@@ -311,6 +351,11 @@ class Library:
         find = getattr(self._active, "home_of", None)
         return None if find is None else find(value)
 
+    def brings(self, module: str) -> bool:
+        """Whether this module came here by value."""
+        brings = getattr(self._active, "brings", None)
+        return brings is not None and brings(module)
+
     def shares(self, namespace: "Dict[str, Any]") -> bool:
         """Whether these globals are those of a module that came here by value."""
         shares = getattr(self._active, "shares", None)
@@ -325,11 +370,15 @@ class Library:
         assert self._active is not None
         return self._active.inner_function(*described)
 
+    def _inner_class(self, *described: "Any") -> "Any":
+        assert self._active is not None
+        return self._active.inner_class(*described)
+
     # --- an importer, without its abstract parents as the stand-in's ----------------------
 
     def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
         find = getattr(self._active, "find_spec", None)
-        return None if find is None else find(name)
+        return None if find is None else find(name, path)
 
     def get_source(self, name: str) -> "Optional[str]":
         return None if self._active is None else self._active.source(name)
@@ -395,6 +444,18 @@ def fill_function(function: "Any", state: "Dict[str, Any]") -> None:
     function.__kwdefaults__ = state["kwdefaults"]
     function.__dict__.update(state["attributes"])
     for cell, value in state["cells"]:
+        _fill_cell(cell, value)
+
+
+def fill_inner_class(made: "Any", state: "Any") -> None:
+    """Give a class that was made inside a function what it holds, and the variables around it."""
+    cells, held = state
+    for name, value in held.items():
+        attribute, _, of_function = name.partition(".")
+        each = vars(made).get(attribute)
+        owner = getattr(each, "__func__", each) if of_function else made
+        setattr(owner, of_function or attribute, value)
+    for cell, value in cells:
         _fill_cell(cell, value)
 
 

@@ -14,6 +14,7 @@ import marshal
 import os
 import sys
 import types
+from importlib.machinery import ModuleSpec
 
 from .pickles import PortableUnpickler
 
@@ -54,6 +55,10 @@ class ValueBundle:
         self._finished = set()  # type: set[int]
         self._tops = {name.partition(".")[0] for name in document["modules"]}
         self._namespaces = [each["name"] for each in document["namespaces"]]
+        # The packages that these are in: not their code, unless something imports it.
+        self._parents = {parent for name in self._namespaces for parent in parents_of(name)}
+        self._parents -= set(self._namespaces)
+        self._empty = set()  # type: set[str]
         self._loaded = {}  # type: Dict[str, Any]
         self._hidden = {}  # type: Dict[str, Any]
         self._roots = []  # type: List[str]
@@ -77,12 +82,46 @@ class ValueBundle:
         sys.modules.update(self._hidden)
 
     def _pop_modules(self) -> "Dict[str, Any]":
-        mine = self._namespaces
+        mine = self._empty.union(self._namespaces)
         return {
             name: sys.modules.pop(name)
             for name in list(sys.modules)
             if name in mine or name.partition(".")[0] in self._tops
         }
+
+    def find_spec(self, name: str, path: "Any" = None) -> "Any":
+        """The spec of a package that one of its modules by value is in.
+
+        Pickling a class imports the package at the top of its module's name: where there is no
+        other, it is an empty one.
+        """
+        if name not in self._parents:
+            return None
+        self._parents.discard(name)  # `sys.meta_path` leads here, too
+        try:
+            spec = _find_spec(name, path)
+        finally:
+            self._parents.add(name)
+        if spec is None:
+            self._empty.add(name)
+            spec = ModuleSpec(name, None, is_package=True)
+        if spec.loader is None:
+            spec.loader = _NoCode()
+        execute = spec.loader.exec_module
+
+        def bind_and_execute(module: "Any") -> None:
+            self._bind_children(module)
+            execute(module)
+
+        spec.loader.exec_module = bind_and_execute
+        return spec
+
+    def _bind_children(self, package: "Any") -> None:
+        """Give a package what importing its modules would have given it: they are there."""
+        for name in self._namespaces:
+            parent, _, last = name.rpartition(".")
+            if parent == package.__name__ and name in sys.modules:
+                setattr(package, last, sys.modules[name])
 
     def _put_on_path(self) -> None:
         if self._roots and sys.path[: len(self._roots)] != self._roots:
@@ -256,11 +295,39 @@ class ValueBundle:
                 return tracker_id
         return None
 
+    def brings(self, module: str) -> bool:
+        """Whether this module came by value."""
+        return module in self._namespaces
+
     def shares(self, namespace: "Dict[str, Any]") -> bool:
         """Whether these globals are those of a module that came by value."""
         name = namespace.get("__name__")  # type: Any
         module = sys.modules.get(name) if name in self._namespaces else None
         return module is not None and vars(module) is namespace
+
+
+class _NoCode:
+    """Loads a package that has no code."""
+
+    def create_module(self, spec: "Any") -> None:
+        return None  # an ordinary one
+
+    def exec_module(self, module: "Any") -> None:
+        pass
+
+
+def _find_spec(name: str, path: "Any") -> "Any":
+    for finder in sys.meta_path:
+        spec = finder.find_spec(name, path)
+        if spec is not None:
+            return spec
+    return None
+
+
+def parents_of(name: str) -> "List[str]":
+    """The packages that a module is in."""
+    parts = name.split(".")
+    return [".".join(parts[:length]) for length in range(1, len(parts))]
 
 
 def _do_nothing(cls: "Any", **options: "Any") -> None:

@@ -127,7 +127,7 @@ def _cloudpickle_dumps() -> "Any":
     try:
         import cloudpickle
     except ImportError:
-        return None
+        return _dumps_local_classes
     import io
 
     from . import at_home
@@ -144,7 +144,10 @@ def _cloudpickle_dumps() -> "Any":
                     arguments = arguments if len(arguments) > 1 else arguments[0]
                     return at_home.getitem, (generic["origin"], arguments)
                 if _has_its_name(value):
-                    return NotImplemented
+                    if not library.brings(value.__module__):
+                        return NotImplemented
+                    # Not pickle's own way, which imports the packages that the module is in.
+                    return at_home.named, (value.__module__, value.__qualname__)
                 tracker_id = library.home_of(value)
                 if tracker_id is not None:
                     return at_home.class_at_home, (
@@ -174,6 +177,32 @@ def _cloudpickle_dumps() -> "Any":
         return buffer.getvalue()
 
     return dumps_by_name
+
+
+def _dumps_local_classes(value: "Any") -> bytes:
+    """A pickle in which classes of the flow's that were made inside functions are named."""
+    import io
+    import pickle
+
+    from . import at_home
+    from .call import library
+
+    __import__(at_home.class_at_home.__module__)
+
+    in_python = pickle._Pickler  # type: Any
+
+    class ByName(in_python):  # type: ignore[misc]
+        def save_global(self, value: "Any", name: "Any" = None) -> None:
+            tracker_id = library.home_of(value) if isinstance(value, type) else None
+            if tracker_id is None:
+                super().save_global(value, name)
+            else:
+                known = (tracker_id, value.__module__, value.__qualname__)
+                self.save_reduce(at_home.class_at_home, known, obj=value)
+
+    buffer = io.BytesIO()
+    ByName(buffer, PROTOCOL).dump(value)
+    return buffer.getvalue()
 
 
 def _has_its_name(value: "Any") -> bool:

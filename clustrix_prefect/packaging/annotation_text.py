@@ -59,6 +59,28 @@ def without_defaults(source: str, name: str, which: Collection[str] = _DEFAULTS)
     return _changed(source, changes)
 
 
+def without_values(source: str, name: str, which: Collection[str]) -> str:
+    """Source of a class in which some attributes are None.
+
+    Args:
+        source: The class's source.
+        name: The class's name.
+        which: The attributes.
+    """
+
+    def changes(tree: ast.Module) -> Iterator[tuple[ast.expr, str]]:
+        made = next(
+            each for each in ast.walk(tree) if isinstance(each, ast.ClassDef) and each.name == name
+        )
+        for statement in made.body:
+            if isinstance(statement, (ast.Assign, ast.AnnAssign)) and statement.value is not None:
+                target = statement.targets[0] if hasattr(statement, "targets") else statement.target
+                if isinstance(target, ast.Name) and target.id in which:
+                    yield statement.value, "None"
+
+    return _changed(source, changes)
+
+
 def _changed(source: str, changes: Callable[[ast.Module], Iterator[tuple[ast.expr, str]]]) -> str:
     """Source with some expressions replaced, each on the lines where it was."""
     try:

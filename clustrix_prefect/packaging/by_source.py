@@ -22,6 +22,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from cloudpickle import CloudPickler
+from cloudpickle.cloudpickle import _builtin_type
 from prefect.tasks import Task
 
 from clustrix_prefect.errors import NotPortable
@@ -35,10 +36,12 @@ from clustrix_prefect.packaging.bundle import Built, Bundle, Home
 from clustrix_prefect.packaging.effects import take_effects
 from clustrix_prefect.packaging.identity import digest, sha256
 from clustrix_prefect.packaging.imports import Imports, of_tree, top_level
+from clustrix_prefect.packaging.local_classes import cells_of, held_values, local_class
 from clustrix_prefect.packaging.local_modules import LocalModule, LocalModules
 from clustrix_prefect.packaging.ownership import is_user_module, look_up, plain_function
 from clustrix_prefect.packaging.pickling import (
     HERE,
+    Cached,
     CallPickler,
     LocalClass,
     Met,
@@ -90,6 +93,14 @@ class SourcePickler(CallPickler):
             )
         if kind is types.CellType:
             return references.cell, ()
+        if kind is types.MethodType and getattr(obj.__self__, obj.__name__, None) == obj:
+            return getattr, (obj.__self__, obj.__name__)
+        if kind is Cached and is_user_module(obj.__module__):
+            if look_up(obj.__module__, obj.__qualname__) is obj:
+                self._note(obj.__module__, obj.__qualname__)
+                return references.named, (obj.__module__, obj.__qualname__)
+            given = obj.cache_parameters()
+            return references.cached, (obj.__wrapped__, given["maxsize"], given["typed"])
         if kind is types.CodeType:
             raise _without_source("bytecode", self.python)
         return super().reducer_override(obj)
@@ -128,6 +139,12 @@ class SourcePickler(CallPickler):
                 self._note(obj.__module__, obj.__qualname__)
                 return references.named_function, (obj.__module__, obj.__qualname__)
         source = inner_function(obj)
+        if source is None and "." in obj.__qualname__.rpartition("<locals>.")[2]:
+            raise NotPortable(
+                f"{obj.__module__}.{obj.__qualname__} is a method of a class that was made inside "
+                "a function, and travels to another version of Python with that class only.",
+                "Pass an object of the class, or a method bound to one.",
+            )
         if source is None:
             raise _without_source(f"{obj.__module__}.{obj.__qualname__}", self.python)
         self.met.add(source)
@@ -144,11 +161,25 @@ class SourcePickler(CallPickler):
     def _reduce_class(self, obj: type) -> Any:
         if not is_user_module(obj.__module__):
             self._note_module(obj.__module__)
-            return CloudPickler.reducer_override(self, obj)
+            reduced = CloudPickler.reducer_override(self, obj)
+            if reduced is NotImplemented or reduced[0] in (type, _builtin_type):
+                return reduced
         if has_source(obj.__module__) and look_up(obj.__module__, obj.__qualname__) is obj:
             self._note(obj.__module__, obj.__qualname__)
             return references.named, (obj.__module__, obj.__qualname__)
-        raise _without_source(f"{obj.__module__}.{obj.__qualname__}", self.python)
+        source = local_class(obj)
+        self.met.add(source.maker)
+        cells = cells_of(obj, source)
+        filled = [
+            (name, cell, cell.cell_contents)
+            for name, cell in zip(source.maker.free, cells, strict=True)
+            if _is_filled(cell)
+        ]
+        early = [(cell, value) for name, cell, value in filled if name in source.early]
+        late = [(cell, value) for name, cell, value in filled if name not in source.early]
+        made = (source.maker.key, source.tracker_id, cells, obj.__qualname__, early)
+        state = (late, held_values(obj, source))
+        return references.inner_class, made, state, None, None, references.fill_inner_class
 
 
 def _needed_by_numpy(kind: type, python: tuple[int, int]) -> tuple[int, int] | None:
@@ -167,13 +198,6 @@ def _is_filled(cell: types.CellType) -> bool:
 
 
 def _without_source(what: str, python: tuple[int, int]) -> NotPortable:
-    if "<locals>" in what:
-        return NotPortable(
-            f"{what} was made inside a function, and such classes travel to the same minor "
-            f"version of Python only: this flow runs on {dotted(HERE)}, the cluster on "
-            f"{dotted(python)}.",
-            "Define it at the top level of a module, or use the same version on both sides.",
-        )
     return NotPortable(
         f"There is no source of {what}, and without it nothing travels to another version of "
         f"Python: this flow runs on {dotted(HERE)}, the cluster on {dotted(python)}.",

@@ -40,10 +40,15 @@ from prefect.tasks import Task
 from clustrix_prefect.packaging import references
 from clustrix_prefect.packaging.local_modules import has_file
 from clustrix_prefect.packaging.ownership import is_user_module, look_up
-from clustrix_prefect.packaging.pickling import HERE, CallPickler, LocalClass, sets_itself_up
+from clustrix_prefect.packaging.pickling import (
+    HERE,
+    Cached,
+    CallPickler,
+    LocalClass,
+    sets_itself_up,
+)
 from clustrix_prefect.packaging.source_files import shown_file
 
-_Cached: Any = type(functools.lru_cache(lambda: None))
 _dispatcher: Any = functools.singledispatch(lambda value: value)
 _DISPATCHER = _dispatcher.__code__
 _TYPE_VARIABLES = tuple(
@@ -58,7 +63,7 @@ _OF_ENUMS = (
 )
 _OF_MEMBERS = {"_name_", "_value_", "__objclass__", "_sort_order_"}
 _VALIDATE_CALL = "pydantic._internal._validate_call"
-_NAMED_ONLY = (_Cached, typing.NewType, *_TYPE_VARIABLES)
+_NAMED_ONLY = (Cached, typing.NewType, *_TYPE_VARIABLES)
 
 
 class Namespaces:
@@ -323,7 +328,7 @@ class ValuePickler(CallPickler):
         if known is not None:
             return known
         self.is_canonical = False
-        if kind is _Cached:
+        if kind is Cached:
             parameters = obj.cache_parameters()
             return references.cached, (
                 obj.__wrapped__,

@@ -7,6 +7,7 @@ here. A Prefect task travels as the plain function it wraps, with its options.
 
 from __future__ import annotations
 
+import functools
 import io
 import sys
 import types
@@ -41,6 +42,8 @@ _STAY_HERE = (
     *(io.IOBase, memoryview),
 )
 _ALWAYS_THERE = ("prefect", "clustrix_prefect", "cloudpickle")
+# What `functools.lru_cache` makes of a function.
+Cached: Any = type(functools.lru_cache(lambda: None))
 _INSTEAD = (
     "Send what it holds: a future as a parameter of its own, a file by its path, a memoryview as "
     "bytes, a secret by the name of the block or variable that has it."

@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 
 from cloudpickle.cloudpickle import _DYNAMIC_CLASS_TRACKER_BY_ID
 
+from clustrix_prefect.packaging.local_classes import class_of
+
 
 def _only_far_away() -> NoReturn:
     raise RuntimeError("pickles of a call can only be opened by the far side")
@@ -60,7 +62,7 @@ def local_class(tracker_id: str) -> Any:
 
 def class_at_home(tracker_id: str, module: str, name: str) -> Any:
     """A class of the flow's, that went far away by value."""
-    found = _DYNAMIC_CLASS_TRACKER_BY_ID.get(tracker_id)
+    found = _DYNAMIC_CLASS_TRACKER_BY_ID.get(tracker_id) or class_of(tracker_id)
     return named(module, name) if found is None else found
 
 
@@ -117,6 +119,16 @@ def fill_enum(made: Any, state: Any) -> None:
 
 def inner_function(key: str, closure: tuple[Any, ...], name: str, qualname: str) -> Any:
     """A function that was defined inside another one."""
+    _only_far_away()
+
+
+def inner_class(key: str, tracker_id: str, cells: Any, qualname: str, early: Any) -> Any:
+    """A class that was made inside a function."""
+    _only_far_away()
+
+
+def fill_inner_class(made: Any, state: Any) -> None:
+    """Give such a class what it holds, and the variables around it."""
     _only_far_away()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import pwd
 import signal
@@ -26,6 +27,12 @@ def _controller(process: subprocess.Popen[bytes], facts: dict[str, Any]) -> int:
 
 def _worker(process: subprocess.Popen[bytes], facts: dict[str, Any]) -> int:
     return int(facts["pid"])
+
+
+def test_a_forked_process_of_a_test_just_ends() -> None:
+    """A handler in Python might be run too late: what waits for a lock would wait for good."""
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply(signal.getsignal, (signal.SIGTERM,)) is signal.SIG_DFL
 
 
 @pytest.mark.service

@@ -5,9 +5,12 @@ Each gets a virtual environment, made on first use and kept in the user's cache 
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.live.pythons import find_pythons
@@ -22,6 +25,15 @@ _LEFT_OUT = [
 # Whose tests are for each far Python, which their names hold.
 _BY_FAR_PYTHON = ("test_matrix", "test_differential")
 CLIENTS = ("3.10", "3.11", "3.12", "3.13")
+
+
+@contextlib.contextmanager
+def sole_use(minor: str) -> Iterator[None]:
+    """Keep others from a client's environment, which is that of one clone at a time."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f"client-{minor}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def environment_for(minor: str, python: str) -> Path:
@@ -52,16 +64,22 @@ def main(minors: list[str]) -> int:
         if minor not in pythons:
             print(f"no Python {minor} on this machine")
             continue
-        program = environment_for(minor, pythons[minor])
-        print(f"--- client Python {minor}", flush=True)
-        options = ["-q", "-p", "no:cacheprovider", *(f"--ignore={path}" for path in _LEFT_OUT)]
-        # Each far Python was met by another client already: the oldest will do, and its own.
-        options += ["-k", f"not ({' or '.join(_BY_FAR_PYTHON)}) or 3.6 or {minor}"]
-        command = [str(program), "-m", "pytest", *options, "tests/packaging"]
-        if subprocess.run(command, cwd=ROOT).returncode:
-            failed.append(minor)
+        with sole_use(minor):
+            if _run(minor, environment_for(minor, pythons[minor])):
+                failed.append(minor)
     print(f"failed under {', '.join(failed)}" if failed else "all clients passed")
     return len(failed)
+
+
+def _run(minor: str, program: Path) -> int:
+    print(f"--- client Python {minor}", flush=True)
+    options = ["-q", "-p", "no:cacheprovider", "--durations=25"]
+    options += [f"--ignore={path}" for path in _LEFT_OUT]
+    # Each far Python was met by another client already: the oldest will do, and its own.
+    options += ["-k", f"not ({' or '.join(_BY_FAR_PYTHON)}) or 3.6 or {minor}"]
+    return subprocess.run(
+        [str(program), "-m", "pytest", *options, "tests/packaging"], cwd=ROOT
+    ).returncode
 
 
 if __name__ == "__main__":

@@ -26,10 +26,13 @@ from clustrix_prefect.packaging.parts import Part
 from clustrix_prefect.packaging.results import open_result
 from clustrix_prefect.task_resources import Resources
 
+_ROOT = str(Path(__file__).parents[2])
 _SERVE = """
 import base64, json, os, sys
 
 def serve():
+    # This repository, which an editable installation puts there, is only at home.
+    sys.path[:] = [path for path in sys.path if path != sys.argv[3]]
     sys.path[0] = sys.argv[1]
     from clustrix_far_side import call as calls, importer
     sys.path[0] = os.path.join(sys.argv[1], "vendor")
@@ -68,7 +71,7 @@ class Elsewhere:
         self._store = directory / "store"
         self._store.mkdir(exist_ok=True)
         (directory / "serve.py").write_text(_SERVE)
-        argv = [python, str(directory / "serve.py"), str(program), str(self._store)]
+        argv = [python, str(directory / "serve.py"), str(program), str(self._store), _ROOT]
         self._process = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

@@ -20,8 +20,9 @@ from clustrix_prefect import ClusterTaskRunner, LocalCluster
 from clustrix_prefect.errors import CallNotPortable, NotPortable
 from tests.live.prefect_server import PrefectServer
 from tests.packaging.elsewhere import Elsewhere
+from tests.packaging.strangers import refused
 
-KINDS = ("closures", "patched", "annotated", "graphs", "raised", "modules")
+KINDS = ("closures", "patched", "annotated", "graphs", "raised", "modules", "inside")
 OWN = ".".join(map(str, sys.version_info[:2]))
 OTHERS = tuple(minor for minor in ("3.6", "3.8", "3.13") if minor != OWN)
 
@@ -32,8 +33,6 @@ def cases(kind: str, name: str = "CASES") -> list[tuple[Any, ...]]:
     return [case if isinstance(case, tuple) else (case,) for case in found]
 
 
-# What these call came with Python 3.7: `asyncio.run`, and a parameter of `ProcessPoolExecutor`.
-NEWER_LIBRARY = ("raised_in_thread", "pooled")
 ALL = [(kind, number) for kind in KINDS for number in range(len(cases(kind)))]
 NAMES = [f"{kind}-{number}" for kind, number in ALL]
 
@@ -124,13 +123,18 @@ def test_there_are_many() -> None:
 @pytest.mark.parametrize(("kind", "number"), ALL, ids=NAMES)
 @pytest.mark.parametrize("far", OTHERS, indirect=True)
 def test_another_version(far: Elsewhere, kind: str, number: int) -> None:
-    """The same, or refused: never another value."""
+    """The same, or refused for the reason that is known: never another value."""
     function, *args = cases(kind)[number]
-    try:
-        there = outcome(far.call, function, *args)
-    except (NotPortable, CallNotPortable):
+    name, minor = f"{kind}-{number}", ".".join(map(str, far.version))
+    why = refused.BY_OTHERS.get(name) or refused.BY_AGE.get(minor, {}).get(name)
+    if why is not None:
+        with pytest.raises((NotPortable, CallNotPortable), match=why):
+            outcome(far.call, function, *args)
         return
-    if far.version < (3, 7) and function.__name__ in NEWER_LIBRARY:
-        assert there[1] in ("AttributeError", "TypeError"), "said by Python itself"
-        return
-    assert there == outcome(function, *args)
+    there, here = outcome(far.call, function, *args), outcome(function, *args)
+    said = refused.BY_PYTHON.get(minor, {}).get(name)
+    if said is None:
+        assert there == here
+    else:
+        assert there[:1] == ("raised",)
+        assert said in there[2]

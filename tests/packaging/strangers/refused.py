@@ -1,0 +1,59 @@
+"""Which cases are refused where, and why; and where Python itself says something else."""
+
+from __future__ import annotations
+
+_NO_STATEMENT = r"no `class` statement of its module made it"
+_MEASURE = rf"types\.Measure .*: {_NO_STATEMENT}"
+_ROW = rf"closures\.Row .*: {_NO_STATEMENT}"
+_ONCE_MORE = r"making it again would run {} once more"
+_REMOVED = r"line 10: Model\.gone was removed from the class"
+_ANNOTATIONS = r"line {}: `\.{}` looks at annotations"
+_LACKS = r"module '{}' has no attribute '{}'"
+
+# By every other version, for it is not the flow's.
+BY_OTHERS = {
+    "closures-2": _MEASURE,
+    "closures-3": _ROW,
+    "closures-16": _ONCE_MORE.format(r"mixed\.<locals>\.Meta"),
+    "closures-25": _MEASURE,
+    "closures-26": _MEASURE,
+    "closures-27": _ROW,
+    "patched-0": _REMOVED,
+    "patched-1": _REMOVED,
+    "patched-14": _REMOVED,
+    "annotated-4": _ANNOTATIONS.format(108, "annotation"),
+    "annotated-5": _ANNOTATIONS.format(89, "annotation"),
+    "annotated-10": _ANNOTATIONS.format(114, "__annotations__"),
+    "annotated-13": _ANNOTATIONS.format(117, "__annotations__"),
+    "inside-9": r"Box .*: the local variable 'T' that it was made with is not to be had any more",
+    "inside-17": _ONCE_MORE.format(r"registered\.<locals>\.Plugin\.__init_subclass__"),
+}
+# By these, for what they lack.
+BY_AGE = {
+    "3.6": {
+        **dict.fromkeys(
+            ("closures-14", "closures-15", "closures-40"),
+            _LACKS.format("functools", "cached_property"),
+        ),
+        **dict.fromkeys(
+            ("closures-23", "annotated-6", "annotated-7", "annotated-15"),
+            "No module named 'dataclasses'",
+        ),
+        "annotated-0": _LACKS.format("functools", "singledispatchmethod"),
+        "annotated-1": r"line 50: `\.register` that looks at annotations needs Python 3\.7",
+        "annotated-9": _LACKS.format("typing", "runtime_checkable"),
+        "modules-7": r"No module named 'importlib\.resources'",
+        "modules-19": r"No module named 'importlib\.resources'",
+    }
+}
+# What Python itself says otherwise, by its version.
+_ABSTRACT = "Can't instantiate abstract class Base with"
+BY_PYTHON = {
+    "3.6": {
+        "closures-9": _ABSTRACT,
+        "raised-19": "module 'asyncio' has no attribute 'run'",
+        "modules-14": "unexpected keyword argument 'mp_context'",
+    },
+    "3.8": {"closures-9": _ABSTRACT},
+    "3.13": {"closures-9": "Can't instantiate abstract class Base without an implementation"},
+}
