@@ -16,6 +16,10 @@ CONTAINER = "calls"
 # A volume is mounted here; the work directory is in it, made with a mode of its own.
 VOLUME = "/clustrix-prefect"
 WORK_DIR = f"{VOLUME}/work"
+# The keeper fills this volume when nobody needs the pod any more, and the node evicts the pod: a
+# sidecar would keep it for ever, and with it the job, whose time to live would not begin.
+END_VOLUME = "clustrix-end"
+_END_PATH = "/clustrix-prefect-end"
 # Which jobs are ours, as a label selector.
 MANAGED_BY = "app.kubernetes.io/managed-by=clustrix-prefect"
 FLOW_RUN_LABEL = "clustrix-prefect/flow-run"
@@ -30,10 +34,10 @@ _NO_WORDS = (
     "signal_before_end",
 )
 _PYTHONS = ("python3", "python")
-# $0 the keeper, its two arguments, and which interpreters it may be run by.
-_RUN_KEEPER = """start=$1 hold=$2; shift 2
+# $0 the keeper, its three arguments, and which interpreters it may be run by.
+_RUN_KEEPER = """start=$1 hold=$2 end=$3; shift 3
 for python do
-    command -v "$python" >/dev/null 2>&1 && exec "$python" -c "$0" "$start" "$hold"
+    command -v "$python" >/dev/null 2>&1 && exec "$python" -c "$0" "$start" "$hold" "$end"
 done
 echo "no Python here: tried $*" >&2; exit 127"""
 _GONE = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
@@ -100,14 +104,17 @@ def job_manifest(
         "image": settings.image,
         "command": [
             *("/bin/sh", "-c", _RUN_KEEPER, _keeper()),
-            *(str(settings.start_timeout), str(settings.result_hold)),
+            *(str(settings.start_timeout), str(settings.result_hold), _END_PATH),
             *([settings.python] if settings.python else _PYTHONS),
         ],
         # Why the first process could not go on is then in the pod's status.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "resources": {"requests": amounts, "limits": amounts},
         "securityContext": {"allowPrivilegeEscalation": False},
-        "volumeMounts": [{"name": "work", "mountPath": VOLUME}],
+        "volumeMounts": [
+            {"name": "work", "mountPath": VOLUME},
+            {"name": END_VOLUME, "mountPath": _END_PATH},
+        ],
     }
     claim = settings.work_volume_claim
     volume = {"persistentVolumeClaim": {"claimName": claim}} if claim else {"emptyDir": {}}
@@ -116,7 +123,10 @@ def job_manifest(
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": 2,
-        "volumes": [{"name": "work", **volume}],
+        "volumes": [
+            {"name": "work", **volume},
+            {"name": END_VOLUME, "emptyDir": {"sizeLimit": "1Mi"}},
+        ],
         "tolerations": [
             {
                 "key": key,

@@ -176,6 +176,16 @@ ENDINGS = {
         ),
         errors.OutOfDisk,
     ),
+    "ended by its keeper, beside a sidecar": (
+        make_pod(
+            state=terminated("Completed", 0),
+            sidecar=terminated("Error", 137),
+            phase="Failed",
+            reason="Evicted",
+            message='Usage of EmptyDir volume "clustrix-end" exceeds the limit "1Mi". ',
+        ),
+        errors.JobLost,
+    ),
     "evicted by its API": (
         make_pod(state=RUNNING, deleted=True, conditions=(disrupted("EvictionByEvictionAPI"),)),
         errors.PodEvicted,
