@@ -34,6 +34,13 @@ _CREDENTIALS = "kubernetes-credentials"
 _NAME = re.compile(r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\Z")
 # How long a pod stays whose visitor vanished, seconds.
 _VISIT_SECONDS = 60
+# What the elements of some fields are.
+_KINDS = {
+    "tolerations": "V1Toleration",
+    "env_from": "V1EnvFromSource",
+    "volumes": "V1Volume",
+    "volume_mounts": "V1VolumeMount",
+}
 _PYTHON_IMAGE = re.compile(r"(?:^|/)python:(\d+)\.(\d+)(?:[.-]|$)")
 
 
@@ -333,6 +340,19 @@ class KubernetesCluster(ClusterBlock):
             calls=calls,
         )
 
+    def check_fields(self) -> None:
+        """Refuse what the block says of pods in words that Kubernetes does not have.
+
+        Raises:
+            ConfigurationError: Naming the field, and what was probably meant.
+        """
+        from clustrix_prefect.kubernetes.fields import check_fields, check_pod_template
+
+        check_pod_template(self.pod_template, "The block's `pod_template`")
+        for name, kind in _KINDS.items():
+            check_fields(getattr(self, name), f"List[{kind}]", f"The block's `{name}`")
+        self.job_manifest("check", Resources(), {})
+
     def _pod_settings(self) -> PodSettings:
         return PodSettings(
             image=self.image,
@@ -372,11 +392,14 @@ class KubernetesCluster(ClusterBlock):
         """Enter a pod that is made for this connection, and goes with it.
 
         Raises:
+            ConfigurationError: There are no credentials for it, or pods have no such fields.
             InfrastructureError: The pod does not start.
             ConnectionFailed: The API server cannot be reached, or refuses us.
         """
         from clustrix_prefect.kubernetes.visiting import Visit
 
+        api = self.api()
+        self.check_fields()
         manifest = job_manifest(
             replace(self._pod_settings(), result_hold=_VISIT_SECONDS, ttl_after_finished=0),
             self.resources,
@@ -384,7 +407,7 @@ class KubernetesCluster(ClusterBlock):
             labels=self.labels,
             calls=1,
         )
-        return Visit(self.api(), manifest, self.start_timeout)
+        return Visit(api, manifest, self.start_timeout)
 
 
 def _access_of(name: str, context: str | None) -> Access:

@@ -55,12 +55,14 @@ class OpenedNamespace:
         cluster: The block that says which.
 
     Raises:
-        ConfigurationError: There are no credentials for it.
+        ConfigurationError: There are no credentials for it, or pods have no such fields as its
+            block says.
     """
 
     def __init__(self, cluster: KubernetesCluster) -> None:
         self._cluster = cluster
         self._api = cluster.api(patience=cluster.reconnect_seconds)
+        cluster.check_fields()
         self._places: list[Pods] = []
 
     def place_for(self, dispatcher: Dispatcher) -> Pods:

@@ -74,7 +74,9 @@ class KubernetesApi:
             SubmissionRefused: The server will not take it.
         """
         name = manifest["metadata"]["name"]
-        return self._request("POST", self._path("jobs"), manifest, "create", "jobs", name)
+        # Servers before 1.25 ignore this, and drop fields that they do not know.
+        path = f"{self._path('jobs')}?fieldValidation=Strict"
+        return self._request("POST", path, manifest, "create", "jobs", name)
 
     def delete_job(self, name: str, grace_seconds: int = 1) -> None:
         """Delete a job and its pods; one that is not there is fine."""

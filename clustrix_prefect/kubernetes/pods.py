@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from importlib import resources as package_files
 from typing import Any
 
-from clustrix_prefect.errors import InvalidResources
+from clustrix_prefect.errors import ConfigurationError, InvalidResources
 from clustrix_prefect.task_resources import Resources
 
 CONTAINER = "calls"
@@ -40,6 +40,9 @@ for python do
     command -v "$python" >/dev/null 2>&1 && exec "$python" -c "$0" "$start" "$hold" "$end"
 done
 echo "no Python here: tried $*" >&2; exit 127"""
+# By which field the elements of a list are told apart, where it is not their name; as
+# `kubectl apply` has it (x-kubernetes-patch-merge-key).
+_KEYS = {"volumeMounts": "mountPath", "volumeDevices": "devicePath"}
 _GONE = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
 
@@ -95,6 +98,7 @@ def job_manifest(
 
     Raises:
         InvalidResources: Kubernetes has no words for something.
+        ConfigurationError: The template leaves no container for calls.
     """
     every = dict([MANAGED_BY.split("=")])
     every.update((key, label_value(value)) for key, value in labels.items())
@@ -145,10 +149,16 @@ def job_manifest(
         )
     metadata: dict[str, Any] = {"labels": every, "annotations": dict(settings.annotations)}
     template = {"metadata": metadata, "spec": _with(pod, settings.pod)}
+    template = merged(template, settings.template)
+    if all(one.get("name") != CONTAINER for one in template["spec"].get("containers") or ()):
+        raise ConfigurationError(
+            f"The block's `pod_template` leaves nothing of the container `{CONTAINER}`.",
+            f"Give each of its containers a name: ours is `{CONTAINER}`, any other is added.",
+        )
     spec: dict[str, Any] = {
         "backoffLimit": 0,
         "ttlSecondsAfterFinished": settings.ttl_after_finished,
-        "template": merged(template, settings.template),
+        "template": template,
     }
     return {
         "apiVersion": "batch/v1",
@@ -197,23 +207,31 @@ def check_amounts(wanted: Resources) -> None:
         )
 
 
-def merged(base: Any, patch: Any) -> Any:
-    """The base with a patch over it: mappings by key, lists of named things by name."""
+def merged(base: Any, patch: Any, key: str = "name") -> Any:
+    """The base with a patch over it: mappings by key, lists of things with a key by that.
+
+    Args:
+        base: What is there.
+        patch: What replaces it or, where that is a mapping or such a list, is put into it; None
+            takes something away.
+        key: By which field the elements of lists are told apart.
+    """
     if isinstance(base, Mapping) and isinstance(patch, Mapping):
-        joined = {key: merged(base.get(key), value) for key, value in patch.items()}
-        return {key: value for key, value in {**base, **joined}.items() if value is not None}
-    if _is_named(base) and _is_named(patch):
-        by_name = {one["name"]: one for one in base}
+        joined = {
+            name: merged(base.get(name), value, _KEYS.get(name, "name"))
+            for name, value in patch.items()
+        }
+        return {name: value for name, value in {**base, **joined}.items() if value is not None}
+    if _all_have(key, base) and _all_have(key, patch):
+        by_key = {one[key]: one for one in base}
         for one in patch:
-            by_name[one["name"]] = merged(by_name.get(one["name"]), one)
-        return list(by_name.values())
+            by_key[one[key]] = merged(by_key.get(one[key]), one)
+        return list(by_key.values())
     return patch
 
 
-def _is_named(value: Any) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(one, Mapping) and "name" in one for one in value
-    )
+def _all_have(key: str, value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, Mapping) and key in one for one in value)
 
 
 def label_value(text: str) -> str:
