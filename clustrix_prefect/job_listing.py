@@ -18,6 +18,7 @@ from clustrix_prefect.errors import AgentError, ClusterError, ConfigurationError
 from clustrix_prefect.kubernetes.leftovers import remove_leftovers
 from clustrix_prefect.kubernetes.pods import FLOW_RUN_LABEL, MANAGED_BY
 from clustrix_prefect.kubernetes.status import PodPhase, PodStatus, read_pod
+from clustrix_prefect.kubernetes.watching import is_suspended
 from clustrix_prefect.schedulers.scheduler import JobState, Scheduler
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ class NamespaceJobs:
     def _described(self, job: dict[str, Any], pods: Mapping[str, PodStatus]) -> OurJob:
         metadata, status = job["metadata"], job.get("status", {})
         name, labels = metadata["name"], metadata.get("labels", {})
-        pod = pods.get(name, PodStatus(job=name, reason="waiting for its pod"))
+        reason = "suspended" if is_suspended(job) else "waiting for its pod"
+        pod = pods.get(name, PodStatus(job=name, reason=reason))
         waits = pod.phase is PodPhase.PENDING
         if status.get("succeeded"):
             state = JobState.COMPLETED

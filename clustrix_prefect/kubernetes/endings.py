@@ -75,8 +75,7 @@ def ending(pod: dict[str, Any], job: str) -> InfrastructureError | None:
     if _STORAGE.search(said) and reason in _EVICTED:
         full = OutOfDisk(
             f"The pod wrote more than it may ({_joined(reason, said)}).",
-            'Raise the container\'s limit: pod_template={"spec": {"containers": [{"name": "calls",'
-            ' "resources": {"limits": {"ephemeral-storage": "20Gi"}}}]}}; or write less.',
+            "Raise the block's `ephemeral_storage` (or a volume's `sizeLimit`), or write less.",
             **facts,
         )
         full.requeue = False  # type: ignore[misc]  # it would write as much again

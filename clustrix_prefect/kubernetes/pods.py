@@ -40,6 +40,11 @@ for python do
     command -v "$python" >/dev/null 2>&1 && exec "$python" -c "$0" "$start" "$hold" "$end"
 done
 echo "no Python here: tried $*" >&2; exit 127"""
+# What a pod with a read-only root writes to instead: volumes of its own, which go with it.
+_HOME = "/clustrix-prefect-home"
+_WRITABLE = {"clustrix-home": _HOME, "clustrix-tmp": "/tmp"}  # noqa: S108
+# A user id that the image does not know has no home and no name (OpenShift gives such).
+_OWN_VARIABLES = {"HOME": _HOME, "TMPDIR": "/tmp", "USER": "clustrix", "LOGNAME": "clustrix"}  # noqa: S108
 # By which field the elements of a list are told apart, where it is not their name; as
 # `kubectl apply` has it (x-kubernetes-patch-merge-key).
 _KEYS = {"volumeMounts": "mountPath", "volumeDevices": "devicePath"}
@@ -54,6 +59,12 @@ class PodSettings:
         image: Needs nothing but Python in it.
         python: Its path or name; None: one that images usually have.
         gpu_resource: What a GPU is called.
+        requests: What a pod asks for where that is not its limit, by Kubernetes' names.
+        ephemeral_storage: How much a pod may write to its node, such as "20Gi".
+        restricted: Whether pods are made as the Pod Security level "restricted" wants them
+            (https://kubernetes.io/docs/concepts/security/pod-security-standards/), with a root
+            that is read-only.
+        run_as_user: The user id of its processes. Default: the image's, or what the cluster gives.
         start_timeout: Seconds after which a pod ends that nobody comes to.
         result_hold: Seconds for which a pod without running calls keeps their results.
         ttl_after_finished: Seconds after which an ended job is deleted by the cluster.
@@ -68,6 +79,10 @@ class PodSettings:
     image: str
     python: str | None = None
     gpu_resource: str = "nvidia.com/gpu"
+    requests: Mapping[str, str] = field(default_factory=dict)
+    ephemeral_storage: str | None = None
+    restricted: bool = False
+    run_as_user: int | None = None
     start_timeout: int = 300
     result_hold: int = 3600
     ttl_after_finished: int = 3600
@@ -102,7 +117,7 @@ def job_manifest(
     """
     every = dict([MANAGED_BY.split("=")])
     every.update((key, label_value(value)) for key, value in labels.items())
-    amounts = _amounts(resources, settings.gpu_resource)
+    limits = _amounts(resources, settings)
     container = {
         "name": CONTAINER,
         "image": settings.image,
@@ -113,7 +128,7 @@ def job_manifest(
         ],
         # Why the first process could not go on is then in the pod's status.
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "resources": {"requests": amounts, "limits": amounts},
+        "resources": {"requests": {**limits, **settings.requests}, "limits": limits},
         "securityContext": {"allowPrivilegeEscalation": False},
         "volumeMounts": [
             {"name": "work", "mountPath": VOLUME},
@@ -123,7 +138,6 @@ def job_manifest(
     claim = settings.work_volume_claim
     volume = {"persistentVolumeClaim": {"claimName": claim}} if claim else {"emptyDir": {}}
     pod: dict[str, Any] = {
-        "containers": [_with(container, settings.container)],
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": 2,
@@ -147,6 +161,12 @@ def job_manifest(
         pod["activeDeadlineSeconds"] = (
             settings.start_timeout + calls * resources.time + settings.result_hold
         )
+    if settings.run_as_user is not None:
+        user = settings.run_as_user
+        pod["securityContext"] = {"runAsUser": user, "runAsGroup": user, "fsGroup": user}
+    if settings.restricted:
+        _restrict(pod, container, settings.container)
+    pod["containers"] = [_with(container, settings.container)]
     metadata: dict[str, Any] = {"labels": every, "annotations": dict(settings.annotations)}
     template = {"metadata": metadata, "spec": _with(pod, settings.pod)}
     template = merged(template, settings.template)
@@ -168,6 +188,29 @@ def job_manifest(
     }
 
 
+def _restrict(pod: dict[str, Any], container: dict[str, Any], own: Mapping[str, Any]) -> None:
+    """Take every privilege from a pod, and give it back what it has to write to."""
+    pod["securityContext"] = {
+        **pod.get("securityContext", {}),
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    container["securityContext"] |= {
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+    }
+    container["workingDir"] = _HOME
+    said = {one.get("name") for one in own.get("env") or ()}
+    container["env"] = [
+        {"name": name, "value": value} for name, value in _OWN_VARIABLES.items() if name not in said
+    ]
+    mounted = {one.get("mountPath") for one in own.get("volumeMounts") or ()}
+    for name, path in _WRITABLE.items():
+        if path not in mounted:
+            pod["volumes"].append({"name": name, "emptyDir": {}})
+            container["volumeMounts"].append({"name": name, "mountPath": path})
+
+
 def _keeper() -> str:
     return (package_files.files("clustrix_prefect.far_side") / "keeper.py").read_text("utf-8")
 
@@ -182,9 +225,14 @@ def _with(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
     return {**base, **joined}
 
 
-def _amounts(wanted: Resources, gpu_resource: str) -> dict[str, str]:
+def _amounts(wanted: Resources, settings: PodSettings) -> dict[str, str]:
     check_amounts(wanted)
-    amounts = {"cpu": wanted.cores, "memory": wanted.memory, gpu_resource: wanted.gpus}
+    amounts = {
+        "cpu": wanted.cores,
+        "memory": wanted.memory,
+        settings.gpu_resource: wanted.gpus,
+        "ephemeral-storage": settings.ephemeral_storage,
+    }
     return {key: str(amount) for key, amount in amounts.items() if amount}
 
 

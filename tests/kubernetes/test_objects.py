@@ -40,6 +40,13 @@ BLOCKS: dict[str, dict[str, Any]] = {
         "work_volume_claim": "work",
         "ttl_after_finished": 0,
     },
+    "restricted": {
+        "security": "restricted",
+        "run_as_user": 1000,
+        "requests": {"cpu": "500m"},
+        "ephemeral_storage": "20Gi",
+        "labels": {"kueue.x-k8s.io/queue-name": "team"},
+    },
     "a sidecar": {
         "pod_template": {
             "metadata": {"annotations": {"sidecar.istio.io/inject": "true"}},

@@ -150,7 +150,7 @@ def test_an_image_of_roots_where_root_may_not_run_has_its_own_remedy() -> None:
     said = "container has runAsNonRoot and image will run as root"
     status = read_pod(make_pod(state=waiting("CreateContainerConfigError", said)))
     assert status.failure is not None
-    assert "runAsUser" in status.failure.remedy
+    assert "run_as_user=1000" in status.failure.remedy
 
 
 def test_our_container_is_found_behind_one_that_was_put_before_it() -> None:
