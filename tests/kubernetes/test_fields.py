@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from clustrix_prefect import KubernetesCluster
+from clustrix_prefect.dispatch.pods import OpenedNamespace
 from clustrix_prefect.errors import ConfigurationError
 from clustrix_prefect.kubernetes.fields import check_pod_template
 from clustrix_prefect.kubernetes.pods import PodSettings, job_manifest
@@ -142,6 +145,33 @@ def test_every_kind_of_field_that_there_is_passes() -> None:
 def test_a_block_is_refused_before_anything_is_made(fields: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):
         KubernetesCluster(**fields).check_fields()
+
+
+def test_a_flow_and_a_check_are_refused_before_anything_is_asked_for() -> None:
+    nowhere = {
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "s", "user": "u"}}],
+        "clusters": [{"name": "s", "cluster": {"server": "http://127.0.0.1:1"}}],
+        "users": [{"name": "u", "user": {}}],
+    }
+    cluster = KubernetesCluster(kubeconfig=json.dumps(nowhere), volumes=[{"nam": "v"}])
+    for enter in (OpenedNamespace, KubernetesCluster.connect):
+        with pytest.raises(ConfigurationError, match=r"Write `\[0\].name`"):
+            enter(cluster)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"ephemeral_storage": "20GB"}, "20GB"),
+        ({"requests": {"memory": "1 GiB"}}, "1 GiB"),
+        ({"security": "privileged"}, "restricted"),
+        ({"run_as_user": -1}, "greater than or equal to 0"),
+    ],
+)
+def test_what_kubernetes_would_not_take_is_no_block(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        KubernetesCluster(**fields)
 
 
 def test_mounts_are_told_apart_by_their_paths() -> None:
