@@ -72,6 +72,11 @@ def inspect_cluster(cluster: ClusterBlock) -> Iterator[Finding]:
         except ClusterError as error:
             yield _problem("API server", error)
             return
+        try:
+            cluster.check_fields()
+        except ClusterError as error:
+            yield _problem("pods", error)
+            return
     began = time.monotonic()
     try:
         connection = cluster.connect()

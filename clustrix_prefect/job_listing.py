@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -13,9 +14,11 @@ from clustrix_prefect.clusters.kubernetes import KubernetesCluster
 from clustrix_prefect.clusters.opened import opened
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.dispatch.site import ask_site
-from clustrix_prefect.errors import AgentError, ConfigurationError
+from clustrix_prefect.errors import AgentError, ClusterError, ConfigurationError
+from clustrix_prefect.kubernetes.leftovers import remove_leftovers
 from clustrix_prefect.kubernetes.pods import FLOW_RUN_LABEL, MANAGED_BY
 from clustrix_prefect.kubernetes.status import PodPhase, PodStatus, read_pod
+from clustrix_prefect.kubernetes.watching import is_suspended
 from clustrix_prefect.schedulers.scheduler import JobState, Scheduler
 
 if TYPE_CHECKING:
@@ -92,6 +95,8 @@ class NamespaceJobs:
         self._api = api
 
     def find(self) -> list[OurJob]:
+        with contextlib.suppress(ClusterError):  # who may only look, looks
+            remove_leftovers(self._api)
         pods = {status.job: status for status in map(read_pod, self._api.list_pods(MANAGED_BY)[0])}
         return [self._described(job, pods) for job in self._api.list_jobs(MANAGED_BY)]
 
@@ -102,11 +107,12 @@ class NamespaceJobs:
     def _described(self, job: dict[str, Any], pods: Mapping[str, PodStatus]) -> OurJob:
         metadata, status = job["metadata"], job.get("status", {})
         name, labels = metadata["name"], metadata.get("labels", {})
-        pod = pods.get(name, PodStatus(job=name, reason="waiting for its pod"))
+        reason = "suspended" if is_suspended(job) else "waiting for its pod"
+        pod = pods.get(name, PodStatus(job=name, reason=reason))
         waits = pod.phase is PodPhase.PENDING
         if status.get("succeeded"):
             state = JobState.COMPLETED
-        elif status.get("failed"):
+        elif status.get("failed") or pod.phase is PodPhase.ENDED:
             state = JobState.FAILED
         else:
             state = JobState.QUEUED if waits else JobState.RUNNING

@@ -34,6 +34,15 @@ _CREDENTIALS = "kubernetes-credentials"
 _NAME = re.compile(r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\Z")
 # How long a pod stays whose visitor vanished, seconds.
 _VISIT_SECONDS = 60
+# https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
+_AMOUNT = re.compile(r"^\d+(\.\d+)?([numkMGTPE]|[KMGTPE]i|[eE][+-]?\d+)?\Z")
+# What the elements of some fields are.
+_KINDS = {
+    "tolerations": "V1Toleration",
+    "env_from": "V1EnvFromSource",
+    "volumes": "V1Volume",
+    "volume_mounts": "V1VolumeMount",
+}
 _PYTHON_IMAGE = re.compile(r"(?:^|/)python:(\d+)\.(\d+)(?:[.-]|$)")
 
 
@@ -173,6 +182,39 @@ class KubernetesCluster(ClusterBlock):
             "are built once, and files that tasks return stay."
         ),
     )
+    security: Literal["restricted"] | None = Field(
+        default=None,
+        title="Security",
+        description=(
+            "`restricted`: pods as the Pod Security level of this name and OpenShift take them, "
+            "with a read-only root; home and /tmp are volumes of the pod. Default: no privileges "
+            "beyond the image's user."
+        ),
+    )
+    run_as_user: int | None = Field(
+        default=None,
+        ge=0,
+        title="User id",
+        description=(
+            "Whom processes in pods run as, also as a group. Default: the image's user, on "
+            "OpenShift the project's."
+        ),
+        examples=[1000],
+    )
+    requests: dict[str, str] = Field(
+        default_factory=dict,
+        title="Requests",
+        description=(
+            "What pods ask for where that is less than what they may use, by Kubernetes' names."
+        ),
+        examples=[{"cpu": "500m", "memory": "1Gi"}],
+    )
+    ephemeral_storage: str | None = Field(
+        default=None,
+        title="Ephemeral storage",
+        description="How much a pod may write to its node's disk, and asks for.",
+        examples=["20Gi"],
+    )
     pod_template: dict[str, Any] = Field(
         default_factory=dict,
         title="Pod template",
@@ -219,6 +261,8 @@ class KubernetesCluster(ClusterBlock):
         "service_account",
         "work_volume_claim",
         "image_pull_policy",
+        "security",
+        "ephemeral_storage",
         mode="before",
     )
     @classmethod
@@ -255,6 +299,14 @@ class KubernetesCluster(ClusterBlock):
     def _object_name(cls, value: str | None) -> str | None:
         if value is not None and not _NAME.match(value):
             raise ValueError(f"{value!r} is not the name of a Kubernetes object")
+        return value
+
+    @field_validator("requests", "ephemeral_storage")
+    @classmethod
+    def _amount(cls, value: Any) -> Any:
+        for amount in value.values() if isinstance(value, dict) else [value]:
+            if amount is not None and not _AMOUNT.match(amount):
+                raise ValueError(f"{amount!r} is not an amount of Kubernetes such as 500m or 20Gi")
         return value
 
     @field_validator("image")
@@ -333,11 +385,28 @@ class KubernetesCluster(ClusterBlock):
             calls=calls,
         )
 
+    def check_fields(self) -> None:
+        """Refuse what the block says of pods in words that Kubernetes does not have.
+
+        Raises:
+            ConfigurationError: Naming the field, and what was probably meant.
+        """
+        from clustrix_prefect.kubernetes.fields import check_fields, check_pod_template
+
+        check_pod_template(self.pod_template, "The block's `pod_template`")
+        for name, kind in _KINDS.items():
+            check_fields(getattr(self, name), f"List[{kind}]", f"The block's `{name}`")
+        self.job_manifest("check", Resources(), {})
+
     def _pod_settings(self) -> PodSettings:
         return PodSettings(
             image=self.image,
             python=self.python,
             gpu_resource=self.gpu_resource,
+            requests=self.requests,
+            ephemeral_storage=self.ephemeral_storage,
+            restricted=self.security == "restricted",
+            run_as_user=self.run_as_user,
             start_timeout=self.start_timeout,
             result_hold=self.ttl_after_finished,
             ttl_after_finished=self.ttl_after_finished,
@@ -372,11 +441,14 @@ class KubernetesCluster(ClusterBlock):
         """Enter a pod that is made for this connection, and goes with it.
 
         Raises:
+            ConfigurationError: There are no credentials for it, or pods have no such fields.
             InfrastructureError: The pod does not start.
             ConnectionFailed: The API server cannot be reached, or refuses us.
         """
         from clustrix_prefect.kubernetes.visiting import Visit
 
+        api = self.api()
+        self.check_fields()
         manifest = job_manifest(
             replace(self._pod_settings(), result_hold=_VISIT_SECONDS, ttl_after_finished=0),
             self.resources,
@@ -384,7 +456,7 @@ class KubernetesCluster(ClusterBlock):
             labels=self.labels,
             calls=1,
         )
-        return Visit(self.api(), manifest, self.start_timeout)
+        return Visit(api, manifest, self.start_timeout)
 
 
 def _access_of(name: str, context: str | None) -> Access:

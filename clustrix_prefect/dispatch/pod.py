@@ -233,12 +233,12 @@ class Pod:
                 self.name, self.group.resources, self.pods.labels
             )
             try:
-                self.pods.api.create_job(manifest)
+                taken = self.pods.api.create_job(manifest)
             except QuotaExceeded as error:  # of jobs: as if it left no room for the pod
                 self.pods.watch.forget(self.name)
                 self.status = self.status.ended(error)
             else:
-                self.pods.watch.made(self.name)
+                self.pods.watch.made(self.name, taken)
         if not self._wait_until_it_runs():
             return False
         self._session = session = self._open_session()
@@ -268,8 +268,8 @@ class Pod:
                     return self._did_not_start()
                 if not self.pods.is_wanted(self):
                     return False
-                if self.pods.some_run(but=self):
-                    since = now  # it may wait for its siblings to make room
+                if status.held or self.pods.some_run(but=self):
+                    since = now  # it has yet to be admitted, or its siblings to make room
                 if now - since > limit:
                     raise status.late(limit)
                 self.changed.wait(1.0)

@@ -30,6 +30,7 @@ from clustrix_prefect.errors import (
     PythonVersionMismatch,
 )
 from clustrix_prefect.kubernetes.api import KubernetesApi
+from clustrix_prefect.kubernetes.leftovers import remove_leftovers
 from clustrix_prefect.kubernetes.pods import FLOW_RUN_LABEL
 from clustrix_prefect.kubernetes.status import PodStatus
 from clustrix_prefect.kubernetes.watching import PodWatch
@@ -54,12 +55,14 @@ class OpenedNamespace:
         cluster: The block that says which.
 
     Raises:
-        ConfigurationError: There are no credentials for it.
+        ConfigurationError: There are no credentials for it, or pods have no such fields as its
+            block says.
     """
 
     def __init__(self, cluster: KubernetesCluster) -> None:
         self._cluster = cluster
         self._api = cluster.api(patience=cluster.reconnect_seconds)
+        cluster.check_fields()
         self._places: list[Pods] = []
 
     def place_for(self, dispatcher: Dispatcher) -> Pods:
@@ -121,6 +124,9 @@ class Pods:
                 "Each pod builds the environment for itself. Give the block a `work_volume_claim`, "
                 "and it is built once.",
             )
+        threading.Thread(
+            target=self._remove_leftovers, name="clustrix-leftovers", daemon=True
+        ).start()
         self._take_up([job["metadata"]["name"] for job in api.list_jobs(selector)])
 
     # --- what calls are packed for ---------------------------------------------------------
@@ -301,6 +307,12 @@ class Pods:
             for call_id in pod.left():
                 self._left_in[call_id] = pod
                 self.known[call_id] = pod.unclaimed[call_id]
+
+    def _remove_leftovers(self) -> None:
+        try:
+            remove_leftovers(self.api)
+        except ClusterError as error:
+            logger.debug("What other flows left was not looked at: %s", error)
 
     def _on_change(self, status: PodStatus) -> None:
         """Runs on the watch's thread."""

@@ -351,5 +351,5 @@ class Agent:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except KeyError:  # a uid without a name, as in some containers
+    except (KeyError, OSError):  # a uid without a name, as in some containers (OSError from 3.13)
         return str(os.getuid())

@@ -1,9 +1,10 @@
 """The main process of a pod: keeps it there while programs of ours run, or left results.
 
-It is given as text to `python -c`, with two arguments:
+It is given as text to `python -c`, with three arguments:
 
 start_timeout  seconds after which it ends if nobody ever came
 result_hold    seconds after the last other process after which it ends
+end_volume     a directory of the pod in which the node allows less than is written at the end
 """
 
 import os
@@ -13,6 +14,8 @@ import time
 from typing import Any
 
 _LOOK_SECONDS = 0.5
+# More than the limit of the volume (kubernetes/pods.py).
+_TOO_MUCH = 2 * 1024 * 1024
 
 
 def container_of(process: str) -> bytes:
@@ -72,6 +75,20 @@ def keep(start_timeout: float, result_hold: float) -> str:
         time.sleep(_LOOK_SECONDS)
 
 
+def end_pod(end_volume: str) -> None:
+    """Have the node end the other containers of the pod, too, which may know no end.
+
+    That needs no right on the API server: the kubelet evicts a pod that fills a volume beyond its
+    `sizeLimit` (https://kubernetes.io/docs/concepts/configuration/manage-resources-containers/
+    #local-ephemeral-storage). Where this container is the only one, the pod is over before that.
+    """
+    try:
+        with open(os.path.join(end_volume, "full"), "wb") as file:
+            file.write(os.urandom(_TOO_MUCH))  # which no file system stores in less
+    except OSError as error:
+        print("other containers are not ended: {}".format(error))
+
+
 def end(number: int, frame: Any) -> None:
     """A first process gets no signal that it has no handler for."""
     os._exit(0)
@@ -81,3 +98,4 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
     print(keep(float(sys.argv[1]), float(sys.argv[2])))
+    end_pod(sys.argv[3])

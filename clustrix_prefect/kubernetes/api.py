@@ -74,7 +74,9 @@ class KubernetesApi:
             SubmissionRefused: The server will not take it.
         """
         name = manifest["metadata"]["name"]
-        return self._request("POST", self._path("jobs"), manifest, "create", "jobs", name)
+        # Servers before 1.25 ignore this, and drop fields that they do not know.
+        path = f"{self._path('jobs')}?fieldValidation=Strict"
+        return self._request("POST", path, manifest, "create", "jobs", name)
 
     def delete_job(self, name: str, grace_seconds: int = 1) -> None:
         """Delete a job and its pods; one that is not there is fine."""
@@ -86,10 +88,10 @@ class KubernetesApi:
         found: list[dict[str, Any]] = self._list("jobs", labelSelector=selector)["items"]
         return found
 
-    def has_job(self, name: str) -> bool:
-        """Whether this job is there, and is not being deleted."""
+    def find_job(self, name: str) -> dict[str, Any] | None:
+        """The job of this name; None if there is none, or it is being deleted."""
         found = self._list("jobs", fieldSelector=f"metadata.name={name}")["items"]
-        return any("deletionTimestamp" not in one["metadata"] for one in found)
+        return next((one for one in found if "deletionTimestamp" not in one["metadata"]), None)
 
     def list_pods(self, selector: str) -> tuple[list[dict[str, Any]], str]:
         """The pods whose labels fit, and the version from which a watch goes on."""

@@ -20,7 +20,7 @@ from clustrix_prefect.errors import (
     WorkerFailed,
     WorkerNotStarted,
 )
-from clustrix_prefect.kubernetes.pods import CONTAINER
+from clustrix_prefect.kubernetes.pods import CONTAINER, END_VOLUME
 
 _RUN_AGAIN = "Run the flow again."
 # The kubelet's words for limits of the pod's own, which another node would hold it to as well:
@@ -70,11 +70,12 @@ def ending(pod: dict[str, Any], job: str) -> InfrastructureError | None:
             'Ask for more with resources(time="HH:MM:SS"), or split the work.',
             **facts,
         )
+    if reason in _EVICTED and f'EmptyDir volume "{END_VOLUME}"' in said:
+        return _nobody_came(facts)
     if _STORAGE.search(said) and reason in _EVICTED:
         full = OutOfDisk(
             f"The pod wrote more than it may ({_joined(reason, said)}).",
-            'Raise the container\'s limit: pod_template={"spec": {"containers": [{"name": "calls",'
-            ' "resources": {"limits": {"ephemeral-storage": "20Gi"}}}]}}; or write less.',
+            "Raise the block's `ephemeral_storage` (or a volume's `sizeLimit`), or write less.",
             **facts,
         )
         full.requeue = False  # type: ignore[misc]  # it would write as much again
@@ -165,11 +166,7 @@ def _own_end(ended: list[dict[str, Any]], facts: dict[str, Any]) -> Infrastructu
     state = ended[0] if ended else {}
     code, reason, said = state.get("exitCode", 0), state.get("reason", ""), state.get("message", "")
     if code == 0:
-        return JobLost(
-            "The pod ended by itself, because nobody came for longer than it waits.",
-            "Raise `start_timeout` or `ttl_after_finished` if the flow was away for long.",
-            **facts,
-        )
+        return _nobody_came(facts)
     if reason in ("StartError", "ContainerCannotRun") or code in (126, 127):
         return WorkerNotStarted(
             f"The container could not be started ({_joined(reason, said)}).",
@@ -182,6 +179,14 @@ def _own_end(ended: list[dict[str, Any]], facts: dict[str, Any]) -> Infrastructu
     else:
         what = f"The pod's main process ended ({_joined(reason, said)})."
     return WorkerFailed(what, "Look at the pod's log and at its node.", **facts)
+
+
+def _nobody_came(facts: dict[str, Any]) -> InfrastructureError:
+    return JobLost(
+        "The pod ended by itself, because nobody came for longer than it waits.",
+        "Raise `start_timeout` or `ttl_after_finished` if the flow was away for long.",
+        **facts,
+    )
 
 
 def our_container(pod: dict[str, Any]) -> dict[str, Any]:

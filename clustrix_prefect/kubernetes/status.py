@@ -55,6 +55,8 @@ class PodStatus:
             does not end by itself while it is needed, so every end is a failure. Its job is
             still to be deleted.
         stuck: What to fail its calls with if it still waits like this when patience ends.
+        held: Whether its job is suspended, as by a queue that has yet to admit it. How long a pod
+            may take to start is counted from when it no longer is.
     """
 
     job: str
@@ -65,6 +67,7 @@ class PodStatus:
     exit_code: int | None = None
     failure: ClusterError | None = field(default=None, compare=False)
     stuck: InfrastructureError | None = field(default=None, compare=False)
+    held: bool = False
 
     def late(self, seconds: int) -> InfrastructureError:
         """What to fail its calls with once it has waited for as long as it may."""
@@ -85,6 +88,7 @@ class PodStatus:
             exit_code=code,
             failure=failure,
             stuck=None,
+            held=False,
         )
 
 
@@ -169,8 +173,7 @@ def _read_waiting(
 def _remedy_of_start(said: str) -> str:
     if "runAsNonRoot" in said or "non-root" in said:
         return (
-            "Take an image that has a user of its own, or name one:"
-            ' pod_template={"spec": {"securityContext": {"runAsUser": 1000}}}.'
+            "Take an image that has a user of its own, or name one in the block: run_as_user=1000."
         )
     return "Create what it names, or take it out of the block."
 

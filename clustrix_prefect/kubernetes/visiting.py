@@ -39,8 +39,7 @@ class Visit:
         try:
             self._watch.expect(self._name)
             self._watch.start()
-            api.create_job(manifest)
-            self._watch.made(self._name)
+            self._watch.made(self._name, api.create_job(manifest))
             self._pod = self._enter(start_timeout)
         except BaseException:
             self.close()
@@ -51,10 +50,12 @@ class Visit:
         deadline = time.monotonic() + start_timeout
         with self._changed:
             while self._status.phase is PodPhase.PENDING:
+                if self._status.held:
+                    deadline = time.monotonic() + start_timeout
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise self._status.late(start_timeout)
-                self._changed.wait(left)
+                self._changed.wait(min(left, 1.0))
             if self._status.failure is not None:
                 raise self._status.failure
             assert self._status.pod is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -81,11 +81,18 @@ class PodWatch:
             self._expected[job] = time.monotonic()
         self._late.set()
 
-    def made(self, job: str) -> None:
-        """The server has taken this job: that it is not there means something from now on."""
+    def made(self, job: str, taken: Mapping[str, Any] | None = None) -> None:
+        """The server has taken this job: that it is not there means something from now on.
+
+        Args:
+            job: Its name.
+            taken: The job as the server has it, if somebody has just made it.
+        """
         with self._lock:
             if job in self._expected:
                 self._made.add(job)
+        if taken is not None and is_suspended(taken):
+            self._say(PodStatus(job=job, reason=_why_held(job, ()), held=True))
 
     def forget(self, job: str) -> None:
         """What becomes of this job does not matter any more; it may be deleted."""
@@ -168,10 +175,14 @@ class PodWatch:
                 return
             if previous is not None and previous.phase is PodPhase.ENDED:
                 return
+            if status.pod is None and not self._has_no_pod(status.job):
+                return  # it came while we asked why there is none
         if type(status.failure) is PodDeleted and status.pod is not None:
             status = self._why_deleted(status)
         with self._lock:
             if status.job not in self._expected:
+                return
+            if status.pod is None and not self._has_no_pod(status.job):
                 return
             self._known[status.job] = status
         self._on_change(status)
@@ -180,7 +191,7 @@ class PodWatch:
         """Before Kubernetes 1.26 a pod that had to go looks like one that somebody deleted."""
         try:
             events = self._api.list_events(f"involvedObject.name={status.pod}")
-            has_job = self._api.has_job(status.job)
+            has_job = self._api.find_job(status.job) is not None
         except ClusterError as error:
             logger.debug("What happened to pod %s is not known: %s", status.pod, error)
             return status
@@ -210,37 +221,69 @@ class PodWatch:
             return {
                 job
                 for job, since in self._expected.items()
-                if job not in self._known and now - since >= seconds
+                if now - since >= seconds and self._has_no_pod(job)
             }
+
+    def _has_no_pod(self, job: str) -> bool:
+        status = self._known.get(job)
+        return status is None or (status.pod is None and status.phase is PodPhase.PENDING)
 
     def _ask_why(self, jobs: set[str]) -> None:
         with self._lock:
             made = jobs & self._made
         try:
             events = self._api.list_events("involvedObject.kind=Job,reason=FailedCreate")
-            gone = self._not_there(made)
+            there = self._those_of(made)
+            held = {name for name, job in there.items() if is_suspended(job)}
+            queued = self._api.list_events("involvedObject.kind=Workload") if held else []
         except ClusterError as error:
             logger.debug("Why jobs have no pods is not known: %s", error)
             return
+        for job in held:
+            self._say(PodStatus(job=job, reason=_why_held(job, queued), held=True))
         for event in events:
             job = event["involvedObject"]["name"]
-            if job in jobs:
+            if job in jobs - held:
                 said = str(event.get("message", ""))
                 refusal, waiting = _refusal(job, said), PodStatus(job=job)
                 if isinstance(refusal, QuotaExceeded) or not pod_creation_passes(said):
                     self._say(waiting.ended(refusal))
                 else:  # the job controller goes on trying
                     self._say(replace(waiting, reason=f"no pod yet: {said}", stuck=refusal))
-        for job in gone:
+        for job in self._held() & there.keys() - held:
+            self._say(PodStatus(job=job, reason="admitted, no pod yet"))
+        for job in made - there.keys():
             self._say(PodStatus(job=job).ended(deleted(job)))
 
-    def _not_there(self, jobs: set[str]) -> list[str]:
-        """Which of these jobs somebody deleted before they had a pod."""
+    def _held(self) -> set[str]:
+        with self._lock:
+            return {job for job, status in self._known.items() if status.held}
+
+    def _those_of(self, jobs: set[str]) -> dict[str, dict[str, Any]]:
+        """Which of these jobs are there: the others somebody deleted before they had a pod."""
         if not jobs:
-            return []
-        there = {job["metadata"]["name"] for job in self._api.list_jobs(MANAGED_BY)}
-        # The block's own labels may have replaced the one that finds all jobs at once.
-        return [job for job in jobs - there if not self._api.has_job(job)]
+            return {}
+        there = {job["metadata"]["name"]: job for job in self._api.list_jobs(MANAGED_BY)}
+        found = {name: there[name] for name in jobs & there.keys()}
+        for name in jobs - there.keys():
+            # The block's own labels may have replaced the one that finds all jobs at once.
+            job = self._api.find_job(name)
+            if job is not None:
+                found[name] = job
+        return found
+
+
+def is_suspended(job: Mapping[str, Any]) -> bool:
+    """Whether somebody holds a job, so that it gets no pod: Kueue until it has room for it."""
+    return bool(job.get("spec", {}).get("suspend"))
+
+
+def _why_held(job: str, events: Sequence[dict[str, Any]]) -> str:
+    """What is reported of a job's workload, which Kueue names after it: "job-NAME-HASH"."""
+    for event in reversed(events):
+        if event["involvedObject"]["name"].startswith(f"job-{job}-") and event.get("message"):
+            return f"Suspended: {event['message']}"
+    return "Suspended: the job waits to be admitted"
 
 
 def _refusal(job: str, said: str) -> InfrastructureError:

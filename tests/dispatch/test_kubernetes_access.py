@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -16,6 +17,8 @@ from prefect import flow, task
 
 from clustrix_prefect import ClusterTaskRunner, KubernetesCluster
 from clustrix_prefect.errors import KubernetesForbidden
+from clustrix_prefect.job_listing import NamespaceJobs
+from clustrix_prefect.kubernetes.permissions import NEEDED
 
 if TYPE_CHECKING:
     from tests.live.kubernetes.cluster import Kubernetes
@@ -88,6 +91,16 @@ def test_from_inside_a_cluster_with_no_more_than_the_role_of_the_readme(
         return values
 
     assert doubled() == [0, 2, 4]
+    with closing(inside.api()) as api:
+        assert NamespaceJobs(api).find() == []
+        assert api.missing_permissions() == []
+
+
+def test_the_role_of_the_readme_allows_what_is_needed_and_no_more() -> None:
+    allowed = [
+        f"{verb} {rule['resources'][0]}" for rule in rules_of_readme() for verb in rule["verbs"]
+    ]
+    assert allowed == [str(permission) for permission in NEEDED]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import clustrix_prefect.far_side
+from clustrix_prefect.far_side import agent
 
 SOURCES = sorted(Path(clustrix_prefect.far_side.__file__).parent.glob("*.py"))
 # The launcher imports the package under the name that it has far away; an installed
@@ -58,3 +60,16 @@ def test_only_the_standard_library_is_imported(path):
             top = name.partition(".")[0]
             known = sys.stdlib_module_names | SENT_ALONG | NEWER
             assert top in known, f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("error", [KeyError, OSError])
+def test_a_user_without_a_name_is_called_by_its_id(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """Python says so by a KeyError, from 3.13 on by an OSError."""
+
+    def getuser() -> str:
+        raise error("No username set in the environment")
+
+    monkeypatch.setattr(agent.getpass, "getuser", getuser)
+    assert agent._user() == str(os.getuid())

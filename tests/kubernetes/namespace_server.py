@@ -22,6 +22,7 @@ class NamespaceServer(ThreadingHTTPServer):
 
     Attributes:
         jobs: The names of those that there are.
+        suspended: The names of those that are held.
         events: What was reported of objects.
         asked: The kind of each request so far: "list pods", "watch pods" ...
         gone_in_stream: Whether an expired watch learns it from an event, or from its status.
@@ -32,6 +33,7 @@ class NamespaceServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.jobs: set[str] = set()
+        self.suspended: set[str] = set()
         self.events: list[dict[str, Any]] = []
         self.asked: list[str] = []
         self.gone_in_stream = True
@@ -107,7 +109,11 @@ class NamespaceServer(ThreadingHTTPServer):
         if resource == "jobs":
             wanted = query.get("fieldSelector", "").partition("metadata.name=")[2]
             names = [name for name in self.jobs if wanted in ("", name)]
-            return 200, {"items": [{"metadata": {"name": name}} for name in names]}
+            items = [
+                {"metadata": {"name": name}, "spec": {"suspend": name in self.suspended}}
+                for name in names
+            ]
+            return 200, {"items": items}
         about = dict(part.split("=") for part in query["fieldSelector"].split(","))
         name = about.get("involvedObject.name")
         return 200, {

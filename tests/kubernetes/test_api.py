@@ -79,7 +79,8 @@ def test_a_job_whose_creation_was_answered_too_late_is_there_once(
     server.answers = [(503, b""), (409, {"message": "exists"}), (200, {"items": [JOB]})]
     assert api.create_job(JOB) == JOB
     assert api.requests == len(server.asked) == 3
-    assert server.asked[0] == "POST /apis/batch/v1/namespaces/lab/jobs Bearer secret-token"
+    path = "/apis/batch/v1/namespaces/lab/jobs?fieldValidation=Strict"
+    assert server.asked[0] == f"POST {path} Bearer secret-token"
 
 
 CONFLICT = {"message": 'Operation cannot be fulfilled on resourcequotas "q": the object has been'}
@@ -123,6 +124,15 @@ def test_what_admission_says_is_not_about_rights(
     with pytest.raises(SubmissionRefused, match=says) as caught:
         api.create_job(JOB)
     assert "Role" not in caught.value.remedy
+
+
+def test_a_field_that_the_server_does_not_know_is_refused(
+    server: Server, api: KubernetesApi
+) -> None:
+    said = 'strict decoding error: unknown field "spec.template.spec.gates"'
+    server.answers = [(400, {"message": f'Job in version "v1" cannot be handled: {said}'})]
+    with pytest.raises(SubmissionRefused, match=said):
+        api.create_job(JOB)
 
 
 def test_deleting_what_is_not_there_is_fine(server: Server, api: KubernetesApi) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from clustrix_prefect.far_side import keeper
-from clustrix_prefect.kubernetes.pods import PodSettings, job_manifest
+from clustrix_prefect.kubernetes.pods import END_VOLUME, PodSettings, job_manifest
 from clustrix_prefect.task_resources import Resources
 
 SOURCE = Path(keeper.__file__).read_text()
@@ -27,6 +27,12 @@ def _namespaces() -> None:
     if start(["true"]).wait():
         missing = pytest.fail if os.environ.get("CI") else pytest.skip
         missing("this account may not make process namespaces")
+
+
+@pytest.fixture
+def end_volume(tmp_path: Path) -> str:
+    (path := tmp_path / "end").mkdir()
+    return str(path)
 
 
 def ended(process: subprocess.Popen[bytes]) -> tuple[bytes, int, float]:
@@ -46,7 +52,7 @@ def test_an_image_may_call_its_python_as_it_likes(
     job = job_manifest(settings, Resources(), name="j", labels={}, calls=1)
     command = job["spec"]["template"]["spec"]["containers"][0]["command"]
     said, code, _ = ended(start(["env", f"PATH={tmp_path}", *command]))
-    assert (said, code) == (b"nobody came", 0)
+    assert (said.splitlines()[0], code) == (b"nobody came", 0)
 
 
 def test_an_image_without_python_says_so(tmp_path: Path) -> None:
@@ -57,24 +63,30 @@ def test_an_image_without_python_says_so(tmp_path: Path) -> None:
     assert code == 127
 
 
-def test_it_ends_if_nobody_comes() -> None:
-    said, code, seconds = ended(start([sys.executable, "-c", SOURCE, "0.5", "600"]))
+def test_it_ends_if_nobody_comes_and_has_the_node_end_the_pod(tmp_path: Path) -> None:
+    said, code, seconds = ended(start([sys.executable, "-c", SOURCE, "0.5", "600", str(tmp_path)]))
     assert (said, code) == (b"nobody came", 0)
     assert seconds < 60
+    job = job_manifest(PodSettings(image="i"), Resources(), name="j", labels={}, calls=1)
+    volumes = {one["name"]: one for one in job["spec"]["template"]["spec"]["volumes"]}
+    assert volumes[END_VOLUME]["emptyDir"] == {"sizeLimit": "1Mi"}
+    assert sum(path.stat().st_blocks * 512 for path in tmp_path.iterdir()) > 1024**2
 
 
-def test_it_stays_for_what_was_left_until_the_hold_ends() -> None:
+def test_it_stays_for_what_was_left_until_the_hold_ends(end_volume: str) -> None:
     # The shell's child is an orphan whose parent, this shell, becomes the keeper.
     # It lives longer than a busy machine takes to start the keeper.
     script = 'sleep 8 & exec "$0" -c "$@"'
-    said, code, seconds = ended(start(["sh", "-c", script, sys.executable, SOURCE, "0.2", "1"]))
+    command = ["sh", "-c", script, sys.executable, SOURCE, "0.2", "1", end_volume]
+    said, code, seconds = ended(start(command))
     assert (said, code) == (b"nobody fetched more", 0)
     assert seconds > 8.5
 
 
-def test_zombies_are_nobody_and_are_reaped() -> None:
+def test_zombies_are_nobody_and_are_reaped(end_volume: str) -> None:
     script = 'sh -c "true & exec sleep 0.7" & exec "$0" -c "$@"'
-    said, _, seconds = ended(start(["sh", "-c", script, sys.executable, SOURCE, "600", "0.5"]))
+    command = ["sh", "-c", script, sys.executable, SOURCE, "600", "0.5", end_volume]
+    said, _, seconds = ended(start(command))
     assert said == b"nobody fetched more"
     assert seconds < 60
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from clustrix_prefect.errors import AuthenticationFailed, ClusterError, ConfigurationError
 from clustrix_prefect.kubernetes.access import Access
@@ -19,6 +21,7 @@ from tests.kubernetes.test_api import Server, server
 
 __all__ = ["server"]
 
+README = Path(__file__).parents[2] / "README.md"
 V1 = "client.authentication.k8s.io/v1"
 LIST = (200, {"items": []})
 UNAUTHORIZED = (401, {"message": "Unauthorized"})
@@ -46,7 +49,7 @@ def api(server: Server) -> Api:
 class Plugin:
     """A credential plugin: counts its runs, and gives the n-th of some tokens."""
 
-    def __init__(self, directory: Path, **status: Any) -> None:
+    def __init__(self, directory: Path, version: str = V1, **status: Any) -> None:
         self.path, self._count = directory / "plugin", directory / "count"
         self._count.write_text("")
         program = f"""#!{sys.executable}
@@ -54,7 +57,7 @@ import json
 open({str(self._count)!r}, "a").write("x")
 count = len(open({str(self._count)!r}).read())
 status = {{"token": f"token-{{count}}", **json.loads({json.dumps(status)!r})}}
-print(json.dumps({{"apiVersion": {V1!r}, "kind": "ExecCredential", "status": status}}))
+print(json.dumps({{"apiVersion": {version!r}, "kind": "ExecCredential", "status": status}}))
 """
         self.path.write_text(program)
         self.path.chmod(0o755)
@@ -74,6 +77,41 @@ def tokens(server: Server) -> list[str]:
 
 def in_seconds(seconds: float) -> str:
     return (datetime.now(timezone.utc) + timedelta(seconds=seconds)).isoformat()
+
+
+# --- as the documentation has it -----------------------------------------------------------
+
+
+def of_readme() -> list[dict[str, Any]]:
+    """The kubeconfigs that people are shown."""
+    blocks = re.findall(r"```yaml\n(.*?)```", README.read_text(), re.DOTALL)
+    return [one for one in map(yaml.safe_load, blocks) if one.get("kind") == "Config"]
+
+
+@pytest.mark.parametrize("shown", of_readme(), ids=lambda shown: shown["current-context"])
+def test_a_kubeconfig_of_the_readme_logs_in(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown: dict[str, Any]
+) -> None:
+    (cluster,), (login,) = shown["clusters"], shown["users"]
+    cluster["cluster"] = {"server": f"http://127.0.0.1:{server.server_port}"}
+    if plugin := login["user"].get("exec"):
+        # What stands in for the provider's program speaks the version that is asked for.
+        stand_in = Plugin(tmp_path, version=plugin["apiVersion"])
+        stand_in.path.rename(tmp_path / plugin["command"])
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    else:
+        (token := tmp_path / "token").write_text("token-1")
+        login["user"]["tokenFile"] = str(token)
+    server.answers = [LIST]
+    api = KubernetesApi(Access(kubeconfig=shown), patience=1)
+    assert api.namespace == "research"
+    assert api.list_jobs("a=b") == []
+    assert tokens(server) == ["token-1"]
+
+
+def test_there_is_one_for_each_provider() -> None:
+    names = [shown["current-context"] for shown in of_readme()]
+    assert names == ["eks", "gke", "aks", "openshift"]
 
 
 # --- got anew ------------------------------------------------------------------------------

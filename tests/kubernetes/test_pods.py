@@ -33,6 +33,49 @@ def test_requests_and_limits_are_what_was_asked_for() -> None:
     assert given["limits"] == {"cpu": "4", "memory": str(2 * 1024**3), "nvidia.com/gpu": "1"}
 
 
+def test_requests_may_be_less_than_limits() -> None:
+    settings = PodSettings(image="i", requests={"cpu": "500m"}, ephemeral_storage="20Gi")
+    given = pod(manifest(settings, cores=4, memory="2GB"))["containers"][0]["resources"]
+    limits = {"cpu": "4", "memory": str(2 * 1024**3), "ephemeral-storage": "20Gi"}
+    assert given == {"limits": limits, "requests": {**limits, "cpu": "500m"}}
+
+
+def test_a_restricted_pod_is_what_pod_security_wants() -> None:
+    made = pod(manifest(PodSettings(image="i", restricted=True)))
+    (container,) = made["containers"]
+    # https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted
+    assert made["securityContext"] == {
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+    }
+    assert all(set(one) - {"name"} == {"emptyDir"} for one in made["volumes"])
+    variables = {one["name"]: one["value"] for one in container["env"]}
+    paths = {one["mountPath"] for one in container["volumeMounts"]}
+    assert {variables["HOME"], variables["TMPDIR"], container["workingDir"]} <= paths
+    assert variables["USER"] == variables["LOGNAME"]
+
+
+def test_a_restricted_pod_keeps_what_the_block_says() -> None:
+    own = {
+        "env": [{"name": "HOME", "value": "/data"}],
+        "volumeMounts": [{"name": "data", "mountPath": "/tmp"}],
+    }
+    settings = PodSettings(image="i", restricted=True, run_as_user=1000, container=own)
+    made = pod(manifest(settings))
+    (container,) = made["containers"]
+    homes = [one["value"] for one in container["env"] if one["name"] == "HOME"]
+    assert homes == ["/data"]
+    assert [one["name"] for one in container["volumeMounts"] if one["mountPath"] == "/tmp"] == [
+        "data"
+    ]
+    assert made["securityContext"]["runAsUser"] == made["securityContext"]["fsGroup"] == 1000
+
+
 def test_holding_results_does_not_count_against_the_time() -> None:
     settings = PodSettings(image="i", start_timeout=5, result_hold=7)
     limited = manifest(settings, calls=3, time=60)["spec"]

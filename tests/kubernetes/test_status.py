@@ -150,7 +150,7 @@ def test_an_image_of_roots_where_root_may_not_run_has_its_own_remedy() -> None:
     said = "container has runAsNonRoot and image will run as root"
     status = read_pod(make_pod(state=waiting("CreateContainerConfigError", said)))
     assert status.failure is not None
-    assert "runAsUser" in status.failure.remedy
+    assert "run_as_user=1000" in status.failure.remedy
 
 
 def test_our_container_is_found_behind_one_that_was_put_before_it() -> None:
@@ -175,6 +175,16 @@ ENDINGS = {
             message="Pod ephemeral local storage usage exceeds the total limit of containers 10Mi.",
         ),
         errors.OutOfDisk,
+    ),
+    "ended by its keeper, beside a sidecar": (
+        make_pod(
+            state=terminated("Completed", 0),
+            sidecar=terminated("Error", 137),
+            phase="Failed",
+            reason="Evicted",
+            message='Usage of EmptyDir volume "clustrix-end" exceeds the limit "1Mi". ',
+        ),
+        errors.JobLost,
     ),
     "evicted by its API": (
         make_pod(state=RUNNING, deleted=True, conditions=(disrupted("EvictionByEvictionAPI"),)),

@@ -280,3 +280,37 @@ def test_a_pod_that_will_not_be_admitted_is_told_at_once(
     failure = heard.failure("large")
     assert type(failure) is errors.SubmissionRefused
     assert said.rstrip(".") in str(failure)
+
+
+# --- jobs that are held ------------------------------------------------------------------------
+
+
+def test_a_job_that_kueue_holds_says_why_until_it_is_admitted(
+    server: NamespaceServer, watch: PodWatch, heard: Heard
+) -> None:
+    said = "couldn't assign flavors to pod set main: insufficient unused quota for cpu"
+    about = {"kind": "Workload", "name": "job-held-1f2e3"}
+    server.events = [{"involvedObject": about, "reason": "Pending", "message": said}]
+    server.jobs.add("held")
+    server.suspended.add("held")
+    watch.expect("held")
+    watch.made("held", {"spec": {"suspend": True}})
+    assert heard.all[-1].held
+    watch.start()
+    wait_for(lambda: heard.all[-1].reason == f"Suspended: {said}")
+    assert heard.all[-1].held
+    assert heard.all[-1].phase is PodPhase.PENDING
+    server.suspended.clear()
+    wait_for(lambda: not heard.all[-1].held)
+    server.put(pod("held", RUNS))
+    heard.wait("held", PodPhase.RUNNING)
+
+
+def test_a_job_that_is_refused_after_it_was_waited_for_is_told(
+    server: NamespaceServer, watch: PodWatch, heard: Heard
+) -> None:
+    make_no_pod(server, watch, "Internal error occurred: failed calling webhook: timed out")
+    heard.wait("large", PodPhase.PENDING)
+    said = 'admission webhook "v.gatekeeper.sh" denied the request: no owner'
+    server.events = [{"involvedObject": {"name": "large"}, "message": said}]
+    assert said in str(heard.failure("large"))

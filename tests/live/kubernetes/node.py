@@ -168,6 +168,8 @@ state = "/run/containerd"
             "kubeAPIBurst": 100,
             "nodeStatusUpdateFrequency": "2s",
             "nodeStatusReportFrequency": "10s",
+            # How much a volume holds is then seen in time to tell.
+            "volumeStatsAggPeriod": "2s",
             "imageGCHighThresholdPercent": 100,
             # A full disk here is no reason to evict the tests' pods.
             "evictionHard": {
