@@ -20,8 +20,8 @@ from clustrix_prefect.clusters.cluster import ClusterBlock
 from tests.far_side.far import Far
 from tests.live import clusters
 from tests.live.prefect_server import PrefectServer
+from tests.live.pythons import FAR
 
-VERSIONS = ("3.6", "3.8", "3.11", "3.13")
 CLUSTERS = ("local", "slurm", pytest.param("ssh", marks=pytest.mark.every))
 
 
@@ -31,7 +31,7 @@ def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture(params=VERSIONS)
+@pytest.fixture(params=FAR)
 def far(request: pytest.FixtureRequest, pythons: dict[str, str], tmp_path: Path) -> Iterator[Far]:
     """A far side under each interpreter."""
     if request.param not in pythons:

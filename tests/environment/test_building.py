@@ -66,6 +66,7 @@ def test_it_is_built_once(place: Place, use_uv: bool) -> None:
     assert not list(place.work_dir.glob("environments/*/lock*"))
 
 
+@pytest.mark.service  # processes of two flows
 def test_two_flows_at_once_build_it_once(here: Place) -> None:
     fields = {
         "remote_work_dir": str(here.work_dir),
@@ -85,6 +86,7 @@ def test_two_flows_at_once_build_it_once(here: Place) -> None:
     assert any("is being built" in text or text == "prepared\n" for text in said)
 
 
+@pytest.mark.service  # a flow's process, and an index of packages
 def test_a_build_that_was_killed_is_done_again(here: Place) -> None:
     fields = {
         "remote_work_dir": str(here.work_dir),

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.far_side.far import Far
+from tests.live.pythons import FAR, MINORS
 
-VERSIONS = ("3.6", "3.8", "3.11", "3.13")
 
-
-@pytest.fixture(params=VERSIONS)
+@pytest.fixture(params=FAR)
 def python(request: pytest.FixtureRequest, pythons: dict[str, str]) -> str:
     """Each interpreter in turn."""
     if request.param not in pythons:
@@ -23,7 +22,7 @@ def python(request: pytest.FixtureRequest, pythons: dict[str, str]) -> str:
 @pytest.fixture
 def oldest(pythons: dict[str, str]) -> str:
     """The oldest interpreter there is here."""
-    return pythons[next(version for version in VERSIONS if version in pythons)]
+    return pythons[next(minor for minor in MINORS if minor in pythons)]
 
 
 @pytest.fixture

@@ -29,12 +29,11 @@ from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.filesystem.far_files import far_files
 from tests.live import clusters
 from tests.live.prefect_server import PrefectServer
+from tests.live.pythons import FAR
 from tests.live.ssh_host import SSHHost
 
-VERSIONS = ("3.6", "3.8", "3.11", "3.13")
 
-
-@pytest.fixture(params=[*VERSIONS, "3.6 over SSH"])
+@pytest.fixture(params=[*FAR, "3.6 over SSH"])
 def cluster(
     request: pytest.FixtureRequest,
     pythons: dict[str, str],

@@ -18,6 +18,13 @@ from tests.live.kubernetes.build import CACHE
 from tests.live.rundir import RunDirectory
 
 MINORS = ("3.6", "3.8", "3.10", "3.11", "3.12", "3.13")
+# Those that far sides are tried under; between the oldest and the newest only in the long run.
+FAR = (
+    "3.6",
+    pytest.param("3.8", marks=pytest.mark.every),
+    pytest.param("3.11", marks=pytest.mark.every),
+    "3.13",
+)
 # The newest numpy that there is for some versions of Python: two of them are older than numpy 2.
 NUMPY = {
     **{"3.6": "1.19.5", "3.8": "1.24.4"},

@@ -21,7 +21,7 @@ _FLOWS = {
     "lone.deep.flows": "from dataclasses import dataclass\n",
     "whole.flows": "from dataclasses import dataclass\nfrom whole import LIMIT, other\n",
     "lone.others": "from dataclasses import dataclass\n",
-    "flows": "from dataclasses import dataclass\nimport whole.other\n",
+    "own_flows": "from dataclasses import dataclass\nimport whole.other\n",
 }
 _CODE = """
 @dataclass
