@@ -168,8 +168,8 @@ state = "/run/containerd"
             "kubeAPIBurst": 100,
             "nodeStatusUpdateFrequency": "2s",
             "nodeStatusReportFrequency": "10s",
-            # How much a volume holds is then seen in time to tell.
-            "volumeStatsAggPeriod": "2s",
+            # How much a volume holds is seen as often as pods that hold too much are looked for.
+            "volumeStatsAggPeriod": "10s",
             "imageGCHighThresholdPercent": 100,
             # A full disk here is no reason to evict the tests' pods.
             "evictionHard": {
