@@ -23,6 +23,9 @@ from tests.live.clusters import ssh_cluster
 from tests.live.pythons import FarPythons
 from tests.live.ssh_host import SSHHost
 
+# Debian keeps what makes virtual environments in a package of its own.
+pytestmark = pytest.mark.service
+
 VERSION = "import tinypkg, tinydep; print(tinypkg.VERSION, tinydep.VERSION)"
 HERE = "{}.{}".format(*sys.version_info[:2])
 ROOT = Path(__file__).parents[2]
@@ -66,7 +69,6 @@ def test_it_is_built_once(place: Place, use_uv: bool) -> None:
     assert not list(place.work_dir.glob("environments/*/lock*"))
 
 
-@pytest.mark.service  # processes of two flows
 def test_two_flows_at_once_build_it_once(here: Place) -> None:
     fields = {
         "remote_work_dir": str(here.work_dir),
@@ -86,7 +88,6 @@ def test_two_flows_at_once_build_it_once(here: Place) -> None:
     assert any("is being built" in text or text == "prepared\n" for text in said)
 
 
-@pytest.mark.service  # a flow's process, and an index of packages
 def test_a_build_that_was_killed_is_done_again(here: Place) -> None:
     fields = {
         "remote_work_dir": str(here.work_dir),

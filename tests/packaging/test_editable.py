@@ -27,6 +27,7 @@ far.close()
 """
 
 
+@pytest.mark.service  # an environment of its own, in which it is installed
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_src_layout_installed_in_place(
     backend: str, pythons: dict[str, str], tmp_path: Path

@@ -72,15 +72,19 @@ def identities(
     return done.stdout.split()
 
 
-def test_identities_do_not_depend_on_hash_seed_path_or_position(tmp_path):
-    first = identities(tmp_path, "1", "here")
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """The identities that others are compared with."""
+    return identities(tmp_path_factory.mktemp("first"), "1", "here")
+
+
+def test_identities_do_not_depend_on_hash_seed_path_or_position(first, tmp_path):
     assert identities(tmp_path, "22", "there") == first
     assert identities(tmp_path, "2", "there", blank_lines=7, comment="  # moved") == first
     assert [len(digest) for digest in first] == [64] * 2
 
 
-def test_a_changed_constant_of_a_helper_changes_the_function(tmp_path):
-    first = identities(tmp_path, "1", "here")
+def test_a_changed_constant_of_a_helper_changes_the_function(first, tmp_path):
     other = identities(tmp_path, "1", "here", offset=4)
     assert first[0] != other[0]
     assert first[1] == other[1]
