@@ -35,6 +35,8 @@ from prefect.types._datetime import create_datetime_instance, now
 from prefect.utilities.callables import parameters_to_args_kwargs
 from prefect.utilities.engine import emit_task_run_state_change_event, should_log_prints
 
+from clustrix_prefect.errors import own_copy
+
 # --- what the engine waits for ------------------------------------------------------------
 
 
@@ -202,7 +204,7 @@ class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
                 value = event.open()
                 break
             elif isinstance(event, CallRaised):
-                raise event.error
+                raise own_copy(event.error)
             elif isinstance(event, Cancel):
                 raise _GivenUp(event.message)
             event = yield EventRequest()

@@ -15,7 +15,8 @@ be rebuilt here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from copy import copy
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 if TYPE_CHECKING:
     from clustrix_prefect.pricing.fetch import Fetch
@@ -36,6 +37,22 @@ class ClusterError(Exception):
 
     def __str__(self) -> str:
         return f"{self.what} {self.remedy}".strip()
+
+
+E = TypeVar("E", bound=BaseException)
+
+
+def own_copy(error: E) -> E:
+    """Return an exception for one call to raise, of one that befell several.
+
+    The traceback of an object that many calls raise grows with each of them. An exception that is
+    not of this package is returned as it is: its class may not take its `args`.
+    """
+    if not isinstance(error, ClusterError):
+        return error
+    made = copy(error)
+    made.__cause__, made.__suppress_context__ = error.__cause__, error.__suppress_context__
+    return made
 
 
 # --- before anything is submitted ---------------------------------------------------------

@@ -37,6 +37,7 @@ from clustrix_prefect.errors import (
     InfrastructureError,
     QueueTimeout,
     TamperedResult,
+    own_copy,
 )
 from clustrix_prefect.packaging import signing
 from clustrix_prefect.packaging.arguments import pack_arguments
@@ -494,6 +495,7 @@ class Dispatcher:
         """The cluster failed the call: submit it again, or say so."""
         if call.state.is_final:
             return
+        error = own_copy(error)
         error.job_id = error.job_id or call.job_id
         if error.requeue and call.requeues < self.requeues:
             self._requeue(call, error)
@@ -508,6 +510,8 @@ class Dispatcher:
             error: What its task run is told.
             stop: Whether it may still be under way.
         """
+
+        error = own_copy(error)
 
         def raise_it() -> Any:
             raise error

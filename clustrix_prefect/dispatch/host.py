@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -267,10 +266,10 @@ class Host:
         if call.id != call_id or call.state.is_final:
             return
         try:
-            # A copy each, or the traceback would grow with every call that raises it.
             if (error := ready.exception()) is not None:
-                raise copy(error)
-            step(call)
+                self.give_up(call, error)
+            else:
+                step(call)
         except Exception as error:
             self.give_up(call, error)
 

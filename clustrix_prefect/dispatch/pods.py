@@ -10,7 +10,6 @@ import logging
 import threading
 import uuid
 from collections.abc import Mapping
-from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -390,13 +389,12 @@ class Pods:
                 newcomers = list(group.newcomers)
             for driver in newcomers:
                 del group.newcomers[driver]
-                driver.post(CallRaised(copy(error)))
+                driver.post(CallRaised(error))
         for call in calls:
-            # A copy each, or the traceback would grow with every call that raises it.
             if isinstance(error, InfrastructureError):
-                self.dispatcher.fail(call, copy(error))
+                self.dispatcher.fail(call, error)
             else:
-                self.dispatcher.give_up(call, copy(error))
+                self.dispatcher.give_up(call, error)
 
     def _comes_again(self, group: Group, error: ClusterError) -> bool:
         """Whether another pod may tell the first newcomer what this one did not."""

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -240,6 +241,23 @@ def test_worker_that_crashes(ends: dict[str, End]) -> None:
     assert_told(ends["crashed"].error, WorkerFailed)
     assert ends["crashed"].error.exit_code == -signal.SIGSEGV
     assert "about to crash" in ends["crashed"].error.stderr_tail
+
+
+def test_what_befell_many_calls_has_a_traceback_for_each(on_slurm: SlurmCluster) -> None:
+    """Of one object that all raise, the traceback would grow with every call."""
+    errors: list[BaseException] = []
+
+    @flow(task_runner=ClusterTaskRunner(on_slurm))
+    def refused() -> None:
+        with resources(partition="nowhere"):
+            futures = take.map(range(40))
+        errors.extend(end_of(future).error for future in futures)
+
+    refused(return_state=True)
+    assert {type(error) for error in errors} == {SubmissionRefused}
+    assert len({id(error) for error in errors}) == 40
+    lengths = {len(traceback.extract_tb(error.__traceback__)) for error in errors}
+    assert max(lengths) <= 12, lengths
 
 
 def test_submission_that_is_refused(ends: dict[str, End]) -> None:
