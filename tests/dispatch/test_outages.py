@@ -208,20 +208,21 @@ def test_a_timeout_counts_from_a_start_that_nobody_saw(
 def test_an_orphan_that_dies_is_replaced_without_another_break(
     over_ssh: SSHCluster, ssh_host: SSHHost, far_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    # Connections of earlier tests break too: of a SLURM behind the same login.
+    again = f"The connection to {over_ssh.description} {OPEN_AGAIN}"
+
     @flow(task_runner=ClusterTaskRunner(over_ssh))
     def unlucky() -> int:
         future = survive.submit(str(far_dir), 0)
         pid = left_by(far_dir, "body")["pid"]
         assert ssh_host.drop_connections()
-        wait_for_text(caplog, OPEN_AGAIN)
+        wait_for_text(caplog, again)
         time.sleep(1)
         os.kill(pid, signal.SIGKILL)
         value: int = future.result()
         return value
 
     assert unlucky() == 2
-    # A connection of an earlier test may break too: of a SLURM behind the same login.
-    again = f"The connection to {over_ssh.description} {OPEN_AGAIN}"
     assert caplog.text.count(again) == 1, "the connection was given up once more"
 
 
