@@ -206,10 +206,15 @@ def test_a_timeout_counts_from_a_start_that_nobody_saw(
 
 
 def test_an_orphan_that_dies_is_replaced_without_another_break(
-    over_ssh: SSHCluster, ssh_host: SSHHost, far_dir: Path, caplog: pytest.LogCaptureFixture
+    over_ssh: SSHCluster,
+    ssh_host: SSHHost,
+    far_dir: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Connections of earlier tests break too: of a SLURM behind the same login.
-    again = f"The connection to {over_ssh.description} {OPEN_AGAIN}"
+    # Connections of earlier tests break too, to the same host.
+    monkeypatch.setattr(SSHCluster, "description", property(lambda self: self.remote_work_dir))
+    again = f"The connection to {over_ssh.remote_work_dir} {OPEN_AGAIN}"
 
     @flow(task_runner=ClusterTaskRunner(over_ssh))
     def unlucky() -> int:
