@@ -135,7 +135,9 @@ def test_definitions_that_are_not_plain(minor: str, project: Path, elsewhere: St
     want = unusual.everything(1)
     unusual.COUNT = 0
     assert far.call(unusual.everything, 1) == want
-    assert far.call(unusual.everything, 1)[-1] == 1  # no call sees what another did
+    # No call sees what another did, unless the code is there by value: then as in a process pool.
+    lasts = far.version == sys.version_info[:2]
+    assert far.call(unusual.everything, 1)[-1] == (2 if lasts else 1)
 
 
 @pytest.mark.parametrize("minor", OTHERS)
