@@ -78,3 +78,14 @@ BY_PYTHON = {
 }
 # Where source travels, what a decorator keeps in its own variables begins anew: its cache, say.
 BEGINS_ANEW = {"wild-54": "(25, 1)"}
+# What cloudpickle itself makes something else of in another process, or nothing.
+BY_CLOUDPICKLE = {
+    *(f"closures-{number}" for number in (1, 5, 10, 11, 12, 14, 15, 16, 19, 23, 31, 40)),
+    *("patched-8", "patched-10", "patched-18", "annotated-0", "annotated-1"),
+    *(f"raised-{number}" for number in (13, 14, 15)),
+    *(f"modules-{number}" for number in (9, 11, 12, 13, 14)),
+    *(f"inside-{number}" for number in (0, 1, 4, 5, 13, 15, 17, 18)),
+    *(f"wild-{number}" for number in (1, 2, 6, 23, 57)),
+}
+# Where there is only the standard library.
+WITHOUT_PACKAGES: set[str] = {f"wild-{number}" for number in range(33, 38)}
