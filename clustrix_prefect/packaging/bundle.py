@@ -122,8 +122,9 @@ class FunctionBundles:
         self._python = python
         self._name = name
         self._data_limit = data_limit
-        self._built: Built | None = None
+        self._built: dict[frozenset[Met], Built] = {}
         self._met: frozenset[Met] = frozenset()
+        self._apart: set[frozenset[Met]] = set()
         self._lock = threading.Lock()
 
     def for_arguments(self, met: frozenset[Met]) -> Bundle:
@@ -141,12 +142,7 @@ class FunctionBundles:
         }
         met = frozenset(each for each in met if getattr(each, "module", None) not in packages)
         with self._lock:
-            if not met <= self._met:
-                self._met = met | (self._met if len(self._met) < _MOST_MET else frozenset())
-                self._built = None
-            if self._built is None or not self._is_current(self._built):
-                self._built = self._builder().build(self._met)
-            bundle = self._built.bundle
+            bundle = self._bundle(met)
         missing = packages - bundle.imports.required
         if not missing:
             return bundle
@@ -155,6 +151,39 @@ class FunctionBundles:
             imports=bundle.imports | Imports(frozenset(missing)),
             needs_sha256=digest(bundle.needs_sha256, *sorted(missing)),
         )
+
+    def _bundle(self, met: frozenset[Met]) -> Bundle:
+        """The bundle for what the arguments of this call and of earlier ones name.
+
+        One whose code needs packages that the others do without has a bundle of its own: the others
+        run where there are none.
+        """
+        if met not in self._apart:
+            if met <= self._met:
+                return self._current(self._met).bundle
+            together = met | (self._met if len(self._met) < _MOST_MET else frozenset())
+            built = self._current(together)
+            if not self._needs_more(built.bundle):
+                if self._met:
+                    self._built.pop(self._met, None)
+                self._met = together
+                return built.bundle
+            del self._built[together]
+            if len(self._apart) >= _MOST_MET:
+                self._built = {each: self._built[each] for each in self._built.keys() - self._apart}
+                self._apart.clear()
+            self._apart.add(met)
+        return self._current(met).bundle
+
+    def _needs_more(self, bundle: Bundle) -> bool:
+        required = bundle.imports.required
+        return bool(required) and required != self._current(frozenset()).bundle.imports.required
+
+    def _current(self, met: frozenset[Met]) -> Built:
+        built = self._built.get(met)
+        if built is None or not self._is_current(built):
+            built = self._built[met] = self._builder().build(met)
+        return built
 
     def _is_current(self, built: Built) -> bool:
         shared = shared_values()

@@ -7,12 +7,14 @@ user's process like any variable, and must not be computed again far away.
 from __future__ import annotations
 
 import ast
+import collections
 import datetime
 import decimal
 import fractions
 import pathlib
 import types
 import uuid
+import weakref
 from abc import ABCMeta
 from collections.abc import Iterator
 from typing import Any
@@ -23,6 +25,8 @@ _PLAIN = (
     *(decimal.Decimal, fractions.Fraction, uuid.UUID),
     *(pathlib.PurePosixPath, pathlib.PosixPath),
 )
+# What a class fills as it is used.
+_FILLED = (dict, list, set, collections.deque, weakref.WeakSet)
 _COLLECTIONS = (tuple, list, set, frozenset)
 _MISSING = object()
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -34,6 +38,11 @@ def is_plain(value: Any) -> bool:
     if kind is dict:
         return all(is_plain(key) and is_plain(item) for key, item in value.items())
     return kind in _PLAIN or (kind in _COLLECTIONS and all(map(is_plain, value)))
+
+
+def is_held(value: Any) -> bool:
+    """Whether a value that a definition holds can be given to it once more far away."""
+    return is_plain(value) or isinstance(value, (types.FunctionType, property, *_FILLED))
 
 
 def held_by(value: type, node: ast.ClassDef) -> Iterator[str]:
@@ -59,11 +68,16 @@ def held_by(value: type, node: ast.ClassDef) -> Iterator[str]:
         if name.startswith("__") or name in fields:
             continue
         code = _code_of(now)
-        is_decorated = bool(getattr(defined.get(name), "decorator_list", ()))
+        decorators = [
+            ast.unparse(each) for each in getattr(defined.get(name), "decorator_list", ())
+        ]
+        is_decorated = any(each not in ("property", f"{name}.setter") for each in decorators)
         lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
         if code is not None and not is_decorated and code.co_firstlineno not in lines:
             yield name
         if not is_plain(now):
+            if isinstance(now, _FILLED) and name in said:
+                yield name
             continue
         literal = said.get(name, _MISSING)
         if type(literal) is not type(now) or literal != now:

@@ -218,9 +218,9 @@ def _rebuild_exception(
     it is made of its parts, each of which travels by itself: one that cannot be opened loses
     only itself.
     """
-    error = _whole(parts, python)
+    error = _whole(parts, python) or _assembled(parts, python) or _alike(parts, python)
     if error is None:
-        error = _assembled(parts, python)
+        error = RemoteTaskError(parts["type_name"], parts["text"], parts.get("traceback", ""))
     if parts.get("notes"):
         # As `add_note` does, which is there from 3.11 on.
         vars(error)["__notes__"] = list(parts["notes"])
@@ -278,7 +278,19 @@ def _whole(parts: dict[str, Any], python: tuple[int, ...]) -> BaseException | No
     return error
 
 
-def _assembled(parts: dict[str, Any], python: tuple[int, ...]) -> BaseException:
+def _alike(parts: dict[str, Any], python: tuple[int, ...]) -> BaseException | None:
+    """The exception as its own `__reduce__` makes it, though its text is another one here.
+
+    That of a newer or older version of its package, say. What it was there, the cause says.
+    """
+    try:
+        error = restore(parts["whole"], python) if parts.get("whole") is not None else None
+    except Exception:
+        return None
+    return error if isinstance(error, BaseException) else None
+
+
+def _assembled(parts: dict[str, Any], python: tuple[int, ...]) -> BaseException | None:
     """The exception made of its parts, without its own `__init__`."""
     try:
         kind = restore(parts["type"], python)
@@ -295,7 +307,7 @@ def _assembled(parts: dict[str, Any], python: tuple[int, ...]) -> BaseException:
         )
         str(error)  # one whose text needs what did not travel is of no use
     except Exception:
-        return RemoteTaskError(parts["type_name"], parts["text"], parts.get("traceback", ""))
+        return None
     return error
 
 

@@ -21,7 +21,7 @@ from prefect.tasks import Task
 
 from clustrix_prefect.errors import NotPortable
 from clustrix_prefect.packaging.annotation_text import without_defaults
-from clustrix_prefect.packaging.held import held_by, held_by_function, is_plain, removed_from
+from clustrix_prefect.packaging.held import held_by, held_by_function, is_held, removed_from
 from clustrix_prefect.packaging.local_modules import imported_names
 from clustrix_prefect.packaging.names import (
     global_names,
@@ -260,7 +260,7 @@ class Slice:
             # Last: other definitions may change it once more.
             variable = Variable(self._at_the_end, f"{node.name}.{attribute}")
             now = self.value(variable)
-            if is_plain(now) or isinstance(now, (types.FunctionType, property)):
+            if is_held(now):
                 self.variables[variable.name] = variable
                 taken.add(variable.name)
         return taken

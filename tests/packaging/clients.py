@@ -13,17 +13,20 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.live.pythons import find_pythons
+from tests.live.pythons import MINORS, find_pythons
 
 ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "clustrix-prefect-tests"
-# What does not depend on the client's Python, and brings services that take their time.
+# What does not depend on the client's Python, or is said by another test, and takes its time.
 _LEFT_OUT = [
     f"tests/packaging/test_{name}.py"
-    for name in ("clients", "gridengine", "kubernetes", "notebook", "pbs")
+    for name in (
+        *("clients", "editable", "gridengine", "kubernetes", "matrix", "notebook", "pbs"),
+        "signing",
+    )
 ]
-# Whose tests are for each far Python, which their names hold.
-_BY_FAR_PYTHON = ("test_matrix", "test_differential")
+# Tests, by their names, of which the same is true.
+_BY_OUR_OWN = ("test_threads", "test_cloudpickle", "test_an_ssh_host", "test_a_changed_constant")
 CLIENTS = ("3.10", "3.11", "3.12", "3.13")
 
 
@@ -76,7 +79,8 @@ def _run(minor: str, program: Path) -> int:
     options = ["-q", "-p", "no:cacheprovider", "--durations=25"]
     options += [f"--ignore={path}" for path in _LEFT_OUT]
     # Each far Python was met by another client already: the oldest will do, and its own.
-    options += ["-k", f"not ({' or '.join(_BY_FAR_PYTHON)}) or 3.6 or {minor}"]
+    others = (each for each in MINORS if each not in (minor, "3.6"))
+    options += ["-k", f"not ({' or '.join((*others, *_BY_OUR_OWN))})"]
     return subprocess.run(
         [str(program), "-m", "pytest", *options, "tests/packaging"], cwd=ROOT
     ).returncode

@@ -5,58 +5,30 @@ Each case is a plain call here, and a call in an interpreter that has nothing bu
 
 from __future__ import annotations
 
-import importlib
+import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect import flow, task
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from clustrix_prefect import ClusterTaskRunner, LocalCluster
 from clustrix_prefect.errors import CallNotPortable, NotPortable
+from tests.live.clusters import ssh_cluster
 from tests.live.prefect_server import PrefectServer
+from tests.live.pythons import FarPythons
+from tests.live.ssh_host import SSHHost
+from tests.packaging.compared import KINDS, cases, in_flow, outcome
 from tests.packaging.elsewhere import Elsewhere
 from tests.packaging.strangers import refused
 
-KINDS = ("closures", "patched", "annotated", "graphs", "raised", "modules", "inside")
 OWN = ".".join(map(str, sys.version_info[:2]))
 OTHERS = tuple(minor for minor in ("3.6", "3.8", "3.13") if minor != OWN)
-
-
-def cases(kind: str, name: str = "CASES") -> list[tuple[Any, ...]]:
-    """The cases of a kind: each a function and its arguments."""
-    found = getattr(importlib.import_module(f"tests.packaging.strangers.{kind}"), name)
-    return [case if isinstance(case, tuple) else (case,) for case in found]
-
-
 ALL = [(kind, number) for kind in KINDS for number in range(len(cases(kind)))]
 NAMES = [f"{kind}-{number}" for kind, number in ALL]
-
-
-def shown(value: Any) -> Any:
-    """A value, as far as it has to be the same: its type and what it says of itself."""
-    text = repr(value)
-    # Addresses differ, and the order of sets.
-    return type(value).__qualname__, (text.partition(" at 0x")[0] if " at 0x" in text else text)
-
-
-def outcome(function: Any, *args: Any) -> Any:
-    """What a call comes to."""
-    try:
-        value = function(*args)
-    except Exception as error:
-        if isinstance(error, (NotPortable, CallNotPortable)):
-            raise
-        state = {k: v for k, v in vars(error).items() if k != "__notes__"}
-        notes = list(getattr(error, "__notes__", ()))
-        return "raised", type(error).__qualname__, str(error), repr(error.args), repr(state), notes
-    if isinstance(value, (set, frozenset)):
-        return "value", type(value).__qualname__, value
-    return "value", *shown(value)
 
 
 @pytest.fixture(scope="module")
@@ -89,16 +61,34 @@ def test_modules_are_files(far: Elsewhere, number: int) -> None:
     assert outcome(far.call, function, *args) == outcome(function, *args)
 
 
-def in_flow(runner: Any, found: list[tuple[Any, ...]]) -> list[Any]:
-    """What tasks of these functions come to."""
+def in_a_fresh_process(mode: str, directory: Path) -> dict[str, Any]:
+    """What all cases come to in a process of their own."""
+    command = [sys.executable, "-m", "tests.packaging.compared", mode, str(directory)]
+    subprocess.run(command, check=True, timeout=300, cwd=Path(__file__).parents[2])
+    found: dict[str, Any] = json.loads((directory / f"{mode}.json").read_text())
+    return found
 
-    @flow(task_runner=runner)
-    def all_of_them() -> list[Any]:
-        futures = [task(function).submit(*args) for function, *args in found]
-        return [outcome(future.result) for future in futures]
 
-    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        return all_of_them()
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """What plain calls come to, and where cloudpickle's pickles of the same calls are."""
+    directory = tmp_path_factory.mktemp("plain")
+    return directory, in_a_fresh_process("plain", directory)
+
+
+def test_threads(prefect_server: PrefectServer, plain: tuple[Path, dict[str, Any]]) -> None:
+    """The plain calls are what Prefect's own runner makes of them."""
+    directory, here = plain
+    there = in_a_fresh_process("threads", directory)
+    assert {n: (here[n], there[n]) for n in here if here[n] != there[n]} == {}
+
+
+def test_cloudpickle(plain: tuple[Path, dict[str, Any]]) -> None:
+    """Where cloudpickle gives another value, or none, the cases say so: we give the plain one."""
+    directory, here = plain
+    there = in_a_fresh_process("cloudpickle", directory)
+    wrong = {n: (here[n], there.get(n)) for n in here if here[n] != there.get(n)}
+    assert {n: wrong[n] for n in wrong if n not in refused.BY_CLOUDPICKLE} == {}
 
 
 def test_a_local_cluster(prefect_server: PrefectServer, tmp_path: Path) -> None:
@@ -107,6 +97,23 @@ def test_a_local_cluster(prefect_server: PrefectServer, tmp_path: Path) -> None:
     there = in_flow(ClusterTaskRunner(cluster), found)
     here = [outcome(function, *args) for function, *args in found]
     assert {n: t for n, t, h in zip(NAMES, there, here, strict=True) if t != h} == {}
+
+
+def test_an_ssh_host(
+    prefect_server: PrefectServer,
+    ssh_host: SSHHost,
+    far_pythons: FarPythons,
+    remote_work_dir: Path,
+) -> None:
+    """The flow's version of Python, without its packages."""
+    found = [case for kind in KINDS for case in cases(kind)]
+    cluster = ssh_cluster(ssh_host, far_pythons, remote_work_dir, max_parallel_calls=1)
+    there = dict(zip(NAMES, in_flow(ClusterTaskRunner(cluster), found), strict=True))
+    lacking = {name for name, (what, text, *_) in there.items() if what == "refused"}
+    assert {n: there[n] for n in lacking if "is not installed there" not in there[n][1]} == {}
+    assert lacking == refused.WITHOUT_PACKAGES
+    here = {name: outcome(*case) for name, case in zip(NAMES, found, strict=True)}
+    assert {n: (here[n], there[n]) for n in here if n not in lacking and here[n] != there[n]} == {}
 
 
 def test_tasks_inside_tasks(prefect_server: PrefectServer, tmp_path: Path) -> None:
@@ -133,8 +140,10 @@ def test_another_version(far: Elsewhere, kind: str, number: int) -> None:
         return
     there, here = outcome(far.call, function, *args), outcome(function, *args)
     said = refused.BY_PYTHON.get(minor, {}).get(name)
-    if said is None:
+    if name in refused.BEGINS_ANEW:
+        assert there == [*here[:2], refused.BEGINS_ANEW[name]]
+    elif said is None:
         assert there == here
     else:
-        assert there[:1] == ("raised",)
+        assert there[0] == "raised"
         assert said in there[2]

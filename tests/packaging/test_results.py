@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import re
 import sys
 from collections.abc import Callable
@@ -10,9 +11,12 @@ from concurrent import futures
 from pathlib import Path
 from typing import Any, Dict, List, Optional  # noqa: UP035
 
+import pydantic
 import pytest
 
 from clustrix_prefect.errors import NotPortable, RemoteTaskError, ResultNotPortable
+from clustrix_prefect.far_side import outcome
+from clustrix_prefect.packaging.results import pickled
 from tests.packaging.elsewhere import Elsewhere
 from tests.packaging.project import load, write
 
@@ -222,3 +226,14 @@ def test_a_result_is_opened_while_its_module_is_being_imported(project: Path) ->
     )
     [item] = load("runs_when_imported").found
     assert type(item).__name__ == "Item"
+
+
+def test_an_exception_whose_text_differs_between_versions_of_its_package() -> None:
+    """pydantic's has the version in its text, and cannot be made of its arguments."""
+    with pytest.raises(pydantic.ValidationError) as raised:
+        pydantic.TypeAdapter(int).validate_python("five")
+    parts = pickle.loads(outcome.raised(raised.value).body)
+    parts["text"] = parts["text"].replace("errors.pydantic.dev/", "errors.pydantic.dev/older-")
+    error = pickled.exception(pickle.dumps(parts), sys.version_info[:2])
+    assert isinstance(error, pydantic.ValidationError)
+    assert error.errors()[0]["input"] == "five"
