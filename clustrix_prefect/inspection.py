@@ -23,6 +23,7 @@ from clustrix_prefect.dispatch.site import ask_site
 from clustrix_prefect.errors import AgentError, ClusterError
 from clustrix_prefect.kubernetes.permissions import Permission
 from clustrix_prefect.kubernetes.pods import MANAGED_BY
+from clustrix_prefect.nearest import what_was_meant
 from clustrix_prefect.schedulers.scheduler import JobSpec, Scheduler, TryLater
 
 _GIB = 1024**3
@@ -66,6 +67,15 @@ class Finding:
 
 def inspect_cluster(cluster: ClusterBlock) -> Iterator[Finding]:
     """Look at everything that calls will need; a problem ends what depends on it."""
+    if cluster.unknown_fields:
+        kind = type(cluster)
+        first = cluster.unknown_fields[0]
+        yield Finding(
+            "fields",
+            problem=f"The block was saved with {', '.join(map(repr, cluster.unknown_fields))}; "
+            f"{kind.__name__} has no field {first!r}{what_was_meant(first, kind.model_fields)}",
+            remedy="Make it anew without what is unknown, and save it with overwrite=True.",
+        )
     if isinstance(cluster, KubernetesCluster):
         try:
             yield from _namespace(cluster)

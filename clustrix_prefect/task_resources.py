@@ -16,6 +16,7 @@ from prefect.flows import Flow
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from clustrix_prefect.errors import InvalidResources
+from clustrix_prefect.nearest import what_was_meant
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -159,7 +160,8 @@ class Resources(BaseModel):
             first = error.errors()[0]
             name = str(first["loc"][0]) if first["loc"] else ""
             if first["type"] == "extra_forbidden":
-                what = f"resources() has no field {name!r}."
+                meant = what_was_meant(name, cls.model_fields)
+                what = f"resources() has no field {name!r}{meant}"
                 remedy = f"Its fields are {', '.join(cls.model_fields)}."
             else:
                 reason = first["msg"].removeprefix("Value error, ")

@@ -19,9 +19,8 @@ Several documents of a file are separated by `---`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
 from uuid import UUID
@@ -36,6 +35,7 @@ from pydantic_core import to_jsonable_python
 
 from clustrix_prefect.applying.files import Document, Mistake, WrongFiles, read_documents
 from clustrix_prefect.errors import ConfigurationError
+from clustrix_prefect.nearest import what_was_meant
 
 _PAGE = 200
 # The server takes it with a new automation, and never tells it again.
@@ -208,7 +208,7 @@ def _unknown(
     if not isinstance(written, dict) or not isinstance(understood, BaseModel):
         return
     if isinstance(understood, Action) and not isinstance(understood, get_args(ActionTypes)):
-        told = f"There is no action {understood.type!r}{_near(understood.type, _ACTIONS)}"
+        told = f"There is no action {understood.type!r}{what_was_meant(understood.type, _ACTIONS)}"
         yield document.mistake(told, *place, "type")
     elif not isinstance(understood, RootModel):
         known = type(understood).model_fields
@@ -218,13 +218,8 @@ def _unknown(
                 continue
             named = next((name for name, (id_field, _) in _FINDERS.items() if id_field == key), key)
             what = f"{written.get('type', 'this')}" if place else "an automation"
-            told = f"{what} has no field {named!r}{_near(str(named), known)}"
+            told = f"{what} has no field {named!r}{what_was_meant(str(named), known)}"
             yield document.mistake(told, *place, named)
-
-
-def _near(word: str, known: Iterable[str]) -> str:
-    near = get_close_matches(word, list(known), 1)
-    return f"; is it {near[0]!r}?" if near else "."
 
 
 _ACTIONS = [kind.model_fields["type"].default for kind in get_args(ActionTypes)]

@@ -12,7 +12,6 @@ Several documents of a file are separated by `---`. Secrets are references (`op:
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import hmac
 import re
@@ -30,6 +29,7 @@ from clustrix_prefect.applying.files import Document, Mistake, WrongFiles, read_
 from clustrix_prefect.applying.secret_shapes import holds_secret, is_secret_value
 from clustrix_prefect.block_types import BLOCK_TYPES
 from clustrix_prefect.credentials.references import is_reference, shown_of
+from clustrix_prefect.nearest import what_was_meant
 
 KINDS: dict[str, type[Block]] = {kind.get_block_type_slug(): kind for kind in BLOCK_TYPES}
 """The types of blocks that files can describe."""
@@ -228,10 +228,9 @@ def _unknown_fields(
 ) -> Iterator[Mistake]:
     for key in map(str, fields):
         if key not in kind.model_fields:
-            near = difflib.get_close_matches(key, kind.model_fields, 1)
-            hint = f"; is it {near[0]!r}?" if near else "."
             slug = kind.get_block_type_slug()
-            yield document.mistake(f"{slug} has no field {key!r}{hint}", "fields", key)
+            meant = what_was_meant(key, kind.model_fields)
+            yield document.mistake(f"{slug} has no field {key!r}{meant}", "fields", key)
 
 
 def _literal_secrets(

@@ -9,7 +9,6 @@ import sys
 from abc import ABC, abstractmethod
 from typing import Any, Literal
 
-from prefect.blocks.core import Block
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -26,6 +25,7 @@ from clustrix_prefect.clusters.fields import one_line, unset_if_empty
 from clustrix_prefect.clusters.modules import load_if_there, load_or_exit
 from clustrix_prefect.connections.connection import Connection
 from clustrix_prefect.far_side.patience import Patience
+from clustrix_prefect.known_fields import KnownFields
 from clustrix_prefect.schedulers.scheduler import Scheduler
 from clustrix_prefect.task_resources import Resources
 
@@ -35,7 +35,7 @@ _MODULE = re.compile(r"^[A-Za-z0-9_.+/:@=~-]+\Z")
 _NOT_SHARED = {"default_resources", "keep_job_files", "module_data_limit"}
 
 
-class ClusterBlock(Block, ABC):
+class ClusterBlock(KnownFields, ABC):
     """A cluster; its kinds say how it is reached and whether it has a scheduler."""
 
     # A wrong value is not repeated in the error: it may be a secret of the credentials.

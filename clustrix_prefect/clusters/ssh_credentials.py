@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from prefect.blocks.core import Block
 from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator
 
 from clustrix_prefect.clusters.fields import one_line, unset_if_empty
@@ -14,9 +13,10 @@ from clustrix_prefect.credentials.memory import current_memory, remembering
 from clustrix_prefect.credentials.onepassword import store_name
 from clustrix_prefect.credentials.references import check
 from clustrix_prefect.credentials.resolving import resolve
+from clustrix_prefect.known_fields import KnownFields
 
 
-class SSHCredentials(Block):
+class SSHCredentials(KnownFields):
     """A user name, and a key or a password: themselves, or references to them.
 
     A reference is `op://vault/item/field`, `env:NAME` or `prefect:block-name`, and is resolved when

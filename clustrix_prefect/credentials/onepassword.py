@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from urllib.parse import urlsplit
 
 import httpx
-from prefect.blocks.core import Block
 from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator
 
 from clustrix_prefect.credentials.connect_server import ConnectServer
@@ -15,9 +14,10 @@ from clustrix_prefect.credentials.op_program import OpProgram
 from clustrix_prefect.credentials.references import OnePasswordReference, check, parse
 from clustrix_prefect.credentials.stores import OnePasswordStore
 from clustrix_prefect.errors import CredentialError, CredentialStoreUnavailable
+from clustrix_prefect.known_fields import KnownFields
 
 
-class OnePasswordBlock(Block, ABC):
+class OnePasswordBlock(KnownFields, ABC):
     """A way to 1Password; its kinds say which."""
 
     # A wrong value is not repeated in the error: it may be a secret.

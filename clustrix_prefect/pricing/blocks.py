@@ -6,17 +6,17 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from prefect.blocks.core import Block
 from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator
 
 from clustrix_prefect.credentials.onepassword import store_name
 from clustrix_prefect.credentials.references import check
+from clustrix_prefect.known_fields import KnownFields
 from clustrix_prefect.pricing import baseline
 from clustrix_prefect.pricing.checks.waivers import Waiver
 from clustrix_prefect.pricing.price import PriceKey
 
 
-class PricingBaseline(Block):
+class PricingBaseline(KnownFields):
     """Where the approved prices are, who approved them, and what is waived until when.
 
     `approve_pricing_baseline` saves it. Waivers can be added by hand.
@@ -61,7 +61,7 @@ class PricingBaseline(Block):
         return baseline.read(self.path, self.digest)
 
 
-class PricingCredentials(Block):
+class PricingCredentials(KnownFields):
     """What the providers want to see before they tell prices.
 
     Each may be a reference: `op://vault/item/field`, `env:NAME`, `prefect:block-name`. Leave out

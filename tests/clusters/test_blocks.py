@@ -16,8 +16,10 @@ from clustrix_prefect import (
     SlurmCluster,
     SSHCluster,
     SSHCredentials,
+    resources,
 )
 from clustrix_prefect.clusters.cluster import ClusterBlock
+from clustrix_prefect.clusters.loading import CLUSTER_TYPES
 from clustrix_prefect.connections.authentication import Login
 from clustrix_prefect.errors import InvalidResources
 from clustrix_prefect.task_resources import Resources
@@ -261,3 +263,21 @@ def test_a_block_survives_its_document(make: Any) -> None:
     document = json.loads(cluster.model_dump_json())
     document.pop("block_type_slug")
     assert type(cluster)(**document) == cluster
+
+
+@pytest.mark.parametrize("kind", CLUSTER_TYPES, ids=lambda kind: kind.__name__)
+def test_a_misspelt_field_is_refused_with_what_was_meant(kind: type[ClusterBlock]) -> None:
+    with pytest.raises(
+        ValidationError, match=r"no field 'remote_workdir'; is it 'remote_work_dir'"
+    ):
+        kind(remote_workdir="/scratch")  # type: ignore[call-arg]
+    with pytest.raises(ValidationError, match=r"SSHCredentials has no field 'user'"):
+        SSHCredentials(user="ana")  # type: ignore[call-arg]
+
+
+def test_resources_that_are_misspelt_are_refused_with_what_was_meant() -> None:
+    with (
+        pytest.raises(InvalidResources, match=r"no field 'memmory'; is it 'memory'"),
+        resources(memmory="8GB"),
+    ):
+        pass

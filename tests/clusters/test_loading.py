@@ -21,6 +21,7 @@ from clustrix_prefect import (
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.clusters.loading import saved_clusters
 from clustrix_prefect.errors import ConfigurationError
+from clustrix_prefect.inspection import inspect_cluster
 from tests.live.prefect_server import PrefectServer
 
 
@@ -53,6 +54,19 @@ def test_with_its_secrets(saved: dict[str, ClusterBlock]) -> None:
     cluster = load_cluster("slurm-cluster/ndoli")
     assert isinstance(cluster, SlurmCluster)
     assert cluster.destination.login.password == "correct horse"
+
+
+def test_what_was_saved_with_a_field_that_there_is_not(saved: dict[str, ClusterBlock]) -> None:
+    """As by a version that did not refuse it: it loads, and `check` says so."""
+    with get_client(sync_client=True) as client:
+        found = client.read_block_document_by_name("here", "local-cluster")
+        data = {**found.data, "max_paralel_calls": 9}
+        client.request("PATCH", f"/block_documents/{found.id}", json={"data": data})
+    cluster = load_cluster("local-cluster/here")
+    assert cluster.unknown_fields == ("max_paralel_calls",)
+    told = {finding.name: finding for finding in inspect_cluster(cluster)}["fields"]
+    assert "no field 'max_paralel_calls'; is it 'max_parallel_calls'?" in told.problem
+    assert load_cluster("ssh-cluster/big").unknown_fields == ()
 
 
 def test_inside_a_running_event_loop(saved: dict[str, ClusterBlock]) -> None:

@@ -1,0 +1,57 @@
+"""Fields that are misspelt: refused where a block is made, with the name that was meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from prefect.blocks.core import Block
+from prefect.client.schemas.objects import BlockDocument
+from pydantic import model_validator
+from typing_extensions import Self
+
+from clustrix_prefect.nearest import what_was_meant
+
+# What Prefect writes among a block's fields itself.
+_OF_PREFECT = frozenset({"block_type_slug"})
+
+_loading: ContextVar[bool] = ContextVar("loading", default=False)
+
+
+class KnownFields(Block):
+    """A block that is not made with fields it does not have.
+
+    One that was saved with such fields, by another version or by hand, is loaded all the same;
+    `unknown_fields` tells of them.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_other_fields(cls, values: Any) -> Any:
+        if isinstance(values, dict) and not _loading.get():
+            for name in values:
+                if name not in cls.model_fields and name not in _OF_PREFECT:
+                    meant = what_was_meant(str(name), cls.model_fields)
+                    raise ValueError(f"{cls.__name__} has no field {name!r}{meant}")
+        return values
+
+    @classmethod
+    def _from_block_document(cls, block_document: BlockDocument) -> Self:
+        with _as_saved():
+            return super()._from_block_document(block_document)
+
+    @property
+    def unknown_fields(self) -> tuple[str, ...]:
+        """What the block was saved with and does not have."""
+        return tuple(sorted(set(self.model_extra or ()) - _OF_PREFECT))
+
+
+@contextmanager
+def _as_saved() -> Iterator[None]:
+    token = _loading.set(True)
+    try:
+        yield
+    finally:
+        _loading.reset(token)
