@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,7 +21,7 @@ _OF_PREFECT = frozenset({"block_type_slug"})
 _loading: ContextVar[bool] = ContextVar("loading", default=False)
 
 
-class KnownFields(Block):
+class KnownFields(Block, ABC):
     """A block that is not made with fields it does not have.
 
     One that was saved with such fields, by another version or by hand, is loaded all the same;

@@ -36,4 +36,6 @@ def test_a_server_offers_them_without_being_asked() -> None:
         return {kind.slug: kind.name for kind in client.read_block_types()}
 
     found = eventually(offered, lambda types: ours.items() <= types.items())
-    assert not [slug for slug in found if slug in ("batchcluster", "onepasswordblock")]
+    assert not [
+        slug for slug in found if slug in ("batchcluster", "onepasswordblock", "knownfields")
+    ]
