@@ -310,8 +310,14 @@ def _read_cell(filename: str, namespace: dict[str, Any]) -> SourceFile | None:
 
 def essence_of(code: types.CodeType) -> Any:
     """What code does, wherever it is written."""
-    constants = [
-        essence_of(constant) if isinstance(constant, types.CodeType) else (type(constant), constant)
-        for constant in code.co_consts
-    ]
+    constants = [_essence_of_constant(constant) for constant in code.co_consts]
     return code.co_code, code.co_names, code.co_varnames, code.co_freevars, constants
+
+
+def _essence_of_constant(constant: Any) -> Any:
+    if isinstance(constant, types.CodeType):
+        return essence_of(constant)
+    if isinstance(constant, str):
+        # Before Python 3.11 the qualified names of inner functions are constants.
+        constant = constant.rpartition("<locals>.")[2]
+    return type(constant), constant

@@ -415,7 +415,11 @@ class Counted(collections.Counter):  # type: ignore[type-arg]
 
 
 class Dotted(dict):  # type: ignore[type-arg]
-    __getattr__ = dict.__getitem__
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self[name]
+
     __setattr__ = dict.__setitem__  # type: ignore[assignment]
 
 
