@@ -3,6 +3,7 @@
 python flows/validate_all.py                      every saved cluster
 python flows/validate_all.py slurm-cluster/ndoli  these
 python flows/validate_all.py --only filesystem    one validation, or several
+python flows/validate_all.py --skip pricing       all but one, or several
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ def validate_all(
     sizes: list[ByteSize] | None = None,
     pricing: dict[str, Any] | None = None,
     only: list[Validation] | None = None,
+    skip: list[Validation] | None = None,
 ) -> State[None]:
     """Run every validation, whatever comes of the others, and sum them up on one page.
 
@@ -57,6 +59,7 @@ def validate_all(
         sizes: What the transfers are measured with.
         pricing: Parameters of validate_pricing, such as `{"credentials": "cloud"}`.
         only: Which validations; default: all.
+        skip: Which of these to leave out; the verdict says so.
     """
     validations: dict[Validation, Callable[[], State[Any]]] = {
         "credentials": partial(validate_credentials, return_state=True),
@@ -69,9 +72,11 @@ def validate_all(
     outcomes: list[Outcome] = []
     with get_client(sync_client=True) as client:
         past = past_records(client, KEY)
+        skipped = [name for name in only or validations if name in (skip or ())]
         for name in only or validations:
-            outcomes.append(outcome_of(name, validations[name], past))
-        verdict, record = verdict_on(outcomes), record_of(outcomes, past)
+            if name not in skipped:
+                outcomes.append(outcome_of(name, validations[name], past))
+        verdict, record = verdict_on(outcomes, skipped), record_of(outcomes, past)
         create_page(client, KEY, page_of(verdict, outcomes), "All validations", record)
     failed = [one for one in outcomes if not one.is_green]
     if failed:
@@ -87,8 +92,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("clusters", nargs="*", metavar="CLUSTER")
     parser.add_argument("--only", action="append", choices=get_args(Validation))
+    parser.add_argument("--skip", action="append", choices=get_args(Validation))
     options = parser.parse_args(arguments)
-    state = validate_all(options.clusters or None, only=options.only, return_state=True)
+    chosen = {"only": options.only, "skip": options.skip}
+    state = validate_all(options.clusters or None, **chosen, return_state=True)
     print(state.message)
     return 0 if state.is_completed() else 1
 

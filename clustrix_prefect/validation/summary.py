@@ -71,13 +71,13 @@ def record_of(outcomes: Sequence[Outcome], past: Sequence[Mapping[str, Any]]) ->
     return {"at": now(), "validations": known}
 
 
-def verdict_on(outcomes: Sequence[Outcome]) -> str:
-    """All of it in one line."""
+def verdict_on(outcomes: Sequence[Outcome], skipped: Sequence[str] = ()) -> str:
+    """Sum up in one line what came of the validations, and which were left out."""
     failed = [one.name for one in outcomes if not one.is_green]
-    if failed:
-        total = number(len(outcomes), "validation")
-        return f"Failed: {len(failed)} of {total} ({', '.join(failed)})."
-    return f"Passed: all {number(len(outcomes), 'validation')}."
+    total = number(len(outcomes), "validation")
+    told = f"Failed: {len(failed)} of {total} ({', '.join(failed)})." if failed else ""
+    told = told or f"Passed: all {total}."
+    return f"{told} Left out: {', '.join(skipped)}." if skipped else told
 
 
 def page_of(verdict: str, outcomes: Sequence[Outcome]) -> str:

@@ -32,3 +32,13 @@ def test_since_when(here: str, tmp_path: Path) -> None:
     assert run()["since"] == mended["since"]
     wanted.rmdir()
     assert run()["since"] > mended["since"]
+
+
+def test_what_is_left_out_is_said(here: str, tmp_path: Path) -> None:
+    both: Any = ["filesystem", "pricing"]
+    skip: Any = ["pricing"]
+    state = validate_all([here], [{"path": str(tmp_path)}], only=both, skip=skip, return_state=True)
+    assert state.is_completed()
+    assert state.message == "Passed: all 1 validation. Left out: pricing."
+    (row,) = rows_of(page_of(state, "validation"))
+    assert "filesystem" in row["validation"]
