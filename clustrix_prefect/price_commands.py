@@ -37,7 +37,7 @@ def add_price_commands(commands: Any, as_json: argparse.ArgumentParser) -> None:
         help="what a machine and its like cost at all providers, cheapest first",
         description="The machine and its like (same processors, memory within 10 %, same GPUs) at "
         "all providers near a region: on demand, Linux, cheapest first. The exit status is 0 if "
-        f"all were asked, {INCOMPLETE} if one could not be, 1 if there is no answer.",
+        f"all were asked, {INCOMPLETE} if one, or any, could not be, 1 if there is no answer.",
     )
     prices.add_argument("type", help="the machine, as its provider calls it: m5.large")
     prices.add_argument(
@@ -85,10 +85,15 @@ def _prices(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(_as_dict(found, now), indent=2))
     else:
-        _print(found, now)
-    if not found.offers:
+        _print(found, now, options.providers)
+    if not found.offers and not _nobody_was_asked(found, options.providers):
         return 1
     return INCOMPLETE if found.unavailable else 0
+
+
+def _nobody_was_asked(found: Equivalents, providers: Sequence[str]) -> bool:
+    silent = {failure.provider for failure in found.unavailable}
+    return bool(silent) and silent | set(found.absent) >= set(providers)
 
 
 def _endpoints(texts: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -110,8 +115,10 @@ def _endpoints(texts: Sequence[str]) -> dict[str, dict[str, str]]:
 # --- for people -----------------------------------------------------------------------------
 
 
-def _print(found: Equivalents, now: datetime) -> None:
-    if not found.offers:
+def _print(found: Equivalents, now: datetime, providers: Sequence[str]) -> None:
+    if _nobody_was_asked(found, providers):
+        print(f"Nobody could be asked about {found.instance_type} in {found.place.name}.")
+    elif not found.offers:
         who = "Nobody who could be asked" if found.unavailable else "Nobody"
         print(f"{who} sells {found.instance_type} in {found.place.name}, for Linux on demand.")
     else:

@@ -470,6 +470,15 @@ def test_a_table_for_people(world: World, capsys: pytest.CaptureFixture[str]) ->
     assert "unavailable: lambda_cloud, forbidden." in shown
 
 
+def test_nobody_can_be_asked(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LAMBDA_API_KEY")
+    asked = ("--region", "us-east-1", "--providers", "lambda_cloud")
+    assert world.prices("m5.large", *asked) == 3
+    assert "Nobody could be asked about m5.large in Virginia." in capsys.readouterr().out
+
+
 def test_what_is_not_sold_there(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert world.prices("m99.large", "--region", "us-east-1") == 1
     assert "Nobody sells m99.large in Virginia" in capsys.readouterr().out

@@ -437,3 +437,12 @@ def test_a_part_without_a_price_is_told_by_series_and_region(server: GCPServer) 
     server.edit = without
     skipped = ask(server, spot=False).fetch.skipped
     assert list(skipped) == ["the price of n2's RAM in us-central1 is missing (on-demand)"]
+
+
+def test_no_key_is_told_from_a_wrong_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    with pytest.raises(PricingUnauthorised, match="No key for Google was given") as caught:
+        fetch_prices(regions=["us-central1"], deadline=30)
+    assert "gcloud auth" in caught.value.remedy

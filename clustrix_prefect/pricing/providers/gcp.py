@@ -235,12 +235,20 @@ def _authorization(
             provider=fetch.provider,
             fetch=fetch,
         ) from error
+    except exceptions.DefaultCredentialsError:
+        raise PricingUnauthorised(
+            "No key for Google was given, and this machine has none of its own.",
+            "Give an API key or a service account, or log in with `gcloud auth "
+            "application-default login`.",
+            provider=fetch.provider,
+            fetch=fetch,
+        ) from None
     except (exceptions.GoogleAuthError, ValueError) as error:
         # The error may quote the key: only its kind is told.
         kind = type(error).__name__
         raise PricingUnauthorised(
             f"Google's service account gives no token ({kind}).",
-            "Check the key: it is missing, wrong, deleted or expired.",
+            "Check the key: it is wrong, deleted or expired.",
             provider=fetch.provider,
             fetch=fetch,
         ) from None
