@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import TracebackType
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -35,7 +36,7 @@ from prefect.types._datetime import create_datetime_instance, now
 from prefect.utilities.callables import parameters_to_args_kwargs
 from prefect.utilities.engine import emit_task_run_state_change_event, should_log_prints
 
-from clustrix_prefect.errors import own_copy
+from clustrix_prefect.errors import ClusterError, own_copy
 
 # --- what the engine waits for ------------------------------------------------------------
 
@@ -285,7 +286,31 @@ class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
             except _GivenUp:
                 raise
             except Exception as error:
-                self.handle_exception(error)
+                self.logger.debug("Where the exception comes from:", exc_info=True)
+                self.handle_exception(_without_our_frames(error))
+
+
+def _without_our_frames(error: Exception) -> Exception:
+    """Cut from tracebacks what leads from the engine to the code that raised."""
+    if isinstance(error, ClusterError) and error.__cause__ is not None:
+        error.__cause__.__traceback__ = _below_ours(error.__cause__.__traceback__)
+    return error.with_traceback(_below_ours(error.__traceback__))
+
+
+def _below_ours(frames: TracebackType | None) -> TracebackType | None:
+    below, each = frames, frames
+    while each is not None:
+        package = _package_of(each)
+        each = each.tb_next
+        if package == "clustrix_prefect":
+            below = each
+    while below is not None and _package_of(below) == "prefect":
+        below = below.tb_next
+    return below
+
+
+def _package_of(frames: TracebackType) -> str:
+    return str(frames.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
 def _is_stored(transaction: Transaction) -> bool:

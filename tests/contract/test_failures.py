@@ -127,6 +127,7 @@ def test_the_traceback_is_the_far_sides(runner: TaskRunner[Any]) -> None:
     assert "ZeroDivisionError: division by zero" in text
     for frame in ("in fail_deep", "in divide_by", Path(__file__).name, "return 1 / divisor"):
         assert frame in text
+    assert "clustrix_prefect/" not in text, "what leads to it is of no use to anybody"
 
 
 @pytest.mark.engine
