@@ -79,7 +79,9 @@ class ValueBuilder:
             "lines": {file.shown_as: file.text for file in own},
         }
         code = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
-        said = [repr(sorted(map(repr, asked - asked_back)))]
+        # Results name classes by their module: in a process in which that is another, they would
+        # not be found.
+        said = [str(self._home.module), repr(sorted(map(repr, asked - asked_back)))]
         said += [f"{name} {module.source}" for name, module in sorted(needed.found.items())]
         values = [self._value_of(each) for each in sorted(asked - asked_back, key=repr)]
         identity = digest(
