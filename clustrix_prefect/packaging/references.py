@@ -62,7 +62,9 @@ def local_class(tracker_id: str) -> Any:
 
 def class_at_home(tracker_id: str, module: str, name: str) -> Any:
     """A class of the flow's, that went far away by value."""
-    found = _DYNAMIC_CLASS_TRACKER_BY_ID.get(tracker_id) or class_of(tracker_id)
+    found = _DYNAMIC_CLASS_TRACKER_BY_ID.get(tracker_id)
+    if found is None:
+        found = class_of(tracker_id)
     return named(module, name) if found is None else found
 
 

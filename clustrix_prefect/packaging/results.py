@@ -218,7 +218,9 @@ def _rebuild_exception(
     it is made of its parts, each of which travels by itself: one that cannot be opened loses
     only itself.
     """
-    error = _whole(parts, python) or _assembled(parts, python) or _alike(parts, python)
+    # By identity: an exception may have a length, and so be false.
+    ways = (_whole, _assembled, _alike)
+    error = next((made for way in ways if (made := way(parts, python)) is not None), None)
     if error is None:
         error = RemoteTaskError(parts["type_name"], parts["text"], parts.get("traceback", ""))
     if parts.get("notes"):

@@ -6,6 +6,7 @@ import asyncio
 import pickle
 import re
 import sys
+import threading
 from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
@@ -98,6 +99,25 @@ def noted_unknown() -> None:
     error = made(1)
     error.add_note("of its own")
     raise error
+
+
+class EmptyError(Exception):
+    """One that is false, as it has no elements."""
+
+    def __len__(self) -> int:
+        return 0
+
+
+def nothing_found() -> None:
+    error: Any = EmptyError("nothing")
+    error.lock = threading.Lock()  # so that it comes back in parts
+    raise error
+
+
+@pytest.mark.parametrize("minor", FAR)
+def test_an_exception_that_is_false_is_what_it_was(minor: str, elsewhere: Start) -> None:
+    with pytest.raises(EmptyError, match="nothing"):
+        elsewhere(minor).call(nothing_found)
 
 
 @pytest.mark.parametrize("minor", [minor for minor in FAR if minor in ("3.11", "3.13")])
