@@ -37,7 +37,7 @@ def add_price_commands(commands: Any, as_json: argparse.ArgumentParser) -> None:
         help="what a machine and its like cost at all providers, cheapest first",
         description="The machine and its like (same processors, memory within 10 %, same GPUs) at "
         "all providers near a region: on demand, Linux, cheapest first. The exit status is 0 if "
-        f"all were asked, {INCOMPLETE} if one, or any, could not be, 1 if there is no answer.",
+        f"all were asked, {INCOMPLETE} if one or all could not be, 1 if there is no answer.",
     )
     prices.add_argument("type", help="the machine, as its provider calls it: m5.large")
     prices.add_argument(

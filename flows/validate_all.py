@@ -26,7 +26,7 @@ if (_ROOT := str(Path(__file__).resolve().parent.parent)) not in sys.path:
 
 from clustrix_prefect.validation.expectations import Expectation
 from clustrix_prefect.validation.report import create_page, past_records
-from clustrix_prefect.validation.summary import Outcome, outcome_of, page_of, record_of, verdict_on
+from clustrix_prefect.validation.summary import outcome_of, page_of, record_of, verdict_on
 from flows.benchmark_transfer import benchmark_transfer
 from flows.validate_cluster_access import validate_cluster_access
 from flows.validate_credentials import validate_credentials
@@ -69,13 +69,13 @@ def validate_all(
         "transfer": partial(benchmark_transfer, clusters, sizes, return_state=True),
         "pricing": partial(validate_pricing, **(pricing or {}), return_state=True),
     }
-    outcomes: list[Outcome] = []
+    wanted = only or list(validations)
+    skipped = [name for name in wanted if name in (skip or ())]
     with get_client(sync_client=True) as client:
         past = past_records(client, KEY)
-        skipped = [name for name in only or validations if name in (skip or ())]
-        for name in only or validations:
-            if name not in skipped:
-                outcomes.append(outcome_of(name, validations[name], past))
+        outcomes = [
+            outcome_of(name, validations[name], past) for name in wanted if name not in skipped
+        ]
         verdict, record = verdict_on(outcomes, skipped), record_of(outcomes, past)
         create_page(client, KEY, page_of(verdict, outcomes), "All validations", record)
     failed = [one for one in outcomes if not one.is_green]

@@ -510,7 +510,6 @@ class Dispatcher:
             error: What its task run is told.
             stop: Whether it may still be under way.
         """
-
         error = own_copy(error)
 
         def raise_it() -> Any:

@@ -21,7 +21,7 @@ from .by_value import REFERENCES, ValueBundle, make_cached, make_exception, pare
 from .capture import WhenImported
 from .light import from_json
 from .pickles import ForeignBytecode, PortableUnpickler
-from .sources import compile_source, describe_syntax_error, function_code
+from .sources import MAKER, compile_source, describe_syntax_error, function_code
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     from .pickles import Names
 
-# The name of what makes a class that was made inside a function.
-MAKER = "__make__"
 # Bundles that stay loaded; a flow's tasks take turns in a worker.
 _MOST_LOADED = 16
 

@@ -104,10 +104,7 @@ def dumps(value: "Any") -> bytes:
     try:
         return light.dumps(value, 5 if _is_plain_array(value) else PROTOCOL)
     except Exception:
-        dumps_more = _cloudpickle_dumps()
-        if dumps_more is None:
-            raise
-        return dumps_more(value)  # type: ignore[no-any-return]
+        return _dumps_more()(value)  # type: ignore[no-any-return]
 
 
 def _is_plain_array(value: "Any") -> bool:
@@ -122,8 +119,8 @@ def _is_plain_array(value: "Any") -> bool:
     )
 
 
-def _cloudpickle_dumps() -> "Any":
-    """cloudpickle's `dumps`, with the user's classes by name; None if it does not work here."""
+def _dumps_more() -> "Any":
+    """What pickles with the user's classes by name: cloudpickle, or pickle where it is missing."""
     try:
         import cloudpickle
     except ImportError:

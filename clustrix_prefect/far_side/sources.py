@@ -7,6 +7,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+# The name of the function that makes a class which was made inside a function.
+MAKER = "__make__"
+
+
 def compile_source(source: str, path: str, line: int = 1) -> "Any":
     """A code object.
 

@@ -47,6 +47,7 @@ from clustrix_prefect.packaging.pickling import (
     Met,
     Reference,
     dotted,
+    reduce_cached,
     sets_itself_up,
 )
 from clustrix_prefect.packaging.slicing import Piece, Slice, Variable
@@ -99,8 +100,7 @@ class SourcePickler(CallPickler):
             if look_up(obj.__module__, obj.__qualname__) is obj:
                 self._note(obj.__module__, obj.__qualname__)
                 return references.named, (obj.__module__, obj.__qualname__)
-            given = obj.cache_parameters()
-            return references.cached, (obj.__wrapped__, given["maxsize"], given["typed"])
+            return reduce_cached(obj)
         if kind is types.CodeType:
             raise _without_source("bytecode", self.python)
         return super().reducer_override(obj)

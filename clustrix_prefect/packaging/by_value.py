@@ -45,6 +45,7 @@ from clustrix_prefect.packaging.pickling import (
     Cached,
     CallPickler,
     LocalClass,
+    reduce_cached,
     sets_itself_up,
 )
 from clustrix_prefect.packaging.source_files import shown_file
@@ -329,12 +330,7 @@ class ValuePickler(CallPickler):
             return known
         self.is_canonical = False
         if kind is Cached:
-            parameters = obj.cache_parameters()
-            return references.cached, (
-                obj.__wrapped__,
-                parameters["maxsize"],
-                parameters["typed"],
-            )
+            return reduce_cached(obj)
         if kind is typing.NewType:
             named = {"__module__": module, "__qualname__": obj.__qualname__}
             return typing.NewType, (obj.__name__, obj.__supertype__), named

@@ -44,6 +44,14 @@ _STAY_HERE = (
 _ALWAYS_THERE = ("prefect", "clustrix_prefect", "cloudpickle")
 # What `functools.lru_cache` makes of a function.
 Cached: Any = type(functools.lru_cache(lambda: None))
+
+
+def reduce_cached(function: Any) -> Any:
+    """Reduce a function with a cache to one whose cache is empty."""
+    given = function.cache_parameters()
+    return references.cached, (function.__wrapped__, given["maxsize"], given["typed"])
+
+
 _INSTEAD = (
     "Send what it holds: a future as a parameter of its own, a file by its path, a memoryview as "
     "bytes, a secret by the name of the block or variable that has it."

@@ -75,8 +75,10 @@ def verdict_on(outcomes: Sequence[Outcome], skipped: Sequence[str] = ()) -> str:
     """Sum up in one line what came of the validations, and which were left out."""
     failed = [one.name for one in outcomes if not one.is_green]
     total = number(len(outcomes), "validation")
-    told = f"Failed: {len(failed)} of {total} ({', '.join(failed)})." if failed else ""
-    told = told or f"Passed: all {total}."
+    if failed:
+        told = f"Failed: {len(failed)} of {total} ({', '.join(failed)})."
+    else:
+        told = f"Passed: all {total}."
     return f"{told} Left out: {', '.join(skipped)}." if skipped else told
 
 
