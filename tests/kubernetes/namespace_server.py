@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from clustrix_prefect.kubernetes.access import Access
 from clustrix_prefect.kubernetes.api import KubernetesApi
+from tests.live.serving import serving
 
 _GONE = {"kind": "Status", "code": 410, "message": "too old resource version"}
 
@@ -189,12 +190,9 @@ class _Handler(BaseHTTPRequestHandler):
 @contextlib.contextmanager
 def namespace_server() -> Iterator[NamespaceServer]:
     """Serve on loopback."""
-    with NamespaceServer() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    server = NamespaceServer()
+    with serving(server):
         try:
             yield server
         finally:
             server.break_watches()
-            server.shutdown()
-            thread.join()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -19,6 +18,7 @@ from clustrix_prefect.errors import (
 )
 from clustrix_prefect.kubernetes.access import Access
 from clustrix_prefect.kubernetes.api import KubernetesApi, WatchExpired
+from tests.live.serving import serving
 
 JOB = {"metadata": {"name": "j"}}
 
@@ -52,12 +52,9 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    server = Server()
+    with serving(server):
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.live.kubernetes.build import CACHE
 from tests.live.pythons import MINORS, find_pythons
 
 ROOT = Path(__file__).parents[2]
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "clustrix-prefect-tests"
 # What does not depend on the client's Python, or is said by another test, and takes its time.
 _LEFT_OUT = [
     f"tests/packaging/test_{name}.py"

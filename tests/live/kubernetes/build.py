@@ -24,7 +24,7 @@ from pathlib import Path
 VERSION = "1.20.2"
 COMMIT = "faecb196815e248d3ecfb03c680a4507229c2a56"
 
-CACHE = Path(os.environ.get("XDGCACHE_HOME", Path.home() / ".cache")) / "clustrix-prefect-tests"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "clustrix-prefect-tests"
 DIRECTORY = CACHE / f"kubernetes-{VERSION}"
 PROGRAMS = DIRECTORY / "bin"
 CNI_PLUGINS = DIRECTORY / "cni"

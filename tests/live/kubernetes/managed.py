@@ -12,7 +12,6 @@ import socket
 import socketserver
 import ssl
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +19,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kubernetes.client import Configuration
+
+from tests.live.serving import serving
 
 # A token is nothing but when it was issued, in seconds since the epoch.
 _TOKEN = "issued-at-"
@@ -156,11 +157,6 @@ def managed(
     mutate: Callable[[dict[str, Any]], None] = lambda job: None,
 ) -> Iterator[ManagedApiServer]:
     """Serve until the end of the block; see `ManagedApiServer`."""
-    with ManagedApiServer(behind, token_seconds, mutate) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    server = ManagedApiServer(behind, token_seconds, mutate)
+    with serving(server):
+        yield server
