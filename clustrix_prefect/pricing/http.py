@@ -291,6 +291,8 @@ class Client:
                 "Look whether the endpoint is the documented one.",
             ) from error
         except httpx.HTTPError as error:
+            if isinstance(error, httpx.TimeoutException):
+                self._refuse_if_late(error)  # the silence was cut short by the deadline
             if answered and not isinstance(error, httpx.TimeoutException):
                 raise _Repeat(
                     self.failure(
@@ -367,13 +369,13 @@ class Client:
             raise _Repeat(failure, told=_told_to_wait(answer.headers))
         raise failure
 
-    def _refuse_if_late(self) -> None:
+    def _refuse_if_late(self, cause: Exception | None = None) -> None:
         if self.remaining <= 0:
             raise self.failure(
                 PricingUnreachable,
                 f"{self.fetch.provider} was not done within {self._deadline:g} s.",
                 "Try again later, or allow a longer deadline.",
-            )
+            ) from cause
 
     # --- when -------------------------------------------------------------------------------
 

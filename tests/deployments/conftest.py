@@ -34,6 +34,18 @@ def wait_for_end(client: SyncPrefectClient, flow_run_id: UUID, within: float) ->
         time.sleep(0.5)
 
 
+def wait_until_idle(client: SyncPrefectClient, deployment_id: UUID, within: float = 600) -> None:
+    """Wait until no run of a deployment is about to begin, or runs."""
+    deadline = time.monotonic() + within
+    wanted = {
+        "deployments": {"id": {"any_": [str(deployment_id)]}},
+        "flow_runs": {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}},
+    }
+    while found := client.request("POST", "/flow_runs/filter", json=wanted).json():
+        assert time.monotonic() < deadline, f"{found[0]['name']} has not ended: {found[0]['state']}"
+        time.sleep(0.5)
+
+
 @pytest.fixture(scope="session")
 def deployed(run_directory: RunDirectory) -> Iterator[Deployed]:
     """A fresh server with every deployment and a worker."""
@@ -77,6 +89,9 @@ def run(client: SyncPrefectClient) -> RunDeployment:
 
     def run(name: str, parameters: Mapping[str, Any] | None = None) -> FlowRun:
         deployment = client.read_deployment_by_name(name)
+        # A run of its schedule would cancel this one, which is one too many then.
+        client.request("PATCH", f"/deployments/{deployment.id}", json={"paused": True})
+        wait_until_idle(client, deployment.id)
         made = client.create_flow_run_from_deployment(deployment.id, parameters=parameters or {})
         return wait_for_end(client, made.id, 600)
 

@@ -84,6 +84,15 @@ def test_deploying_again_duplicates_nothing(deployed: Deployed, client: SyncPref
     assert automations() == before
 
 
+def test_what_is_scheduled(client: SyncPrefectClient) -> None:
+    """The server plans runs for everything that has a schedule."""
+    wanted = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}, "limit": 200}
+    planned = client.request("POST", "/flow_runs/filter", json=wanted).json()
+    deployments = {one["id"]: name for name, one in deployments_of(client).items()}
+    with_runs = {deployments[one["deployment_id"]] for one in planned if one["deployment_id"]}
+    assert with_runs == {name for name in NAMES if not name.endswith("/on-demand")}
+
+
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_a_worker_runs_it_to_the_end(name: str, run: RunDeployment, clusters: list[str]) -> None:
     ended = run(name, PARAMETERS.get(name))
@@ -93,15 +102,6 @@ def test_a_worker_runs_it_to_the_end(name: str, run: RunDeployment, clusters: li
         assert str(ended.state.message).startswith(DEGRADED[name])
     else:
         assert ended.state.is_completed(), ended.state
-
-
-def test_what_is_scheduled(client: SyncPrefectClient) -> None:
-    """The server plans runs for everything that has a schedule."""
-    wanted = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}, "limit": 200}
-    planned = client.request("POST", "/flow_runs/filter", json=wanted).json()
-    deployments = {one["id"]: name for name, one in deployments_of(client).items()}
-    with_runs = {deployments[one["deployment_id"]] for one in planned if one["deployment_id"]}
-    assert with_runs == {name for name in NAMES if not name.endswith("/on-demand")}
 
 
 @pytest.mark.service  # a Prefect server of its own

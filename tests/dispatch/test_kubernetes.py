@@ -34,7 +34,7 @@ from tests.contract.api import history
 from tests.dispatch import long_flow
 from tests.dispatch.api import ended_task_runs, flow_run_state
 from tests.dispatch.flow_process import FlowProcess
-from tests.dispatch.marks import mark, marks, wait_for_marks
+from tests.dispatch.marks import left_by, mark, marks, wait_for_marks
 from tests.dispatch.test_named_failures import crash, end_of, run_alone, take_memory
 from tests.live.daemon import wait_until
 
@@ -145,7 +145,7 @@ def test_ends_of_calls(
         kubernetes.kubectl("-n", cluster.namespace, "delete", "job", name, "--wait=false")
 
     def trouble() -> None:
-        wait_for_marks(far_dir, 2)
+        left_by(far_dir, "deleted")
         delete_one_job()
 
     @flow(task_runner=ClusterTaskRunner(cluster))

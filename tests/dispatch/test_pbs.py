@@ -81,12 +81,6 @@ def double(x: int) -> int:
     return 2 * x
 
 
-@task
-def slow(seconds: float) -> str:
-    time.sleep(seconds)
-    return os.environ["PBS_JOBID"]
-
-
 @pytest.fixture(params=["on_openpbs", "on_slurm_pbs"])
 def pbs(request: pytest.FixtureRequest) -> PBSCluster:
     """Both."""
@@ -272,17 +266,19 @@ def test_what_pbs_would_run_again_is_submitted_again_once(
     assert_requeued_unseen(kept[0], "The scheduler took the job from its node")
 
 
-def test_waiting_is_told_with_the_reason(on_openpbs: PBSCluster) -> None:
+def test_waiting_is_told_with_the_reason(on_openpbs: PBSCluster, far_dir: Path) -> None:
     @flow(task_runner=ClusterTaskRunner(on_openpbs))
-    def patient() -> list[str]:
+    def patient() -> list[int]:
         with resources(cores=SLOTS):
-            first = slow.submit(6)
-            time.sleep(2)
-            second = slow.submit(0)
+            first = survive.submit(str(far_dir), "first")
+            job = left_by(far_dir, "first")["job"]
+            second = survive.submit(str(far_dir), "second")
         queued(second.task_run_id, "Insufficient amount of resource: ncpus")
+        assert job.endswith(".pbs")
+        Path(far_dir, "go").touch()
         return [first.result(), second.result()]
 
-    assert all(job.endswith(".pbs") for job in patient())
+    assert patient() == [1, 1]
 
 
 def test_a_limit_of_jobs_is_waited_for(on_openpbs: PBSCluster, openpbs: OpenPBS) -> None:
