@@ -88,6 +88,7 @@ def test_it_says_how_to_open_the_run(demo: subprocess.CompletedProcess[str]) -> 
     assert re.search(r"http://127\.0\.0\.1:4200/runs/flow-run/[0-9a-f-]{36}", demo.stdout)
 
 
+@pytest.mark.every
 def test_it_fails_if_a_result_is_wrong(tmp_path_factory: pytest.TempPathFactory) -> None:
     """The same program, but its calls take 4 for a prime."""
     text = (_REPOSITORY / "flows" / "demo.py").read_text()

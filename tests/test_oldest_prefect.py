@@ -30,6 +30,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.every
 @pytest.mark.service  # a Prefect server of its own
 def test_a_flow_runs_with_it(tmp_path: Path) -> None:
     named = re.search(r'"prefect>=([\d.]+)', (ROOT / "pyproject.toml").read_text())

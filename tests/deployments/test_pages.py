@@ -166,10 +166,10 @@ def test_a_call_in_the_queue_and_then_far_away(
 def test_the_summary_says_what_is_not_green_first(
     client: SyncPrefectClient, clusters: list[str], run: RunDeployment, page: Page
 ) -> None:
-    only = ["credentials", "cluster access", "filesystem", "pricing"]
+    only = ["cluster access", "pricing"]
     ended = run("validate-all/daily", {"only": only, "pricing": NOBODY})
     page.goto(f"/runs/flow-run/{ended.id}")
-    expect(page.get_by_text("Failed: 1 of 4 validations (pricing).").first).to_be_visible()
+    expect(page.get_by_text("Failed: 1 of 2 validations (pricing).").first).to_be_visible()
     keep(page, "validate-all")
 
     summary = newest(client, "artifacts", key={"any_": ["validation"]})
@@ -196,6 +196,7 @@ def test_the_summary_says_what_is_not_green_first(
     keep(page, "prices")
 
 
+@pytest.mark.every
 def test_prices_with_a_link_to_where_they_are_from(client: SyncPrefectClient, page: Page) -> None:
     """What the Hub of Hugging Face says, and our server on loopback in its place."""
     PricingCredentials(huggingface_token=SecretStr(huggingface.TOKEN)).save(  # type: ignore[call-arg]
@@ -229,6 +230,7 @@ def test_prices_with_a_link_to_where_they_are_from(client: SyncPrefectClient, pa
     keep(page, "prices-summary")
 
 
+@pytest.mark.every
 def test_hostile_names_are_seen_as_they_are(
     client: SyncPrefectClient, clusters: list[str], run: RunDeployment, page: Page
 ) -> None:
@@ -269,6 +271,7 @@ def test_a_cluster_can_be_described_in_a_form(page: Page, clusters: list[str]) -
     assert typed.model_dump(include=FIELDS) == written.model_dump(include=FIELDS)
 
 
+@pytest.mark.every
 def test_a_deployment_asks_for_its_parameters(
     page: Page, client: SyncPrefectClient, clusters: list[str]
 ) -> None:

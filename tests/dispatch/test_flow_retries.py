@@ -39,7 +39,9 @@ def fail_each_time(directory: str) -> None:
     raise ValueError(f"attempt {mark(directory, 'failing')}")
 
 
-@pytest.mark.parametrize("where", ["local", "over_ssh", "on_slurm"])
+@pytest.mark.parametrize(
+    "where", ["local", pytest.param("over_ssh", marks=pytest.mark.every), "on_slurm"]
+)
 def test_a_flow_retry_gets_no_result_of_an_earlier_attempt(
     where: str, request: pytest.FixtureRequest, far_dir: Path
 ) -> None:

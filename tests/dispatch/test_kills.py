@@ -40,7 +40,7 @@ def wait_for_bodies(directory: Path, count: int) -> None:
     [
         ("on_slurm", ""),
         ("over_ssh", "persisted"),
-        ("local", ""),
+        pytest.param("local", "", marks=pytest.mark.every),
         pytest.param("on_slurm", "persisted", marks=pytest.mark.every),
         pytest.param("over_ssh", "", marks=pytest.mark.every),
         pytest.param("local", "persisted", marks=pytest.mark.every),

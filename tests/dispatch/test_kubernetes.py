@@ -208,6 +208,7 @@ def test_an_evicted_call_is_submitted_again(
     assert marks(far_dir) == {"moved": 2}
 
 
+@pytest.mark.every
 def test_the_api_server_restarts_while_calls_run(
     on_kubernetes: KubernetesCluster, own_kubernetes: OwnKubernetes, far_dir: Path, every: bool
 ) -> None:
@@ -257,6 +258,7 @@ def test_nothing_is_left_of_a_cancelled_flow(
         print(flow_process.output)
 
 
+@pytest.mark.every
 def test_a_watch_that_expires_loses_nothing(
     on_kubernetes: KubernetesCluster, own_kubernetes: OwnKubernetes, far_dir: Path
 ) -> None:
@@ -347,6 +349,7 @@ def test_pods_share_what_a_work_volume_holds(
     assert not any("work_volume_claim" in line for line in caplog.messages)
 
 
+@pytest.mark.every
 def test_without_a_work_volume_each_pod_builds_its_environment(
     on_kubernetes: KubernetesCluster, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -76,6 +76,7 @@ def test_a_pod_whose_first_process_was_killed_is_removed_by_who_comes_next(
         wait_until(removed, 60)
 
 
+@pytest.mark.every
 def test_a_flow_that_was_killed_leaves_nothing_where_pods_have_a_sidecar(
     on_kubernetes: KubernetesCluster, kubernetes: Kubernetes, far_dir: Path, tmp_path: Path
 ) -> None:

@@ -47,7 +47,12 @@ def variable(name: str) -> str | None:
     return os.environ.get(name)
 
 
-@pytest.fixture(params=list(KINDS))
+@pytest.fixture(
+    params=[
+        pytest.param(kind, marks=[pytest.mark.every] if kind.startswith("modules") else [])
+        for kind in KINDS
+    ]
+)
 def kind(request: pytest.FixtureRequest, ssh_host: SSHHost) -> Iterator[str]:
     """Each kind of `module` in turn, for every login."""
     with ssh_host.bashrc(KINDS[request.param]):

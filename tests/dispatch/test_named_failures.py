@@ -340,7 +340,7 @@ def test_too_long_in_the_queue(on_slurm: SlurmCluster, slurm: Slurm) -> None:
 # --- warm workers ---------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["local", "over_ssh"])
+@pytest.fixture(params=["local", pytest.param("over_ssh", marks=pytest.mark.every)])
 def workers(request: pytest.FixtureRequest) -> LocalCluster | SSHCluster:
     """A cluster without a scheduler."""
     cluster: LocalCluster | SSHCluster = request.getfixturevalue(request.param)

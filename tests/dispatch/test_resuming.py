@@ -19,6 +19,7 @@ from tests.live.slurm import Slurm
 pytestmark = pytest.mark.usefixtures("quick_prefect")
 
 
+@pytest.mark.every
 @pytest.mark.parametrize(
     ("where", "calls", "running"),
     [("on_slurm", 50, 50), ("over_ssh", 7, 4), ("local", 7, 4), ("on_kubernetes", 6, 4)],

@@ -29,6 +29,7 @@ def _count(flow_run_id: UUID, *state_types: str) -> int:
         return int(answer.json())
 
 
+@pytest.mark.every
 @pytest.mark.usefixtures("prefect_server")
 def test_every_task_run_of_a_large_map_ends_in_the_api(tmp_path):
     assert CALLS * EVENTS_PER_CALL > pacing._AHEAD, "nothing would be paced"

@@ -47,7 +47,17 @@ def builds(place: Place) -> list[Path]:
     return [path for path in found if path.suffix != ".link"]
 
 
-@pytest.mark.parametrize("use_uv", [True, False], ids=["uv", "pip"])
+@pytest.mark.parametrize(
+    ("place", "use_uv"),
+    [
+        ("local", False),
+        ("ssh", True),
+        pytest.param("local", True, marks=pytest.mark.every),
+        pytest.param("ssh", False, marks=pytest.mark.every),
+    ],
+    indirect=["place"],
+    ids=["local-pip", "ssh-uv", "local-uv", "ssh-pip"],
+)
 def test_it_is_built_once(place: Place, use_uv: bool) -> None:
     if use_uv:
         pytest.importorskip("uv")

@@ -68,6 +68,9 @@ def flow_log(flow_run_id: UUID, until: str) -> list[str]:
 
 
 @pytest.mark.usefixtures("package_index")
+@pytest.mark.parametrize(
+    "place", ["local", pytest.param("ssh", marks=pytest.mark.every)], indirect=True
+)
 def test_calls_wait_for_their_environment(place: Place) -> None:
     wanted = ManagedEnvironment(python=HERE)
     cluster = place.cluster(managed_environment=wanted)

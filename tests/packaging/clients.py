@@ -12,6 +12,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from uv import find_uv_bin
+
 from tests.live.kubernetes.build import CACHE
 from tests.live.pythons import MINORS, find_pythons
 
@@ -45,15 +47,16 @@ def environment_for(minor: str, python: str) -> Path:
     project = (ROOT / "pyproject.toml").read_text()
     wanted = f"{ROOT}\n{project}"
     found = ready.read_text() if ready.exists() else ""
-    pip = [str(program), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    uv = find_uv_bin()
+    install = [uv, "pip", "install", "--quiet", "--python", str(program)]
     if found.partition("\n")[2] != project:
         ready.unlink(missing_ok=True)
-        subprocess.run([python, "-m", "venv", "--clear", str(directory)], check=True)
-        subprocess.run([*pip, "--upgrade", "pip>=25.1"], check=True)
-        subprocess.run([*pip, "--group", "test", "--editable", "."], check=True, cwd=ROOT)
+        make = [uv, "venv", "--quiet", "--clear", "--python", python, str(directory)]
+        subprocess.run(make, check=True)
+        subprocess.run([*install, "--group", "test", "--editable", "."], check=True, cwd=ROOT)
     elif found != wanted:  # made for another clone
         ready.unlink()
-        again = [*pip, "--no-deps", "--no-build-isolation", "--editable", "."]
+        again = [*install, "--no-deps", "--no-build-isolation", "--editable", "."]
         subprocess.run(again, check=True, cwd=ROOT)
     ready.write_text(wanted)
     return program

@@ -17,7 +17,8 @@ from tests.packaging.outcomes import outcomes_on, wrong_ones
 _OWN = ".".join(map(str, sys.version_info[:2]))
 
 
-@pytest.mark.parametrize("far", ["3.6", pytest.param(_OWN, marks=pytest.mark.every)])
+@pytest.mark.every
+@pytest.mark.parametrize("far", ["3.6", _OWN])
 def test_every_case_gives_the_same_value_or_is_refused(
     far: str,
     far_pythons: FarPythons,

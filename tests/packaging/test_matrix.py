@@ -16,7 +16,13 @@ from tests.packaging import cases
 from tests.packaging.cases import CASES, TooLarge
 from tests.packaging.outcomes import is_right, outcomes_on
 
-FAR = ("3.6", "3.8", "3.11", "3.13", "3.12 without numpy")
+FAR = (
+    "3.6",
+    pytest.param("3.8", marks=pytest.mark.every),
+    pytest.param("3.11", marks=pytest.mark.every),
+    "3.13",
+    "3.12 without numpy",
+)
 
 
 @pytest.fixture(scope="module", params=FAR)

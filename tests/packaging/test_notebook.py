@@ -59,7 +59,7 @@ CELLS = [
 
 
 @pytest.mark.usefixtures("prefect_server")
-@pytest.mark.parametrize("minor", ["3.8", HERE])
+@pytest.mark.parametrize("minor", [pytest.param("3.8", marks=pytest.mark.every), HERE])
 def test_cells_of_a_real_kernel(
     minor: str, pythons: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

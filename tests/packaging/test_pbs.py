@@ -18,13 +18,9 @@ from tests.packaging.outcomes import outcomes_on, wrong_ones
 _OWN = ".".join(map(str, sys.version_info[:2]))
 
 
+@pytest.mark.every
 @pytest.mark.parametrize(
-    ("kind", "far"),
-    [
-        ("openpbs", "3.6"),
-        pytest.param("openpbs", _OWN, marks=pytest.mark.every),
-        pytest.param("slurm_pbs", _OWN, marks=pytest.mark.every),
-    ],
+    ("kind", "far"), [("openpbs", "3.6"), ("openpbs", _OWN), ("slurm_pbs", _OWN)]
 )
 def test_every_case_gives_the_same_value_or_is_refused(
     kind: str,

@@ -74,7 +74,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("minor", ["3.8", HERE])
+@pytest.mark.parametrize("minor", [pytest.param("3.8", marks=pytest.mark.every), HERE])
 def test_a_script_runs_its_flow(
     minor: str, pythons: dict[str, str], prefect_server: PrefectServer, tmp_path: Path
 ) -> None:

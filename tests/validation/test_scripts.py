@@ -27,8 +27,13 @@ def run(script: str, *arguments: str, directory: Path) -> subprocess.CompletedPr
     [
         ("validate_cluster_access.py", (), "Passed: "),
         ("validate_filesystem.py", (), "Passed: "),
-        ("validate_packaging.py", (), "Passed: "),
-        ("benchmark_transfer.py", ("--size", "1KiB"), "Passed: 1 check on 1 cluster."),
+        pytest.param("validate_packaging.py", (), "Passed: ", marks=pytest.mark.every),
+        pytest.param(
+            "benchmark_transfer.py",
+            ("--size", "1KiB"),
+            "Passed: 1 check on 1 cluster.",
+            marks=pytest.mark.every,
+        ),
         (
             "validate_all.py",
             ("--only", "filesystem", "--only", "cluster access"),
