@@ -10,9 +10,9 @@ from typing import Any
 
 from clustrix_prefect.packaging.by_source import SourcePickler
 from clustrix_prefect.packaging.by_value import ValuePickler, namespaces_of
-from clustrix_prefect.packaging.essence import identity_of, may_hold_sets
+from clustrix_prefect.packaging.essence import holds_more_than_atoms, identity_of, may_hold_sets
 from clustrix_prefect.packaging.identity import sha256
-from clustrix_prefect.packaging.parts import Carry, Part, Parts
+from clustrix_prefect.packaging.parts import LARGE, Carry, Part, Parts, is_long, is_no_atom
 from clustrix_prefect.packaging.pickling import HERE, CallPickler, Met
 from clustrix_prefect.transfer.digests import FileDigests
 
@@ -65,9 +65,9 @@ def pack_arguments(
     namespaces = namespaces_of(home)
     is_canonical = True
 
-    def pickle_value(value: Any, parts: Parts) -> bytes:
+    def pickle_value(value: Any, parts: Parts, buffer: io.BytesIO | None = None) -> bytes:
         nonlocal is_canonical
-        buffer = io.BytesIO()
+        buffer = io.BytesIO() if buffer is None else buffer
         if python == HERE:
             pickler: CallPickler = ValuePickler(buffer, namespaces, parts.refer)
         else:
@@ -75,18 +75,34 @@ def pack_arguments(
         pickler.dump_named(value, name)
         parts.met.update(pickler.met)
         data = buffer.getvalue()
-        is_canonical &= getattr(pickler, "is_canonical", True) and not may_hold_sets(data)
+        is_canonical &= getattr(pickler, "is_canonical", True)
+        is_canonical &= not (may_hold_sets(data) and holds_more_than_atoms(value))
         return data
 
     parts = Parts(pickle_value, _file_digests(), store, carry)
-    arguments = parts.apart(args, kwargs)
-    payload = pickle_value(arguments, parts)
+    try:
+        payload = pickle_value(parts.apart(args, kwargs, is_long), parts, _Bounded())
+    except _TooLarge:
+        payload = pickle_value(parts.apart(args, kwargs, is_no_atom), parts)
     found = tuple(parts.found.values())
     payload_sha256 = sha256(payload)
     identity = payload_sha256 if is_canonical else identity_of((args, dict(kwargs)), namespaces)
     return PackedArguments(
         payload, payload_sha256, identity, found, parts.refers, frozenset(parts.met)
     )
+
+
+class _TooLarge(BaseException):
+    """There is more than fits; no error, so it is none that pickling a value describes."""
+
+
+class _Bounded(io.BytesIO):
+    """Takes what is not worth looking for large values in."""
+
+    def write(self, data: Any) -> int:
+        if self.tell() + memoryview(data).nbytes >= LARGE:
+            raise _TooLarge
+        return super().write(data)
 
 
 @cache

@@ -140,7 +140,8 @@ class FunctionBundles:
             for each in met
             if isinstance(each, Reference) and not each.name and not is_user_module(each.module)
         }
-        met = frozenset(each for each in met if getattr(each, "module", None) not in packages)
+        if packages:
+            met = frozenset(each for each in met if getattr(each, "module", None) not in packages)
         with self._lock:
             bundle = self._bundle(met)
         missing = packages - bundle.imports.required

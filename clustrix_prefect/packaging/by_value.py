@@ -64,6 +64,8 @@ _OF_ENUMS = (
 )
 _OF_MEMBERS = {"_name_", "_value_", "__objclass__", "_sort_order_"}
 _VALIDATE_CALL = "pydantic._internal._validate_call"
+# What a pickle names to be opened with; it is always there.
+_MACHINERY = frozenset({references.__name__, CloudPickler.__module__})
 _NAMED_ONLY = (Cached, typing.NewType, *_TYPE_VARIABLES)
 
 
@@ -145,10 +147,20 @@ class ValuePickler(CallPickler):
     def _another(self) -> CallPickler:
         return ValuePickler(io.BytesIO(), self._namespaces, self._refer, in_bundle=self._in_bundle)
 
+    def reducer_override(self, obj: Any) -> Any:
+        kind = type(obj)
+        if kind is _Namespace:
+            return NotImplemented
+        if kind is types.CodeType or kind is types.CellType:
+            return self._reduce_value(obj)  # what functions are made of, and nothing else
+        return super().reducer_override(obj)
+
     # --- functions ------------------------------------------------------------------------
 
     def _reduce_function(self, obj: types.FunctionType) -> Any:
         module, name = obj.__module__, obj.__qualname__
+        if module in _MACHINERY:
+            return NotImplemented
         known = look_up(module, name)
         if known is obj or (isinstance(known, (Task, Flow)) and known.fn is obj):
             if module not in self._namespaces and known is obj:

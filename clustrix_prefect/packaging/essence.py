@@ -30,11 +30,12 @@ logger = logging.getLogger("prefect.clustrix")
 
 _SETS = (set, frozenset)
 _ATOMS = (str, bytes, int, float, complex, bool, type(None))
+_ATOM_KINDS = frozenset(_ATOMS)
 # Bytes that ordering sets of objects may cost.
 _BUDGET = 256 * 1024
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
-# Opcodes of pickles: EMPTY_SET and FROZENSET.
-_SET_OPCODES = (b"\x8f", b"\x91")
+# Opcodes of pickles.
+_EMPTY_SET, _FROZENSET = b"\x8f", b"\x91"
 _PLAIN = (*_ATOMS, tuple, list, dict, set, frozenset)
 _OF_EVERY_CLASS = frozenset(
     {"__dict__", "__weakref__", "__module__", "__doc__", "__firstlineno__", "_abc_impl"}
@@ -43,7 +44,24 @@ _OF_EVERY_CLASS = frozenset(
 
 def may_hold_sets(data: bytes) -> bool:
     """Whether there may be sets in a pickle, whose order differs between processes."""
-    return any(opcode in data for opcode in _SET_OPCODES)
+    return _EMPTY_SET in data or _FROZENSET in data
+
+
+def holds_more_than_atoms(value: Any, depth: int = 8) -> bool:
+    """Whether there is anything in lists, tuples and dicts but text, bytes and numbers.
+
+    What looks like a set in the pickle of those is part of one of them.
+    """
+    kind = type(value)
+    if kind in _ATOM_KINDS:
+        return False
+    if kind is dict:
+        value = [*value, *value.values()]
+    elif kind is not list and kind is not tuple:
+        return True
+    if set(map(type, value)) <= _ATOM_KINDS:
+        return False
+    return not depth or any(holds_more_than_atoms(each, depth - 1) for each in value)
 
 
 def identity_of(value: Any, namespaces: Namespaces) -> str:

@@ -110,6 +110,10 @@ class SharedValues:
         self._locks: dict[Hashable, threading.Lock] = {}
         self._lock = threading.Lock()
 
+    def knows(self, purpose: str, value: Any) -> bool:
+        """Whether something was found out about this very value."""
+        return (purpose, id(value)) in self._found
+
     def once(self, purpose: str, value: Any, find: Callable[[], T]) -> T:
         """What `find` gave for this very value the first time."""
         key = (purpose, id(value))
@@ -174,16 +178,26 @@ class Parts:
         """Whether the pickle has any reference in it."""
         return bool(self._references)
 
-    def apart(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def apart(
+        self,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        seems_large: Callable[[Any], bool],
+    ) -> Any:
         """The arguments of a call, those that are large replaced by what refers to them.
 
         What two of them have in common they then have twice on the other side.
+
+        Args:
+            args: The positional ones.
+            kwargs: Those by name.
+            seems_large: Whether a value is worth pickling by itself to see how large it is.
         """
         made: dict[int, Any] = {}
 
         def replace(value: Any) -> Any:
             if id(value) not in made:
-                reference = self._large(value)
+                reference = self._large(value, seems_large)
                 made[id(value)] = value if reference is None else Apart(reference)
             return made[id(value)]
 
@@ -214,7 +228,7 @@ class Parts:
             return self._returned(value)
         return self._array(value) if _is_plain_array(value) else None
 
-    def _large(self, value: Any) -> Reference | None:
+    def _large(self, value: Any, seems_large: Callable[[Any], bool]) -> Reference | None:
         """The reference to a large argument, or None."""
         kind = type(value)
         if kind in _KINDS or _is_plain_array(value):
@@ -223,7 +237,8 @@ class Parts:
             reference = self._bytes(value) if len(value) >= LARGE else None
         else:
             try:
-                reference = self._pickled(value) if _may_be_large(value, 3) else None
+                is_worth_it = self._shared.knows("pickle", value) or seems_large(value)
+                reference = self._pickled(value) if is_worth_it else None
             except NotPortable:
                 return None  # pickling the arguments together says where in them it is
         if reference is not None:
@@ -335,24 +350,22 @@ class Parts:
         return value.kind, value.content, facts["size"], value.name, *rest
 
 
-def _may_be_large(value: Any, depth: int) -> bool:
-    """Whether it is worth pickling a value by itself to see how large it is."""
+def is_long(value: Any, depth: int = 3) -> bool:
+    """Whether a text or a collection has many elements, also within another collection."""
     kind = type(value)
-    if kind in _SMALL:
-        return False
     if kind is str or kind is bytes:
         return len(value) * 4 >= LARGE
-    if kind is dict:
-        value = [*value.keys(), *value.values()] if len(value) <= _FEW else None
-    elif kind not in _COLLECTIONS:
-        value = [vars(value)] if hasattr(value, "__dict__") and not callable(value) else None
-        if value == [{}]:
-            return False
-    elif len(value) > _FEW:
-        value = None
-    if value is None or not depth:
+    if kind is not dict and kind not in _COLLECTIONS:
+        return False
+    if len(value) > _FEW or not depth:
         return True
-    return any(_may_be_large(each, depth - 1) for each in value)
+    elements = (*value.keys(), *value.values()) if kind is dict else value
+    return any(is_long(each, depth - 1) for each in elements)
+
+
+def is_no_atom(value: Any) -> bool:
+    """Whether a value is more than a number."""
+    return type(value) not in _SMALL
 
 
 def _is_plain_array(value: Any) -> bool:

@@ -8,8 +8,9 @@ import pwd
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from tests.live import rundir
@@ -76,7 +77,7 @@ class SSHHost:
             raise ServiceUnavailable(f"not installed: {', '.join(self._missing)}")
         self._make_account()
         self._make_keys()
-        self._configure()
+        self._configure(self._environment)
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd's privilege separation
         self._sshd.start()
 
@@ -128,6 +129,28 @@ class SSHHost:
             yield
         finally:
             path.unlink() if before is None else path.write_bytes(before)
+
+    @contextlib.contextmanager
+    def bare_path(self, lacks: Collection[str], profile: str = "") -> Iterator[None]:
+        """Start commands with a PATH that lacks some programs, for a while.
+
+        Args:
+            lacks: Names of programs that only login shells find.
+            profile: What login shells do after /etc/profile.
+        """
+        path = self.home / ".bash_profile"
+        path.write_text(profile)
+        bare = Path(tempfile.mkdtemp(dir=self._run.child("bare")))
+        bare.chmod(0o755)
+        for program in Path("/usr/bin").iterdir():
+            if program.name not in lacks:
+                (bare / program.name).symlink_to(program)
+        self._restart({**self._environment, "PATH": str(bare)})
+        try:
+            yield
+        finally:
+            self._restart(self._environment)
+            path.unlink()
 
     @contextlib.contextmanager
     def login_shell(self, shell: str) -> Iterator[None]:
@@ -257,8 +280,13 @@ class SSHHost:
         os.chown(path, self.uid, pwd.getpwnam(self.username).pw_gid)
         path.chmod(mode)
 
-    def _configure(self) -> None:
-        variables = " ".join(f'{name}="{value}"' for name, value in self._environment.items())
+    def _restart(self, environment: Mapping[str, str]) -> None:
+        self._sshd.stop()
+        self._configure(environment)
+        self._sshd.start()
+
+    def _configure(self, environment: Mapping[str, str]) -> None:
+        variables = " ".join(f'{name}="{value}"' for name, value in environment.items())
         lines = [
             f"Port {self.port}",
             f"ListenAddress {self.host}",
