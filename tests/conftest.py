@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
+import trustme
 
 from tests.live.rundir import RunDirectory
 
@@ -23,8 +24,13 @@ from tests.live.rundir import RunDirectory
 _RUN = RunDirectory()
 for _name in [name for name in os.environ if name.startswith("PREFECT_")]:
     del os.environ[_name]
+# Every client of Prefect reads the authorities that it trusts, for http:// as well: all of the
+# world's take it longer than most requests.
+_AUTHORITY = _RUN.child("prefect-home") / "authority.pem"
+trustme.CA().cert_pem.write_to_path(str(_AUTHORITY))
 os.environ.update(
-    PREFECT_HOME=str(_RUN.child("prefect-home")),
+    PREFECT_HOME=str(_AUTHORITY.parent),
+    PREFECT_API_SSL_CERT_FILE=str(_AUTHORITY),
     PREFECT_SERVER_ALLOW_EPHEMERAL_MODE="false",
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
     DO_NOT_TRACK="1",

@@ -1,4 +1,4 @@
-"""What a Prefect server offers in its UI once this package is installed beside it."""
+"""Which blocks a Prefect server is told of once this package is installed beside it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ import importlib
 import pkgutil
 from abc import ABC
 
-import pytest
 from prefect.blocks.core import Block
-from prefect.client.orchestration import SyncPrefectClient
 
 import clustrix_prefect
 from clustrix_prefect.block_types import BLOCK_TYPES
-from tests.contract.api import eventually
 
 
 def test_every_block_of_the_package_is_named() -> None:
@@ -26,16 +23,3 @@ def test_every_block_of_the_package_is_named() -> None:
         found |= {kind for kind in kinds if kind.__module__.startswith("clustrix_prefect.")}
     assert {kind for kind in found if ABC not in kind.__bases__} == set(BLOCK_TYPES)
     assert all(kind.__name__ in clustrix_prefect.__all__ for kind in BLOCK_TYPES)
-
-
-@pytest.mark.usefixtures("prefect_server")
-def test_a_server_offers_them_without_being_asked() -> None:
-    ours = {kind.get_block_type_slug(): kind.get_block_type_name() for kind in BLOCK_TYPES}
-
-    def offered(client: SyncPrefectClient) -> dict[str, str]:
-        return {kind.slug: kind.name for kind in client.read_block_types()}
-
-    found = eventually(offered, lambda types: ours.items() <= types.items())
-    assert not [
-        slug for slug in found if slug in ("batchcluster", "onepasswordblock", "knownfields")
-    ]

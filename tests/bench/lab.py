@@ -67,7 +67,9 @@ class Lab:
     @property
     def prefect(self) -> PrefectServer:
         """The server; flows in new processes report to it."""
-        server = self._service("prefect", lambda: PrefectServer(self._run.child("prefect")))
+        server = self._service(
+            "prefect", lambda: PrefectServer(self._run.child("prefect"), whole=True)
+        )
         os.environ["PREFECT_API_URL"] = server.api_url
         return server
 

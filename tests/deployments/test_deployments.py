@@ -8,6 +8,7 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from clustrix_prefect.block_types import BLOCK_TYPES
 from tests.deployments.conftest import RunDeployment, wait_for_end
 from tests.live.clusters import local_cluster
 from tests.live.deployed import Deployed, Served
@@ -110,6 +111,13 @@ def test_a_worker_runs_it_to_the_end(name: str, run: RunDeployment, clusters: li
         assert str(ended.state.message).startswith(DEGRADED[name])
     else:
         assert ended.state.is_completed(), ended.state
+
+
+def test_the_server_offers_the_blocks_without_being_asked(client: SyncPrefectClient) -> None:
+    ours = {kind.get_block_type_slug(): kind.get_block_type_name() for kind in BLOCK_TYPES}
+    found = {kind.slug: kind.name for kind in client.read_block_types()}
+    assert ours.items() <= found.items()
+    assert not {"batchcluster", "onepasswordblock", "knownfields"} & found.keys()
 
 
 @pytest.mark.service  # a Prefect server of its own

@@ -22,7 +22,7 @@ class Deployed:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._server = PrefectServer(directory, ui=True)
+        self._server = PrefectServer(directory, whole=True)
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")},
             "PREFECT_HOME": str(directory),

@@ -16,6 +16,15 @@ from pathlib import Path
 from tests.live.daemon import Daemon, free_port
 from tests.live.kubernetes.build import CACHE
 
+_LEFT_OUT = (
+    "PREFECT_SERVER_UI_ENABLED",
+    "PREFECT_API_BLOCKS_REGISTER_ON_START",
+    *(
+        f"PREFECT_SERVER_SERVICES_{name}_ENABLED"
+        for name in ("FOREMAN", "LATE_RUNS", "SCHEDULER", "TRIGGERS")
+    ),
+)
+
 
 class PrefectServer:
     """A Prefect server that belongs to the test run.
@@ -25,13 +34,14 @@ class PrefectServer:
 
     Args:
         directory: For its database and its log.
-        ui: Whether it serves pages, too.
+        whole: Whether it is as in production: serves pages, registers block types, plans runs
+            and reacts to events. That takes it a third more time for each flow run.
 
     Attributes:
         api_url: What PREFECT_API_URL has to be.
     """
 
-    def __init__(self, directory: Path, *, ui: bool = False) -> None:
+    def __init__(self, directory: Path, *, whole: bool = False) -> None:
         port = free_port()
         self._directory = directory
         prefect = [sys.executable, "-m", "prefect"]
@@ -44,7 +54,7 @@ class PrefectServer:
                 "PREFECT_HOME": str(directory),
                 "PREFECT_API_URL": self.api_url,
                 "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-                "PREFECT_SERVER_UI_ENABLED": str(ui).lower(),
+                **({} if whole else dict.fromkeys(_LEFT_OUT, "false")),
                 "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
                 "DO_NOT_TRACK": "1",
             },
