@@ -8,7 +8,7 @@ import tarfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-NEEDED = ("clustrix_prefect", "flows", "blocks", "deployments", "tests")
+NEEDED = ("clustrix_prefect", "flows", "blocks", "deployments", "docs", "tests")
 
 
 def test_everything_that_the_readme_names_is_in_it(tmp_path: Path) -> None:
@@ -23,5 +23,13 @@ def test_everything_that_the_readme_names_is_in_it(tmp_path: Path) -> None:
         for path in (ROOT / folder).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     ]
-    single = ["prefect.yaml", "pyproject.toml", "Makefile", "README.md", "CHANGELOG.md", "LICENSE"]
+    single = [
+        "prefect.yaml",
+        "pyproject.toml",
+        "Makefile",
+        ".zensical.toml",
+        "README.md",
+        "CHANGELOG.md",
+        "LICENSE",
+    ]
     assert set(files + single) - packed == set()

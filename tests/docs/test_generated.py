@@ -1,0 +1,29 @@
+"""Pages that the code says are what it says now."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from clustrix_prefect import __all__ as public
+from clustrix_prefect.task_resources import Resources
+from tests.docs.generated import PAGES
+from tests.docs.pages import DOCS
+
+
+@pytest.mark.parametrize(("page", "write"), PAGES.items())
+def test_a_page_is_up_to_date(page: str, write: Callable[[], str]) -> None:
+    assert (DOCS / page).read_text() == write(), "run `python -m tests.docs.generated`"
+
+
+@pytest.mark.parametrize("name", public)
+def test_the_api_page_has_every_public_name(name: str) -> None:
+    text = (DOCS / "reference/api.md").read_text()
+    assert re.search(rf"(\.|- ){name}$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("field", Resources.model_fields)
+def test_the_guide_has_every_resource(field: str) -> None:
+    assert f"`{field}`" in (DOCS / "guides/resources.md").read_text()
