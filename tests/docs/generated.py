@@ -52,9 +52,9 @@ def blocks_page() -> str:
     lines = [
         "# Fields of the blocks",
         _NOTE,
-        "A block is given its fields when it is made, as in `SlurmCluster(host=...)`, in the form of"
-        " the Prefect UI, or in a file that [`blocks apply`](command-line.md#blocks-apply) reads. A"
-        " field without a default has to be given. A secret may be given as"
+        "A block is given its fields when it is made (`SlurmCluster(host=...)`), in the form"
+        " of the UI, or in a file that [`blocks apply`](command-line.md#blocks-apply) reads."
+        " A field without a default has to be given. A secret may be given as"
         " [a reference](../guides/credentials.md).",
     ]
     for kind, title, lead in _SHARED:
