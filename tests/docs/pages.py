@@ -10,6 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+_INCLUDED = re.compile(r'^--8<-- "(.+)"$', re.MULTILINE)
 _FENCE = re.compile(
     r"(?:^[ ]*<!-- not run: (?P<why>[^>]+?) -->\s*\n)?"
     r"^(?P<indent>[ ]*)```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^(?P=indent)```[ ]*$",
@@ -52,7 +53,9 @@ def code_of(page: Path) -> Iterator[Code]:
             str(page.relative_to(ROOT)),
             text.count("\n", 0, found.start("text")) + 1,
             found["language"],
-            textwrap.dedent(found["text"]),
+            _INCLUDED.sub(
+                lambda named: (ROOT / named[1]).read_text(), textwrap.dedent(found["text"])
+            ),
             found["why"],
         )
 
