@@ -35,9 +35,8 @@ def _every_exception() -> list[type[BaseException]]:
 def _made(kind: Any) -> ClusterError:
     taken = inspect.signature(kind).parameters.values()
     positional = [one for one in taken if one.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
-    needed = [
-        one.name for one in taken if one.kind is one.KEYWORD_ONLY and one.default is one.empty
-    ]
+    keywords = [one for one in taken if one.kind is inspect.Parameter.KEYWORD_ONLY]
+    needed = {one.name: None for one in keywords if one.default is inspect.Parameter.empty}
     values = () if kind.__name__ == "WrongFiles" else [f"The {one.name}." for one in positional]
     made: ClusterError = kind(*(values or [()]), **needed)
     return made
