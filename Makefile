@@ -5,7 +5,7 @@
 # make test-all    every case on every cluster and every Python, and a fresh Debian 13
 # make bench   what the runner costs, measured against floors and other tools;
 #              PARTS="rates" for a part of it
-# make lint    ruff, mypy, the far side against Python 3.6, links and references of the docs
+# make lint    ruff, mypy, spelling, the far side against Python 3.6, links of the docs
 # make docs    the documentation, as a site on this machine
 # make clean   everything that these made
 
@@ -59,6 +59,7 @@ lint: $(VENV)/.services $(VENV)/.docs
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/codespell
 	@# asyncio.run and dataclasses stand behind a check of what is there.
 	@$(BIN)/vermin --quiet --target=3.6- --violations --no-tips \
 		--exclude asyncio.run --exclude dataclasses clustrix_prefect/far_side
