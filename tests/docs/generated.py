@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from html import escape
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from prefect.blocks.core import Block
@@ -154,7 +156,9 @@ def _type(annotation: Any) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    """A text as a cell of a table: the site and GitHub read a bar within `code` differently."""
+    text = re.sub(r"`([^`]*\|[^`]*)`", lambda code: f"<code>{escape(code[1])}</code>", text)
+    return text.replace("|", "&#124;").replace("\n", " ")
 
 
 def _commands(
