@@ -23,7 +23,7 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).parents[1]
-NEEDED = ("clustrix_prefect", "flows", "blocks", "deployments", "docs", "tests")
+NEEDED = ("clustrix_prefect", "flows", "blocks", "deployments", "docs", "tests", ".github")
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 FLOW = """\
 from prefect import flow, task

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect.blocks.core import Block
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from clustrix_prefect import LocalCluster
 from clustrix_prefect.clusters import loading
 
 
 @pytest.fixture
-def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """Blocks are saved in memory, clusters by name are this machine; what stands for which path."""
     saved: dict[tuple[str, str], Block] = {}
     here = LocalCluster(remote_work_dir=str(tmp_path / "work"), max_parallel_calls=1)
@@ -37,4 +39,6 @@ def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "scratch/results").mkdir(parents=True)
     (tmp_path / "scratch/x.csv").write_text("a,b\n1,2\n")
-    return {"/scratch/ana": str(tmp_path / "scratch")}
+    # A server is named, and nothing asks it.
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        yield {"/scratch/ana": str(tmp_path / "scratch")}

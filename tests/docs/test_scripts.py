@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -42,6 +43,13 @@ for script in sys.argv[1:]:
     found[script] = [told.getvalue(), failed]
 print(json.dumps(found))
 """
+# Pages that define flows and leave it to their readers to start them: what starts them, and the
+# files that they are about.
+_STARTED = {
+    "docs/guides/files.md": "study()\nassert totals([[1, 2], [3]]) == [3, 3]",
+    "docs/guides/resources.md": "assert study(['a', 'b']) == [None, None]",
+}
+_FILES = {"data/a.csv": "a\n", "weights.pt": "weights\n", "x.h5": "x\n"}
 _MAIN = 'if __name__ == "__main__":'
 
 
@@ -53,6 +61,10 @@ def _scripts() -> list[tuple[Code, str | None]]:
             if code is not None and _MAIN in code.text:
                 told = behind.text if behind is not None and behind.language == "text" else None
                 found.append((code, told))
+    for page, start in _STARTED.items():
+        first, *others = (one for one in code_of(ROOT / page) if one.language == "python")
+        text = "\n".join([first.text, *(one.text for one in others), start])
+        found.append((replace(first, text=text), None))
     return found
 
 
@@ -76,7 +88,11 @@ def printed(
     preface = _HERE.format(work_dir=str(directory / "work"))
     files = {str(code): f"{number}.py" for number, (code, _) in enumerate(_scripts())}
     for code, _ in _scripts():
-        (directory / files[str(code)]).write_text(preface + code.text)
+        text = code.text.replace("/scratch/x.h5", str(directory / "x.h5"))
+        (directory / files[str(code)]).write_text(preface + text)
+    for name, text in _FILES.items():
+        (directory / name).parent.mkdir(exist_ok=True)
+        (directory / name).write_text(text)
     told = _run(directory, prefect_server, "python", "-c", _RUN_ALL, *files.values())
     found = json.loads(told.splitlines()[-1])
     return {name: tuple(found[file]) for name, file in files.items()}
