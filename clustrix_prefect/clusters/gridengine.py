@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pydantic import Field, HttpUrl, field_validator
+from pydantic import Field, field_validator
 
 from clustrix_prefect.clusters.batch import BatchCluster
 from clustrix_prefect.clusters.fields import OptionalLine, Request
@@ -31,7 +31,6 @@ class SGECluster(BatchCluster):
     _block_type_name = "SGE Cluster"
     _block_type_slug = "sge-cluster"
     _description = "Run a flow's tasks as Grid Engine jobs; nothing is installed on the cluster."
-    _documentation_url = HttpUrl("https://manpages.debian.org/bookworm/gridengine-client/qsub.1")
     _code_example = """
         ```python
         from prefect import flow, task

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from prefect.blocks.core import Block
-from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from typing_extensions import Self
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
@@ -61,7 +61,6 @@ class KubernetesCluster(ClusterBlock):
     _block_type_name = "Kubernetes Cluster"
     _block_type_slug = "kubernetes-cluster"
     _description = "Run a flow's tasks in pods of any image that has Python in it."
-    _documentation_url = HttpUrl("https://kubernetes.io/docs/concepts/workloads/")
     _code_example = """
         ```python
         from prefect import flow, task

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, HttpUrl
+from pydantic import Field
 
 from clustrix_prefect.clusters.batch import BatchCluster
 from clustrix_prefect.clusters.fields import OptionalLine, Request
@@ -31,7 +31,6 @@ class PBSCluster(BatchCluster):
     _block_type_name = "PBS Cluster"
     _block_type_slug = "pbs-cluster"
     _description = "Run a flow's tasks as PBS jobs; nothing is installed on the cluster."
-    _documentation_url = HttpUrl("https://openpbs.org")
     _code_example = """
         ```python
         from prefect import flow, task

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, HttpUrl
+from pydantic import Field
 
 from clustrix_prefect.clusters.batch import BatchCluster
 from clustrix_prefect.clusters.fields import OptionalLine
@@ -26,7 +26,6 @@ class SlurmCluster(BatchCluster):
     _block_type_name = "SLURM Cluster"
     _block_type_slug = "slurm-cluster"
     _description = "Run a flow's tasks as SLURM jobs; nothing is installed on the cluster."
-    _documentation_url = HttpUrl("https://slurm.schedmd.com/sbatch.html")
     _code_example = """
         ```python
         from prefect import flow, task

@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator
+from pydantic import ConfigDict, Field, SecretStr, field_validator
 
 from clustrix_prefect.credentials.onepassword import store_name
 from clustrix_prefect.credentials.references import check
@@ -25,7 +25,6 @@ class PricingBaseline(KnownFields):
     _block_type_name = "Pricing Baseline"
     _block_type_slug = "pricing-baseline"
     _description = "The prices that somebody approved, by path and digest, and waivers."
-    _documentation_url = HttpUrl("https://filesystem-spec.readthedocs.io")
     _code_example = """
         ```python
         from clustrix_prefect import PricingBaseline
@@ -71,7 +70,6 @@ class PricingCredentials(KnownFields):
     _block_type_name = "Pricing Credentials"
     _block_type_slug = "pricing-credentials"
     _description = "What the cloud providers want to see before they tell prices."
-    _documentation_url = HttpUrl("https://docs.prefect.io/v3/concepts/blocks")
     _code_example = """
         ```python
         from clustrix_prefect import PricingCredentials

@@ -6,11 +6,14 @@ import re
 from collections.abc import Callable
 
 import pytest
+from prefect.blocks.core import Block
 
 from clustrix_prefect import __all__ as public
+from clustrix_prefect.block_types import BLOCK_TYPES
+from clustrix_prefect.errors import DOCUMENTATION
 from clustrix_prefect.task_resources import Resources
 from tests.docs.generated import PAGES
-from tests.docs.pages import DOCS
+from tests.docs.pages import DOCS, anchors
 
 
 @pytest.mark.parametrize(("page", "write"), PAGES.items())
@@ -22,6 +25,13 @@ def test_a_page_is_up_to_date(page: str, write: Callable[[], str]) -> None:
 def test_the_api_page_has_every_public_name(name: str) -> None:
     text = (DOCS / "reference/api.md").read_text()
     assert re.search(rf"(\.|- ){name}$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("kind", BLOCK_TYPES, ids=lambda kind: kind.__name__)
+def test_a_form_of_the_ui_leads_to_its_section(kind: type[Block]) -> None:
+    page, _, section = str(kind._documentation_url).partition("#")
+    assert page == f"{DOCUMENTATION}reference/blocks/"
+    assert section in anchors(DOCS / "reference/blocks.md")
 
 
 @pytest.mark.parametrize("field", Resources.model_fields)
