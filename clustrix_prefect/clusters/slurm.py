@@ -52,19 +52,19 @@ class SlurmCluster(BatchCluster):
     partition: OptionalLine = Field(
         default=None,
         title="Partition",
-        description="Partition for jobs that do not name one. Default: the site's.",
+        description="Partition of calls that do not name one. Default: the site's.",
         examples=["short"],
     )
     account: OptionalLine = Field(
         default=None,
         title="Account",
-        description="Whom to charge for jobs that do not say. Default: the user's account.",
+        description="Account of calls that do not name one. Default: the user's.",
         examples=["lab42"],
     )
     qos: OptionalLine = Field(
         default=None,
         title="QoS",
-        description="Quality of service of jobs that do not say. Default: the site's.",
+        description="Quality of service of calls that do not name one. Default: the site's.",
         examples=["normal"],
     )
 
