@@ -55,7 +55,7 @@ class BatchCluster(ClusterBlock, SSHHost, ABC):
         default=None,
         ge=1,
         title="Submitted jobs",
-        description="Most jobs and array elements in the queue at once. Default: the limit of the site.",
+        description="Most jobs and array elements in the queue at once. Default: the site's limit.",
     )
 
     unrunnable: Literal["wait", "fail"] = Field(

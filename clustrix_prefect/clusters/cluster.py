@@ -101,8 +101,8 @@ class ClusterBlock(KnownFields, ABC):
         default="compatible",
         title="Package versions",
         description=(
-            "`any` accepts packages in another major version than the flow has; `compatible` refuses "
-            "them."
+            "`any` accepts packages in another major version than the flow has; `compatible` "
+            "refuses them."
         ),
     )
     environment: dict[str, str] = Field(

@@ -75,7 +75,7 @@ class SGECluster(BatchCluster):
     parallel_environment: OptionalLine = Field(
         default=None,
         title="Parallel environment",
-        description="Parallel environment with several slots on one host; needed for more than one core.",
+        description="Parallel environment with all slots on one host; needed for several cores.",
         examples=["smp"],
     )
     memory_resource: str = Field(

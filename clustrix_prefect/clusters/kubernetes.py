@@ -87,8 +87,8 @@ class KubernetesCluster(ClusterBlock):
         default=None,
         title="Namespace",
         description=(
-            "Namespace of the pods. Default: that of the context, as for kubectl; in a pod, that of "
-            "its service account; otherwise `default`."
+            "Namespace of the pods. Default: that of the context, as for kubectl; in a pod, that "
+            "of its service account; otherwise `default`."
         ),
         examples=["research"],
     )
@@ -187,9 +187,9 @@ class KubernetesCluster(ClusterBlock):
         default=None,
         title="Security",
         description=(
-            "`restricted`: pods that the Pod Security level of this name and OpenShift accept, with "
-            "a read-only root; home and /tmp are volumes of the pod. Default: no privileges beyond "
-            "those of the image's user."
+            "`restricted`: pods that the Pod Security level of this name and OpenShift accept, "
+            "with a read-only root; home and /tmp are volumes of the pod. Default: no privileges "
+            "beyond those of the image's user."
         ),
     )
     run_as_user: int | None = Field(
