@@ -1,4 +1,6 @@
-"""Write the pages of docs/reference that the code says: `python -m tests.docs.generated`.
+"""Write what the code says into the documentation: `python -m tests.docs.generated`.
+
+The pages of docs/reference on blocks and on the command line, and the files that pages show.
 
 `test_generated.py` fails where a page is not what this writes.
 """
@@ -25,7 +27,7 @@ from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.clusters.host import SSHHost
 from clustrix_prefect.clusters.workers import WorkerCluster
 from clustrix_prefect.kubernetes.pods import default_image
-from tests.docs.pages import DOCS
+from tests.docs.pages import DOCS, pages, with_files
 
 _NOTE = "<!-- Written by `python -m tests.docs.generated`; change the code, not this page. -->"
 # What several blocks have in common, and what such blocks are called.
@@ -215,3 +217,5 @@ def _sentence(text: str) -> str:
 if __name__ == "__main__":
     for page, write in PAGES.items():
         (DOCS / page).write_text(write())
+    for path in pages():
+        path.write_text(with_files(path.read_text()))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-_INCLUDED = re.compile(r'^--8<-- "(.+)"$', re.MULTILINE)
+_SHOWN = re.compile(r"^<!-- as in (\S+) -->\n```(\w+)\n.*?^```$", re.MULTILINE | re.DOTALL)
 _FENCE = re.compile(
     r"(?:^[ ]*<!-- not run: (?P<why>[^>]+?) -->\s*\n)?"
     r"^(?P<indent>[ ]*)```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^(?P=indent)```[ ]*$",
@@ -53,9 +53,7 @@ def code_of(page: Path) -> Iterator[Code]:
             str(page.relative_to(ROOT)),
             text.count("\n", 0, found.start("text")) + 1,
             found["language"],
-            _INCLUDED.sub(
-                lambda named: (ROOT / named[1]).read_text(), textwrap.dedent(found["text"])
-            ),
+            textwrap.dedent(found["text"]),
             found["why"],
         )
 
@@ -75,3 +73,13 @@ def anchors(page: Path) -> set[str]:
         plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", text).replace("`", "").lower()
         found.add(named or re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", plain).strip()))
     return found
+
+
+def with_files(text: str) -> str:
+    """Return a page's text with the files that it shows (`<!-- as in PATH -->`) as they are now."""
+    return _SHOWN.sub(
+        lambda shown: (
+            f"<!-- as in {shown[1]} -->\n```{shown[2]}\n{(ROOT / shown[1]).read_text()}```"
+        ),
+        text,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from prefect.blocks.core import Block
@@ -13,12 +14,18 @@ from clustrix_prefect.block_types import BLOCK_TYPES
 from clustrix_prefect.errors import DOCUMENTATION
 from clustrix_prefect.task_resources import Resources
 from tests.docs.generated import PAGES
-from tests.docs.pages import DOCS, anchors
+from tests.docs.pages import DOCS, anchors, pages, with_files
 
 
 @pytest.mark.parametrize(("page", "write"), PAGES.items())
 def test_a_page_is_up_to_date(page: str, write: Callable[[], str]) -> None:
     assert (DOCS / page).read_text() == write(), "run `python -m tests.docs.generated`"
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_a_file_is_shown_as_it_is(page: Path) -> None:
+    text = page.read_text()
+    assert text == with_files(text), "run `python -m tests.docs.generated`"
 
 
 @pytest.mark.parametrize("name", public)
