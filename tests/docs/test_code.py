@@ -155,8 +155,7 @@ COMMANDS: dict[str, Callable[[list[str], str], None]] = {
     "pip": _pip,
     "make": _make,
 }
-# The shell's own, and what is not ours and needs what a test has not: a kubectl's cluster.
-_ELSEWHERE = {".", "cd", "kubectl"}
+_OF_THE_SHELL = {".", "cd"}
 
 
 @pytest.fixture
@@ -188,4 +187,4 @@ def test_a_command_is_one(code: Code, parse_only: None) -> None:
         if command in COMMANDS:
             COMMANDS[command](words, code.page)
         else:
-            assert command in _ELSEWHERE, f"say why {command} is not run, in a comment"
+            assert command in _OF_THE_SHELL, f"say why {command} is not run, in a comment"
