@@ -5,7 +5,8 @@
 # make test-all    every case on every cluster and every Python, and a fresh Debian 13
 # make bench   what the runner costs, measured against floors and other tools;
 #              PARTS="rates" for a part of it
-# make lint    ruff, mypy, and the far side against Python 3.6
+# make lint    ruff, mypy, spelling, the far side against Python 3.6, links of the docs
+# make docs    the documentation, as a site on this machine
 # make clean   everything that these made
 
 VENV := .venv
@@ -29,7 +30,7 @@ PIP := $(BIN)/pip install --quiet --quiet --upgrade-strategy only-if-needed
 # A developer's own Prefect settings have no part in the demo.
 WITHOUT_PREFECT_SETTINGS = env $$(env | sed -n 's/^\(PREFECT_[A-Z0-9_]*\)=.*/-u \1/p')
 
-.PHONY: demo test test-fast test-all bench lint clean packages
+.PHONY: demo test test-fast test-all bench lint docs clean packages
 
 demo: $(VENV)/.package
 	@$(WITHOUT_PREFECT_SETTINGS) PREFECT_HOME="$(CURDIR)/.demo" \
@@ -54,20 +55,28 @@ test-all: lint packages
 bench: $(VENV)/.bench packages
 	@$(BIN)/python -m tests.bench $(PARTS)
 
-lint: $(VENV)/.services
+lint: $(VENV)/.services $(VENV)/.docs
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/codespell
 	@# asyncio.run and dataclasses stand behind a check of what is there.
 	@$(BIN)/vermin --quiet --target=3.6- --violations --no-tips \
 		--exclude asyncio.run --exclude dataclasses clustrix_prefect/far_side
-	@echo "lint: ruff, mypy --strict and Python 3.6 on the far side are content"
+	@# What makes the documentation needs Python 3.11.
+	@mkdir -p build && if [ ! -x $(BIN)/zensical ]; then echo "lint: the docs were not looked at"; \
+		else NO_COLOR=1 $(BIN)/zensical build --config-file .zensical.toml --clean --strict \
+		>build/docs.log 2>&1 || { cat build/docs.log; exit 1; }; fi
+	@echo "lint: ruff, mypy --strict, Python 3.6 on the far side and the docs' links are content"
+
+docs: $(VENV)/.docs
+	@$(BIN)/zensical serve --config-file .zensical.toml
 
 packages: $(VENV)/.services
 	@$(BIN)/python -m tests.live.packages
 
 clean:
-	rm -rf $(VENV) .demo .bench .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf $(VENV) .demo .bench .mypy_cache .pytest_cache build dist .ruff_cache .cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- the virtual environment ----------------------------------------------------------------
@@ -97,6 +106,11 @@ $(VENV)/.test: $(VENV)/.package
 $(VENV)/.services: $(VENV)/.test
 	@echo "Installing what lint and the tests of services need"
 	@$(PIP) --group services --group lint
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.package
+	@echo "Installing what the documentation is made with"
+	@$(PIP) --group docs
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.services

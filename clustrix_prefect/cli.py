@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the process's exit status."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         status: int = options.run(options)
     except ClusterError as error:
@@ -32,14 +32,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    made = argparse.ArgumentParser(
         prog="clustrix-prefect",
         description="Look at clusters, at our jobs and files on them, and at prices;"
         " save blocks and automations from files.",
     )
-    parser.add_argument("--version", action="version", version=version("clustrix-prefect"))
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    made.add_argument("--version", action="version", version=version("clustrix-prefect"))
+    commands = made.add_subparsers(required=True, metavar="COMMAND")
 
     cluster = argparse.ArgumentParser(add_help=False)
     cluster.add_argument("block", help="type and name of the cluster's block: slurm-cluster/ndoli")
@@ -62,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     add_store_commands(commands, cluster, as_json)
     add_price_commands(commands, as_json)
     add_apply_commands(commands)
-    return parser
+    return made
 
 
 # Prefect takes a second to import: `--help` does without.

@@ -22,8 +22,15 @@ if TYPE_CHECKING:
     from clustrix_prefect.pricing.fetch import Fetch
 
 
+# Where the documentation is published; `[project.urls]` has the same.
+DOCUMENTATION = "https://clustrix-prefect.readthedocs.io/en/latest/"
+
+
 class ClusterError(Exception):
     """Root of this package's exceptions.
+
+    As text it is its message, and on a line of its own a link to what the documentation says of
+    this kind of failure.
 
     Args:
         what: One sentence: what happened.
@@ -36,7 +43,24 @@ class ClusterError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
+        return f"{self.message}\nSee {self.link}"
+
+    @property
+    def message(self) -> str:
+        """What happened and what to do, for texts that go on after it."""
         return f"{self.what} {self.remedy}".strip()
+
+    @property
+    def link(self) -> str:
+        """The section of the documentation on this kind of failure."""
+        ours = __name__.partition(".")[0]
+        named = next(one for one in type(self).__mro__ if one.__module__.startswith(f"{ours}."))
+        return f"{DOCUMENTATION}troubleshooting/#{named.__name__.lower()}"
+
+
+def message_of(error: BaseException) -> str:
+    """Return what an exception says without a link, for texts that go on after it."""
+    return error.message if isinstance(error, ClusterError) else str(error)
 
 
 E = TypeVar("E", bound=BaseException)
@@ -184,15 +208,16 @@ class InfrastructureError(ClusterError):
         self.exit_code = exit_code
         self.stderr_tail = stderr_tail
 
-    def __str__(self) -> str:
+    @property
+    def message(self) -> str:
+        """What happened, what to do, and to which job where."""
         facts = [
             f"job {self.job_id}" if self.job_id else "",
             f"on {self.node}" if self.node else "",
             f"exit code {self.exit_code}" if self.exit_code is not None else "",
         ]
         where = ", ".join(fact for fact in facts if fact)
-        text = f"{self.what} {self.remedy}".strip()
-        return f"{text} ({where})" if where else text
+        return f"{super().message} ({where})" if where else super().message
 
 
 class TimeLimitExceeded(InfrastructureError):

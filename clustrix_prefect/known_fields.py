@@ -10,9 +10,10 @@ from typing import Any
 
 from prefect.blocks.core import Block
 from prefect.client.schemas.objects import BlockDocument
-from pydantic import model_validator
+from pydantic import HttpUrl, model_validator
 from typing_extensions import Self
 
+from clustrix_prefect.errors import DOCUMENTATION
 from clustrix_prefect.nearest import what_was_meant
 
 # What Prefect writes among a block's fields itself.
@@ -27,6 +28,11 @@ class KnownFields(Block, ABC):
     One that was saved with such fields, by another version or by hand, is loaded all the same;
     `unknown_fields` tells of them.
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        page = f"{DOCUMENTATION}reference/blocks/"
+        cls._documentation_url = HttpUrl(f"{page}#{cls.__name__.lower()}")
 
     @model_validator(mode="before")
     @classmethod

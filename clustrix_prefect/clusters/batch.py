@@ -31,40 +31,39 @@ class BatchCluster(ClusterBlock, SSHHost, ABC):
         title="Host",
         description=(
             "Name or address of the login node, or its alias in ~/.ssh/config. "
-            "Left out: the scheduler's commands of the machine that the flow runs on."
+            "Leave it out to submit jobs on the machine that the flow runs on."
         ),
         examples=["login.cluster.example.org"],
     )
     extra_directives: list[str] = Field(
         default_factory=list,
         title="Extra directives",
-        description="Further options of the submit command, one a line of the job script.",
+        description="More options of the submit command; each becomes a line of the job script.",
     )
     skip_directives: list[str] = Field(
         default_factory=list,
         title="Skipped directives",
-        description="Options that this site refuses and that are left out.",
+        description="Options that the site refuses, to be left out of job scripts.",
     )
     max_array_size: int | None = Field(
         default=None,
         ge=1,
         title="Array size",
-        description="Elements of the largest job array. Default: what the site says.",
+        description="Most elements of one job array. Default: the limit of the site.",
     )
     max_submitted_jobs: int | None = Field(
         default=None,
         ge=1,
         title="Submitted jobs",
-        description="Jobs and array elements in the queue at once. Default: what the site says.",
+        description="Most jobs and array elements in the queue at once. Default: the site's limit.",
     )
 
     unrunnable: Literal["wait", "fail"] = Field(
         default="wait",
-        title="Jobs that never run",
+        title="Jobs that never start",
         description=(
-            "What becomes of a job that the scheduler takes, and says that it will not start by "
-            "waiting: `wait` warns of it in the flow run's log, `fail` cancels it and fails its "
-            "call."
+            "What happens to a job that the scheduler accepted and will never start: `wait` warns "
+            "in the flow run's log, `fail` cancels the job and fails its call."
         ),
     )
 

@@ -57,8 +57,8 @@ class ClusterBlock(KnownFields, ABC):
         default=None,
         title="Python",
         description=(
-            "Python interpreter that runs the calls: a path or a name. Default: one is looked "
-            "for, preferring the minor version that the flow runs on."
+            "Python interpreter that runs the calls: a path or a name. Default: one that is found "
+            "there, best of the minor version that the flow runs on."
         ),
         examples=["/opt/python/3.11/bin/python3", "python3.11"],
     )
@@ -95,13 +95,14 @@ class ClusterBlock(KnownFields, ABC):
     managed_environment: ManagedEnvironment | None = Field(
         default=None,
         title="Managed environment",
-        description="An environment to be built there, with the packages that the calls need.",
+        description="Environment to be built there, with the packages that the calls need.",
     )
     package_versions: Literal["compatible", "any"] = Field(
         default="compatible",
         title="Package versions",
         description=(
-            "Whether a package may be there in another major version than where the flow runs."
+            "`any` accepts packages in another major version than the flow has; `compatible` "
+            "refuses them."
         ),
     )
     environment: dict[str, str] = Field(
@@ -116,7 +117,7 @@ class ClusterBlock(KnownFields, ABC):
     default_resources: dict[str, Any] = Field(
         default_factory=dict,
         title="Default resources",
-        description="What a call gets that does not say: the arguments of `resources(...)`.",
+        description="Resources of calls that ask for none: the arguments of `resources(...)`.",
         examples=[{"cores": 1, "memory": "2GB", "time": "00:30:00"}],
     )
     fetch_results_above: int = Field(
@@ -133,8 +134,8 @@ class ClusterBlock(KnownFields, ABC):
         ge=0,
         title="Data beside modules",
         description=(
-            "How many MiB of data files travel with the modules of yours that lie beside them; "
-            "a task that needs more of them is refused."
+            "How many MiB of data files may travel with your modules that they lie beside; a task "
+            "that needs more is refused."
         ),
     )
     keep_job_files: Literal["never", "on_failure", "always"] = Field(
@@ -148,8 +149,8 @@ class ClusterBlock(KnownFields, ABC):
         ge=0,
         title="Reconnect for",
         description=(
-            "For how many seconds a connection that broke is opened again before the calls in "
-            "flight fail. What runs on the cluster runs on meanwhile."
+            "For how many seconds a broken connection is tried again before the calls in flight "
+            "fail. What runs on the cluster runs on meanwhile."
         ),
     )
 

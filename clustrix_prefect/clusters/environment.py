@@ -88,7 +88,7 @@ class ManagedEnvironment(BaseModel):
         try:
             return [checked(line) for line in value if line.strip()]
         except ConfigurationError as error:
-            raise ValueError(str(error)) from None
+            raise ValueError(error.message) from None
 
     @field_validator("python", mode="before")
     @classmethod

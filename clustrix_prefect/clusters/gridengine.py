@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pydantic import Field, HttpUrl, field_validator
+from pydantic import Field, field_validator
 
 from clustrix_prefect.clusters.batch import BatchCluster
 from clustrix_prefect.clusters.fields import OptionalLine, Request
@@ -31,7 +31,6 @@ class SGECluster(BatchCluster):
     _block_type_name = "SGE Cluster"
     _block_type_slug = "sge-cluster"
     _description = "Run a flow's tasks as Grid Engine jobs; nothing is installed on the cluster."
-    _documentation_url = HttpUrl("https://manpages.debian.org/bookworm/gridengine-client/qsub.1")
     _code_example = """
         ```python
         from prefect import flow, task
@@ -58,42 +57,42 @@ class SGECluster(BatchCluster):
     queue: OptionalLine = Field(
         default=None,
         title="Queue",
-        description="Queue for jobs that do not name one (`partition`). Default: the site's.",
+        description="Queue of calls that do not name one (`partition`). Default: the site's.",
         examples=["all.q"],
     )
     project: OptionalLine = Field(
         default=None,
         title="Project",
-        description="Whom to charge (`-P`) for jobs that do not say (`account`).",
+        description="Project (`-P`) of calls that do not name one (`account`).",
         examples=["lab42"],
     )
     account: OptionalLine = Field(
         default=None,
         title="Account",
-        description="The word that the accounting notes with every job (`-A`).",
+        description="Word that the accounting keeps with every job (`-A`).",
         examples=["sweeps"],
     )
     parallel_environment: OptionalLine = Field(
         default=None,
         title="Parallel environment",
-        description="What gives a job several slots on one host: needed for more than one core.",
+        description="Parallel environment with all slots on one host; needed for several cores.",
         examples=["smp"],
     )
     memory_resource: str = Field(
         default="h_vmem",
         title="Memory resource",
-        description="As what memory is asked for, for each slot; `qconf -sc` lists what there is.",
+        description="Resource by which memory is requested, for each slot; `qconf -sc` lists them.",
         examples=["h_vmem", "mem_free"],
     )
     gpu_resource: str = Field(
         default="gpu",
         title="GPU resource",
-        description="As what GPUs are asked for; `qconf -sc` lists what there is.",
+        description="Resource by which GPUs are requested; `qconf -sc` lists them.",
     )
     resource_list: list[Request] = Field(
         default_factory=list,
         title="Resource list",
-        description="What every job asks for with `-l`; it replaces ours of the same name.",
+        description="Requests of every job (`-l`). One of the same name as ours replaces it.",
         examples=[["h_rt=3600", "arch=lx-amd64"]],
     )
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from prefect.blocks.core import Block
-from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from typing_extensions import Self
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
@@ -61,7 +61,6 @@ class KubernetesCluster(ClusterBlock):
     _block_type_name = "Kubernetes Cluster"
     _block_type_slug = "kubernetes-cluster"
     _description = "Run a flow's tasks in pods of any image that has Python in it."
-    _documentation_url = HttpUrl("https://kubernetes.io/docs/concepts/workloads/")
     _code_example = """
         ```python
         from prefect import flow, task
@@ -88,15 +87,15 @@ class KubernetesCluster(ClusterBlock):
         default=None,
         title="Namespace",
         description=(
-            "Where the pods are made. Default: as kubectl has it, the context's, in a pod that of "
-            "its service account, or `default`."
+            "Namespace of the pods. Default: that of the context, as for kubectl; in a pod, that "
+            "of its service account; otherwise `default`."
         ),
         examples=["research"],
     )
     image: str = Field(
         default_factory=default_image,
         title="Image",
-        description="What pods run: an image with /bin/sh and a Python in it, and nothing of ours.",
+        description="Image of the pods. It needs /bin/sh and a Python, and nothing of ours.",
         examples=["python:3.11-slim"],
     )
     kubeconfig_path: str | None = Field(
@@ -127,17 +126,17 @@ class KubernetesCluster(ClusterBlock):
         examples=["kubernetes-credentials/production"],
     )
     service_account: str | None = Field(
-        default=None, title="Service account", description="Whom the pods act as."
+        default=None, title="Service account", description="Service account of the pods."
     )
     image_pull_secrets: list[str] = Field(
         default_factory=list,
         title="Image pull secrets",
-        description="Names of secrets of the namespace with which the image is pulled.",
+        description="Secrets of the namespace with which the image is pulled, by name.",
     )
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
         default=None,
         title="Image pull policy",
-        description="When a node pulls the image. Default: the cluster's.",
+        description="When a node pulls the image. Default: as the cluster does it.",
     )
     node_selector: dict[str, str] = Field(
         default_factory=dict,
@@ -148,13 +147,15 @@ class KubernetesCluster(ClusterBlock):
     tolerations: list[dict[str, Any]] = Field(
         default_factory=list,
         title="Tolerations",
-        description="Taints of nodes that do not matter, as a pod's specification has them.",
+        description="Taints of nodes that pods tolerate, as in a pod's specification.",
     )
     labels: dict[str, str] = Field(
-        default_factory=dict, title="Labels", description="For the jobs and their pods."
+        default_factory=dict, title="Labels", description="Labels of the jobs and their pods."
     )
     annotations: dict[str, str] = Field(
-        default_factory=dict, title="Annotations", description="For the jobs and their pods."
+        default_factory=dict,
+        title="Annotations",
+        description="Annotations of the jobs and their pods.",
     )
     env_from: list[dict[str, Any]] = Field(
         default_factory=list,
@@ -165,30 +166,30 @@ class KubernetesCluster(ClusterBlock):
     volumes: list[dict[str, Any]] = Field(
         default_factory=list,
         title="Volumes",
-        description="More volumes, as a pod's specification has them.",
+        description="More volumes of the pod, as in its specification.",
         examples=[[{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]],
     )
     volume_mounts: list[dict[str, Any]] = Field(
         default_factory=list,
         title="Volume mounts",
-        description="Where they are seen, as a container's specification has it.",
+        description="Where the volumes are mounted, as in a container's specification.",
         examples=[[{"name": "data", "mountPath": "/data"}]],
     )
     work_volume_claim: str | None = Field(
         default=None,
         title="Work volume claim",
         description=(
-            "A PersistentVolumeClaim for the work directory, which pods then share: environments "
-            "are built once, and files that tasks return stay."
+            "PersistentVolumeClaim for the work directory, which pods then share: environments are "
+            "built once, and files that tasks return stay."
         ),
     )
     security: Literal["restricted"] | None = Field(
         default=None,
         title="Security",
         description=(
-            "`restricted`: pods as the Pod Security level of this name and OpenShift take them, "
+            "`restricted`: pods that the Pod Security level of this name and OpenShift accept, "
             "with a read-only root; home and /tmp are volumes of the pod. Default: no privileges "
-            "beyond the image's user."
+            "beyond those of the image's user."
         ),
     )
     run_as_user: int | None = Field(
@@ -196,8 +197,8 @@ class KubernetesCluster(ClusterBlock):
         ge=0,
         title="User id",
         description=(
-            "Whom processes in pods run as, also as a group. Default: the image's user, on "
-            "OpenShift the project's."
+            "User id and group id of the processes in pods. Default: those of the image; on "
+            "OpenShift those of the project."
         ),
         examples=[1000],
     )
@@ -205,38 +206,38 @@ class KubernetesCluster(ClusterBlock):
         default_factory=dict,
         title="Requests",
         description=(
-            "What pods ask for where that is less than what they may use, by Kubernetes' names."
+            "Requests of pods where they are smaller than the limits, by Kubernetes' names."
         ),
         examples=[{"cpu": "500m", "memory": "1Gi"}],
     )
     ephemeral_storage: str | None = Field(
         default=None,
         title="Ephemeral storage",
-        description="How much a pod may write to its node's disk, and asks for.",
+        description="Disk space of the node that a pod requests, and may not exceed.",
         examples=["20Gi"],
     )
     pod_template: dict[str, Any] = Field(
         default_factory=dict,
         title="Pod template",
-        description="Merged over the pod (metadata and spec), for what has no field here.",
+        description="Metadata and spec that are merged over the pod, for what has no field here.",
         examples=[{"spec": {"priorityClassName": "batch"}}],
     )
     gpu_resource: str = Field(
         default="nvidia.com/gpu",
         title="GPU resource",
-        description="What the cluster calls a GPU.",
+        description="Name that the cluster has for a GPU.",
     )
     calls_per_pod: int = Field(
         default=10,
         ge=1,
         title="Calls per pod",
-        description="How many calls a pod takes at most, one after another.",
+        description="Most calls that a pod runs, one after another.",
     )
     max_pods: int = Field(
         default=20,
         ge=1,
         title="Pods at once",
-        description="How many pods a flow run has at the same time, at most.",
+        description="Most pods that a flow run has at the same time.",
     )
     start_timeout: int = Field(
         default=600,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import sys
 
-from pydantic import HttpUrl
-
 from clustrix_prefect.clusters.workers import WorkerCluster
 from clustrix_prefect.connections.local import LocalConnection
 from clustrix_prefect.errors import ConfigurationError
@@ -25,7 +23,6 @@ class LocalCluster(WorkerCluster):
     _block_type_name = "Local Cluster"
     _block_type_slug = "local-cluster"
     _description = "Run a flow's tasks on this machine, in worker processes that stay warm."
-    _documentation_url = HttpUrl("https://docs.prefect.io/v3/concepts/task-runners")
     _code_example = """
         ```python
         from prefect import flow, task

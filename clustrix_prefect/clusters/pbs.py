@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, HttpUrl
+from pydantic import Field
 
 from clustrix_prefect.clusters.batch import BatchCluster
 from clustrix_prefect.clusters.fields import OptionalLine, Request
@@ -31,7 +31,6 @@ class PBSCluster(BatchCluster):
     _block_type_name = "PBS Cluster"
     _block_type_slug = "pbs-cluster"
     _description = "Run a flow's tasks as PBS jobs; nothing is installed on the cluster."
-    _documentation_url = HttpUrl("https://openpbs.org")
     _code_example = """
         ```python
         from prefect import flow, task
@@ -58,25 +57,25 @@ class PBSCluster(BatchCluster):
     queue: OptionalLine = Field(
         default=None,
         title="Queue",
-        description="Queue for jobs that do not name one (`partition`). Default: the site's.",
+        description="Queue of calls that do not name one (`partition`). Default: the site's.",
         examples=["workq"],
     )
     project: OptionalLine = Field(
         default=None,
         title="Project",
-        description="The project of every job (`-P`), where the site has projects.",
+        description="Project of every job (`-P`), if the site has projects.",
         examples=["lab42"],
     )
     account: OptionalLine = Field(
         default=None,
         title="Account",
-        description="Whom to charge (`-A`) for jobs that do not say. Default: the user's account.",
+        description="Account (`-A`) of calls that do not name one. Default: the user's.",
         examples=["lab42"],
     )
     resource_list: list[Request] = Field(
         default_factory=list,
         title="Resource list",
-        description="What every job asks for with `-l`; it replaces ours of the same name.",
+        description="Requests of every job (`-l`). One of the same name as ours replaces it.",
         examples=[["select=1:ncpus=8:mem=16gb", "place=excl"]],
     )
 

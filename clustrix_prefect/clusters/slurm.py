@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, HttpUrl
+from pydantic import Field
 
 from clustrix_prefect.clusters.batch import BatchCluster
 from clustrix_prefect.clusters.fields import OptionalLine
@@ -26,7 +26,6 @@ class SlurmCluster(BatchCluster):
     _block_type_name = "SLURM Cluster"
     _block_type_slug = "slurm-cluster"
     _description = "Run a flow's tasks as SLURM jobs; nothing is installed on the cluster."
-    _documentation_url = HttpUrl("https://slurm.schedmd.com/sbatch.html")
     _code_example = """
         ```python
         from prefect import flow, task
@@ -53,19 +52,19 @@ class SlurmCluster(BatchCluster):
     partition: OptionalLine = Field(
         default=None,
         title="Partition",
-        description="Partition for jobs that do not name one. Default: the site's.",
+        description="Partition of calls that do not name one. Default: the site's.",
         examples=["short"],
     )
     account: OptionalLine = Field(
         default=None,
         title="Account",
-        description="Whom to charge for jobs that do not say. Default: the user's account.",
+        description="Account of calls that do not name one. Default: the user's.",
         examples=["lab42"],
     )
     qos: OptionalLine = Field(
         default=None,
         title="QoS",
-        description="Quality of service of jobs that do not say. Default: the site's.",
+        description="Quality of service of calls that do not name one. Default: the site's.",
         examples=["normal"],
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, HttpUrl
+from pydantic import Field
 
 from clustrix_prefect.clusters.host import SSHHost
 from clustrix_prefect.clusters.workers import WorkerCluster
@@ -21,7 +21,6 @@ class SSHCluster(WorkerCluster, SSHHost):
     _block_type_name = "SSH Cluster"
     _block_type_slug = "ssh-cluster"
     _description = "Run a flow's tasks on a host reached over SSH; nothing is installed there."
-    _documentation_url = HttpUrl("https://man.openbsd.org/ssh_config")
     _code_example = """
         ```python
         from prefect import flow, task

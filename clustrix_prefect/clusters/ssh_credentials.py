@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator
+from pydantic import ConfigDict, Field, SecretStr, field_validator
 
 from clustrix_prefect.clusters.fields import one_line, unset_if_empty
 from clustrix_prefect.connections.authentication import Login
@@ -26,7 +26,6 @@ class SSHCredentials(KnownFields):
     _block_type_name = "SSH Credentials"
     _block_type_slug = "ssh-credentials"
     _description = "What to log in with over SSH: a user name, and a key or a password."
-    _documentation_url = HttpUrl("https://man.openbsd.org/ssh-keygen")
     _code_example = """
         ```python
         from clustrix_prefect import SSHCredentials, SSHCluster

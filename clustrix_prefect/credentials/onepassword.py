@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from urllib.parse import urlsplit
 
 import httpx
-from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator
+from pydantic import ConfigDict, Field, SecretStr, field_validator
 
 from clustrix_prefect.credentials.connect_server import ConnectServer
 from clustrix_prefect.credentials.op_program import OpProgram
@@ -63,7 +63,6 @@ class OnePasswordConnect(OnePasswordBlock):
     _block_type_name = "1Password Connect"
     _block_type_slug = "onepassword-connect"
     _description = "A 1Password Connect server, which op:// references are read from."
-    _documentation_url = HttpUrl("https://developer.1password.com/docs/connect")
     _code_example = """
         ```python
         from clustrix_prefect import OnePasswordConnect
@@ -122,7 +121,6 @@ class OnePasswordCLI(OnePasswordBlock):
     _block_type_name = "1Password CLI"
     _block_type_slug = "onepassword-cli"
     _description = "1Password's op with a service account, which op:// references are read from."
-    _documentation_url = HttpUrl("https://developer.1password.com/docs/cli")
     _code_example = """
         ```python
         from clustrix_prefect import OnePasswordCLI

@@ -114,7 +114,7 @@ def check(value: SecretStr | None) -> SecretStr | None:
             # It may be a password that happens to begin like one, and errors end in logs.
             begins = _SCHEME.match(value.get_secret_value())
             shown = f"{begins[0].strip() if begins else ''}..."
-            raise ValueError(str(error).replace(repr(error.reference), repr(shown))) from None
+            raise ValueError(error.message.replace(repr(error.reference), repr(shown))) from None
     return value
 
 

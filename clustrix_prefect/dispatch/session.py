@@ -24,6 +24,7 @@ from clustrix_prefect.errors import (
     ConnectionFailed,
     ConnectionLost,
     PythonVersionMismatch,
+    message_of,
 )
 from clustrix_prefect.packaging.identity import sha256
 from clustrix_prefect.schedulers.scheduler import Limits, Scheduler
@@ -397,7 +398,7 @@ class Session:
         logger.warning(
             "The connection to %s broke (%s); opening it again. Jobs go on meanwhile.",
             self.cluster.description,
-            error,
+            message_of(error),
         )
         deadline = time.monotonic() + self.cluster.reconnect_seconds
         pause = 0.5
@@ -425,7 +426,7 @@ class Session:
     def _give_up(self, failure: Exception) -> None:
         self._gone = ConnectionLost(
             f"The connection to {self.cluster.description} broke and could not be opened"
-            f" again for {self.cluster.reconnect_seconds:g} seconds: {failure}",
+            f" again for {self.cluster.reconnect_seconds:g} seconds: {message_of(failure)}",
             "Run the flow again once the cluster can be reached; its jobs went on.",
         )
         self._gone.__cause__ = failure

@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator
+from pydantic import ConfigDict, Field, SecretStr, field_validator
 
 from clustrix_prefect.credentials.onepassword import store_name
 from clustrix_prefect.credentials.references import check
@@ -25,7 +25,6 @@ class PricingBaseline(KnownFields):
     _block_type_name = "Pricing Baseline"
     _block_type_slug = "pricing-baseline"
     _description = "The prices that somebody approved, by path and digest, and waivers."
-    _documentation_url = HttpUrl("https://filesystem-spec.readthedocs.io")
     _code_example = """
         ```python
         from clustrix_prefect import PricingBaseline
@@ -34,15 +33,15 @@ class PricingBaseline(KnownFields):
         ```
     """
 
-    path: str = Field(title="Path", description="The file with the amounts; any fsspec path.")
-    digest: str = Field(title="Digest", description="The file's sha256.")
-    approver: str = Field(title="Approver", description="Who approved them.")
-    approved_at: datetime = Field(title="Approved at", description="When (UTC).")
-    reason: str = Field(title="Reason", description="Why.")
+    path: str = Field(title="Path", description="File with the amounts: any fsspec path.")
+    digest: str = Field(title="Digest", description="The sha256 of the file.")
+    approver: str = Field(title="Approver", description="Who approved the prices.")
+    approved_at: datetime = Field(title="Approved at", description="When they were approved (UTC).")
+    reason: str = Field(title="Reason", description="Why they were approved.")
     waivers: list[Waiver] = Field(
         default_factory=list,
         title="Waivers",
-        description="Prices that a check need not tell of, until a day.",
+        description="Prices on which a check is silent until a day.",
     )
 
     @field_validator("digest")
@@ -71,7 +70,6 @@ class PricingCredentials(KnownFields):
     _block_type_name = "Pricing Credentials"
     _block_type_slug = "pricing-credentials"
     _description = "What the cloud providers want to see before they tell prices."
-    _documentation_url = HttpUrl("https://docs.prefect.io/v3/concepts/blocks")
     _code_example = """
         ```python
         from clustrix_prefect import PricingCredentials
@@ -88,7 +86,9 @@ class PricingCredentials(KnownFields):
     aws_session_token: SecretStr | None = Field(default=None, title="AWS session token")
     gcp_api_key: SecretStr | None = Field(default=None, title="GCP API key")
     gcp_service_account: SecretStr | None = Field(
-        default=None, title="GCP service account", description="The JSON of its key."
+        default=None,
+        title="GCP service account",
+        description="The JSON of a service account's key.",
     )
     azure_subscription_id: str | None = Field(default=None, title="Azure subscription")
     azure_tenant_id: str | None = Field(default=None, title="Azure tenant")

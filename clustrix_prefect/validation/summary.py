@@ -10,6 +10,7 @@ from uuid import UUID
 
 from prefect.client.schemas.objects import State
 
+from clustrix_prefect.errors import message_of
 from clustrix_prefect.markdown import cell, escape, table
 from clustrix_prefect.validation.report import link_to_run, now, number, took_words
 
@@ -44,7 +45,7 @@ def outcome_of(
     try:
         state = validate()
     except Exception as error:
-        is_green, told = False, f"It ended with {type(error).__name__}: {error}"
+        is_green, told = False, f"It ended with {type(error).__name__}: {message_of(error)}"
     else:
         is_green = state.is_completed()
         told = (state.message or state.name or "").partition("\n")[0]

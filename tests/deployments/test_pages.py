@@ -1,6 +1,6 @@
 """What a person sees in the Prefect UI, in a real browser; the screenshots are kept.
 
-`queued` and `validation` are also in deployments/images, where the README has them from.
+Some are also in docs/images, where the documentation has them from.
 """
 
 from __future__ import annotations

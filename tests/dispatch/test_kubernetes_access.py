@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("quick_prefect")
 
-README = Path(__file__).parents[2] / "README.md"
+GUIDE = Path(__file__).parents[2] / "docs/guides/kubernetes.md"
 
 
 @task
@@ -33,9 +33,9 @@ def double(number: int) -> int:
     return number * 2
 
 
-def rules_of_readme() -> list[dict[str, Any]]:
+def rules_of_guide() -> list[dict[str, Any]]:
     """What the Role that people are told to make allows."""
-    blocks = re.findall(r"```yaml\n(.*?)```", README.read_text(), re.DOTALL)
+    blocks = re.findall(r"```yaml\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     roles = [one for one in map(yaml.safe_load, blocks) if one.get("kind") == "Role"]
     (role,) = roles
     rules: list[dict[str, Any]] = role["rules"]
@@ -48,7 +48,7 @@ def without(verb: str, resource: str) -> list[dict[str, Any]]:
         {**rule, "verbs": [one for one in rule["verbs"] if one != verb]}
         if rule["resources"] == [resource]
         else rule
-        for rule in rules_of_readme()
+        for rule in rules_of_guide()
     ]
 
 
@@ -65,11 +65,11 @@ def account(
     return use
 
 
-def test_from_inside_a_cluster_with_no_more_than_the_role_of_the_readme(
+def test_from_inside_a_cluster_with_no_more_than_the_role_of_the_guide(
     account: Callable[..., KubernetesCluster], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in a pod: there is no kubeconfig, but the files and variables of its service account."""
-    cluster = account(rules_of_readme())
+    cluster = account(rules_of_guide())
     assert cluster.kubeconfig_path is not None
     kubeconfig = yaml.safe_load(Path(cluster.kubeconfig_path).read_text())
     server = kubeconfig["clusters"][0]["cluster"]
@@ -96,9 +96,9 @@ def test_from_inside_a_cluster_with_no_more_than_the_role_of_the_readme(
         assert api.missing_permissions() == []
 
 
-def test_the_role_of_the_readme_allows_what_is_needed_and_no_more() -> None:
+def test_the_role_of_the_guide_allows_what_is_needed_and_no_more() -> None:
     allowed = [
-        f"{verb} {rule['resources'][0]}" for rule in rules_of_readme() for verb in rule["verbs"]
+        f"{verb} {rule['resources'][0]}" for rule in rules_of_guide() for verb in rule["verbs"]
     ]
     assert allowed == [str(permission) for permission in NEEDED]
 

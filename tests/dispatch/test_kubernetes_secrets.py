@@ -17,7 +17,7 @@ from clustrix_prefect.packaging.signing import client_secret
 from tests.credentials.scanner import Scanner
 from tests.dispatch.marks import mark, wait_for_marks
 from tests.dispatch.test_kubernetes import pod_names
-from tests.dispatch.test_kubernetes_access import rules_of_readme
+from tests.dispatch.test_kubernetes_access import rules_of_guide
 
 if TYPE_CHECKING:
     from tests.live.kubernetes.cluster import OwnKubernetes
@@ -43,7 +43,7 @@ def test_no_secret_is_seen_of_a_pod(
     on_kubernetes: KubernetesCluster, own_kubernetes: OwnKubernetes, far_dir: Path
 ) -> None:
     namespace = on_kubernetes.namespace
-    access = own_kubernetes.user_kubeconfig(namespace, rules_of_readme()).read_text()
+    access = own_kubernetes.user_kubeconfig(namespace, rules_of_guide()).read_text()
     control, argument = f"control-{secrets.token_hex(12)}", f"argument-{secrets.token_hex(12)}"
     scanner = Scanner(
         {

@@ -21,7 +21,7 @@ from tests.kubernetes.test_api import Server, server
 
 __all__ = ["server"]
 
-README = Path(__file__).parents[2] / "README.md"
+GUIDE = Path(__file__).parents[2] / "docs/guides/kubernetes.md"
 V1 = "client.authentication.k8s.io/v1"
 LIST = (200, {"items": []})
 UNAUTHORIZED = (401, {"message": "Unauthorized"})
@@ -82,14 +82,14 @@ def in_seconds(seconds: float) -> str:
 # --- as the documentation has it -----------------------------------------------------------
 
 
-def of_readme() -> list[dict[str, Any]]:
+def of_guide() -> list[dict[str, Any]]:
     """The kubeconfigs that people are shown."""
-    blocks = re.findall(r"```yaml\n(.*?)```", README.read_text(), re.DOTALL)
+    blocks = re.findall(r"```yaml\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     return [one for one in map(yaml.safe_load, blocks) if one.get("kind") == "Config"]
 
 
-@pytest.mark.parametrize("shown", of_readme(), ids=lambda shown: shown["current-context"])
-def test_a_kubeconfig_of_the_readme_logs_in(
+@pytest.mark.parametrize("shown", of_guide(), ids=lambda shown: shown["current-context"])
+def test_a_kubeconfig_of_the_guide_logs_in(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown: dict[str, Any]
 ) -> None:
     (cluster,), (login,) = shown["clusters"], shown["users"]
@@ -110,7 +110,7 @@ def test_a_kubeconfig_of_the_readme_logs_in(
 
 
 def test_there_is_one_for_each_provider() -> None:
-    names = [shown["current-context"] for shown in of_readme()]
+    names = [shown["current-context"] for shown in of_guide()]
     assert names == ["eks", "gke", "aks", "openshift"]
 
 

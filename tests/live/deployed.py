@@ -52,7 +52,7 @@ class Deployed:
         return self.api_url.removesuffix("/api")
 
     def start(self) -> None:
-        """Do what the README says."""
+        """Do what the guide on deployments says."""
         self._server.start()
         self.prefect("work-pool", "create", "validation", "--type", "process").check_returncode()
         self.deploying = self.prefect("--no-prompt", "deploy", "--all")

@@ -410,7 +410,7 @@ def run(script: str, *arguments: str, **environment: str) -> subprocess.Complete
 def test_without_credentials_and_without_a_server(
     world: dict[str, Any], servers: Mapping[str, TLSServer], tmp_path: Path
 ) -> None:
-    """As the README has it: Prefect starts a server of its own for as long as the run."""
+    """As the guide has it: Prefect starts a server of its own for as long as the run."""
     home = {
         "PREFECT_HOME": str(tmp_path),
         "PREFECT_API_URL": "",

@@ -63,7 +63,7 @@ def test_real_regions_pass_together(provider: str) -> None:
 
 
 def test_what_the_server_of_azures_format_answers_passes() -> None:
-    """As the README's first command asks it: without credentials, all rows of each size."""
+    """As the first command of the guide asks it: without credentials, all rows of each size."""
     rows = [
         row
         for region in ("eastus", "westeurope", "uaenorth")

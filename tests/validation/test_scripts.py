@@ -1,4 +1,4 @@
-"""The flows, run as the README says: `python flows/validate_filesystem.py CLUSTER`."""
+"""The flows, run as the guides say: `python flows/validate_filesystem.py CLUSTER`."""
 
 from __future__ import annotations
 

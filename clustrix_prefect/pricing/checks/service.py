@@ -24,14 +24,14 @@ def failed(provider: str, error: BaseException) -> Finding:
     """What it means for the checks that a provider gave no prices."""
     if isinstance(error, PricingError):
         # A server's own words may be in the chain of causes, never in the message.
-        message = f"unavailable ({error.kind}): {error}"
+        message = f"unavailable ({error.kind}): {error.message}"
         return Finding(
             Level.FAILURE, _CHECK_OF_KIND.get(error.kind, "availability"), provider, message
         )
     if isinstance(error, CredentialError):
-        return Finding(Level.FAILURE, "authentication", provider, f"unavailable: {error}")
+        return Finding(Level.FAILURE, "authentication", provider, f"unavailable: {error.message}")
     if isinstance(error, ClusterError):
-        return Finding(Level.FAILURE, "availability", provider, f"unavailable: {error}")
+        return Finding(Level.FAILURE, "availability", provider, f"unavailable: {error.message}")
     return Finding(
         Level.FAILURE,
         "availability",

@@ -163,11 +163,11 @@ def _linux_on_demand(question: Question) -> list[Price] | Unavailable:
     try:
         prices = ask(question).prices
     except PricingError as error:
-        return Unavailable(provider, error.kind, str(error))
+        return Unavailable(provider, error.kind, error.message)
     except ConfigurationError as error:  # a client library or a secret is missing
-        return Unavailable(provider, "not set up", str(error))
+        return Unavailable(provider, "not set up", error.message)
     except ClusterError as error:
-        return Unavailable(provider, "unavailable", str(error))
+        return Unavailable(provider, "unavailable", error.message)
     return [
         price
         for price in prices
