@@ -37,6 +37,7 @@ from prefect.utilities.callables import parameters_to_args_kwargs
 from prefect.utilities.engine import emit_task_run_state_change_event, should_log_prints
 
 from clustrix_prefect.errors import ClusterError, own_copy
+from clustrix_prefect.terminal import SAID_BEFORE
 
 # --- what the engine waits for ------------------------------------------------------------
 
@@ -131,6 +132,7 @@ class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
 
     _worker_runs = False
     _state_sent: Callable[[UUID, datetime], None]
+    _was_said: Callable[[ClusterError, UUID], bool]
 
     def steps(
         self,
@@ -218,8 +220,8 @@ class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
             self._worker_runs = False
             self.task_run.run_count -= 1
         self.set_state(Pending(name="Queued", message=message), force=True)
-        # The pages of the UI show a task run's state by name and nowhere its message.
-        self.logger.info("Queued: %s", message)
+        # The flow run's log says it once for all calls of a job.
+        self.logger.debug("Queued: %s", message)
 
     def _started(self, at: datetime) -> None:
         assert self.task_run is not None
@@ -275,6 +277,13 @@ class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
         self._worker_runs = False
         return super().handle_retry(exc_or_state)
 
+    def handle_exception(self, exc: Exception) -> None:
+        """Retry, or fail; the log does not repeat what it says of another task run."""
+        assert self.task_run is not None
+        if isinstance(exc, ClusterError) and self._was_said(exc, self.task_run.id):
+            self.logger.extra[SAID_BEFORE] = True  # type: ignore[attr-defined]  # an adapter
+        super().handle_exception(exc)
+
     @contextmanager
     def run_context(self) -> Iterator[RemoteTaskRunEngine]:
         """As Prefect's, without its timeout: that one counts from here, ours from the worker."""
@@ -328,6 +337,7 @@ def new_engine(
     parameters: dict[str, Any],
     wait_for: Any,
     state_sent: Callable[[UUID, datetime], None],
+    was_said: Callable[[ClusterError, UUID], bool],
 ) -> RemoteTaskRunEngine:
     """An engine for one run of a task.
 
@@ -336,9 +346,10 @@ def new_engine(
         parameters: Its parameters.
         wait_for: Futures to wait for besides.
         state_sent: Told the run and the time of each state that went to Prefect's server.
+        was_said: Whether the flow run's log says of another task run what befell this one.
     """
     engine = RemoteTaskRunEngine(task=task, parameters=parameters, wait_for=wait_for)
-    engine._state_sent = state_sent
+    engine._state_sent, engine._was_said = state_sent, was_said
     return engine
 
 

@@ -28,7 +28,13 @@ class ClusterError(Exception):
     Args:
         what: One sentence: what happened.
         remedy: One sentence: what to do about it.
+
+    Attributes:
+        of_one_call: Whether each call that it befalls has a story of its own; what befalls all
+            calls of a batch alike is told once.
     """
+
+    of_one_call: ClassVar[bool] = False
 
     def __init__(self, what: str, remedy: str = "") -> None:
         super().__init__(what, remedy)
@@ -167,6 +173,7 @@ class InfrastructureError(ClusterError):
     """
 
     requeue: ClassVar[bool] = False
+    of_one_call: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -247,9 +254,13 @@ class WorkerFailed(InfrastructureError):
 class WorkerNotStarted(InfrastructureError):
     """The job ran but the worker in it did not start (no such Python, a missing module)."""
 
+    of_one_call = False
+
 
 class SubmissionRefused(InfrastructureError):
     """The scheduler will not take the job, now or later."""
+
+    of_one_call = False
 
 
 class QuotaExceeded(SubmissionRefused):
@@ -262,6 +273,8 @@ class QueueTimeout(InfrastructureError):
 
 class ImagePullFailed(InfrastructureError):
     """The node cannot get the image that the pod is to run."""
+
+    of_one_call = False
 
 
 class Unschedulable(InfrastructureError):
@@ -284,6 +297,8 @@ class TamperedResult(InfrastructureError):
 
 class CallNotPortable(InfrastructureError):
     """The function or its arguments arrived, but cannot be opened on the far side."""
+
+    of_one_call = False
 
 
 class NodeMismatch(CallNotPortable):

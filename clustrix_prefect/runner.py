@@ -13,6 +13,7 @@ from prefect.futures import PrefectConcurrentFuture, PrefectFuture, PrefectFutur
 from prefect.task_runners import TaskRunner
 from prefect.tasks import Task
 
+from clustrix_prefect.api_server import start_no_other
 from clustrix_prefect.clusters import load_cluster
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.credentials.memory import memory_of, remembering
@@ -21,6 +22,7 @@ from clustrix_prefect.engine import new_task_run_id
 from clustrix_prefect.errors import ConfigurationError, TaskNotSupported
 from clustrix_prefect.packaging.parts import sharing_values
 from clustrix_prefect.task_resources import current_resources
+from clustrix_prefect.terminal import be_brief
 
 
 class ClusterFuture(PrefectConcurrentFuture[State[Any]]):
@@ -89,6 +91,9 @@ class ClusterTaskRunner(TaskRunner[ClusterFuture]):
                 f"results={results!r} is no way for results to come back.",
                 'Write results="pickle" or results="json".',
             )
+        be_brief()
+        if isinstance(cluster, str):
+            start_no_other()
         self.cluster = cluster
         self.results = results
         self.requeues = requeues

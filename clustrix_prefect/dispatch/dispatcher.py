@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from prefect.context import TagsContext
 from prefect.tasks import Task
@@ -107,6 +108,8 @@ class Dispatcher:
         self._by_id: dict[str, Call] = {}
         self._ordinals: Counter[str] = Counter()
         self._met: set[str] = set()  # tasks by their keys
+        self._errors_said: dict[tuple[type[ClusterError], str], UUID] = {}
+        self._lines_said: set[str] = set()
         self._bundles: dict[tuple[int, tuple[int, int]], FunctionBundles] = {}
         self._lock = threading.Lock()
         self._acknowledged: set[str] = set()
@@ -228,6 +231,20 @@ class Dispatcher:
     def say(self, level: int, line: str) -> None:
         """Write a line to the flow run's log."""
         self.flow_logger.log(level, "%s", line)
+
+    def say_once(self, level: int, line: str, about: str | None = None) -> None:
+        """Write a line to the flow run's log, unless this, or one about the same, was written."""
+        with self._lock:
+            is_new = (about or line) not in self._lines_said
+            self._lines_said.add(about or line)
+        if is_new:
+            self.say(level, line)
+
+    def was_said(self, error: ClusterError, task_run_id: UUID) -> bool:
+        """Whether the log says of another task run what befell this one, with others, alike."""
+        if error.of_one_call:
+            return False
+        return self._errors_said.setdefault((type(error), error.what), task_run_id) != task_run_id
 
     def give_up(self, call: Call, error: BaseException) -> None:
         """The call cannot be sent."""

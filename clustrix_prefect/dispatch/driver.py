@@ -83,7 +83,9 @@ class TaskRunDriver:
         self.finished: concurrent.futures.Future[State[Any]] = concurrent.futures.Future()
         # A started future cannot be cancelled behind our back.
         self.finished.set_running_or_notify_cancel()
-        self.engine: RemoteTaskRunEngine = new_engine(task, parameters, wait_for, state_sent)
+        self.engine: RemoteTaskRunEngine = new_engine(
+            task, parameters, wait_for, state_sent, dispatcher.was_said
+        )
         self.call: Call | None = None
         self._task_run_id = task_run_id
         self._dependencies = dependencies

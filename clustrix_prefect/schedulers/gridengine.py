@@ -65,6 +65,9 @@ class GridEngineScheduler:
     def never_runs(self, reason: str) -> None:
         return None  # `qsub` refuses what no queue takes
 
+    def in_words(self, reason: str) -> str:
+        return reason  # it is told in words
+
     def job_script(self, spec: JobSpec) -> str:
         directives = (f"#$ {line}" for line in self._directives(spec))
         own_id = "$JOB_ID" if spec.array_size is None else "$JOB_ID.$SGE_TASK_ID"

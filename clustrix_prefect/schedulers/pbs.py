@@ -67,6 +67,9 @@ class PBSScheduler:
     def never_runs(self, reason: str) -> str | None:
         return never_runs(reason)
 
+    def in_words(self, reason: str) -> str:
+        return reason  # it is told in words
+
     def job_script(self, spec: JobSpec) -> str:
         directives = (f"#PBS {line}" for line in self._directives(spec))
         if not self.dialect.is_pbs:

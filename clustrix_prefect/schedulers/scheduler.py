@@ -213,6 +213,10 @@ class Scheduler(Protocol):
         """
         ...
 
+    def in_words(self, reason: str) -> str:
+        """Why a job waits, for people: the reason as in its status, and what it means."""
+        ...
+
     def job_script(self, spec: JobSpec) -> str:
         """The script to submit, as text."""
         ...

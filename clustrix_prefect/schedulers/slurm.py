@@ -19,6 +19,7 @@ from clustrix_prefect.schedulers.refusals import the_id
 from clustrix_prefect.schedulers.scheduler import JobSpec, JobState, JobStatus, Limits, Placement
 from clustrix_prefect.schedulers.slurm_answers import (
     end_of_job,
+    in_words,
     limits_of,
     never_runs,
     status_of,
@@ -116,6 +117,9 @@ class SlurmScheduler:
 
     def never_runs(self, reason: str) -> str | None:
         return never_runs(reason)
+
+    def in_words(self, reason: str) -> str:
+        return in_words(reason)
 
     def job_script(self, spec: JobSpec) -> str:
         single = spec.array_size is None
