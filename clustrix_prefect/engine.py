@@ -37,6 +37,7 @@ from prefect.utilities.callables import parameters_to_args_kwargs
 from prefect.utilities.engine import emit_task_run_state_change_event, should_log_prints
 
 from clustrix_prefect.errors import ClusterError, own_copy
+from clustrix_prefect.live_line import IN_LIVE_LINE
 from clustrix_prefect.terminal import SAID_BEFORE
 
 # --- what the engine waits for ------------------------------------------------------------
@@ -127,6 +128,9 @@ class _GivenUp(Exception):
 class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
     """Prefect's engine for a task whose function runs somewhere else."""
 
+    map_index: int | None = None
+    """Which element of a map this is, counted from 0."""
+
     result_is_stored = False
     """Whether the flow run, started again, finds the task's result in Prefect's storage."""
 
@@ -158,6 +162,9 @@ class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
             wait_for=self.wait_for,
             extra_task_inputs=dependencies,
         )
+        if self.map_index is not None:
+            key = self.task_run.name.removeprefix(self.task.name)
+            self.task_run.name = f"{self.task.name}-{self.map_index}{key}"
         # The run is seen as pending from now on, not only when its turn comes.
         self._last_event = emit_task_run_state_change_event(
             task_run=self.task_run, initial_state=None, validated_state=self.state
@@ -283,6 +290,11 @@ class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
         if isinstance(exc, ClusterError) and self._was_said(exc, self.task_run.id):
             self.logger.extra[SAID_BEFORE] = True  # type: ignore[attr-defined]  # an adapter
         super().handle_exception(exc)
+
+    def log_finished_message(self) -> None:
+        """Say how it ended; on a terminal, the live line counts it."""
+        self.logger.extra[IN_LIVE_LINE] = True  # type: ignore[attr-defined]  # an adapter
+        super().log_finished_message()
 
     @contextmanager
     def run_context(self) -> Iterator[RemoteTaskRunEngine]:

@@ -110,6 +110,7 @@ class Dispatcher:
         self._met: set[str] = set()  # tasks by their keys
         self._errors_said: dict[tuple[type[ClusterError], str], UUID] = {}
         self._lines_said: set[str] = set()
+        self.first_started: float | None = None
         self._bundles: dict[tuple[int, tuple[int, int]], FunctionBundles] = {}
         self._lock = threading.Lock()
         self._acknowledged: set[str] = set()
@@ -152,6 +153,7 @@ class Dispatcher:
             task_name=driver.task.name,
             task_run_id=str(engine.task_run.id),
             task_run_name=engine.task_run.name,
+            map_index=driver.map_index,
             package=package,
             resources=driver.resources,
             results=self._results,
@@ -381,6 +383,7 @@ class Dispatcher:
         with self._lock:
             self.counts[CallState.QUEUED] -= 1
             self.counts[CallState.RUNNING] += 1
+            self.first_started = self.first_started or call.started_at
         if call.timeout_seconds is not None:
             limit = call.timeout_seconds
             assert call.started_at is not None
