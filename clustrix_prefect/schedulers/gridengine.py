@@ -142,6 +142,12 @@ class GridEngineScheduler:
             statuses.add(told["JB_job_number"], told.get("tasks"), status)
         return statuses
 
+    def starts_command(self, user_id: int) -> None:
+        return None  # only of jobs with reservations it knows, and it tells them in a log
+
+    def parse_starts(self, stdout: str) -> Mapping[str, str]:
+        return {}
+
     def details_command(self, element_id: str) -> list[str]:
         return ["sh", "-c", _DETAILS, "qstat", *element_id.split(".")]
 

@@ -161,6 +161,16 @@ class PBSScheduler:
             name = name.removesuffix(f"-{element[1]}")
         return name
 
+    def starts_command(self, user_id: int) -> list[str]:
+        return self.status_command(user_id)
+
+    def parse_starts(self, stdout: str) -> Mapping[str, str]:
+        return {
+            job_id: job["estimated.start_time"]
+            for job_id, job in jobs_in(stdout)
+            if job.get("estimated.start_time")
+        }
+
     def details_command(self, element_id: str) -> list[str]:
         return [*self.dialect.details, element_id]
 

@@ -256,6 +256,14 @@ class Scheduler(Protocol):
         """Every job and array element that the status command named, by its id."""
         ...
 
+    def starts_command(self, user_id: int) -> list[str] | None:
+        """A command that tells when a user's waiting jobs may start; None: nobody tells."""
+        ...
+
+    def parse_starts(self, stdout: str) -> Mapping[str, str]:
+        """When jobs and array elements may start, in the scheduler's words, by their ids."""
+        ...
+
     def details_command(self, element_id: str) -> list[str]:
         """The command that tells why one job ended as it did."""
         ...

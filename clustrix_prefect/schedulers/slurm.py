@@ -207,6 +207,15 @@ class SlurmScheduler:
                 statuses.add(job, indices, status)
         return statuses
 
+    def starts_command(self, user_id: int) -> list[str]:
+        return ["squeue", "--start", "--noheader", f"--user={user_id}", "--format=%i|%S"]
+
+    def parse_starts(self, stdout: str) -> Mapping[str, str]:
+        told = (line.strip().partition("|") for line in stdout.splitlines())
+        return {
+            job_id: start.replace("T", " ") for job_id, _, start in told if start not in ("", "N/A")
+        }
+
     def details_command(self, element_id: str) -> list[str]:
         return ["sh", "-c", _DETAILS, "scontrol", element_id]
 
