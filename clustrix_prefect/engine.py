@@ -268,6 +268,9 @@ class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
         """Record a state, except a `Running` that no worker has announced."""
         if state.is_running() and not self._worker_runs:
             return state
+        if self.task_run is not None and self.task_run.start_time is None and _has_failed(state):
+            # It never ran; without a start and an end the timeline would not show it at all.
+            self.task_run.start_time = state.timestamp  # type: ignore[assignment]
         recorded = super().set_state(state, force=force)
         assert self.task_run is not None
         self._state_sent(self.task_run.id, recorded.timestamp)
@@ -309,6 +312,10 @@ class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
             except Exception as error:
                 self.logger.debug("Where the exception comes from:", exc_info=True)
                 self.handle_exception(_without_our_frames(error))
+
+
+def _has_failed(state: State[Any]) -> bool:
+    return state.is_failed() or state.is_crashed()
 
 
 def _without_our_frames(error: Exception) -> Exception:

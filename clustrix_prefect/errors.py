@@ -328,6 +328,17 @@ class RemoteTaskError(Exception):
         return f"{self.type_name}: {self.text}"
 
 
+class RemoteTraceback(Exception):
+    """The far side's traceback: the cause of an exception that a task raised there."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text.rstrip()}\n"""'
+
+
 # --- credentials ---------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from traceback import FrameSummary, StackSummary, TracebackException
 
-from clustrix_prefect.errors import ClusterError
+from clustrix_prefect.errors import ClusterError, RemoteTraceback
 
 # What a person who writes flows did not write, and does not look into.
 _MACHINERY = (
@@ -42,6 +42,8 @@ def shortened(error: BaseException) -> str:
     """
     shown = TracebackException.from_exception(error)
     _shorten(error, shown)
+    if not shown.stack and isinstance(error.__cause__, RemoteTraceback):
+        return error.__cause__.text.rstrip("\n")  # it ends with the exception itself
     return "".join(shown.format()).rstrip("\n")
 
 

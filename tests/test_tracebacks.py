@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from prefect.utilities.callables import call_with_parameters
 
-from clustrix_prefect.errors import ConfigurationError, NotPortable
+from clustrix_prefect.errors import ConfigurationError, NotPortable, RemoteTraceback
 from clustrix_prefect.task_resources import Resources
 from clustrix_prefect.tracebacks import is_of_machinery, shortened
 
@@ -79,6 +79,15 @@ def test_the_remedy_stays_under_an_exception_of_the_users() -> None:
             raise RuntimeError("the sweep is off") from error
 
     assert "Save one." in shortened(through_prefect(give_up))
+
+
+def test_a_remote_failure_ends_in_the_users_traceback() -> None:
+    error = ValueError("seed 7")
+    error.__cause__ = RemoteTraceback('  File "fit.py", line 1, in fit\nValueError: seed 7\n')
+    assert shortened(error).splitlines() == [
+        '  File "fit.py", line 1, in fit',
+        "ValueError: seed 7",
+    ]
 
 
 def test_what_has_nothing_to_do_with_us_is_left_as_it_is() -> None:

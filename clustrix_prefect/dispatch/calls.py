@@ -143,6 +143,7 @@ class Call:
     failure: BaseException | None = None
     missing_since: float | None = None
     lines_heard: int = 0
+    last_lines: Sequence[str] = ()
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def name_attempt(self, run_id: str, run_key: bytes) -> None:

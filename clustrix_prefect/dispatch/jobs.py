@@ -274,9 +274,10 @@ class JobLane:
             logger.debug("Found by its name: %s", unclear)
             job = named
         self._note_job(batch, job, calls)
+        names = ", ".join(sorted({call.task_name for call in calls}))
         self._dispatcher.say(
             logging.INFO,
-            f"Submitted {len(calls)} {'calls' if len(calls) > 1 else 'call'} of {gathering.name} as"
+            f"Submitted {len(calls)} {'calls' if len(calls) > 1 else 'call'} of {names} as"
             f" {scheduler.name} job {job}",
         )
         self._poll()
