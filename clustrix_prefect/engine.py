@@ -37,6 +37,8 @@ from prefect.utilities.callables import parameters_to_args_kwargs
 from prefect.utilities.engine import emit_task_run_state_change_event, should_log_prints
 
 from clustrix_prefect.errors import ClusterError, own_copy
+from clustrix_prefect.live_line import IN_LIVE_LINE
+from clustrix_prefect.terminal import SAID_BEFORE
 
 # --- what the engine waits for ------------------------------------------------------------
 
@@ -126,11 +128,15 @@ class _GivenUp(Exception):
 class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
     """Prefect's engine for a task whose function runs somewhere else."""
 
+    map_index: int | None = None
+    """Which element of a map this is, counted from 0."""
+
     result_is_stored = False
     """Whether the flow run, started again, finds the task's result in Prefect's storage."""
 
     _worker_runs = False
     _state_sent: Callable[[UUID, datetime], None]
+    _was_said: Callable[[ClusterError, UUID], bool]
 
     def steps(
         self,
@@ -156,6 +162,9 @@ class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
             wait_for=self.wait_for,
             extra_task_inputs=dependencies,
         )
+        if self.map_index is not None:
+            key = self.task_run.name.removeprefix(self.task.name)
+            self.task_run.name = f"{self.task.name}-{self.map_index}{key}"
         # The run is seen as pending from now on, not only when its turn comes.
         self._last_event = emit_task_run_state_change_event(
             task_run=self.task_run, initial_state=None, validated_state=self.state
@@ -218,8 +227,8 @@ class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
             self._worker_runs = False
             self.task_run.run_count -= 1
         self.set_state(Pending(name="Queued", message=message), force=True)
-        # The pages of the UI show a task run's state by name and nowhere its message.
-        self.logger.info("Queued: %s", message)
+        # The flow run's log says it once for all calls of a job.
+        self.logger.debug("Queued: %s", message)
 
     def _started(self, at: datetime) -> None:
         assert self.task_run is not None
@@ -259,6 +268,9 @@ class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
         """Record a state, except a `Running` that no worker has announced."""
         if state.is_running() and not self._worker_runs:
             return state
+        if self.task_run is not None and self.task_run.start_time is None and _has_failed(state):
+            # It never ran; without a start and an end the timeline would not show it at all.
+            self.task_run.start_time = state.timestamp  # type: ignore[assignment]
         recorded = super().set_state(state, force=force)
         assert self.task_run is not None
         self._state_sent(self.task_run.id, recorded.timestamp)
@@ -275,6 +287,18 @@ class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
         self._worker_runs = False
         return super().handle_retry(exc_or_state)
 
+    def handle_exception(self, exc: Exception) -> None:
+        """Retry, or fail; the log does not repeat what it says of another task run."""
+        assert self.task_run is not None
+        if isinstance(exc, ClusterError) and self._was_said(exc, self.task_run.id):
+            self.logger.extra[SAID_BEFORE] = True  # type: ignore[attr-defined]  # an adapter
+        super().handle_exception(exc)
+
+    def log_finished_message(self) -> None:
+        """Say how it ended; on a terminal, the live line counts it."""
+        self.logger.extra[IN_LIVE_LINE] = True  # type: ignore[attr-defined]  # an adapter
+        super().log_finished_message()
+
     @contextmanager
     def run_context(self) -> Iterator[RemoteTaskRunEngine]:
         """As Prefect's, without its timeout: that one counts from here, ours from the worker."""
@@ -288,6 +312,10 @@ class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
             except Exception as error:
                 self.logger.debug("Where the exception comes from:", exc_info=True)
                 self.handle_exception(_without_our_frames(error))
+
+
+def _has_failed(state: State[Any]) -> bool:
+    return state.is_failed() or state.is_crashed()
 
 
 def _without_our_frames(error: Exception) -> Exception:
@@ -328,6 +356,7 @@ def new_engine(
     parameters: dict[str, Any],
     wait_for: Any,
     state_sent: Callable[[UUID, datetime], None],
+    was_said: Callable[[ClusterError, UUID], bool],
 ) -> RemoteTaskRunEngine:
     """An engine for one run of a task.
 
@@ -336,9 +365,10 @@ def new_engine(
         parameters: Its parameters.
         wait_for: Futures to wait for besides.
         state_sent: Told the run and the time of each state that went to Prefect's server.
+        was_said: Whether the flow run's log says of another task run what befell this one.
     """
     engine = RemoteTaskRunEngine(task=task, parameters=parameters, wait_for=wait_for)
-    engine._state_sent = state_sent
+    engine._state_sent, engine._was_said = state_sent, was_said
     return engine
 
 

@@ -35,7 +35,13 @@ class ClusterError(Exception):
     Args:
         what: One sentence: what happened.
         remedy: One sentence: what to do about it.
+
+    Attributes:
+        of_one_call: Whether each call that it befalls has a story of its own; what befalls all
+            calls of a batch alike is told once.
     """
+
+    of_one_call: ClassVar[bool] = False
 
     def __init__(self, what: str, remedy: str = "") -> None:
         super().__init__(what, remedy)
@@ -191,6 +197,7 @@ class InfrastructureError(ClusterError):
     """
 
     requeue: ClassVar[bool] = False
+    of_one_call: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -272,9 +279,13 @@ class WorkerFailed(InfrastructureError):
 class WorkerNotStarted(InfrastructureError):
     """The job ran but the worker in it did not start (no such Python, a missing module)."""
 
+    of_one_call = False
+
 
 class SubmissionRefused(InfrastructureError):
     """The scheduler will not take the job, now or later."""
+
+    of_one_call = False
 
 
 class QuotaExceeded(SubmissionRefused):
@@ -287,6 +298,8 @@ class QueueTimeout(InfrastructureError):
 
 class ImagePullFailed(InfrastructureError):
     """The node cannot get the image that the pod is to run."""
+
+    of_one_call = False
 
 
 class Unschedulable(InfrastructureError):
@@ -309,6 +322,8 @@ class TamperedResult(InfrastructureError):
 
 class CallNotPortable(InfrastructureError):
     """The function or its arguments arrived, but cannot be opened on the far side."""
+
+    of_one_call = False
 
 
 class NodeMismatch(CallNotPortable):
@@ -336,6 +351,17 @@ class RemoteTaskError(Exception):
 
     def __str__(self) -> str:
         return f"{self.type_name}: {self.text}"
+
+
+class RemoteTraceback(Exception):
+    """The far side's traceback: the cause of an exception that a task raised there."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text.rstrip()}\n"""'
 
 
 # --- credentials ---------------------------------------------------------------------------

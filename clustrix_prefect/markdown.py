@@ -13,7 +13,9 @@ _MEANS_SOMETHING = re.compile(
     | (?<=www)\.""",
     re.VERBOSE | re.IGNORECASE,
 )
+_CODE = re.compile(r"`([^`\n]+)`")
 _CELL_WIDTH = 48
+_NO_BREAK = "\0"  # `_seen` leaves none
 
 
 def escape(text: str) -> str:
@@ -21,10 +23,21 @@ def escape(text: str) -> str:
     return _MEANS_SOMETHING.sub(r"\\\g<0>", _seen(text))
 
 
+def prose(text: str) -> str:
+    """A sentence of ours in one line: what is between backticks is code, and nothing else means."""
+    parts = _CODE.split(_seen(text))
+    return "".join(
+        f"`{part.replace('|', chr(92) + '|')}`" if odd % 2 else escape(part)
+        for odd, part in enumerate(parts)
+    )
+
+
 def cell(text: str) -> str:
     """The same, for a cell that may be long: the UI's own cells never break their lines."""
-    lines = textwrap.wrap(_seen(text), _CELL_WIDTH, break_long_words=False, break_on_hyphens=False)
-    return "<br>".join(map(escape, lines))
+    # A line does not end within code.
+    whole = _CODE.sub(lambda code: code[0].replace(" ", _NO_BREAK), _seen(text))
+    lines = textwrap.wrap(whole, _CELL_WIDTH, break_long_words=False, break_on_hyphens=False)
+    return "<br>".join(prose(line.replace(_NO_BREAK, " ")) for line in lines)
 
 
 def _seen(text: str) -> str:

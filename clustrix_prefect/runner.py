@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Iterable
-from contextvars import copy_context
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar, copy_context
 from typing import Any, Literal
 
 from prefect.client.schemas.objects import RunInput, State
@@ -13,6 +14,7 @@ from prefect.futures import PrefectConcurrentFuture, PrefectFuture, PrefectFutur
 from prefect.task_runners import TaskRunner
 from prefect.tasks import Task
 
+from clustrix_prefect.api_server import start_no_other
 from clustrix_prefect.clusters import load_cluster
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.credentials.memory import memory_of, remembering
@@ -21,6 +23,10 @@ from clustrix_prefect.engine import new_task_run_id
 from clustrix_prefect.errors import ConfigurationError, TaskNotSupported
 from clustrix_prefect.packaging.parts import sharing_values
 from clustrix_prefect.task_resources import current_resources
+from clustrix_prefect.terminal import be_brief
+
+# Those of the elements of the map that is being submitted.
+_map_indices: ContextVar[Iterator[int]] = ContextVar("map_indices", default=iter(()))  # noqa: B039
 
 
 class ClusterFuture(PrefectConcurrentFuture[State[Any]]):
@@ -89,6 +95,9 @@ class ClusterTaskRunner(TaskRunner[ClusterFuture]):
                 f"results={results!r} is no way for results to come back.",
                 'Write results="pickle" or results="json".',
             )
+        be_brief()
+        if isinstance(cluster, str):
+            start_no_other()
         self.cluster = cluster
         self.results = results
         self.requeues = requeues
@@ -198,6 +207,9 @@ class ClusterTaskRunner(TaskRunner[ClusterFuture]):
         resources = current_resources(task, runtime.cluster.resources)
         runtime.cluster.check_resources(resources)
         task_run_id = new_task_run_id()
+        map_index = next(_map_indices.get(), None)
+        context = copy_context()
+        context.run(_map_indices.set, iter(()))  # what the task run submits is no part of the map
         driver = runtime.drive(
             task,
             task_run_id,
@@ -205,8 +217,9 @@ class ClusterTaskRunner(TaskRunner[ClusterFuture]):
             wait_for,
             dependencies,
             resources,
-            copy_context(),
+            context,
             FlowRunContext.get(),
+            map_index,
         )
         return ClusterFuture(task_run_id=task_run_id, wrapped_future=driver.finished)
 
@@ -223,8 +236,12 @@ class ClusterTaskRunner(TaskRunner[ClusterFuture]):
             parameters: Its parameters; those that are iterable are iterated.
             wait_for: Futures to wait for besides.
         """
-        with sharing_values():
-            return super().map(task, parameters, wait_for)
+        token = _map_indices.set(itertools.count())
+        try:
+            with sharing_values():
+                return super().map(task, parameters, wait_for)
+        finally:
+            _map_indices.reset(token)
 
     def cancel_all(self) -> None:
         """Cancel everything that is not finished. Prefect calls this when a flow run ends early."""

@@ -168,7 +168,7 @@ class Resources(BaseModel):
                 given = first["input"]
                 what = f"resources({name}={given!r}): {reason[0].lower()}{reason[1:]}."
                 remedy = f"Write for example resources({_EXAMPLES.get(name, name)})."
-            raise InvalidResources(what, remedy) from error
+            raise InvalidResources(what, remedy) from None
 
     def merged(self, over: Resources) -> Resources:
         """These resources with the fields that `over` sets put in their place."""

@@ -7,8 +7,8 @@ from typing import cast
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
-from prefect.settings import PREFECT_API_URL
 
+from clustrix_prefect.api_server import cannot_be_asked, refuse_unnamed
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.clusters.gridengine import SGECluster
 from clustrix_prefect.clusters.kubernetes import KubernetesCluster
@@ -41,13 +41,11 @@ def load_cluster(name: str) -> ClusterBlock:
         ConfigurationError: There is no such block; the message lists those that there are. Or
             the Prefect API cannot be asked.
     """
+    refuse_unnamed()
     try:
         return _load(name)
     except httpx.HTTPError as error:
-        raise ConfigurationError(
-            f"The Prefect API at {PREFECT_API_URL.value()} cannot be asked for {name!r}: {error}.",
-            "Start the server, or correct PREFECT_API_URL (`prefect config view` shows it).",
-        ) from error
+        raise cannot_be_asked(repr(name), error) from error
 
 
 def saved_clusters() -> list[str]:
@@ -56,14 +54,12 @@ def saved_clusters() -> list[str]:
     Raises:
         ConfigurationError: The Prefect API cannot be asked.
     """
+    refuse_unnamed()
     try:
         with get_client(sync_client=True) as client:
             return [f"{slug}/{name}" for slug in _KINDS for name in _documents(client, slug)]
     except httpx.HTTPError as error:
-        raise ConfigurationError(
-            f"The Prefect API at {PREFECT_API_URL.value()} cannot be asked for clusters: {error}.",
-            "Start the server, or correct PREFECT_API_URL (`prefect config view` shows it).",
-        ) from error
+        raise cannot_be_asked("clusters", error) from error
 
 
 def _load(name: str) -> ClusterBlock:
@@ -81,7 +77,7 @@ def _load(name: str) -> ClusterBlock:
     except ValueError as error:
         if not isinstance(error.__cause__, ObjectNotFound):
             raise
-        raise ConfigurationError(f"There is no cluster block {name!r}.", _existing()) from error
+        raise ConfigurationError(f"There is no cluster block {name!r}.", _existing()) from None
 
 
 def _existing() -> str:

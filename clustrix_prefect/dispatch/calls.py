@@ -99,6 +99,7 @@ class Call:
         log_context: The `contextvars` in which its lines are logged while it is under way.
         ordinal: Which one this is among equal calls of the same flow run.
         attempt: Counts submissions, from 0.
+        map_index: Which element of a map it is, counted from 0; None where it is of none.
         expects: What the node that runs it must have, as the login node has.
         results: How its result comes back: "pickle" or "json".
     """
@@ -115,6 +116,7 @@ class Call:
     logger: logging.LoggerAdapter[Any]
     log_context: Context | None
     task_module: str = ""
+    map_index: int | None = None
     ordinal: int = 0
     attempt: int = 0
     expects: dict[str, Any] | None = None
@@ -141,6 +143,7 @@ class Call:
     failure: BaseException | None = None
     missing_since: float | None = None
     lines_heard: int = 0
+    last_lines: Sequence[str] = ()
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def name_attempt(self, run_id: str, run_key: bytes) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from prefect.context import TagsContext
 from prefect.tasks import Task
@@ -61,6 +62,8 @@ logger = logging.getLogger("prefect.clustrix")
 # A start that was seen late may have its result right behind it: so long it is waited for before
 # the call is said to have taken too long, seconds.
 _RESULT_BEHIND = 0.5
+# So many lines of a call's log are on the page of its failure.
+_LAST = 10
 # For so long the end of a flow run waits for what is to be seen of its failed calls, seconds.
 _LOOKS_SECONDS = 10.0
 
@@ -107,6 +110,9 @@ class Dispatcher:
         self._by_id: dict[str, Call] = {}
         self._ordinals: Counter[str] = Counter()
         self._met: set[str] = set()  # tasks by their keys
+        self._errors_said: dict[tuple[type[ClusterError], str], UUID] = {}
+        self._lines_said: set[str] = set()
+        self.first_started: float | None = None
         self._bundles: dict[tuple[int, tuple[int, int]], FunctionBundles] = {}
         self._lock = threading.Lock()
         self._acknowledged: set[str] = set()
@@ -149,6 +155,7 @@ class Dispatcher:
             task_name=driver.task.name,
             task_run_id=str(engine.task_run.id),
             task_run_name=engine.task_run.name,
+            map_index=driver.map_index,
             package=package,
             resources=driver.resources,
             results=self._results,
@@ -228,6 +235,20 @@ class Dispatcher:
     def say(self, level: int, line: str) -> None:
         """Write a line to the flow run's log."""
         self.flow_logger.log(level, "%s", line)
+
+    def say_once(self, level: int, line: str, about: str | None = None) -> None:
+        """Write a line to the flow run's log, unless this, or one about the same, was written."""
+        with self._lock:
+            is_new = (about or line) not in self._lines_said
+            self._lines_said.add(about or line)
+        if is_new:
+            self.say(level, line)
+
+    def was_said(self, error: ClusterError, task_run_id: UUID) -> bool:
+        """Whether the log says of another task run what befell this one, with others, alike."""
+        if error.of_one_call:
+            return False
+        return self._errors_said.setdefault((type(error), error.what), task_run_id) != task_run_id
 
     def give_up(self, call: Call, error: BaseException) -> None:
         """The call cannot be sent."""
@@ -309,6 +330,7 @@ class Dispatcher:
             return False
         if kind == "log":
             call.lines_heard += len(event["lines"])
+            call.last_lines = [*call.last_lines, *(line[3] for line in event["lines"])][-_LAST:]
             self._log(call, event["lines"])
         elif kind == "started":
             self._started(call, event)
@@ -364,6 +386,7 @@ class Dispatcher:
         with self._lock:
             self.counts[CallState.QUEUED] -= 1
             self.counts[CallState.RUNNING] += 1
+            self.first_started = self.first_started or call.started_at
         if call.timeout_seconds is not None:
             limit = call.timeout_seconds
             assert call.started_at is not None

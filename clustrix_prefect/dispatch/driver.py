@@ -58,6 +58,7 @@ class TaskRunDriver:
         dispatcher: Sends the call.
         flow_run_facts: What `prefect.runtime` says far away of the flow run and its deployment.
         state_sent: Told of each state that went to Prefect's server.
+        map_index: Which element of a map it is, counted from 0.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class TaskRunDriver:
         dispatcher: Dispatcher,
         flow_run_facts: dict[str, Any],
         state_sent: Callable[[UUID, datetime], None],
+        map_index: int | None = None,
     ) -> None:
         self.task = task
         self.flow_run_facts = flow_run_facts
@@ -83,7 +85,10 @@ class TaskRunDriver:
         self.finished: concurrent.futures.Future[State[Any]] = concurrent.futures.Future()
         # A started future cannot be cancelled behind our back.
         self.finished.set_running_or_notify_cancel()
-        self.engine: RemoteTaskRunEngine = new_engine(task, parameters, wait_for, state_sent)
+        self.engine: RemoteTaskRunEngine = new_engine(
+            task, parameters, wait_for, state_sent, dispatcher.was_said
+        )
+        self.engine.map_index = self.map_index = map_index
         self.call: Call | None = None
         self._task_run_id = task_run_id
         self._dependencies = dependencies
@@ -105,6 +110,11 @@ class TaskRunDriver:
     def log_level(self) -> int:
         """The lowest level of log lines that the far side sends."""
         return logging.getLogger("prefect.task_runs").getEffectiveLevel()
+
+    @property
+    def name(self) -> str:
+        """The task run's name, once it has one; before, the task's."""
+        return self.engine.task_run.name if self.engine.task_run else self.task.name
 
     @property
     def is_over(self) -> bool:

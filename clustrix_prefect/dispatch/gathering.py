@@ -88,7 +88,8 @@ class Gathering:
 
     def take(self) -> list[Call]:
         """Let them go."""
-        calls, self.calls = self.calls, []
+        # In a map's own order: where all of it goes at once, its indices are those of the array.
+        calls, self.calls = sorted(self.calls, key=lambda call: call.map_index or 0), []
         self._window = min(self._window * 2, _LONGEST)
         self._last_sent = time.monotonic()
         return calls

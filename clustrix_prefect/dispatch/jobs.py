@@ -93,7 +93,6 @@ class JobLane:
         # The block's wish counts this flow's jobs, the site's limits all of the user's.
         self._max_submitted: int | None = getattr(cluster, "max_submitted_jobs", None)
         self._fails_unrunnable = getattr(cluster, "unrunnable", "wait") == "fail"
-        self._said: set[str] = set()
 
     # --- gathering and submitting ----------------------------------------------------------
 
@@ -201,14 +200,12 @@ class JobLane:
 
     def _say_held(self, gathering: Gathering, calls: list[Call], why: str) -> None:
         """Tell in the flow run's log, once, what its calls wait for outside the queue."""
-        key = f"{gathering.name}: {why}"
-        if key not in self._said:
-            self._said.add(key)
-            self._dispatcher.say(
-                logging.INFO,
-                f"{len(calls)} calls of {gathering.name} are held back for now by"
-                f" {self._scheduler.name}: {why}",
-            )
+        self._dispatcher.say_once(
+            logging.INFO,
+            f"{len(calls)} calls of {gathering.name} are held back for now by"
+            f" {self._scheduler.name}: {why}",
+            about=f"held back: {gathering.name}: {why}",
+        )
 
     def _hold(
         self,
@@ -277,13 +274,11 @@ class JobLane:
             logger.debug("Found by its name: %s", unclear)
             job = named
         self._note_job(batch, job, calls)
-        logger.info(
-            "Submitted %d %s of %s as %s job %s",
-            len(calls),
-            "calls" if len(calls) > 1 else "call",
-            gathering.name,
-            scheduler.name,
-            job,
+        names = ", ".join(sorted({call.task_name for call in calls}))
+        self._dispatcher.say(
+            logging.INFO,
+            f"Submitted {len(calls)} {'calls' if len(calls) > 1 else 'call'} of {names} as"
+            f" {scheduler.name} job {job}",
         )
         self._poll()
 
@@ -340,6 +335,10 @@ class JobLane:
         call.queue_reason = reason
         where = f"{self._scheduler.name} job {call.job_id}: " if call.job_id else ""
         call.post(CallQueued(f"{where}{reason}"))
+        if call.job:
+            said = f"Queued: {self._scheduler.name} job {call.job}"
+            words = self._scheduler.in_words(reason)
+            self._dispatcher.say_once(logging.INFO, f"{said}: {words}" if words else said)
 
     def _look_at_reason(self, call: Call, reason: str) -> None:
         """A job that will never start by waiting: say so once, or fail its call."""
@@ -350,13 +349,13 @@ class JobLane:
             what = f"{self._scheduler.name} took the job, and does not run it: {reason}."
             error = SubmissionRefused(what, remedy, job_id=call.job_id)
             self._dispatcher.fail_for_good(call, error, stop=True)
-        elif (key := f"{call.task_name}: {reason}") not in self._said:
-            self._said.add(key)
-            self._dispatcher.say(
+        else:
+            self._dispatcher.say_once(
                 logging.WARNING,
                 f"{self._scheduler.name} job {call.job_id} of {call.task_name} will not start by"
                 f" waiting ({reason}). {remedy} It stays in the queue until somebody cancels it;"
                 ' the block\'s unrunnable="fail" fails such calls.',
+                about=f"never runs: {call.task_name}: {reason}",
             )
 
     def _look_at_missing(self) -> None:

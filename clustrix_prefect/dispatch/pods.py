@@ -333,6 +333,7 @@ class Pods:
                 group.reason = reason
                 for driver in group.newcomers:
                     driver.post(CallQueued(reason))
+                self.dispatcher.say_once(logging.INFO, f"Queued: {reason}")
             concerned = list(group.waiting)[: sum(pod.host is None for pod in group.pods)]
         for call in concerned:
             if call.queue_reason != reason and call.state is CallState.QUEUED:

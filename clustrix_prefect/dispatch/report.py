@@ -14,13 +14,14 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 
 from clustrix_prefect.dispatch.calls import Call, CallState
-from clustrix_prefect.errors import InfrastructureError
-from clustrix_prefect.markdown import escape, table, utc
+from clustrix_prefect.dispatch.failure_page import failure_page, first_line, index_words
+from clustrix_prefect.markdown import escape, utc
 
 logger = logging.getLogger("prefect.clustrix")
 
 # Pages for failed calls in one flow run; the table names the rest.
 MOST_FAILURE_PAGES = 50
+_LONGEST_WHY = 60
 
 
 class Report:
@@ -57,7 +58,7 @@ class Report:
             logger.debug("The progress could not be shown: %s", error)
 
     def failure(self, call: Call, found: dict[str, Any]) -> None:
-        """A page on a failed call: what happened, its standard error, its job script."""
+        """A page on a failed call."""
         with self._lock:
             self._failures += 1
             if self._failures > MOST_FAILURE_PAGES:
@@ -124,16 +125,20 @@ def row(call: Call) -> dict[str, str]:
 
     What a person looks for comes first: the page shows as many columns as fit, and scrolls.
     """
+    exit_code = call.exit_code
+    if exit_code == 0 and call.state is not CallState.DONE:
+        exit_code = None  # the worker's, and not what failed
     cells = {
-        "task run": call.task_run_name,
         "state": call.state.value,
+        "call": call.task_run_name,
+        "why": _why(call.failure),
+        "map index": index_words(call),
         "job": call.job_id or "",
         "node": call.node or "",
-        "queued (s)": _seconds(call.submitted_at, call.started_at),
         "ran (s)": _seconds(call.started_at, call.ended_at),
-        "exit code": "" if call.exit_code is None else str(call.exit_code),
+        "queued (s)": _seconds(call.submitted_at, call.started_at),
+        "exit code": "" if exit_code is None else str(exit_code),
         "peak memory (MiB)": f"{call.peak_memory / 2**20:.1f}" if call.peak_memory else "",
-        "failure": _first_line(call.failure),
         "resubmitted": str(call.requeues or ""),
         "pid": str(call.pid or ""),
         "started (UTC)": _utc(call.started_at),
@@ -146,43 +151,12 @@ def _is_number(text: str) -> bool:
     return text.replace("_", "").replace(".", "").isdecimal()
 
 
-def failure_page(call: Call, found: dict[str, Any]) -> str:
-    """Markdown on one failed call."""
-    failure = call.failure
-    facts = {
-        "Job": call.job_id,
-        "Node": call.node,
-        "Exit code": call.exit_code,
-        "Started": _utc(call.started_at),
-        "Ran": f"{_seconds(call.started_at, call.ended_at)} s" if call.started_at else None,
-        "Files": found.get("directory"),
-    }
-    lines = [f"**{escape(type(failure).__name__)}**: {escape(_first_line(failure, named=False))}"]
-    if isinstance(failure, InfrastructureError) and failure.remedy:
-        lines += ["", f"What to do: {escape(failure.remedy)}"]
-    known = ([name, escape(str(value))] for name, value in facts.items() if value)
-    lines += ["", *table(["what", "value"], known)]
-    for title, text in (
-        ("End of its standard error", found.get("stderr_tail")),
-        ("Job script", found.get("script")),
-    ):
-        if text:
-            lines += ["", f"### {title}", "", _fenced(text)]
-    return "\n".join(lines)
-
-
-def _fenced(text: str) -> str:
-    fence = "```"
-    while fence in text:
-        fence += "`"
-    return f"{fence}text\n{text.rstrip()}\n{fence}"
-
-
-def _first_line(error: BaseException | None, named: bool = True) -> str:
+def _why(error: BaseException | None) -> str:
+    """Short enough for the columns after it to be seen; the failure's page has all of it."""
     if error is None:
         return ""
-    text = (str(error).splitlines() or [""])[0]
-    return f"{type(error).__name__}: {text}"[:300] if named else text[:1000]
+    text = f"{type(error).__name__}: {first_line(error)}"
+    return text if len(text) <= _LONGEST_WHY else f"{text[:_LONGEST_WHY]}…"
 
 
 def _seconds(start: float | None, end: float | None) -> str:

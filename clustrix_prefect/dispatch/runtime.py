@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterable
 from contextvars import Context, copy_context
 from functools import partial
@@ -19,17 +20,21 @@ from prefect.futures import PrefectFuture
 from prefect.logging.loggers import flow_run_logger
 from prefect.states import Cancelled, Cancelling
 from prefect.tasks import Task
+from prefect.utilities.urls import url_for
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
+from clustrix_prefect.dispatch.calls import CallState
 from clustrix_prefect.dispatch.dispatcher import Dispatcher
 from clustrix_prefect.dispatch.driver import TaskRunDriver
 from clustrix_prefect.dispatch.opening import open_cluster
 from clustrix_prefect.dispatch.pacing import Pacer
 from clustrix_prefect.dispatch.pool import StepPool
+from clustrix_prefect.dispatch.progress import Progress
 from clustrix_prefect.dispatch.report import Report, describe
 from clustrix_prefect.dispatch.timers import Timers
 from clustrix_prefect.engine import SharedClient, flush_events, shown_state_time
 from clustrix_prefect.errors import ConfigurationError
+from clustrix_prefect.live_line import IN_LIVE_LINE, live_line
 from clustrix_prefect.packaging import signing
 from clustrix_prefect.packaging.shown import flow_run_facts
 from clustrix_prefect.task_resources import Resources
@@ -82,6 +87,7 @@ class Runtime:
         resources: Resources,
         context: Context,
         flow_run_context: FlowRunContext | None,
+        map_index: int | None,
     ) -> TaskRunDriver:
         """Begin a task run."""
         self._client.provide(context)
@@ -100,10 +106,12 @@ class Runtime:
             dispatcher=run.dispatcher,
             flow_run_facts=run.facts,
             state_sent=self._pacer.sent,
+            map_index=map_index,
         )
         with self._changed:
             self._drivers.add(driver)
             cancelled = self._cancelled
+        run.begun(driver)
         driver.finished.add_done_callback(lambda _: self._ended(driver))
         if cancelled is not None:
             driver.cancel(cancelled)
@@ -206,6 +214,7 @@ class FlowRunOnCluster:
         self._client = client.client
         self._closed = threading.Event()
         self.report: Report | None = None
+        self._progress = Progress()
         self._logger: Any = logger
         self.facts: dict[str, Any] = {}
         self._thread: threading.Thread | None = None
@@ -227,15 +236,36 @@ class FlowRunOnCluster:
         state = self.flow_run.state if self.flow_run else None
         return state is not None and not (state.is_completed() or state.is_running())
 
+    def begun(self, driver: TaskRunDriver) -> None:
+        """A task run has begun."""
+        if self._progress.begin() == 2:  # there is something to count
+            live_line.show(self, self._line)
+        driver.finished.add_done_callback(
+            lambda finished: self._progress.end(
+                driver.name, None if finished.exception() else finished.result()
+            )
+        )
+
+    def _counts(self) -> Counter[CallState]:
+        return self._progress.counts(self.dispatcher.counts[CallState.RUNNING])
+
+    def _line(self) -> str:
+        left = self._progress.time_left(self.dispatcher.first_started)
+        said = f"{self.dispatcher.cluster.description}: {describe(self._counts())}"
+        return f"{said}, {left}" if left else said
+
     def close(self) -> None:
         """Stop watching, and leave a table of the calls."""
+        live_line.hide(self)
         self._closed.set()
         if self._thread is not None:
             self._thread.join(timeout=10)
         state = self.flow_run.state if self.flow_run else None
         self.dispatcher.close(is_over=state is None or not state.is_paused())
-        if self.report is not None:
+        if self.report is not None and self.flow_run is not None:
             self.report.table(self.dispatcher.calls)
+            if last_words := self._progress.last_words(url_for(self.flow_run)):
+                self.dispatcher.say(logging.ERROR, last_words)
         if (
             self.flow_run is not None
             and self.flow_run.state
@@ -256,13 +286,18 @@ class FlowRunOnCluster:
             now = time.monotonic()
             if now - began < _REPORT_AFTER_SECONDS or now - last_report < _REPORT_SECONDS:
                 continue
-            text = describe(self.dispatcher.counts)
+            text = describe(self._counts())
             if text != shown:
                 shown, last_report = text, now
-                self._logger.info("%s: %s", self.dispatcher.cluster.description, text)
-                self.report.progress(self.dispatcher.counts)
+                self._logger.info(
+                    "%s: %s",
+                    self.dispatcher.cluster.description,
+                    text,
+                    extra={IN_LIVE_LINE: True},
+                )
+                self.report.progress(self._counts())
         if shown:
-            self.report.progress(self.dispatcher.counts)
+            self.report.progress(self._counts())
 
     def _is_being_cancelled(self) -> bool:
         """Whether somebody asked the API to cancel the flow run."""

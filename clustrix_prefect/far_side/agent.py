@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Any, Callable, Dict, List, Optional
 
-from . import activation, commands, environments, probe, pythons
+from . import activation, commands, environments, listing, probe, pythons
 from .exchange import Exchange
 from .failures import Failure, describe
 from .file_operations import FileOperations
@@ -105,9 +105,11 @@ class Agent:
             "find_conda": self._find_conda,
             "find_python": self._find_python,
             "find_pythons": self._find_pythons,
+            "list_jobs": self._list_jobs,
             "look": self._look,
             "open_run": self._open_run,
             "probe": self._probe,
+            "read_log": self._read_log,
             "submit": self._submit,
         }
 
@@ -331,6 +333,12 @@ class Agent:
         if worker is not None:
             found["stderr_tail"] = worker.stderr_tail()
         return found
+
+    def _list_jobs(self, message: Message, body: Any) -> Message:
+        return {"jobs": listing.submitted(self._dir, message["named"])}
+
+    def _read_log(self, message: Message, body: Any) -> Message:
+        return listing.read_log(self._dir.batch(message["run"], message["batch"]), message)
 
     def _cancel(self, message: Message, body: Any) -> None:
         left = self._pool.cancel(message["calls"])

@@ -2,6 +2,7 @@
 
     calls.jsonl   the calls, one a line
     script.sh     the job script
+    about         whose calls they are, and their names, for people
     job           the scheduler's id of the job
     submitter     which agent calls the scheduler's submit command
     submitted     what that command said
@@ -59,6 +60,7 @@ class BatchDirectory:
         self.path = path
         self.manifest = os.path.join(path, "calls.jsonl")
         self.script = os.path.join(path, "script.sh")
+        self.about = os.path.join(path, "about")
         self.job = os.path.join(path, "job")
         self.submitter = os.path.join(path, "submitter")
         self.submitted = os.path.join(path, "submitted")

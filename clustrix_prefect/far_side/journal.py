@@ -24,6 +24,7 @@ from .batch import (
 from .failures import Failure
 from .files import make_dir, read_optional, remove, tail, write_private, write_whole
 from .ledger import Ledgers, Orphan, find
+from .listing import about
 from .outcome import HOST
 from .watch import present, refresh_listing
 from .workdir import WorkDir, plain_name
@@ -87,6 +88,7 @@ class Journal:
             self._make(directory)
             lines = [json.dumps(call).encode("ascii") + b"\n" for call in calls]
             write_private(directory.manifest, b"".join(lines))
+            write_private(directory.about, about(calls))
             write_private(directory.script, script.encode("utf-8"), mode=0o700)
             write_private(directory.submitter, json.dumps(_me()).encode("ascii"))
         except OSError:

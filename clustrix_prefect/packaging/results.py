@@ -17,6 +17,7 @@ from clustrix_prefect.errors import (
     CallNotPortable,
     NodeMismatch,
     RemoteTaskError,
+    RemoteTraceback,
     ResultNotPortable,
     TamperedResult,
 )
@@ -24,17 +25,6 @@ from clustrix_prefect.far_side.plain import from_plain
 from clustrix_prefect.packaging import signing
 from clustrix_prefect.packaging.identity import sha256
 from clustrix_prefect.packaging.pickling import HERE, restore
-
-
-class RemoteTraceback(Exception):
-    """The far side's traceback: the cause of an exception that a task raised there."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = text
-
-    def __str__(self) -> str:
-        return f'\n"""\n{self.text.rstrip()}\n"""'
 
 
 def checked_header(key: bytes, call_id: str, attempt: int, header: Any) -> dict[str, Any]:

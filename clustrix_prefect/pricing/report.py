@@ -29,7 +29,7 @@ MOST_FINDINGS = 10
 
 _MOST_ROWS = 300
 _MOST_EVIDENCE = 20
-_MARKS = {Level.OK: "ok", Level.WARNING: "⚠ warning", Level.FAILURE: "✗ failure"}
+_MARKS = {Level.OK: "ok", Level.WARNING: "warning", Level.FAILURE: "failure"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,6 +65,9 @@ class GridEngineScheduler:
     def never_runs(self, reason: str) -> None:
         return None  # `qsub` refuses what no queue takes
 
+    def in_words(self, reason: str) -> str:
+        return reason  # it is told in words
+
     def job_script(self, spec: JobSpec) -> str:
         directives = (f"#$ {line}" for line in self._directives(spec))
         own_id = "$JOB_ID" if spec.array_size is None else "$JOB_ID.$SGE_TASK_ID"
@@ -138,6 +141,12 @@ class GridEngineScheduler:
             status = answers.status_of(told["state"], node or None, told["JB_name"])
             statuses.add(told["JB_job_number"], told.get("tasks"), status)
         return statuses
+
+    def starts_command(self, user_id: int) -> None:
+        return None  # only of jobs with reservations it knows, and it tells them in a log
+
+    def parse_starts(self, stdout: str) -> Mapping[str, str]:
+        return {}
 
     def details_command(self, element_id: str) -> list[str]:
         return ["sh", "-c", _DETAILS, "qstat", *element_id.split(".")]

@@ -67,6 +67,9 @@ class PBSScheduler:
     def never_runs(self, reason: str) -> str | None:
         return never_runs(reason)
 
+    def in_words(self, reason: str) -> str:
+        return reason  # it is told in words
+
     def job_script(self, spec: JobSpec) -> str:
         directives = (f"#PBS {line}" for line in self._directives(spec))
         if not self.dialect.is_pbs:
@@ -157,6 +160,16 @@ class PBSScheduler:
         if self.dialect.numbers_names and (element := re.search(r"\[(\d+)\]$", job_id)):
             name = name.removesuffix(f"-{element[1]}")
         return name
+
+    def starts_command(self, user_id: int) -> list[str]:
+        return self.status_command(user_id)
+
+    def parse_starts(self, stdout: str) -> Mapping[str, str]:
+        return {
+            job_id: job["estimated.start_time"]
+            for job_id, job in jobs_in(stdout)
+            if job.get("estimated.start_time")
+        }
 
     def details_command(self, element_id: str) -> list[str]:
         return [*self.dialect.details, element_id]

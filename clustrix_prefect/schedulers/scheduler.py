@@ -213,6 +213,10 @@ class Scheduler(Protocol):
         """
         ...
 
+    def in_words(self, reason: str) -> str:
+        """Why a job waits, for people: the reason as in its status, and what it means."""
+        ...
+
     def job_script(self, spec: JobSpec) -> str:
         """The script to submit, as text."""
         ...
@@ -250,6 +254,14 @@ class Scheduler(Protocol):
 
     def parse_status(self, stdout: str) -> Mapping[str, JobStatus]:
         """Every job and array element that the status command named, by its id."""
+        ...
+
+    def starts_command(self, user_id: int) -> list[str] | None:
+        """A command that tells when a user's waiting jobs may start; None: nobody tells."""
+        ...
+
+    def parse_starts(self, stdout: str) -> Mapping[str, str]:
+        """When jobs and array elements may start, in the scheduler's words, by their ids."""
         ...
 
     def details_command(self, element_id: str) -> list[str]:

@@ -19,6 +19,7 @@ from clustrix_prefect.schedulers.refusals import the_id
 from clustrix_prefect.schedulers.scheduler import JobSpec, JobState, JobStatus, Limits, Placement
 from clustrix_prefect.schedulers.slurm_answers import (
     end_of_job,
+    in_words,
     limits_of,
     never_runs,
     status_of,
@@ -117,6 +118,9 @@ class SlurmScheduler:
     def never_runs(self, reason: str) -> str | None:
         return never_runs(reason)
 
+    def in_words(self, reason: str) -> str:
+        return in_words(reason)
+
     def job_script(self, spec: JobSpec) -> str:
         single = spec.array_size is None
         own_id = "$SLURM_JOB_ID" if single else "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
@@ -202,6 +206,15 @@ class SlurmScheduler:
                 status = replace(status_of(state, reason, node, name=name), placement=placement)
                 statuses.add(job, indices, status)
         return statuses
+
+    def starts_command(self, user_id: int) -> list[str]:
+        return ["squeue", "--start", "--noheader", f"--user={user_id}", "--format=%i|%S"]
+
+    def parse_starts(self, stdout: str) -> Mapping[str, str]:
+        told = (line.strip().partition("|") for line in stdout.splitlines())
+        return {
+            job_id: start.replace("T", " ") for job_id, _, start in told if start not in ("", "N/A")
+        }
 
     def details_command(self, element_id: str) -> list[str]:
         return ["sh", "-c", _DETAILS, "scontrol", element_id]

@@ -67,6 +67,35 @@ _NEVER_RUNS = {
 }
 
 
+# Why a job waits (squeue's manual, "JOB REASON CODES"), by how the reason begins.
+_WORDS = {
+    "Priority": "other jobs go first",
+    "Resources": "it is next, and nodes, cores or memory are not free yet",
+    "JobArrayTaskLimit": "as many calls as `max_parallel_jobs` allows run already",
+    "Dependency": "a job that it depends on has not ended yet",
+    "BeginTime": "the time at which it may begin is not come",
+    "JobHeldUser": "somebody held it; `scontrol release` lets it go",
+    "JobHeldAdmin": "an administrator holds it",
+    "Licenses": "a licence that it needs is not free",
+    "PartitionDown": "its partition starts no jobs for now",
+    "PartitionInactive": "its partition is out of service",
+    "ReqNodeNotAvail": "a node that it needs is down, reserved or in use",
+    "Reservation": "its reservation has not begun",
+    "NodeDown": "a node that it needs is down",
+    "Assoc": "a limit of the account is used up for now",
+    "QOS": "a limit of the QoS is used up for now",
+    "MaxJobs": "as many jobs as the site allows run already",
+}
+
+
+def in_words(reason: str) -> str:
+    """A reason why a job waits, with what it means."""
+    for begin, words in _WORDS.items():
+        if reason.startswith(begin):
+            return f"{reason}: {words}"
+    return reason
+
+
 def status_of(
     state: str, reason: str, node: str, *, exit_code: int | None = None, name: str = ""
 ) -> JobStatus:

@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import Artifact, State
 from prefect.settings import PREFECT_UI_URL
 from prefect.states import Completed, Failed
 
-from clustrix_prefect.markdown import cell, escape, table, utc
+from clustrix_prefect.markdown import cell, escape, prose, table, utc
 from clustrix_prefect.validation.check import Check
 
 _RECORD = "validation"
@@ -80,8 +80,8 @@ def page_of(
     if failed:
         lines += ["", "### What to do", ""]
         lines += [
-            f"- **{escape(f'{check.cluster}, {check.name}')}**: {escape(check.problem)} "
-            f"{escape(check.remedy)}".rstrip()
+            f"- **{escape(f'{check.cluster}, {check.name}')}**: {prose(check.problem)} "
+            f"{prose(check.remedy)}".rstrip()
             for check in failed
         ]
     lines += ["", *more] if more else []
@@ -102,7 +102,7 @@ def page_of(
 
 
 def _row(check: Check, timed: bool) -> list[str]:
-    result = "✗ failed" if check.problem else "left out" if check.left_out else "ok"
+    result = "failed" if check.problem else "left out" if check.left_out else "ok"
     told = " ".join(text for text in (check.value, check.problem, check.left_out) if text)
     took = [took_words(check.seconds)] if timed else []
     return [result, escape(check.cluster), cell(check.name), *took, cell(told)]

@@ -70,6 +70,6 @@ def test_every_cell_of_the_table_of_calls_means_nothing_to_markdown() -> None:
             )
 
     cells = row(Odd())  # type: ignore[arg-type]
-    for name in ("task run", "job", "node", "pid", "exit code", "resubmitted"):
+    for name in ("call", "job", "node", "pid", "exit code", "resubmitted"):
         assert "\\[x\\]" in cells[name], name
         assert "|" not in cells[name].replace("\\|", "")

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from prefect.blocks.core import Block
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from pydantic import ValidationError
 
 from clustrix_prefect import (
     LocalCluster,
@@ -67,6 +69,11 @@ def test_what_was_saved_with_a_field_that_there_is_not(saved: dict[str, ClusterB
     told = {finding.name: finding for finding in inspect_cluster(cluster)}["fields"]
     assert "no field 'max_paralel_calls'; is it 'max_parallel_calls'?" in told.problem
     assert load_cluster("ssh-cluster/big").unknown_fields == ()
+    by_base_class = Block.load("local-cluster/here", _sync=True)
+    assert isinstance(by_base_class, LocalCluster)
+    assert by_base_class.unknown_fields == ("max_paralel_calls",)
+    with pytest.raises(ValidationError, match="no field 'max_paralel_calls'"):
+        LocalCluster.model_validate(data)
 
 
 def test_inside_a_running_event_loop(saved: dict[str, ClusterBlock]) -> None:

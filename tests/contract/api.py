@@ -8,7 +8,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import LogFilter, LogFilterTaskRunId
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId, LogFilterTaskRunId
 from prefect.client.schemas.objects import Log, State, TaskRun
 from prefect.client.schemas.sorting import LogSort
 from prefect.exceptions import ObjectNotFound
@@ -79,9 +79,16 @@ def history(task_run_id: UUID, last: str = "Completed") -> list[State]:
 
 def logs(task_run_id: UUID, until: str) -> list[Log]:
     """The task run's log lines in order of time, once one contains the text."""
+    return _logs(LogFilter(task_run_id=LogFilterTaskRunId(any_=[task_run_id])), until)
 
+
+def flow_run_logs(flow_run_id: UUID, until: str) -> list[Log]:
+    """The log lines of the flow run and of its tasks, once one contains the text."""
+    return _logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run_id])), until)
+
+
+def _logs(which: LogFilter, until: str) -> list[Log]:
     def read(client: SyncPrefectClient) -> list[Log]:
-        of_task_run = LogFilter(task_run_id=LogFilterTaskRunId(any_=[task_run_id]))
-        return client.read_logs(of_task_run, limit=200, offset=0, sort=LogSort.TIMESTAMP_ASC)
+        return client.read_logs(which, limit=200, offset=0, sort=LogSort.TIMESTAMP_ASC)
 
     return eventually(read, lambda lines: any(until in line.message for line in lines))

@@ -12,9 +12,10 @@ from uuid import UUID
 import pytest
 from prefect import flow, task
 from prefect.client.schemas.objects import State, StateType, TaskRun
+from prefect.runtime import flow_run
 
 from clustrix_prefect import ClusterTaskRunner, SlurmCluster, resources
-from tests.contract.api import history, task_run, task_run_that
+from tests.contract.api import flow_run_logs, history, task_run, task_run_that
 from tests.dispatch.marks import mark
 from tests.live.slurm import CORES, Slurm
 
@@ -132,6 +133,28 @@ def test_reasons_are_told_when_they_change(
     told = [state.message for state in history(held()) if state.name == "Queued"]
     assert all(one != next_one for one, next_one in itertools.pairwise(told)), "told twice"
     assert 2 <= len(told) <= 4
+
+
+def test_the_log_says_once_for_all_calls_of_a_job_why_they_wait(
+    on_slurm: SlurmCluster, slurm: Slurm, blocker: Blocker, far_dir: Path
+) -> None:
+    @flow(task_runner=ClusterTaskRunner(on_slurm))
+    def patient() -> UUID:
+        futures = work.map([str(far_dir)] * 3, ["a", "b", "c"], 0.1)
+        for future in futures:
+            queued(future.task_run_id, "SLURM job")
+        blocker.end()
+        futures.result()
+        return flow_run.id
+
+    lines = [line.message for line in flow_run_logs(patient(), "Finished in state")]
+    (submitted,) = [line for line in lines if line.startswith("Submitted 3 calls of work as SLURM")]
+    job = submitted.rpartition(" ")[2]
+    told = [line for line in lines if "Queued" in line]
+    assert told
+    assert len(told) == len(set(told)), "told twice"
+    assert all(line.startswith(f"Queued: SLURM job {job}: ") for line in told)
+    assert any("not free yet" in line or "other jobs go first" in line for line in told)
 
 
 def test_elements_that_wait_for_each_other(on_slurm: SlurmCluster, far_dir: Path) -> None:

@@ -20,7 +20,7 @@ from prefect.client.schemas.objects import Artifact
 from clustrix_prefect import ClusterTaskRunner, LocalCluster, SlurmCluster, SSHCluster, resources
 from clustrix_prefect.dispatch.calls import Call
 from clustrix_prefect.dispatch.host import Host
-from tests.contract.api import eventually
+from tests.contract.api import eventually, task_run
 from tests.dispatch.marks import mark, wait_for_marks
 
 pytestmark = pytest.mark.usefixtures("quick_prefect")
@@ -77,7 +77,7 @@ def rows_of(flow_run_id: UUID) -> dict[str, dict[str, Any]]:
     (table,) = artifacts(flow_run_id, "cluster-calls")
     assert table.type == "table"
     rows = json.loads(table.data) if isinstance(table.data, str) else table.data
-    return {row["task run"].replace("\\", ""): row for row in rows}
+    return {row["call"].replace("\\", ""): row for row in rows}
 
 
 def test_the_table_of_calls(on_slurm: SlurmCluster) -> None:
@@ -100,13 +100,13 @@ def test_the_table_of_calls(on_slurm: SlurmCluster) -> None:
         assert 0 <= float(row["queued (s)"]) < 60
         assert 1 <= float(row["ran (s)"]) < 60
         assert row["exit code"] == "0"
-        assert row["failure"] == ""
+        assert row["why"] == ""
     assert 5 < float(small["peak memory (MiB)"]) < 60
     assert 60 < float(large["peak memory (MiB)"]) < 120
     assert rows["stumbled"]["state"] == rows["left"]["state"] == "failed"
-    assert "ValueError: no" in rows["stumbled"]["failure"]
+    assert "ValueError: no" in rows["stumbled"]["why"]
     assert rows["left"]["exit code"] == "7"
-    assert "WorkerFailed" in rows["left"]["failure"]
+    assert "WorkerFailed" in rows["left"]["why"]
     assert rows["left"]["job"].isdigit()
 
 
@@ -161,7 +161,7 @@ def test_calls_without_a_result_have_a_row_and_a_page(
         "slow": "TaskRunTimeoutError",
         "swollen": "WorkerFailed" if where == "over_ssh" else "OutOfMemory",
     }.items():
-        assert rows[name]["failure"].startswith(failure), rows[name]
+        assert rows[name]["why"].startswith(failure), rows[name]
         (page,) = (page for page in pages if f"**{failure}**" in page)
         if where == "on_slurm":
             assert "#SBATCH" in page
@@ -205,9 +205,28 @@ def test_the_page_of_a_failure(on_slurm: SlurmCluster) -> None:
     assert "ValueError" in stumbled
     assert "no \\| such \\| x" in stumbled
     assert "<b>close</b> to the `edge`" in stumbled
+    assert "| Arguments | what='x' |" in stumbled
+    assert "in stumble\n" in stumbled.partition("### Traceback")[2]
+    code = stumbled.partition("### The code")[2].partition("###")[0]
+    assert 'raise ValueError(f"no | such | {what}")' in code
+    assert "def stumble(what: str)" in code
+    assert "clustrix_prefect" not in stumbled.partition("### Traceback")[2].partition("###")[0]
     for page in (left, stumbled):
-        assert "#SBATCH --mem=300M" in page
+        assert "#SBATCH --mem=300M" in page.partition("<details><summary>Job script</summary>")[2]
         assert "worker.py" in page
+
+
+def test_what_failed_before_it_ran_is_on_the_timeline(local: LocalCluster) -> None:
+    @flow(task_runner=ClusterTaskRunner(local))
+    def refused() -> UUID:
+        future = stumble.submit(threading.Lock())  # type: ignore[arg-type]
+        future.wait()
+        return future.task_run_id
+
+    found = task_run(refused(), "Failed")
+    assert found.start_time is not None
+    assert found.end_time is not None
+    assert found.run_count == 0
 
 
 def test_a_long_map_shows_its_progress(

@@ -657,3 +657,20 @@ def test_what_will_not_start_by_waiting(reason: str) -> None:
 )  # fmt: skip
 def test_what_may_start_by_waiting(reason: str) -> None:
     assert SLURM.never_runs(reason) is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("Priority", "Priority: other jobs go first"),
+        ("ReqNodeNotAvail, UnavailableNodes:n1", "a node that it needs is down"),
+        ("QOSMaxJobsPerUserLimit", "a limit of the QoS is used up"),
+        ("AssocGrpCpuLimit", "a limit of the account is used up"),
+        ("SomethingNew", "SomethingNew"),
+        ("", ""),
+    ],
+)
+def test_why_a_job_waits_in_words(reason: str, words: str) -> None:
+    told = SLURM.in_words(reason)
+    assert told.startswith(reason)
+    assert words in told

@@ -45,7 +45,7 @@ def test_what_is_wrong_comes_first_with_what_to_do(
     assert page.startswith("**Failed: 1 of ")
     assert "### What to do" in page
     rows = [row for row in rows_of(page) if "check" in row]
-    assert (rows[0]["cluster"], rows[0]["result"]) == (nobody, "✗ failed")
+    assert (rows[0]["cluster"], rows[0]["result"]) == (nobody, "failed")
     assert {row["cluster"] for row in rows if row["result"] == "ok"} == {here}
 
 
@@ -64,5 +64,5 @@ def test_a_refused_submission_is_a_failure(saved: Save, ndoli: str, slurm: Slurm
     found = {
         row["check"]: row for row in rows_of(page_of(state, "cluster-access")) if "check" in row
     }
-    assert found["submit and cancel"]["result"] == "✗ failed"
+    assert found["submit and cancel"]["result"] == "failed"
     assert "nvalid partition" in found["submit and cancel"]["found"]

@@ -103,5 +103,5 @@ def test_a_cluster_whose_transfer_failed_half_way_is_not_said_to_be_well(
     assert state.is_failed()
     assert len(measured_by(state)) == 2, "the small file went there and back"
     (check,) = (row for row in rows_of(page_of(state, "transfer")) if "check" in row)
-    assert check["result"] == "✗ failed"
+    assert check["result"] == "failed"
     assert "No space left" in check["found"]

@@ -1,0 +1,158 @@
+"""The page of one failed call: what happened, where, and what to do."""
+
+from __future__ import annotations
+
+import html
+import linecache
+import re
+import signal
+import site
+import sysconfig
+from collections.abc import Iterator
+from typing import Any
+
+from clustrix_prefect.applying.secret_shapes import holds_secret, names_a_secret
+from clustrix_prefect.dispatch.calls import Call
+from clustrix_prefect.errors import ClusterError, RemoteTaskError, RemoteTraceback
+from clustrix_prefect.markdown import escape, prose, table, utc
+
+_FRAME = re.compile(r'^  File "(.+)", line (\d+), in .+\n    (.+)$', re.MULTILINE)
+_LINES_AROUND = 3
+_LONGEST_ARGUMENT = 80
+# Where other people's code lies.
+_NOT_THE_USERS = tuple(
+    {*site.getsitepackages(), *map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib"))}
+)
+
+
+def failure_page(call: Call, found: dict[str, Any]) -> str:
+    """Markdown on one failed call.
+
+    Args:
+        call: The call.
+        found: What there is to be seen of it on the cluster.
+    """
+    failure = call.failure
+    traceback = _traceback_of(failure)
+    lines = [f"**{escape(type(failure).__name__)}**: {_message(failure)}"]
+    lines += ["", f"What to do: {_next_step(failure)}"]
+    lines += ["", *table(["what", "value"], _facts(call, found))]
+    for title, text in (
+        ("Traceback", traceback),
+        ("The code", _code_around(traceback)),
+        ("The last that it logged", "\n".join(call.last_lines)),
+        ("End of its standard output", found.get("stdout_tail")),
+        ("End of its standard error", found.get("stderr_tail")),
+    ):
+        if text and text.strip():
+            lines += ["", f"### {title}", "", _fenced(text)]
+    if script := found.get("script"):
+        lines += ["", _folded("Job script", script)]
+    return "\n".join(lines)
+
+
+def first_line(error: BaseException | None) -> str:
+    """What an exception says, in one line."""
+    return (str(error).splitlines() or [""])[0] if error is not None else ""
+
+
+def index_words(call: Call) -> str:
+    """Which element of a map the call is, and which of the job's array, where that is another."""
+    if call.map_index is None:
+        return ""
+    other = call.element is not None and call.element != call.map_index
+    return f"{call.map_index} (array index {call.element})" if other else str(call.map_index)
+
+
+def exit_words(code: int) -> str:
+    """What an exit status says of how a process ended."""
+    number = -code if code < 0 else code - 128
+    if code < 0 or code > 128:
+        with_name = signal.Signals._value2member_map_.get(number)
+        if with_name is not None:
+            return f"{code} (ended by signal {number}, {signal.Signals(number).name})"
+    if code == 0:
+        return "0 (the worker ended well: it is the task that failed)"
+    words = {126: "the command cannot be run", 127: "the command was not found"}.get(code)
+    return f"{code} ({words})" if words else str(code)
+
+
+def _facts(call: Call, found: dict[str, Any]) -> Iterator[list[str]]:
+    arguments = (call.context.get("task_run") or {}).get("parameters") or {}
+    ran = call.started_at is not None and call.ended_at is not None
+    facts = {
+        "Call": call.task_run_name,
+        "Map index": index_words(call),
+        "Arguments": ", ".join(f"{name}={_argument(name, arguments[name])}" for name in arguments),
+        "Job": call.job_id,
+        "Node": call.node,
+        "Exit code": None if call.exit_code is None else exit_words(call.exit_code),
+        "Started": None if call.started_at is None else utc(call.started_at),
+        "Ran": f"{max(0.0, (call.ended_at or 0) - (call.started_at or 0)):.2f} s" if ran else None,
+        "Files": found.get("directory"),
+    }
+    return ([name, escape(str(value))] for name, value in facts.items() if value)
+
+
+def _argument(name: str, value: Any) -> str:
+    """A value in few letters; what looks like a secret is not shown."""
+    text = repr(value)
+    if names_a_secret(name) or holds_secret(text):
+        return "<not shown>"
+    if isinstance(value, str) and re.fullmatch(r"<[\w.]+>", value):
+        return value  # of a kind that is shown by its type alone
+    return text if len(text) <= _LONGEST_ARGUMENT else f"{text[:_LONGEST_ARGUMENT]}…"
+
+
+def _message(failure: BaseException | None) -> str:
+    if isinstance(failure, ClusterError):
+        return prose(failure.what)
+    return escape(first_line(failure)[:1000])
+
+
+def _next_step(failure: BaseException | None) -> str:
+    if isinstance(failure, ClusterError) and failure.remedy:
+        return prose(failure.remedy)
+    return "The task's own code raised this: correct it, or its arguments, and run the flow again."
+
+
+def _traceback_of(failure: BaseException | None) -> str:
+    if isinstance(failure, RemoteTaskError):
+        return failure.traceback
+    cause = failure
+    while cause is not None and not isinstance(cause, RemoteTraceback):
+        cause = cause.__cause__
+    return cause.text if cause is not None else ""
+
+
+def _code_around(traceback: str) -> str:
+    """The lines around the innermost of a traceback that is of the user's own code.
+
+    Read here; where the file is another by now, or is not here, there are none.
+    """
+    for path, number, said in reversed(_FRAME.findall(traceback)):
+        if path.startswith(_NOT_THE_USERS) or "site-packages" in path:
+            continue
+        at, source = int(number), linecache.getlines(path)
+        if at > len(source) or source[at - 1].strip() != said.strip():
+            return ""
+        first = max(at - _LINES_AROUND, 1)
+        around = source[first - 1 : at + _LINES_AROUND]
+        return "\n".join(
+            f"{'>' if line == at else ' '} {line:>4}  {text.rstrip()}"
+            for line, text in enumerate(around, first)
+        )
+    return ""
+
+
+def _folded(title: str, text: str) -> str:
+    """A text that shows when its title is clicked on: one line, as an empty one would end it."""
+    shown = html.escape(text.rstrip()).replace("\n", "&#10;")
+    return f"<details><summary>{title}</summary><pre>{shown}</pre></details>"
+
+
+def _fenced(text: str) -> str:
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return f"{fence}text\n{text.rstrip()}\n{fence}"
