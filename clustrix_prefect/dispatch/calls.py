@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field, replace
@@ -244,6 +245,37 @@ class Call:
         self.package = replace(self.package, arguments=arguments)
         self.post = _nobody_listens
         self.log_context = None
+
+
+class CallCounts:
+    """Counts calls by their state.
+
+    A call is counted where it was last seen, by whichever thread changed it last: threads that
+    change it at the same time never count it twice or leave it out.
+    """
+
+    def __init__(self) -> None:
+        self._counted: dict[int, CallState] = {}
+        self._counts: Counter[CallState] = Counter()
+        self._lock = threading.Lock()
+
+    def add(self, call: Call) -> None:
+        """Count one call more."""
+        with self._lock:
+            self._counted[id(call)] = call.state
+            self._counts[call.state] += 1
+
+    def follow(self, call: Call) -> None:
+        """Count a call in the state that it has now."""
+        with self._lock:
+            self._counts[self._counted[id(call)]] -= 1
+            self._counted[id(call)] = call.state
+            self._counts[call.state] += 1
+
+    def by_state(self) -> Counter[CallState]:
+        """Return how many calls are in each state."""
+        with self._lock:
+            return Counter(self._counts)
 
 
 def _nobody_listens(_: Event) -> None:

@@ -25,7 +25,7 @@ from prefect.tasks import Task
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.data import Opening, being_opened
 from clustrix_prefect.dispatch import returned
-from clustrix_prefect.dispatch.calls import Call, CallState, Package
+from clustrix_prefect.dispatch.calls import Call, CallCounts, CallState, Package
 from clustrix_prefect.dispatch.clocks import NodeClocks
 from clustrix_prefect.dispatch.host import Host
 from clustrix_prefect.dispatch.opening import OpenedCluster
@@ -81,6 +81,8 @@ class Dispatcher:
         results: How results come back: "pickle" or "json".
         timers: For time-outs.
         aside: Runs what may have to wait for the cluster, soon, in some thread.
+        flow_logger: Writes to the flow run's log.
+        report: Leaves pages with the flow run; None outside a flow.
     """
 
     def __init__(
@@ -95,6 +97,8 @@ class Dispatcher:
         results: str,
         timers: Timers,
         aside: Callable[[Callable[[], None]], None],
+        flow_logger: logging.Logger | logging.LoggerAdapter[Any] = logger,
+        report: Report | None = None,
     ) -> None:
         self.cluster = cluster
         self.run_id = run_id
@@ -105,7 +109,7 @@ class Dispatcher:
         self._results = results
         self.timers = timers
         self.calls: list[Call] = []
-        self.counts: Counter[CallState] = Counter()
+        self.counts = CallCounts()
         self._key = signing.run_key(secret, run_id)
         self._by_id: dict[str, Call] = {}
         self._ordinals: Counter[str] = Counter()
@@ -121,8 +125,8 @@ class Dispatcher:
         self._aside = aside
         self._gone: ClusterError | None = None
         self._context = copy_context()
-        self.report: Report | None = None
-        self.flow_logger: logging.Logger | logging.LoggerAdapter[Any] = logger
+        self.report = report
+        self.flow_logger = flow_logger
         self._place = opened.place_for(self)
 
     @property
@@ -174,7 +178,7 @@ class Dispatcher:
             else:
                 call.ordinal, call.attempt = retry_of.ordinal, retry_of.attempt + 1
             self.calls.append(call)
-            self.counts[CallState.QUEUED] += 1
+            self.counts.add(call)
         self._skip_acknowledged(call)
         known = self._place.known
         for later in range(self.requeues + 1 if known else 0):
@@ -383,10 +387,8 @@ class Dispatcher:
         self._clocks.note_start(node, at, call.sent_at or 0.0)
         if not call.started(event, min(self._clocks.here(node, at), time.time())):
             return
-        with self._lock:
-            self.counts[CallState.QUEUED] -= 1
-            self.counts[CallState.RUNNING] += 1
-            self.first_started = self.first_started or call.started_at
+        self.counts.follow(call)
+        self.first_started = self.first_started or call.started_at
         if call.timeout_seconds is not None:
             limit = call.timeout_seconds
             assert call.started_at is not None
@@ -482,10 +484,8 @@ class Dispatcher:
 
     def _note_failure(self, call: Call, error: BaseException) -> None:
         call.failure = error
-        with self._lock:
-            self.counts[call.state] -= 1
-            call.state = CallState.FAILED
-            self.counts[call.state] += 1
+        call.state = CallState.FAILED
+        self.counts.follow(call)
         self._look_into_aside(call)
 
     def _retain(self, call: Call) -> None:
@@ -583,9 +583,8 @@ class Dispatcher:
         self._acknowledge([call])
         with self._lock:
             self._by_id.pop(call.id, None)
-            self.counts[call.state] -= 1
-            self.counts[CallState.QUEUED] += 1
         call.begin_anew()
+        self.counts.follow(call)
         self._name(call)
         call.post(CallQueued(f"Submitted again: {why}"))
         # Aside: this may be the thread that hears the cluster's answers.
@@ -604,12 +603,9 @@ class Dispatcher:
             self.give_up(call, failure)
 
     def _settle(self, call: Call, finish: Callable[[], bool]) -> bool:
-        before = call.state
         if not finish():
             return False
-        with self._lock:
-            self.counts[before] -= 1
-            self.counts[call.state] += 1
+        self.counts.follow(call)
         return True
 
     def _acknowledge(self, calls: list[Call]) -> None:

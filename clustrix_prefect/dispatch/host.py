@@ -90,8 +90,13 @@ class Host:
         # Calls whose outcome was had and stays there, and whether their files are kept after that.
         self._retained: dict[str, bool] = {}
         self._lock = threading.Lock()
-        self.known, self.acknowledged = session.open_run(self)
+        # Made first: events of this run may come as soon as it is open.
         self._lane = lane(self)
+        try:
+            self.known, self.acknowledged = session.open_run(self)
+        except BaseException:
+            self._lane.close()
+            raise
 
     @property
     def python_note(self) -> str:

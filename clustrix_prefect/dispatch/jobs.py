@@ -80,11 +80,7 @@ class JobLane:
         # Batches that an earlier agent may or may not have submitted, and since when.
         self._nameless: dict[str, float] = {}
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="clustrix-jobs", daemon=True)
-        self._thread.start()
         self._closed = False
-        dispatcher.timers.every(_LOOK_AT_GATHERINGS, self._look_at_gatherings)
-        dispatcher.timers.every(1.0, self._look_at_missing)
         cluster = dispatcher.cluster
         # Where the site knows no arrays, or smaller ones, the block's wish cannot make them larger.
         self._limits = self._session.limits
@@ -93,6 +89,10 @@ class JobLane:
         # The block's wish counts this flow's jobs, the site's limits all of the user's.
         self._max_submitted: int | None = getattr(cluster, "max_submitted_jobs", None)
         self._fails_unrunnable = getattr(cluster, "unrunnable", "wait") == "fail"
+        self._thread = threading.Thread(target=self._run, name="clustrix-jobs", daemon=True)
+        self._thread.start()
+        dispatcher.timers.every(_LOOK_AT_GATHERINGS, self._look_at_gatherings)
+        dispatcher.timers.every(1.0, self._look_at_missing)
 
     # --- gathering and submitting ----------------------------------------------------------
 
@@ -115,7 +115,8 @@ class JobLane:
                     self._work.put(partial(self._submit_all, gathering, gathering.take()))
 
     def _over(self) -> int:
-        return sum(count for state, count in self._dispatcher.counts.items() if state.is_final)
+        counts = self._dispatcher.counts.by_state()
+        return sum(count for state, count in counts.items() if state.is_final)
 
     def _calls_per_array(self, resources: Resources) -> int:
         placement = self._scheduler.placement_of(resources)

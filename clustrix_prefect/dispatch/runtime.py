@@ -174,6 +174,12 @@ class Runtime:
         with self._changed:
             run = self._runs.get(run_id)
             if run is None:
+                report: Report | None = None
+                flow_logger: logging.Logger | logging.LoggerAdapter[Any] = logger
+                if context is not None and flow_run is not None:
+                    description = self.cluster.description
+                    report = Report(self._client.client, flow_run.id, description)
+                    flow_logger = flow_run_logger(flow_run, context.flow)
                 dispatcher = Dispatcher(
                     self._opened,
                     self.cluster,
@@ -184,6 +190,8 @@ class Runtime:
                     results=self._results,
                     timers=self._timers,
                     aside=self._going_on.submit,
+                    flow_logger=flow_logger,
+                    report=report,
                 )
                 run = FlowRunOnCluster(self, dispatcher, context, self._client)
                 self._runs[run_id] = run
@@ -213,18 +221,13 @@ class FlowRunOnCluster:
         self._runtime = runtime
         self._client = client.client
         self._closed = threading.Event()
-        self.report: Report | None = None
+        self.report = dispatcher.report
         self._progress = Progress()
-        self._logger: Any = logger
+        self._logger = dispatcher.flow_logger
         self.facts: dict[str, Any] = {}
         self._thread: threading.Thread | None = None
         if context is not None and self.flow_run is not None:
-            description = dispatcher.cluster.description
-            self.report = Report(client.client, self.flow_run.id, description)
-            self._logger = flow_run_logger(self.flow_run, context.flow)
             self.facts = _facts_of(context)
-            dispatcher.report = self.report
-            dispatcher.flow_logger = self._logger
             if dispatcher.python_note:
                 dispatcher.say(logging.INFO, dispatcher.python_note)
             self._thread = threading.Thread(target=self._watch, name="clustrix-watch", daemon=True)
@@ -247,7 +250,7 @@ class FlowRunOnCluster:
         )
 
     def _counts(self) -> Counter[CallState]:
-        return self._progress.counts(self.dispatcher.counts[CallState.RUNNING])
+        return self._progress.counts(self.dispatcher.counts.by_state()[CallState.RUNNING])
 
     def _line(self) -> str:
         left = self._progress.time_left(self.dispatcher.first_started)

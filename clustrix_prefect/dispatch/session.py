@@ -212,8 +212,7 @@ class Session:
         chosen = answer.get("chosen")
         if chosen is None:  # older ones are not even told
             raise PythonVersionMismatch(
-                f"{self.cluster.description} has Python none that was found,"
-                " and calls need 3.6 or newer.",
+                f"No Python was found on {self.cluster.description}, and calls need 3.6 or newer.",
                 "Set the block's `python` to one there, or name a module that brings one in"
                 " `modules`.",
             )

@@ -13,6 +13,7 @@ import time
 from typing import Any, Callable, Dict, List, Optional
 
 from . import activation, commands, environments, listing, probe, pythons
+from .agent_log import AgentLog, named
 from .exchange import Exchange
 from .failures import Failure, describe
 from .file_operations import FileOperations
@@ -62,11 +63,13 @@ class Agent:
         self._hold_above = float("inf")
         self._to_finish: List[threading.Thread] = []
         self._opening = threading.Lock()
+        self._log = AgentLog()
+        self._ended = threading.Event()
         self._link = Link(
             read=lambda size: os.read(0, size),
             write=lambda data: write_all(1, data),
             on_message=self._on_message,
-            on_end=lambda reason: None,
+            on_end=self._on_end,
             ping={"event": "ping"},
             silence=silence,
             open_sink=self._open_sink,
@@ -76,7 +79,7 @@ class Agent:
         hold = self._link.wait_until_sendable
         self._pool = Pool(self._send_event, hold)
         self._status = commands.StatusPoller(self._link.send, self._has_jobs)
-        self._watcher = Watcher(self._send_event, hold, self._status.wake)
+        self._watcher = Watcher(self._send_event, hold, self._status.wake, self._log.write)
         # Answered in the order of arrival, on the reading thread: quick, or order matters.
         self._in_order: Dict[str, Callable[[Message, Any], Any]] = {
             **self._exchange.in_order,
@@ -131,12 +134,16 @@ class Agent:
                 "cpus": len(os.sched_getaffinity(0)),
             }
         )
-        self._link.wait_ended()
+        self._ended.wait()
         self._pool.let_go()
         for thread in list(self._to_finish):
             # A job that is being submitted must be written down, whoever waits for it.
             thread.join(FINISH_SECONDS)
         self._pool.close()
+
+    def _on_end(self, reason: BaseException) -> None:
+        self._log.write("ends: {}".format(named(reason)))
+        self._ended.set()
 
     def leave(self) -> None:
         """End as if the client had gone."""
@@ -169,6 +176,7 @@ class Agent:
         try:
             answer = act(message, body)
         except Exception as error:  # whatever it is, the client must hear of it
+            self._log.write("{} failed: {}".format(message.get("op"), named(error)))
             self._reply(message, error=error)
         else:
             answer, attachment = answer if isinstance(answer, tuple) else (answer, b"")
@@ -226,6 +234,9 @@ class Agent:
         self._pool.program = work_dir.install(self._program)
         self._prologue = "\n".join(message.get("prologue") or ())
         self._work_dir = work_dir
+        self._log.open(work_dir.path)
+        version = ".".join(map(str, sys.version_info[:3]))
+        self._log.write("begins on {} with Python {}".format(HOST, version))
         self._hold_above = float(message.get("hold_above", "inf"))
         self._pool.grace = message.get("worker_grace", Patience().worker_grace)
         self._journal = Journal(work_dir)

@@ -56,6 +56,7 @@ class Link:
         self._ended = threading.Event()
         self._closing = False
         self._idle = False
+        self._is_handling = False
 
     def start(self) -> None:
         """Start reading, writing and listening for silence."""
@@ -99,8 +100,10 @@ class Link:
                 if not data:
                     raise EOFError("the channel was closed")
                 self.bytes_received += len(data)
+                self._is_handling = True
                 for message, body in self._inbox.feed(data):
                     self._on_message(message, body)
+                self._is_handling = False
         except Exception as error:  # a link that nobody reads would look alive for ever
             self.end(error)
 
@@ -140,10 +143,12 @@ class Link:
 
     def _listen(self) -> None:
         # Silence is counted in ticks of this thread rather than read off a clock: time during
-        # which this very process was suspended must not be held against the peer.
+        # which this very process was suspended must not be held against the peer, nor time in which
+        # nobody reads since what was read is dealt with (a file system that stalls, say).
         heard, silent = -1, 0.0
         while not self._ended.wait(TICK):
-            silent = silent + TICK if heard == self.bytes_received else 0.0
+            is_silent = heard == self.bytes_received and not self._is_handling
+            silent = silent + TICK if is_silent else 0.0
             heard = self.bytes_received
             if silent >= self._silence:
                 self.end(TimeoutError("silent for {:.0f} s".format(silent)))

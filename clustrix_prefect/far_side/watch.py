@@ -9,6 +9,7 @@ import threading
 import time
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
+from .agent_log import named
 from .batch import BatchDirectory, read_result, read_trace, started_event, unreadable
 from .frames import Message
 from .ledger import Ledgers
@@ -167,12 +168,20 @@ class Watcher:
         send: Takes events, each with a body.
         hold: Waits while very much is queued for the client.
         noticed: Called when something had happened.
+        log: Keeps a line for whoever looks for a fault.
     """
 
-    def __init__(self, send: Send, hold: Callable[[], None], noticed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        send: Send,
+        hold: Callable[[], None],
+        noticed: Callable[[], None],
+        log: Callable[[str], None],
+    ) -> None:
         self._send = send
         self._hold = hold
         self._noticed = noticed
+        self._log = log
         self._changed = threading.Condition()
         self._watched: Dict[str, Any] = {}
         self._had: Dict[str, Set[str]] = {}
@@ -242,19 +251,19 @@ class Watcher:
                     self._hurry, interval = False, SHORTEST
                 for path in [p for p, watched in self._watched.items() if not watched.waiting]:
                     del self._watched[path]
-                batches = list(self._watched.values())
+                batches = list(self._watched.items())
             began = time.monotonic()
             events = 0
-            for watched in batches:
+            for path, watched in batches:
                 try:
                     for event, body in watched.look(refresh=interval >= REFRESH_FROM):
                         self._hold()
                         self._send(event, body)
                         events += 1
-                except Exception:  # noqa: S112
+                except Exception as error:
                     # A file system that hiccups, a batch that was just removed, a file that is
                     # not ours: the next look shows which. The other batches must not wait.
-                    continue
+                    self._log("no look at {}: {}".format(path, named(error)))
             if events:
                 self._noticed()
                 interval = SHORTEST

@@ -4,6 +4,7 @@ far_side/HASH   the far side's own program, for the workers
 store/SHA       blobs, named by their digest
 runs/RUN/BATCH  the calls of a flow run
 environments/   virtual environments that were built for calls
+agent.log       what agents say of themselves (agent_log.py)
 
 What lies here is run as this account: no part of it, nor of the way to it, may be anybody else's.
 """

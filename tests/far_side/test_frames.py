@@ -93,7 +93,11 @@ class Peer:
         self.changed = threading.Condition()
         self.socket = end
 
+        self.may_go_on = threading.Event()
+
         def on_message(message, body):
+            if message.get("hold"):
+                self.may_go_on.wait(60)
             if answer and message.get("echo"):
                 self.link.send({"back": message["echo"]}, body)
             with self.changed:
@@ -163,6 +167,16 @@ def test_a_silent_peer_is_given_up(sockets):
     here.wait(lambda: here.reasons, 60)
     assert isinstance(here.reasons[0], TimeoutError)
     assert 1.5 < time.monotonic() - began < 60
+
+
+def test_dealing_with_a_message_is_no_silence(sockets):
+    here, there = Peer(sockets[0], silence=2.0), Peer(sockets[1])
+    there.link.send({"hold": True})
+    time.sleep(4.5)
+    assert not here.reasons
+    here.may_go_on.set()
+    there.link.send({"n": 1})
+    here.wait(lambda: {"n": 1} in [message for message, _ in here.received])
 
 
 def test_a_quiet_peer_is_not(sockets):

@@ -93,7 +93,8 @@ def test_an_odd_trace_holds_up_nobody(batch: BatchDirectory, trace: Any) -> None
         if event["event"] == "result" and event["call"] == "odd":
             seen.set()
 
-    watcher = Watcher(note, lambda: None, lambda: None)
+    said: list[str] = []
+    watcher = Watcher(note, lambda: None, lambda: None, said.append)
     watcher.add("run", batch, ["odd", "other"])
     put(Path(batch.results, "odd"), GOOD)
     assert seen.wait(60)

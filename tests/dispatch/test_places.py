@@ -1,0 +1,62 @@
+"""What a flow run's place on a cluster can rely on while it is made."""
+
+from __future__ import annotations
+
+import logging
+from uuid import UUID
+
+import pytest
+from prefect import flow, task
+from prefect.runtime import flow_run
+
+from clustrix_prefect import ClusterTaskRunner, LocalCluster
+from clustrix_prefect.dispatch.dispatcher import Dispatcher
+from clustrix_prefect.dispatch.host import Host
+from clustrix_prefect.dispatch.opening import OpenedSession
+from clustrix_prefect.dispatch.session import Session
+from tests.contract.api import flow_run_logs
+
+
+@task
+def nothing() -> None:
+    pass
+
+
+def test_what_it_says_is_in_the_flow_runs_log(
+    local: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = OpenedSession.place_for
+
+    def place_for(self: OpenedSession, dispatcher: Dispatcher) -> Host:
+        dispatcher.say(logging.WARNING, "said while the place is made")
+        return made(self, dispatcher)
+
+    monkeypatch.setattr(OpenedSession, "place_for", place_for)
+
+    @flow(task_runner=ClusterTaskRunner(local))
+    def run() -> UUID:
+        nothing.submit().wait()
+        return UUID(flow_run.id)
+
+    lines = flow_run_logs(run(), "said while")
+    assert any(line.message == "said while the place is made" for line in lines)
+
+
+def test_events_that_come_as_soon_as_the_run_is_open_are_taken(
+    local: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Status events of another flow run of the same session, say, or a reconnection."""
+    opened = Session.open_run
+
+    def open_run(self: Session, host: Host) -> object:
+        found = opened(self, host)
+        host.on_event({"event": "status", "stdout": ""}, b"")
+        return found
+
+    monkeypatch.setattr(Session, "open_run", open_run)
+
+    @flow(task_runner=ClusterTaskRunner(local))
+    def run() -> None:
+        return nothing.submit().result()
+
+    assert run() is None
