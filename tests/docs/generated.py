@@ -30,6 +30,25 @@ from clustrix_prefect.kubernetes.pods import default_image
 from tests.docs.pages import DOCS, pages, with_files
 
 _NOTE = "<!-- Written by `python -m tests.docs.generated`; change the code, not this page. -->"
+_COMPLETION = """\
+## Completion
+
+A shell completes commands, options and their values with TAB once it has read this line. Put it
+into `~/.bashrc`, `~/.zshrc` (after `compinit`) or `~/.config/fish/config.fish`.
+
+bash and zsh:
+
+<!-- not run: tests/test_completion.py runs it, and completes a line -->
+```bash
+eval "$(register-python-argcomplete clustrix-prefect)"
+```
+
+fish:
+
+<!-- not run: tests/test_completion.py runs it, and completes a line -->
+```fish
+register-python-argcomplete --shell fish clustrix-prefect | source
+```"""
 # What several blocks have in common, and what such blocks are called.
 _SHARED: tuple[tuple[type[BaseModel], str, str], ...] = (
     (ClusterBlock, "Every cluster", "All cluster blocks have these fields."),
@@ -89,7 +108,7 @@ def command_line_page() -> str:
         lines += [f"## {name}", _sentence(command.description or about)]
         lines += [f"`{_usage(command)}`"]
         lines += ["| argument | meaning |\n|---|---|\n" + "\n".join(_arguments(command))]
-    return _joined(lines)
+    return _joined([*lines, _COMPLETION])
 
 
 PAGES = {"reference/blocks.md": blocks_page, "reference/command-line.md": command_line_page}
