@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import pty
 import re
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from clustrix_prefect.dispatch.progress import Progress, in_words
+from clustrix_prefect.errors import JobLost
+from clustrix_prefect.terminal import _brief
 from tests.live.prefect_server import PrefectServer
 
 _COUNT = 12
@@ -114,3 +117,12 @@ def test_many_that_failed_are_not_all_named() -> None:
         progress.end(f"fit-{index}", None)
     said = progress.last_words("http://here")
     assert said.startswith("8 of 8 failed: fit-0, fit-1, fit-2, fit-3, fit-4 and 3 more; page http")
+
+
+def test_an_error_of_ours_without_lines_of_the_users_is_said_once() -> None:
+    """The message of Prefect's log line has its sentences; below it they would stand once more."""
+    error = JobLost("The job is gone.", "Run the flow again.")
+    failed = (JobLost, error, None)
+    record = logging.LogRecord("prefect", logging.ERROR, "", 0, f"failed: {error!r}", (), failed)
+    assert _brief(record)
+    assert record.exc_info is record.exc_text is None
