@@ -12,6 +12,7 @@ from uuid import UUID
 
 from prefect.blocks.core import Block
 from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.objects import BlockDocument
 from prefect.exceptions import ObjectNotFound
 from prefect.utilities.asyncutils import run_coro_as_sync
 from pydantic import (
@@ -253,12 +254,13 @@ class ClusterBlock(KnownFields, ABC):
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As Prefect's; the UI shows fields in this order, so what everybody needs comes first."""
         schema = super().model_json_schema(*args, **kwargs)
-        fields = schema["properties"]
-        schema["properties"] = {
-            **{name: fields[name] for name in _NEEDED_FIRST if name in fields},
-            **fields,
-        }
+        schema["properties"] = _in_order(schema["properties"])
         return schema
+
+    def _to_block_document(self, *args: Any, **kwargs: Any) -> BlockDocument:
+        document = super()._to_block_document(*args, **kwargs)
+        document.data = _in_order(document.data)
+        return document
 
     async def _save(
         self,
@@ -415,6 +417,11 @@ class ClusterBlock(KnownFields, ABC):
         """A text for others to see, by which clusters are told apart without any secret."""
         named = {**_without_secrets(self), "saved_as": self.saved_as}
         return f"{self.get_block_type_slug()}:{_digest(named, _NOT_SHARED)}"
+
+
+def _in_order(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields by their names, those that everybody needs first."""
+    return {**{name: fields[name] for name in _NEEDED_FIRST if name in fields}, **fields}
 
 
 def _digest(settings: dict[str, Any], left_out: set[str]) -> str:

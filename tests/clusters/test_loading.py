@@ -116,6 +116,8 @@ def test_fields_come_in_the_order_in_which_they_are_needed(saved: dict[str, Clus
     assert found.block_schema is not None
     fields = list(found.block_schema.fields["properties"])
     assert fields[:5] == ["host", "port", "credentials", "partition", "account"]
+    values = list(found.data)  # the server puts references to other blocks last
+    assert values[:3] == ["host", "port", "partition"]
 
 
 def test_inside_a_running_event_loop(saved: dict[str, ClusterBlock]) -> None:
