@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,17 @@ def add_apply_commands(commands: Any) -> None:
         )
         apply.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="file or directory")
         apply.add_argument("--dry-run", action="store_true", help="only show what would change")
+        if what == "blocks":
+            apply.add_argument(
+                "--overwrite",
+                action="store_true",
+                help="do not ask before blocks are replaced that were not made from files",
+            )
         apply.set_defaults(run=run)
 
 
 def _blocks(options: argparse.Namespace) -> int:
-    from clustrix_prefect.applying.blocks import apply_blocks, plan_blocks
+    from clustrix_prefect.applying.blocks import apply_blocks, made_by_others, plan_blocks
 
     planned = plan_blocks(options.paths)
     for one in planned:
@@ -32,9 +40,23 @@ def _blocks(options: argparse.Namespace) -> int:
     if options.dry_run:
         changed = [one.name for one in planned if one.is_new or one.differences]
     else:
+        others = made_by_others(planned)
+        if others and not options.overwrite and not _may_replace(others):
+            print("Nothing was saved; --overwrite replaces them.", file=sys.stderr)
+            return 1
         changed = apply_blocks(planned)
     _print_summary(len(changed), len(planned), "block", options.dry_run)
     return 0
+
+
+def _may_replace(names: Sequence[str]) -> bool:
+    what = f"{', '.join(names)} {'was' if len(names) == 1 else 'were'} not made from a file."
+    try:
+        answer = input(f"{what} Replace {'it' if len(names) == 1 else 'them'}? [y/N] ")
+    except EOFError:  # nobody is there to answer
+        print()
+        return False
+    return answer.strip().lower() in ("y", "yes")
 
 
 def _automations(options: argparse.Namespace) -> int:

@@ -49,7 +49,7 @@ def _brief(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     if error is not None:
         record.exc_text = shortened(error)
-        if isinstance(error, ClusterError) and "\n  File " not in record.exc_text:
+        if isinstance(error, ClusterError) and "Traceback (most" not in record.exc_text:
             record.exc_info = record.exc_text = None  # the record's message says the same
     return True
 

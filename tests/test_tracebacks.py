@@ -68,7 +68,7 @@ def test_a_cause_of_the_users_is_shown_and_one_of_ours_is_not() -> None:
     text = shortened(through_prefect(pack))
     assert "in the user's __reduce__" in text
     assert "It cannot travel" not in text
-    assert text.splitlines()[-2].endswith("The variable 'x' cannot travel. Pass data.")
+    assert "NotPortable: The variable 'x' cannot travel. Pass data." in text
 
 
 def test_the_remedy_stays_under_an_exception_of_the_users() -> None:

@@ -23,6 +23,7 @@ from typing import Any, cast
 
 from prefect.blocks.core import Block
 from prefect.exceptions import ObjectNotFound
+from prefect.variables import Variable
 from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 
 from clustrix_prefect.applying.files import Document, Mistake, WrongFiles, read_documents
@@ -33,6 +34,9 @@ from clustrix_prefect.nearest import what_was_meant
 
 KINDS: dict[str, type[Block]] = {kind.get_block_type_slug(): kind for kind in BLOCK_TYPES}
 """The types of blocks that files can describe."""
+
+# The Prefect variable in which it is noted.
+_MADE_FROM_FILES = "clustrix_blocks_made_from_files"
 
 NOT_SHOWN = "a value that is not shown"
 
@@ -106,6 +110,7 @@ def apply_blocks(planned: Sequence[PlannedBlock]) -> list[str]:
     """
     there: dict[str, Block] = {}
     saved = []
+    made: set[str] = set()
     for one in planned:
         if not one.is_new and not one.differences:
             assert one.existing is not None
@@ -117,7 +122,27 @@ def apply_blocks(planned: Sequence[PlannedBlock]) -> list[str]:
         one.wanted.save(one.name.partition("/")[2], overwrite=True, _sync=True)  # type: ignore[call-arg]
         there[one.name] = one.wanted
         saved.append(one.name)
+        made.add(str(one.wanted._block_document_id))
+    if made - (before := _made_from_files()):
+        Variable.set(_MADE_FROM_FILES, sorted(made | before), overwrite=True, _sync=True)  # type: ignore[call-arg]
     return saved
+
+
+def made_by_others(planned: Sequence[PlannedBlock]) -> list[str]:
+    """Which of the blocks that would be replaced were not made from a file."""
+    changed = [one for one in planned if one.existing is not None and one.differences]
+    made = _made_from_files() if changed else set()
+    return [
+        one.name
+        for one in changed
+        if one.existing is not None and str(one.existing._block_document_id) not in made
+    ]
+
+
+def _made_from_files() -> set[str]:
+    """The ids of the blocks on the server that were made from files."""
+    ids = Variable.get(_MADE_FROM_FILES, _sync=True)  # type: ignore[call-overload]
+    return set(map(str, ids)) if isinstance(ids, list) else set()
 
 
 # --- reading ------------------------------------------------------------------------------

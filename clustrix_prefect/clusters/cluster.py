@@ -8,7 +8,13 @@ import re
 import sys
 from abc import ABC, abstractmethod
 from typing import Any, Literal
+from uuid import UUID
 
+from prefect.blocks.core import Block
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.objects import BlockDocument
+from prefect.exceptions import ObjectNotFound
+from prefect.utilities.asyncutils import run_coro_as_sync
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -33,6 +39,12 @@ _VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*\Z")
 _MODULE = re.compile(r"^[A-Za-z0-9_.+/:@=~-]+\Z")
 # Settings that concern one flow's calls and not the connection that flows share.
 _NOT_SHARED = {"default_resources", "keep_job_files", "module_data_limit"}
+# In this order they are in the UI, before all others.
+_NEEDED_FIRST = (
+    *("host", "port", "credentials", "kubeconfig_path", "context", "namespace", "image"),
+    *("partition", "queue", "account", "project", "qos", "parallel_environment"),
+    *("default_resources", "remote_work_dir", "python", "modules", "setup"),
+)
 
 
 class ClusterBlock(KnownFields, ABC):
@@ -236,6 +248,82 @@ class ClusterBlock(KnownFields, ABC):
             raise ValueError("build_in_job needs a cluster with a scheduler")
         return self
 
+    # --- how it is saved and shown ---------------------------------------------------------
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As Prefect's; the UI shows fields in this order, so what everybody needs comes first."""
+        schema = super().model_json_schema(*args, **kwargs)
+        schema["properties"] = _in_order(schema["properties"])
+        return schema
+
+    def _to_block_document(self, *args: Any, **kwargs: Any) -> BlockDocument:
+        document = super()._to_block_document(*args, **kwargs)
+        document.data = _in_order(document.data)
+        return document
+
+    async def _save(
+        self,
+        name: str | None = None,
+        is_anonymous: bool = False,
+        overwrite: bool = False,
+        client: PrefectClient | None = None,
+    ) -> UUID:
+        """Save the block, and credentials within it as a block of their own."""
+        for within_name, block in self._to_be_saved_within(name).items():
+            if overwrite or not await self._is_there(name, client):
+                await block._save(name=within_name, overwrite=True, client=client)
+        return await super()._save(
+            name=name,
+            is_anonymous=is_anonymous,
+            overwrite=overwrite,
+            client=client,
+        )
+
+    def _save_sync(
+        self, name: str | None = None, is_anonymous: bool = False, overwrite: bool = False
+    ) -> UUID:
+        """Save the block, and credentials within it as a block of their own."""
+        for within_name, block in self._to_be_saved_within(name).items():
+            if overwrite or not run_coro_as_sync(self._is_there(name, None)):
+                block._save_sync(name=within_name, overwrite=True)
+        return super()._save_sync(name=name, is_anonymous=is_anonymous, overwrite=overwrite)
+
+    def _to_be_saved_within(self, name: str | None) -> dict[str, Block]:
+        """Blocks that would be copies in this one, which the UI does not show; by their names.
+
+        Each cluster has its own: to save one again changes no other.
+        """
+        title = name or self._block_document_name
+        found: dict[str, Block] = {}
+        for field in type(self).model_fields:
+            value, within = getattr(self, field), f"{self.get_block_type_slug()}-{title}-{field}"
+            if title is None or not isinstance(value, Block):
+                continue
+            saved_as = value._block_document_name
+            if saved_as is None or re.fullmatch(rf"[a-z]+-cluster-.+-{field}", saved_as):
+                if saved_as != within:
+                    value = value.model_copy()
+                    value._block_document_id = value._block_document_name = None
+                    setattr(self, field, value)
+                found[within] = value
+        return found
+
+    async def _is_there(self, name: str | None, client: PrefectClient | None) -> bool:
+        """Whether there is a block of this name, which must not be overwritten."""
+        title = name or self._block_document_name
+        if title is None:
+            return False
+        try:
+            if client is not None:
+                await client.read_block_document_by_name(title, self.get_block_type_slug())
+            else:
+                async with get_client() as asked:
+                    await asked.read_block_document_by_name(title, self.get_block_type_slug())
+        except ObjectNotFound:
+            return False
+        return True
+
     # --- what the rest of the package asks of a cluster -----------------------------------
 
     @property
@@ -329,6 +417,11 @@ class ClusterBlock(KnownFields, ABC):
         """A text for others to see, by which clusters are told apart without any secret."""
         named = {**_without_secrets(self), "saved_as": self.saved_as}
         return f"{self.get_block_type_slug()}:{_digest(named, _NOT_SHARED)}"
+
+
+def _in_order(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields by their names, those that everybody needs first."""
+    return {**{name: fields[name] for name in _NEEDED_FIRST if name in fields}, **fields}
 
 
 def _digest(settings: dict[str, Any], left_out: set[str]) -> str:

@@ -112,7 +112,7 @@ def _message(failure: BaseException | None) -> str:
 
 def _next_step(failure: BaseException | None) -> str:
     if isinstance(failure, ClusterError) and failure.remedy:
-        return prose(failure.remedy)
+        return f"{prose(failure.remedy)} ([more]({failure.link}))"
     return "The task's own code raised this: correct it, or its arguments, and run the flow again."
 
 

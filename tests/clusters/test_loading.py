@@ -76,6 +76,50 @@ def test_what_was_saved_with_a_field_that_there_is_not(saved: dict[str, ClusterB
         LocalCluster.model_validate(data)
 
 
+def test_credentials_within_are_a_block_of_their_own(saved: dict[str, ClusterBlock]) -> None:
+    """The UI shows no credentials that are a copy within another block."""
+    own = "slurm-cluster-ndoli-credentials"
+    with get_client(sync_client=True) as client:
+        found = client.read_block_document_by_name("ndoli", "slurm-cluster")
+        within = found.block_document_references["credentials"]["block_document"]
+        assert within["name"] == own
+    assert SSHCredentials.load(own, _sync=True).username == "alice"
+    # What is saved anew is saved whole.
+    changed = SlurmCluster(host="ndoli", credentials=SSHCredentials(username="bob"))
+    with pytest.raises(ValueError, match="already in use"):
+        changed.save("ndoli", _sync=True)
+    assert SSHCredentials.load(own, _sync=True).username == "alice"
+    changed.save("ndoli", overwrite=True, _sync=True)
+    assert changed.credentials is not None
+    changed.credentials.username = "carol"
+    asyncio.run(changed.asave("ndoli", overwrite=True))
+    again = load_cluster("slurm-cluster/ndoli")
+    assert isinstance(again, SlurmCluster)
+    assert again.credentials is not None
+    assert again.credentials.username == "carol"
+
+
+def test_credentials_that_were_saved_before_are_left_as_they_are(
+    saved: dict[str, ClusterBlock],
+) -> None:
+    SSHCredentials(username="dora").save("dora", overwrite=True, _sync=True)
+    cluster = SSHCluster(host="big", credentials=SSHCredentials.load("dora", _sync=True))
+    cluster.save("big", overwrite=True, _sync=True)
+    with get_client(sync_client=True) as client:
+        found = client.read_block_document_by_name("big", "ssh-cluster")
+    assert found.block_document_references["credentials"]["block_document"]["name"] == "dora"
+
+
+def test_fields_come_in_the_order_in_which_they_are_needed(saved: dict[str, ClusterBlock]) -> None:
+    with get_client(sync_client=True) as client:
+        found = client.read_block_document_by_name("ndoli", "slurm-cluster")
+    assert found.block_schema is not None
+    fields = list(found.block_schema.fields["properties"])
+    assert fields[:5] == ["host", "port", "credentials", "partition", "account"]
+    values = list(found.data)  # the server puts references to other blocks last
+    assert values[:3] == ["host", "port", "partition"]
+
+
 def test_inside_a_running_event_loop(saved: dict[str, ClusterBlock]) -> None:
     async def load() -> ClusterBlock:
         return load_cluster("local-cluster/here")

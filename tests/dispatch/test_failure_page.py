@@ -72,7 +72,7 @@ def test_arguments_are_short_and_no_secrets() -> None:
 def test_what_to_do_is_told_with_code_as_code() -> None:
     refused = SubmissionRefused("No partition debgu.", "Name one that `sinfo` lists <now>.")
     page = failure_page(call(failure=refused), {})
-    assert "What to do: Name one that `sinfo` lists \\<now\\>." in page
+    assert "What to do: Name one that `sinfo` lists \\<now\\>. ([more](http" in page
     assert "### Traceback" not in page
 
 

@@ -96,6 +96,38 @@ def test_a_dry_run_shows_the_difference_and_changes_nothing(
     assert versions() == before
 
 
+def test_what_was_not_made_from_a_file_is_replaced_only_if_somebody_says_so(
+    file: Path, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_hand = SlurmCluster(host="by-hand.example.edu")
+    by_hand.save(name, overwrite=True, _sync=True)
+    asked: list[str] = []
+
+    def answer(question: str) -> str:
+        asked.append(question)
+        if len(asked) == 1:
+            raise EOFError
+        return "y" if len(asked) == 3 else ""
+
+    monkeypatch.setattr("builtins.input", answer)
+    for _ in range(2):  # nobody is there; somebody says no
+        assert apply(file) == 1
+        assert "--overwrite replaces them" in capsys.readouterr().err
+        assert SlurmCluster.load(name, _sync=True).host == "by-hand.example.edu"
+    assert f"slurm-cluster/{name} was not made from a file. Replace it?" in asked[0]
+    assert apply(file) == 0
+    assert SlurmCluster.load(name, _sync=True).host == "ndoli.example.edu"
+    # From now on it is one that was made from a file.
+    file.write_text(file.read_text().replace("ndoli.example.edu", "kili.example.edu"))
+    assert apply(file) == 0
+    assert len(asked) == 3
+    by_hand.save(f"{name}-b", _sync=True)
+    file.write_text(f"block: slurm-cluster/{name}-b\nfields: {{host: from-a-file}}\n")
+    assert apply("--overwrite", file) == 0
+    assert len(asked) == 3
+    SlurmCluster.delete(f"{name}-b", _sync=True)
+
+
 def test_a_dry_run_never_shows_a_secret(
     file: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -178,13 +210,13 @@ def test_the_examples_can_be_applied(
     assert apply("--dry-run", ROOT / "blocks") == 0
     out = capsys.readouterr().out
     for name in (
-        "local-cluster/workstation",
-        "slurm-cluster/ndoli",
-        "ssh-cluster/gpu",
-        "kubernetes-cluster/research",
+        "local-cluster/example-local",
+        "slurm-cluster/example-slurm",
+        "ssh-cluster/example-gpu",
+        "kubernetes-cluster/example-kubernetes",
     ):
         assert f"{name}: new" in out
-    assert "onepassword-connect/team: new" in out
+    assert "onepassword-connect/example: new" in out
     assert "token: env:OP_CONNECT_TOKEN" in out
 
 
