@@ -111,10 +111,15 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _print_finding(finding: Finding) -> None:
-    mark = "ok  " if finding.is_ok else "FAIL"
+    from rich.console import Console
+    from rich.text import Text
+
+    mark = ("ok  ", "green") if finding.is_ok else ("FAIL", "bold red")
     indent = " " * 22
     texts = [text for text in (finding.value, finding.problem, finding.remedy) if text]
-    print(f"{mark}  {finding.name:<14}  {texts[0] if texts else ''}".rstrip(), flush=True)
+    line = f"  {finding.name:<14}  {texts[0] if texts else ''}".rstrip()
+    # Colours on a terminal only, and not where NO_COLOR is set.
+    Console(soft_wrap=True, highlight=False).print(Text.assemble(mark, line))
     for text in texts[1:]:
         print(f"{indent}{text}")
 

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from clustrix_prefect.cli import _print_finding
 from clustrix_prefect.dispatch.progress import Progress, in_words
 from clustrix_prefect.errors import JobLost
+from clustrix_prefect.inspection import Finding
 from clustrix_prefect.terminal import _brief
 from tests.live.prefect_server import PrefectServer
 
@@ -126,3 +128,23 @@ def test_an_error_of_ours_without_lines_of_the_users_is_said_once() -> None:
     record = logging.LogRecord("prefect", logging.ERROR, "", 0, f"failed: {error!r}", (), failed)
     assert _brief(record)
     assert record.exc_info is record.exc_text is None
+
+
+@pytest.mark.parametrize(("variable", "is_coloured"), [("FORCE_COLOR", True), ("NO_COLOR", False)])
+def test_what_check_finds_is_coloured_on_a_terminal_only(
+    variable: str,
+    is_coloured: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(variable, "1")
+    _print_finding(Finding("python", value="[3.11]"))
+    _print_finding(Finding("host", problem="It is down.", remedy="Wait."))
+    shown = capsys.readouterr().out
+    assert ("\x1b[32mok  \x1b[0m" in shown) is is_coloured
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert plain.splitlines() == [
+        "ok    python          [3.11]",
+        "FAIL  host            It is down.",
+        " " * 22 + "Wait.",
+    ]
