@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from decimal import Decimal
 
-from clustrix_prefect.markdown import escape
+from clustrix_prefect.markdown import escape, prose
 from clustrix_prefect.pricing import baseline
 from clustrix_prefect.pricing.baseline import Amounts, Differences, in_words
 from clustrix_prefect.pricing.blocks import PricingBaseline
@@ -43,7 +43,7 @@ def as_page(found: Differences, findings: Sequence[Finding]) -> str:
     ]
     if failures:
         lines += ["", f"### {len(failures)} checks fail on the new prices", ""]
-        lines += [f"- {escape(str(finding))}" for finding in failures[:_MOST_ROWS]]
+        lines += [f"- {prose(str(finding))}" for finding in failures[:_MOST_ROWS]]
     if found.changed:
         lines += ["", "| provider | region | type | of | change |", "|---|---|---|---|---|"]
     for key, old, new in found.changed[:_MOST_ROWS]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clustrix_prefect.markdown import escape, utc
+from clustrix_prefect.markdown import escape, prose, utc
 from clustrix_prefect.pricing.checks import Asked, Finding, Level
 from clustrix_prefect.pricing.checks.finding import plain
 from clustrix_prefect.pricing.fetch import PriceList
@@ -110,13 +110,13 @@ def summary(
             lines += ["", f"### {title}", ""]
         for finding in chosen:
             lines.append(
-                f"- **{escape(finding.provider)}, {finding.check}**: {escape(finding.message)}"
+                f"- **{escape(finding.provider)}, {finding.check}**: {prose(finding.message)}"
             )
             lines += [f"  - {escape(str(e))}" for e in finding.evidence[1:_MOST_EVIDENCE]]
             more = len(finding.evidence) - _MOST_EVIDENCE
             if more > 0:
                 lines.append(f"  - and {more} more, in the provider's table")
-    lines += ["", "### Baseline", "", escape(baseline)]
+    lines += ["", "### Baseline", "", prose(baseline)]
     lines += ["", "### Earlier runs", "", f"![How many prices the runs found]({image})", ""]
     lines.append("As high as there were prices; green passed, yellow has warnings, red failed.")
     left_out = [_not_covered(one.answer) for one in asked if isinstance(one.answer, PriceList)]

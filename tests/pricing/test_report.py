@@ -54,6 +54,13 @@ def test_texts_of_others_are_no_markdown() -> None:
         assert "\n" not in text
 
 
+def test_what_is_to_be_typed_is_code() -> None:
+    finding = Finding(Level.FAILURE, "availability", "aws", "Type `pip install 'x[aws]'`.", ())
+    page = summary([asked()], [finding], baseline="Approve with `approve_prices`.", image="data:,")
+    assert "Type `pip install 'x[aws]'`." in page
+    assert "`approve_prices`" in page
+
+
 def record(number: int, **fields: object) -> Record:
     usual = {
         "at": f"2026-01-{number:02d}T06:00:00+00:00",
