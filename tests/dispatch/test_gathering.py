@@ -78,7 +78,7 @@ def test_what_is_held_back_goes_when_another_call_has_ended(clock: Clock) -> Non
 
 
 def test_else_it_goes_ever_later(clock: Clock) -> None:
-    fit, call = gathering(), Any
+    fit, call = gathering(), SimpleNamespace(map_index=None)
     waits = []
     for _ in range(7):
         fit.hold_back([call], over=7)  # type: ignore[list-item]
