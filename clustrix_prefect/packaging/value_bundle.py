@@ -10,6 +10,7 @@ import contextlib
 import dis
 import io
 import json
+import pickle
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator
@@ -26,6 +27,8 @@ from clustrix_prefect.packaging.module_files import ModuleFiles, collect, named_
 from clustrix_prefect.packaging.ownership import is_user_module
 from clustrix_prefect.packaging.pickling import HERE, LocalClass, Met, Reference
 from clustrix_prefect.packaging.source_files import SourceFile, files_of
+
+_NOTHING_BROUGHT = pickle.dumps({}, protocol=5) + pickle.dumps([], protocol=5)
 
 
 class ValueBuilder:
@@ -115,8 +118,13 @@ class ValueBuilder:
                 if each.name in namespace:
                     names.setdefault(each.module, {})[each.name] = namespace[each.name]
         self._dump(pickler, self._function)
-        self._dump(pickler, names)
-        self._dump(pickler, [*classes.values(), *self._subclasses(pickler)])
+        brought = [*classes.values(), *self._subclasses(pickler)]
+        # Every call that is submitted by itself comes by here, and most bring neither.
+        if names or brought:
+            self._dump(pickler, names)
+            self._dump(pickler, brought)
+        else:
+            buffer.write(_NOTHING_BROUGHT)
         return buffer.getvalue(), pickler
 
     def _dump(self, pickler: ValuePickler, value: Any) -> None:
