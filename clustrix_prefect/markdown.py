@@ -33,11 +33,19 @@ def prose(text: str) -> str:
 
 
 def cell(text: str) -> str:
-    """The same, for a cell that may be long: the UI's own cells never break their lines."""
+    """Escape a text for a cell that may be long: the UI's own cells never break their lines."""
+    return "<br>".join(map(escape, _lines(_seen(text))))
+
+
+def prose_cell(text: str) -> str:
+    """Write a sentence of ours for a cell that may be long; see `prose`."""
     # A line does not end within code.
     whole = _CODE.sub(lambda code: code[0].replace(" ", _NO_BREAK), _seen(text))
-    lines = textwrap.wrap(whole, _CELL_WIDTH, break_long_words=False, break_on_hyphens=False)
-    return "<br>".join(prose(line.replace(_NO_BREAK, " ")) for line in lines)
+    return "<br>".join(prose(line.replace(_NO_BREAK, " ")) for line in _lines(whole))
+
+
+def _lines(text: str) -> list[str]:
+    return textwrap.wrap(text, _CELL_WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _seen(text: str) -> str:

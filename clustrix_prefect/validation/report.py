@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import Artifact, State
 from prefect.settings import PREFECT_UI_URL
 from prefect.states import Completed, Failed
 
-from clustrix_prefect.markdown import cell, escape, prose, table, utc
+from clustrix_prefect.markdown import cell, escape, prose, prose_cell, table, utc
 from clustrix_prefect.validation.check import Check
 
 _RECORD = "validation"
@@ -105,7 +105,7 @@ def _row(check: Check, timed: bool) -> list[str]:
     result = "failed" if check.problem else "left out" if check.left_out else "ok"
     told = " ".join(text for text in (check.value, check.problem, check.left_out) if text)
     took = [took_words(check.seconds)] if timed else []
-    return [result, escape(check.cluster), cell(check.name), *took, cell(told)]
+    return [result, escape(check.cluster), cell(check.name), *took, prose_cell(told)]
 
 
 def took_words(seconds: float | None) -> str:

@@ -11,7 +11,7 @@ from uuid import UUID
 from prefect.client.schemas.objects import State
 
 from clustrix_prefect.errors import message_of
-from clustrix_prefect.markdown import cell, escape, table
+from clustrix_prefect.markdown import escape, prose_cell, table
 from clustrix_prefect.validation.report import link_to_run, now, number, took_words
 
 
@@ -91,7 +91,7 @@ def page_of(verdict: str, outcomes: Sequence[Outcome]) -> str:
             link_to_run(one.name, one.run),
             one.since,
             took_words(one.seconds),
-            cell(one.told),
+            prose_cell(one.told),
         ]
         for one in sorted(outcomes, key=lambda one: one.is_green)
     ]
