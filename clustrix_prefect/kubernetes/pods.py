@@ -40,7 +40,8 @@ for python do
     command -v "$python" >/dev/null 2>&1 && exec "$python" -c "$0" "$start" "$hold" "$end"
 done
 echo "no Python here: tried $*" >&2; exit 127"""
-# What a pod with a read-only root writes to instead: volumes of its own, which go with it.
+# What a pod with a read-only root writes to instead, in its work volume; where pods share that, in
+# volumes of its own.
 _HOME = "/clustrix-prefect-home"
 _WRITABLE = {"clustrix-home": _HOME, "clustrix-tmp": "/tmp"}  # noqa: S108
 # A user id that the image does not know has no home and no name (OpenShift gives such).
@@ -165,7 +166,7 @@ def job_manifest(
         user = settings.run_as_user
         pod["securityContext"] = {"runAsUser": user, "runAsGroup": user, "fsGroup": user}
     if settings.restricted:
-        _restrict(pod, container, settings.container)
+        _restrict(pod, container, settings)
     pod["containers"] = [_with(container, settings.container)]
     metadata: dict[str, Any] = {"labels": every, "annotations": dict(settings.annotations)}
     template = {"metadata": metadata, "spec": _with(pod, settings.pod)}
@@ -188,7 +189,7 @@ def job_manifest(
     }
 
 
-def _restrict(pod: dict[str, Any], container: dict[str, Any], own: Mapping[str, Any]) -> None:
+def _restrict(pod: dict[str, Any], container: dict[str, Any], settings: PodSettings) -> None:
     """Take every privilege from a pod, and give it back what it has to write to."""
     pod["securityContext"] = {
         **pod.get("securityContext", {}),
@@ -200,15 +201,21 @@ def _restrict(pod: dict[str, Any], container: dict[str, Any], own: Mapping[str, 
         "readOnlyRootFilesystem": True,
     }
     container["workingDir"] = _HOME
+    own = settings.container
     said = {one.get("name") for one in own.get("env") or ()}
     container["env"] = [
         {"name": name, "value": value} for name, value in _OWN_VARIABLES.items() if name not in said
     ]
     mounted = {one.get("mountPath") for one in own.get("volumeMounts") or ()}
     for name, path in _WRITABLE.items():
-        if path not in mounted:
+        if path in mounted:
+            continue
+        if settings.work_volume_claim:
+            # Pods would write to one another's, and a server that squashes root makes no directory.
             pod["volumes"].append({"name": name, "emptyDir": {}})
             container["volumeMounts"].append({"name": name, "mountPath": path})
+        else:
+            container["volumeMounts"].append({"name": "work", "mountPath": path, "subPath": name})
 
 
 def _keeper() -> str:

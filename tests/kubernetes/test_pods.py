@@ -60,6 +60,24 @@ def test_a_restricted_pod_is_what_pod_security_wants() -> None:
     assert variables["USER"] == variables["LOGNAME"]
 
 
+@pytest.mark.parametrize(("claim", "volumes"), [(None, {"work"}), ("shared", None)])
+def test_what_a_restricted_pod_writes_is_in_its_work_volume_unless_pods_share_that(
+    claim: str | None, volumes: set[str] | None
+) -> None:
+    made = pod(manifest(PodSettings(image="i", restricted=True, work_volume_claim=claim)))
+    (container,) = made["containers"]
+    variables = {one["name"]: one["value"] for one in container["env"]}
+    mounts = [
+        one
+        for one in container["volumeMounts"]
+        if one["mountPath"] in (variables["HOME"], variables["TMPDIR"])
+    ]
+    assert len(mounts) == 2
+    of_the_pod = {one["name"] for one in made["volumes"] if "emptyDir" in one}
+    assert {one["name"] for one in mounts} <= (volumes or of_the_pod)
+    assert len({(one["name"], one.get("subPath")) for one in mounts}) == 2
+
+
 def test_a_restricted_pod_keeps_what_the_block_says() -> None:
     own = {
         "env": [{"name": "HOME", "value": "/data"}],
