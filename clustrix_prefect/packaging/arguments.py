@@ -12,7 +12,7 @@ from clustrix_prefect.packaging.by_source import SourcePickler
 from clustrix_prefect.packaging.by_value import ValuePickler, namespaces_of
 from clustrix_prefect.packaging.essence import holds_more_than_atoms, identity_of, may_hold_sets
 from clustrix_prefect.packaging.identity import sha256
-from clustrix_prefect.packaging.parts import LARGE, Carry, Part, Parts, is_long, is_no_atom
+from clustrix_prefect.packaging.parts import LARGE, Carry, Part, Parts, is_long, may_be_large
 from clustrix_prefect.packaging.pickling import HERE, CallPickler, Met
 from clustrix_prefect.transfer.digests import FileDigests
 
@@ -80,10 +80,13 @@ def pack_arguments(
         return data
 
     parts = Parts(pickle_value, _file_digests(), store, carry)
-    try:
-        payload = pickle_value(parts.apart(args, kwargs, is_long), parts, _Bounded())
-    except _TooLarge:
-        payload = pickle_value(parts.apart(args, kwargs, is_no_atom), parts)
+    if not any(map(may_be_large, (*args, *kwargs.values()))):
+        payload = pickle_value((args, dict(kwargs)), parts)
+    else:
+        try:
+            payload = pickle_value(parts.apart(args, kwargs, is_long), parts, _Bounded())
+        except _TooLarge:
+            payload = pickle_value(parts.apart(args, kwargs, may_be_large), parts)
     found = tuple(parts.found.values())
     payload_sha256 = sha256(payload)
     identity = payload_sha256 if is_canonical else identity_of((args, dict(kwargs)), namespaces)

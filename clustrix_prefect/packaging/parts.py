@@ -33,6 +33,7 @@ Reference = tuple[Any, ...]
 LARGE = 64 * 1024
 _KINDS = frozenset({File, Folder, RemoteFile, RemoteFolder})
 _SMALL = frozenset({bool, int, float, complex, type(None)})
+_SHORT = 1024
 _COLLECTIONS = (tuple, list, set, frozenset)
 # Collections of so many elements are looked at one by one.
 _FEW = 64
@@ -363,9 +364,10 @@ def is_long(value: Any, depth: int = 3) -> bool:
     return any(is_long(each, depth - 1) for each in elements)
 
 
-def is_no_atom(value: Any) -> bool:
-    """Whether a value is more than a number."""
-    return type(value) not in _SMALL
+def may_be_large(value: Any) -> bool:
+    """Whether a value is more than a number or a short text."""
+    kind = type(value)
+    return kind not in _SMALL and not (kind is str and len(value) <= _SHORT)
 
 
 def _is_plain_array(value: Any) -> bool:

@@ -159,7 +159,18 @@ def test_a_block_that_cannot_be_looked_at_does_not_hide_the_others(team: list[st
     assert {row["block"] for row in rows if row["result"] == "found"} == set(team)
 
 
-def test_by_default_every_block_with_a_reference(team: list[str], saved: Any) -> None:
+@pytest.fixture
+def nothing_saved(prefect_server: PrefectServer) -> None:
+    """Forget what other tests have saved on the server."""
+    with get_client(sync_client=True) as client:
+        found = client.request("POST", "/block_documents/filter", json={"limit": 200}).json()
+        for one in found:
+            client.request("DELETE", f"/block_documents/{one['id']}")
+
+
+def test_by_default_every_block_with_a_reference(
+    nothing_saved: None, team: list[str], saved: Any
+) -> None:
     saved(Secret(value="hunter4"), "plain")
     saved(SSHCredentials(password="hunter5"), "plain")
     state = run(None)
@@ -174,7 +185,7 @@ def test_a_malformed_reference_of_another_program(saved: Any) -> None:
     assert rows_of(page_of(state))[0]["result"] == "MALFORMED"
 
 
-def test_no_blocks_at_all(prefect_server: PrefectServer) -> None:
+def test_no_blocks_at_all(nothing_saved: None) -> None:
     state = run(None)
     assert state.is_completed()
     assert state.message == "Passed: no references in 0 blocks."

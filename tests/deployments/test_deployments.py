@@ -11,6 +11,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from clustrix_prefect.block_types import BLOCK_TYPES
 from tests.deployments.conftest import RunDeployment, wait_for_end
 from tests.live.clusters import local_cluster
+from tests.live.daemon import wait_until
 from tests.live.deployed import Deployed, Served
 from tests.live.rundir import RunDirectory
 
@@ -86,10 +87,14 @@ def test_deploying_again_duplicates_nothing(deployed: Deployed, client: SyncPref
 def test_what_is_scheduled(client: SyncPrefectClient) -> None:
     """The server plans runs for everything that has a schedule."""
     wanted = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}, "limit": 200}
-    planned = client.request("POST", "/flow_runs/filter", json=wanted).json()
     deployments = {one["id"]: name for name, one in deployments_of(client).items()}
-    with_runs = {deployments[one["deployment_id"]] for one in planned if one["deployment_id"]}
-    assert with_runs == {name for name in NAMES if not name.endswith("/on-demand")}
+
+    def with_runs() -> set[str]:
+        planned = client.request("POST", "/flow_runs/filter", json=wanted).json()
+        return {deployments[one["deployment_id"]] for one in planned if one["deployment_id"]}
+
+    scheduled = {name for name in NAMES if not name.endswith("/on-demand")}
+    wait_until(lambda: with_runs() == scheduled, 120)
 
 
 # Its subflows are most of the others.
