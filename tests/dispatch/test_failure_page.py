@@ -9,7 +9,7 @@ import pytest
 
 from clustrix_prefect.dispatch.failure_page import exit_words, failure_page, index_words
 from clustrix_prefect.errors import RemoteTraceback, SubmissionRefused
-from clustrix_prefect.markdown import cell, prose
+from clustrix_prefect.markdown import prose, prose_cell
 
 
 def call(**facts: Any) -> Any:
@@ -117,6 +117,8 @@ def test_code_in_prose(text: str, shown: str) -> None:
 
 
 def test_a_line_of_a_cell_does_not_end_within_code() -> None:
-    shown = cell("the words before it are many, and then comes `scontrol show job 12` and more")
+    shown = prose_cell(
+        "the words before it are many, and then comes `scontrol show job 12` and more"
+    )
     assert "`scontrol show job 12`" in shown
     assert "<br>" in shown

@@ -18,6 +18,7 @@ from tests.credentials.scanner import Scanner
 from tests.dispatch.marks import mark, wait_for_marks
 from tests.dispatch.test_kubernetes import pod_names
 from tests.dispatch.test_kubernetes_access import rules_of_guide
+from tests.live.daemon import wait_until
 
 if TYPE_CHECKING:
     from tests.live.kubernetes.cluster import OwnKubernetes
@@ -80,9 +81,13 @@ def test_no_secret_is_seen_of_a_pod(
         return future.result()
 
     assert looked_at() == argument[::-1]
-    events = own_kubernetes.kubectl("-n", namespace, "get", "events", "-o", "yaml")
-    assert "Started container calls" in events
-    assert not scanner.in_bytes(events.encode())
+
+    def events() -> str:
+        return own_kubernetes.kubectl("-n", namespace, "get", "events", "-o", "yaml")
+
+    # The node tells of what it did when it has the time.
+    wait_until(lambda: "Started container calls" in events())
+    assert not scanner.in_bytes(events().encode())
     # The control, which is no secret, is found wherever one would be.
     assert {place for place, found in seen.items() if found} == {"objects", "log", "environ"}
     assert {name.partition(" (")[0] for found in seen.values() for name in found} == {"control"}
