@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -10,10 +11,12 @@ from prefect import flow, task
 from prefect.runtime import flow_run
 
 from clustrix_prefect import ClusterTaskRunner, LocalCluster
+from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.dispatch.dispatcher import Dispatcher
 from clustrix_prefect.dispatch.host import Host
 from clustrix_prefect.dispatch.opening import OpenedSession
-from clustrix_prefect.dispatch.session import Session
+from clustrix_prefect.dispatch.session import Session, Sessions
+from clustrix_prefect.errors import PythonVersionMismatch
 from tests.contract.api import flow_run_logs
 
 
@@ -60,3 +63,18 @@ def test_events_that_come_as_soon_as_the_run_is_open_are_taken(
         return nothing.submit().result()
 
     assert run() is None
+
+
+def test_a_host_without_a_python_is_said_to_have_none(
+    local: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = AgentClient.request
+
+    def find_none(self: AgentClient, op: str, **fields: Any) -> dict[str, Any]:
+        return {"chosen": None} if op == "find_python" else request(self, op, **fields)
+
+    monkeypatch.setattr(AgentClient, "request", find_none)
+    sessions = Sessions()
+    with pytest.raises(PythonVersionMismatch) as refused:
+        sessions.acquire(local)
+    assert refused.value.what == "No Python was found on this machine, and calls need 3.6 or newer."
