@@ -50,13 +50,10 @@ def _blocks(options: argparse.Namespace) -> int:
 
 
 def _may_replace(names: Sequence[str]) -> bool:
+    from clustrix_prefect.terminal import confirmed
+
     what = f"{', '.join(names)} {'was' if len(names) == 1 else 'were'} not made from a file."
-    try:
-        answer = input(f"{what} Replace {'it' if len(names) == 1 else 'them'}? [y/N] ")
-    except EOFError:  # nobody is there to answer
-        print()
-        return False
-    return answer.strip().lower() in ("y", "yes")
+    return confirmed(f"{what} Replace {'it' if len(names) == 1 else 'them'}?")
 
 
 def _automations(options: argparse.Namespace) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import sys
 import time
@@ -30,8 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         argcomplete.autocomplete(commands)
     options = commands.parse_args(arguments)
-    for name in ("EventsWorker", "APILogWorker"):
-        logging.getLogger(name).setLevel(logging.ERROR)  # they count what they have still to send
+    # Prefect takes a second to import: `--help`, which has ended by now, does without.
+    from clustrix_prefect.terminal import send_silently
+
+    send_silently()
     try:
         status: int = options.run(options)
     except ClusterError as error:
@@ -79,9 +80,6 @@ def parser() -> argparse.ArgumentParser:
     add_price_commands(commands, as_json)
     add_apply_commands(commands)
     return made
-
-
-# Prefect takes a second to import: `--help` does without.
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -203,9 +201,6 @@ def _ago(at: float | None) -> str:
 
 
 def _confirmed(number: int) -> bool:
-    try:
-        answer = input(f"Cancel {'this job' if number == 1 else f'these {number} jobs'}? [y/N] ")
-    except EOFError:  # nobody is there to answer
-        print()
-        return False
-    return answer.strip().lower() in ("y", "yes")
+    from clustrix_prefect.terminal import confirmed
+
+    return confirmed(f"Cancel {'this job' if number == 1 else f'these {number} jobs'}?")

@@ -211,7 +211,8 @@ class ClusterJobs:
     def _log_of(self, call: str) -> dict[str, Any]:
         batches = self._submitted(call)
         for facts in batches:
-            for _, index, call_id in facts["calls"]:
+            if facts["calls"]:
+                _, index, call_id = facts["calls"][0]
                 return self._log_in(facts, index, call_id)
         for facts in batches:
             if self._scheduler.job_of(call) == facts["job"]:

@@ -36,6 +36,16 @@ def send_silently() -> None:
         logging.getLogger(name).addFilter(_is_no_count)
 
 
+def confirmed(question: str) -> bool:
+    """Ask on the terminal; anything but a yes is a no, and so is nobody who could answer."""
+    try:
+        answer = input(f"{question} [y/N] ")
+    except EOFError:
+        print()
+        return False
+    return answer.strip().lower() in ("y", "yes")
+
+
 def _is_no_count(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("Still processing items")
 

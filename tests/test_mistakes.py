@@ -176,16 +176,25 @@ def test_a_wrong_partition(saved_slurm: str, tmp_path: Path) -> None:
     assert_short(lines, "debgu", "Name a partition that `sinfo` lists")
 
 
-def test_memory_that_is_no_memory(saved_local: str, tmp_path: Path) -> None:
-    lines = run_script(tmp_path, saved_local, ("cores=1", 'memory="8 gigs"'))
-    assert_short(lines, "8 gigs", "8GB")
-
-
-def test_a_package_that_is_missing_there(saved_local: str, tmp_path: Path) -> None:
-    lines = run_script(tmp_path, saved_local, ("return seed", "import numpy; return seed"))
-    assert_short(lines, "numpy", "managed_environment|Install")
-
-
-def test_a_value_that_cannot_be_pickled(saved_local: str, tmp_path: Path) -> None:
-    lines = run_script(tmp_path, saved_local, ("return seed", "lock.locked(); return seed"))
-    assert_short(lines, "'lock'", "locks inside the task")
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        pytest.param("cores=1", 'memory="8 gigs"', ("8 gigs", "8GB"), id="no memory"),
+        pytest.param(
+            "return seed",
+            "import numpy; return seed",
+            ("numpy", "managed_environment|Install"),
+            id="a package that is missing there",
+        ),
+        pytest.param(
+            "return seed",
+            "lock.locked(); return seed",
+            ("'lock'", "locks inside the task"),
+            id="a value that cannot be pickled",
+        ),
+    ],
+)
+def test_what_a_call_cannot_be(
+    saved_local: str, tmp_path: Path, right: str, wrong: str, said: tuple[str, str]
+) -> None:
+    assert_short(run_script(tmp_path, saved_local, (right, wrong)), *said)

@@ -9,11 +9,12 @@ import logging
 import threading
 import time
 import zlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from clustrix_prefect.dispatch.interpreters import FarPython
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 # Payloads up to this many bytes travel inside the call itself, not as blobs of the store.
 INLINE_BYTES = 16 * 1024
+# So many lines of a call's log are on the page of its failure.
+_LAST_LINES = 10
 
 
 class CallState(enum.Enum):
@@ -144,7 +147,7 @@ class Call:
     failure: BaseException | None = None
     missing_since: float | None = None
     lines_heard: int = 0
-    last_lines: Sequence[str] = ()
+    last_lines: deque[str] = field(default_factory=partial(deque, maxlen=_LAST_LINES), repr=False)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def name_attempt(self, run_id: str, run_key: bytes) -> None:

@@ -62,8 +62,6 @@ logger = logging.getLogger("prefect.clustrix")
 # A start that was seen late may have its result right behind it: so long it is waited for before
 # the call is said to have taken too long, seconds.
 _RESULT_BEHIND = 0.5
-# So many lines of a call's log are on the page of its failure.
-_LAST = 10
 # For so long the end of a flow run waits for what is to be seen of its failed calls, seconds.
 _LOOKS_SECONDS = 10.0
 
@@ -334,7 +332,7 @@ class Dispatcher:
             return False
         if kind == "log":
             call.lines_heard += len(event["lines"])
-            call.last_lines = [*call.last_lines, *(line[3] for line in event["lines"])][-_LAST:]
+            call.last_lines.extend(line[3] for line in event["lines"])
             self._log(call, event["lines"])
         elif kind == "started":
             self._started(call, event)

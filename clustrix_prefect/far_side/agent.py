@@ -64,12 +64,11 @@ class Agent:
         self._to_finish: List[threading.Thread] = []
         self._opening = threading.Lock()
         self._log = AgentLog()
-        self._ended = threading.Event()
         self._link = Link(
             read=lambda size: os.read(0, size),
             write=lambda data: write_all(1, data),
             on_message=self._on_message,
-            on_end=self._on_end,
+            on_end=lambda reason: self._log.write("ends: {}".format(named(reason))),
             ping={"event": "ping"},
             silence=silence,
             open_sink=self._open_sink,
@@ -134,16 +133,12 @@ class Agent:
                 "cpus": len(os.sched_getaffinity(0)),
             }
         )
-        self._ended.wait()
+        self._link.wait_ended()
         self._pool.let_go()
         for thread in list(self._to_finish):
             # A job that is being submitted must be written down, whoever waits for it.
             thread.join(FINISH_SECONDS)
         self._pool.close()
-
-    def _on_end(self, reason: BaseException) -> None:
-        self._log.write("ends: {}".format(named(reason)))
-        self._ended.set()
 
     def leave(self) -> None:
         """End as if the client had gone."""

@@ -54,6 +54,7 @@ class Link:
         self._outbox = Outbox()
         self._changed = threading.Condition()
         self._ended = threading.Event()
+        self._told = threading.Event()
         self._closing = False
         self._idle = False
         self._is_handling = False
@@ -81,8 +82,8 @@ class Link:
                     self._changed.wait(TICK)
 
     def wait_ended(self, timeout: Optional[float] = None) -> bool:
-        """Wait until the link has ended; whether it has."""
-        return self._ended.wait(timeout)
+        """Wait until the link has ended and `on_end` was called; whether that is so."""
+        return self._told.wait(timeout)
 
     def finish(self, timeout: float) -> None:
         """Send what is queued, as far as that is possible in this time, then nothing more."""
@@ -160,4 +161,7 @@ class Link:
                 return
             self._ended.set()
             self._changed.notify_all()
-        self._on_end(reason)
+        try:
+            self._on_end(reason)
+        finally:
+            self._told.set()

@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import dedent
 from typing import Any, NamedTuple
@@ -145,20 +145,24 @@ def packing(name: str, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
         mapped = _usual(pack)
     code = len(bundle.code) + len(bundle.captured or b"") + sum(each.size for each in bundle.parts)
     data = len(arguments.payload) + sum(part.size for part in arguments.parts)
-    theirs = _by_cloudpickle(function, args, kwargs)
-    beside = _usual(lambda: _by_cloudpickle(function, args, kwargs))
-    return Packing(code, data, first, again, mapped, len(theirs), beside)
+    with _by_value(function):
+        theirs = len(cloudpickle.dumps((function, args, kwargs)))
+        beside = _usual(lambda: cloudpickle.dumps((function, args, kwargs)))
+    return Packing(code, data, first, again, mapped, theirs, beside)
 
 
-def _by_cloudpickle(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+@contextlib.contextmanager
+def _by_value(function: Any) -> Iterator[None]:
+    """Have cloudpickle take the code of a function's module along, as we do."""
     module = sys.modules.get(function.__module__)
-    if module is not None and module.__name__ != "__main__":
-        cloudpickle.register_pickle_by_value(module)
+    if module is None or module.__name__ == "__main__":
+        yield
+        return
+    cloudpickle.register_pickle_by_value(module)
     try:
-        return cloudpickle.dumps((function, args, kwargs))
+        yield
     finally:
-        if module is not None and module.__name__ != "__main__":
-            cloudpickle.unregister_pickle_by_value(module)
+        cloudpickle.unregister_pickle_by_value(module)
 
 
 def _usual(do: Callable[[], Any]) -> float:
@@ -200,7 +204,9 @@ def _starts(directory: Path, every: list[Any]) -> dict[str, tuple[float, float]]
             with contextlib.suppress(cases.TooLarge):  # what one of them is about
                 far.run(package)
             ours = time.perf_counter() - began
-            line = base64.b64encode(_by_cloudpickle(plain_function(task), args, kwargs)).decode()
+            function = plain_function(task)
+            with _by_value(function):
+                line = base64.b64encode(cloudpickle.dumps((function, args, kwargs))).decode()
             began = time.perf_counter()
             peer.stdin.write(line + "\n")
             peer.stdin.flush()
@@ -214,7 +220,11 @@ def _starts(directory: Path, every: list[Any]) -> dict[str, tuple[float, float]]
 
 
 def _row(name: str, one: Packing, started: tuple[float, float] | None) -> Row:
-    ours, theirs = ([f", started in {one * 1000:.1f} ms" for one in started or ()] + ["", ""])[:2]
+    ours, theirs = (
+        ("", "")
+        if started is None
+        else (f", started in {seconds * 1000:.1f} ms" for seconds in started)
+    )
     return Row(
         name,
         f"bundle {one.code:,} bytes, arguments {one.data:,} bytes, {one.first * 1000:.1f} ms{ours}",

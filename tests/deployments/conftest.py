@@ -13,6 +13,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tests.live.clusters import local_cluster, slurm_cluster
+from tests.live.daemon import wait_until
 from tests.live.deployed import Deployed
 from tests.live.pythons import FarPythons
 from tests.live.rundir import RunDirectory
@@ -34,16 +35,15 @@ def wait_for_end(client: SyncPrefectClient, flow_run_id: UUID, within: float) ->
         time.sleep(0.5)
 
 
-def wait_until_idle(client: SyncPrefectClient, deployment_id: UUID, within: float = 600) -> None:
+def wait_until_idle(client: SyncPrefectClient, deployment_id: UUID) -> None:
     """Wait until no run of a deployment is about to begin, or runs."""
-    deadline = time.monotonic() + within
     wanted = {
         "deployments": {"id": {"any_": [str(deployment_id)]}},
         "flow_runs": {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}},
     }
-    while found := client.request("POST", "/flow_runs/filter", json=wanted).json():
-        assert time.monotonic() < deadline, f"{found[0]['name']} has not ended: {found[0]['state']}"
-        time.sleep(0.5)
+    wait_until(
+        lambda: not client.request("POST", "/flow_runs/filter", json=wanted).json(), seconds=600
+    )
 
 
 @pytest.fixture(scope="session")
