@@ -100,8 +100,9 @@ def test_a_node_whose_prolog_fails(on_site: SlurmCluster, slurm_site: SlurmSite)
     """It is the node's doing: the call is submitted again, and the node is drained."""
     with slurm_site.broken_node_up():
         assert doubled(on_site, 1, partition=site_module.BROKEN_PARTITION) == [0]
-        said = slurm_site.run("sinfo", "-h", "-n", site_module.BROKEN_NODE, "-o", "%E").stdout
-    assert "Prolog error" in said
+        # slurmd tells of it beside the job's being queued again, sometimes after its second end.
+        asked = ("sinfo", "-h", "-n", site_module.BROKEN_NODE, "-o", "%E")
+        wait_until(lambda: "Prolog error" in slurm_site.run(*asked).stdout)
 
 
 def test_an_end_is_told_before_its_epilog_has_ended(
