@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         load_cluster,
     )
     from clustrix_prefect.credentials import OnePasswordCLI, OnePasswordConnect
-    from clustrix_prefect.data import File, Folder, RemoteFile, RemoteFolder
+    from clustrix_prefect.files import File, Folder, RemoteFile, RemoteFolder
     from clustrix_prefect.filesystem.cluster_filesystem import ClusterFileSystem
     from clustrix_prefect.filesystem.functions import (
         DiskUsage,
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
         cluster_stat,
     )
     from clustrix_prefect.pricing.blocks import PricingBaseline, PricingCredentials
+    from clustrix_prefect.resources import Resources, resources
     from clustrix_prefect.runner import ClusterTaskRunner
-    from clustrix_prefect.task_resources import Resources, resources
 
 __version__ = version("clustrix-prefect")
 
@@ -81,18 +81,18 @@ __all__ = [
 
 # Loaded where first used: the command line and Prefect's own start-up stay quick.
 _HOMES = {
-    "File": "clustrix_prefect.data",
-    "Folder": "clustrix_prefect.data",
-    "RemoteFile": "clustrix_prefect.data",
-    "RemoteFolder": "clustrix_prefect.data",
+    "File": "clustrix_prefect.files",
+    "Folder": "clustrix_prefect.files",
+    "RemoteFile": "clustrix_prefect.files",
+    "RemoteFolder": "clustrix_prefect.files",
     "OnePasswordCLI": "clustrix_prefect.credentials.onepassword",
     "OnePasswordConnect": "clustrix_prefect.credentials.onepassword",
     "PricingBaseline": "clustrix_prefect.pricing.blocks",
     "PricingCredentials": "clustrix_prefect.pricing.blocks",
     "ClusterFileSystem": "clustrix_prefect.filesystem.cluster_filesystem",
     "ClusterTaskRunner": "clustrix_prefect.runner",
-    "Resources": "clustrix_prefect.task_resources",
-    "resources": "clustrix_prefect.task_resources",
+    "Resources": "clustrix_prefect.resources",
+    "resources": "clustrix_prefect.resources",
     **dict.fromkeys(
         (
             "DiskUsage",

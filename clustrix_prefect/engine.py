@@ -36,9 +36,9 @@ from prefect.types._datetime import create_datetime_instance, now
 from prefect.utilities.callables import parameters_to_args_kwargs
 from prefect.utilities.engine import emit_task_run_state_change_event, should_log_prints
 
+from clustrix_prefect.display.live_line import IN_LIVE_LINE
+from clustrix_prefect.display.terminal import SAID_BEFORE
 from clustrix_prefect.errors import ClusterError, own_copy
-from clustrix_prefect.live_line import IN_LIVE_LINE
-from clustrix_prefect.terminal import SAID_BEFORE
 
 # --- what the engine waits for ------------------------------------------------------------
 

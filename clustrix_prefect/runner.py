@@ -14,16 +14,16 @@ from prefect.futures import PrefectConcurrentFuture, PrefectFuture, PrefectFutur
 from prefect.task_runners import TaskRunner
 from prefect.tasks import Task
 
-from clustrix_prefect.api_server import start_no_other
 from clustrix_prefect.clusters import load_cluster
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.credentials.memory import memory_of, remembering
 from clustrix_prefect.dispatch.runtime import Runtime
+from clustrix_prefect.display.api_server import start_no_other
+from clustrix_prefect.display.terminal import be_brief
 from clustrix_prefect.engine import new_task_run_id
 from clustrix_prefect.errors import ConfigurationError, TaskNotSupported
 from clustrix_prefect.packaging.parts import sharing_values
-from clustrix_prefect.task_resources import current_resources
-from clustrix_prefect.terminal import be_brief
+from clustrix_prefect.resources import current_resources
 
 # Those of the elements of the map that is being submitted.
 _map_indices: ContextVar[Iterator[int]] = ContextVar("map_indices", default=iter(()))  # noqa: B039

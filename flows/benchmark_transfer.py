@@ -18,7 +18,7 @@ from prefect.client.schemas.objects import State
 from pydantic import ByteSize
 
 from clustrix_prefect import ClusterTaskRunner
-from clustrix_prefect.markdown import escape, table
+from clustrix_prefect.display.markdown import escape, table
 from clustrix_prefect.validation.check import Check
 from clustrix_prefect.validation.clusters import cluster_named, names_of
 from clustrix_prefect.validation.report import (

@@ -24,8 +24,8 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from clustrix_prefect.credentials.checking import Checked, check_block, saved_blocks
+from clustrix_prefect.display.markdown import cell, escape, table
 from clustrix_prefect.errors import ClusterError
-from clustrix_prefect.markdown import cell, escape, table
 from clustrix_prefect.validation.report import now, number, took_words
 
 AT_MOST = 10

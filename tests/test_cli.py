@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from clustrix_prefect import LocalCluster, SlurmCluster, SSHCluster, SSHCredentials
-from clustrix_prefect.cli import main
+from clustrix_prefect.cli.main import main
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from tests.live.prefect_server import PrefectServer
 from tests.live.slurm import Slurm

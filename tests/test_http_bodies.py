@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 
-from clustrix_prefect import http_bodies
+from clustrix_prefect.credentials import http_bodies
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from clustrix_prefect.cli import _print_finding
+from clustrix_prefect.cli.main import _print_finding
 from clustrix_prefect.dispatch.progress import Progress, in_words
+from clustrix_prefect.display.terminal import _brief
 from clustrix_prefect.errors import JobLost
-from clustrix_prefect.inspection import Finding
-from clustrix_prefect.terminal import _brief
+from clustrix_prefect.validation.inspection import Finding
 from tests.live.prefect_server import PrefectServer
 
 _COUNT = 12

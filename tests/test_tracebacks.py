@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from prefect.utilities.callables import call_with_parameters
 
+from clustrix_prefect.display.tracebacks import is_of_machinery, shortened
 from clustrix_prefect.errors import ConfigurationError, NotPortable, RemoteTraceback
-from clustrix_prefect.task_resources import Resources
-from clustrix_prefect.tracebacks import is_of_machinery, shortened
+from clustrix_prefect.resources import Resources
 
 
 def through_prefect(function: Callable[[], Any]) -> BaseException:

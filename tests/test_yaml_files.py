@@ -8,7 +8,7 @@ import pytest
 
 from clustrix_prefect import KubernetesCluster
 from clustrix_prefect.applying.files import WrongFiles, read_documents
-from clustrix_prefect.cli import main
+from clustrix_prefect.cli.main import main
 from clustrix_prefect.errors import ConfigurationError
 
 _LAUGHS = "a0: &a0 [x, x]\n" + "".join(

@@ -34,8 +34,8 @@ from pydantic import BaseModel, RootModel, ValidationError
 from pydantic_core import to_jsonable_python
 
 from clustrix_prefect.applying.files import Document, Mistake, WrongFiles, read_documents
+from clustrix_prefect.display.nearest import what_was_meant
 from clustrix_prefect.errors import ConfigurationError
-from clustrix_prefect.nearest import what_was_meant
 
 _PAGE = 200
 # The server takes it with a new automation, and never tells it again.

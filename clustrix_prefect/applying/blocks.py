@@ -30,7 +30,7 @@ from clustrix_prefect.applying.files import Document, Mistake, WrongFiles, read_
 from clustrix_prefect.applying.secret_shapes import holds_secret, is_secret_value
 from clustrix_prefect.block_types import BLOCK_TYPES
 from clustrix_prefect.credentials.references import is_reference, shown_of
-from clustrix_prefect.nearest import what_was_meant
+from clustrix_prefect.display.nearest import what_was_meant
 
 KINDS: dict[str, type[Block]] = {kind.get_block_type_slug(): kind for kind in BLOCK_TYPES}
 """The types of blocks that files can describe."""

@@ -8,7 +8,6 @@ import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
-from clustrix_prefect.api_server import cannot_be_asked, refuse_unnamed
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.clusters.gridengine import SGECluster
 from clustrix_prefect.clusters.kubernetes import KubernetesCluster
@@ -16,6 +15,7 @@ from clustrix_prefect.clusters.local import LocalCluster
 from clustrix_prefect.clusters.pbs import PBSCluster
 from clustrix_prefect.clusters.slurm import SlurmCluster
 from clustrix_prefect.clusters.ssh import SSHCluster
+from clustrix_prefect.display.api_server import cannot_be_asked, refuse_unnamed
 from clustrix_prefect.errors import ConfigurationError
 
 # Looked for in this order where it is asked which scheduler there is: where SLURM is, there may

@@ -9,11 +9,11 @@ from pydantic import ConfigDict, Field, SecretStr, field_validator
 
 from clustrix_prefect.clusters.fields import one_line, unset_if_empty
 from clustrix_prefect.connections.authentication import Login
+from clustrix_prefect.credentials.known_fields import KnownFields
 from clustrix_prefect.credentials.memory import current_memory, remembering
 from clustrix_prefect.credentials.onepassword import store_name
 from clustrix_prefect.credentials.references import check
 from clustrix_prefect.credentials.resolving import resolve
-from clustrix_prefect.known_fields import KnownFields
 
 
 class SSHCredentials(KnownFields):

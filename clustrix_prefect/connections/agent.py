@@ -14,9 +14,9 @@ from clustrix_prefect.connections import bootstrap
 from clustrix_prefect.connections.answers import PendingAnswer, Reply
 from clustrix_prefect.connections.connection import Channel, Connection
 from clustrix_prefect.errors import AgentError, ConnectionLost, LoginInterrupted
-from clustrix_prefect.far_side.file_operations import READ_LIMIT
-from clustrix_prefect.far_side.frames import FrameError
-from clustrix_prefect.far_side.link import Link
+from clustrix_prefect.far_side.agent.file_operations import READ_LIMIT
+from clustrix_prefect.far_side.wire.frames import FrameError
+from clustrix_prefect.far_side.wire.link import Link
 
 PROTOCOL = 1
 _ANSWER_SECONDS = 10.0

@@ -17,13 +17,14 @@ import shlex
 import threading
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import resources
+from importlib.abc import Traversable
 
 from clustrix_prefect.connections.connection import Channel
 from clustrix_prefect.errors import LoginInterrupted
-from clustrix_prefect.far_side.workdir import DEFAULT as DEFAULT_WORK_DIR
+from clustrix_prefect.far_side.agent.workdir import DEFAULT as DEFAULT_WORK_DIR
 
 CANDIDATES = (
     "python3",
@@ -62,7 +63,7 @@ while len(PACKED) < size:
         sys.exit("the program did not arrive")
     PACKED += more
 MODULES = json.loads(zlib.decompress(PACKED).decode())["modules"]
-exec(compile(MODULES["loader"], "<clustrix_far_side.loader>", "exec"))
+exec(compile(MODULES["agent.loader"], "<clustrix_far_side.agent.loader>", "exec"))
 """
 
 # $0 this script, $1 python or "", $2 prologue in octal, $3 what a login shell does, $4 "" or
@@ -148,11 +149,7 @@ def packed_program() -> bytes:
     far_side = resources.files("clustrix_prefect.far_side")
     vendor = resources.files("cloudpickle")
     program = {
-        "modules": {
-            source.name.removesuffix(".py"): source.read_text("utf-8")
-            for source in far_side.iterdir()
-            if source.name.endswith(".py")
-        },
+        "modules": dict(_modules(far_side, "")),
         "vendor": {
             f"cloudpickle/{source.name}": source.read_text("utf-8")
             for source in vendor.iterdir()
@@ -160,6 +157,15 @@ def packed_program() -> bytes:
         },
     }
     return zlib.compress(json.dumps(program, sort_keys=True).encode(), 9)
+
+
+def _modules(directory: Traversable, room: str) -> Iterator[tuple[str, str]]:
+    """Each module in a directory of sources: its name within the package, and its source."""
+    for entry in directory.iterdir():
+        if entry.is_dir() and entry.joinpath("__init__.py").is_file():
+            yield from _modules(entry, f"{room}{entry.name}.")
+        elif entry.name.endswith(".py"):
+            yield room + entry.name.removesuffix(".py"), entry.read_text("utf-8")
 
 
 def new_marker() -> str:

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import httpx
 
-from clustrix_prefect import http_bodies
+from clustrix_prefect.credentials import http_bodies
 from clustrix_prefect.credentials.memory import Memory
 from clustrix_prefect.credentials.references import OnePasswordReference, same_name, spellings
 from clustrix_prefect.credentials.stores import Found, field_of

@@ -10,11 +10,11 @@ import httpx
 from pydantic import ConfigDict, Field, SecretStr, field_validator
 
 from clustrix_prefect.credentials.connect_server import ConnectServer
+from clustrix_prefect.credentials.known_fields import KnownFields
 from clustrix_prefect.credentials.op_program import OpProgram
 from clustrix_prefect.credentials.references import OnePasswordReference, check, parse
 from clustrix_prefect.credentials.stores import OnePasswordStore
 from clustrix_prefect.errors import CredentialError, CredentialStoreUnavailable
-from clustrix_prefect.known_fields import KnownFields
 
 
 class OnePasswordBlock(KnownFields, ABC):

@@ -23,15 +23,13 @@ from prefect.context import TagsContext
 from prefect.tasks import Task
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
-from clustrix_prefect.data import Opening, being_opened
-from clustrix_prefect.dispatch import returned
-from clustrix_prefect.dispatch.calls import Call, CallCounts, CallState, Package
+from clustrix_prefect.dispatch.call import Call, CallCounts, CallState, Package
 from clustrix_prefect.dispatch.clocks import NodeClocks
-from clustrix_prefect.dispatch.host import Host
-from clustrix_prefect.dispatch.opening import OpenedCluster
-from clustrix_prefect.dispatch.preflight import Code
+from clustrix_prefect.dispatch.places.host import Host
+from clustrix_prefect.dispatch.places.opening import OpenedCluster
 from clustrix_prefect.dispatch.timers import Timers
 from clustrix_prefect.engine import CallQueued, CallRequest, timed_out
+from clustrix_prefect.environments.preflight import Code
 from clustrix_prefect.errors import (
     ClusterError,
     ContentLost,
@@ -40,6 +38,7 @@ from clustrix_prefect.errors import (
     TamperedResult,
     own_copy,
 )
+from clustrix_prefect.files import Opening, being_opened
 from clustrix_prefect.packaging import signing
 from clustrix_prefect.packaging.arguments import pack_arguments
 from clustrix_prefect.packaging.bundle import FunctionBundles
@@ -52,10 +51,11 @@ from clustrix_prefect.packaging.results import (
     plain,
 )
 from clustrix_prefect.packaging.shown import run_urls, shown_parameters
+from clustrix_prefect.sessions import remote_files as returned
 
 if TYPE_CHECKING:
-    from clustrix_prefect.dispatch.driver import TaskRunDriver
     from clustrix_prefect.dispatch.report import Report
+    from clustrix_prefect.dispatch.task_run import TaskRunDriver
 
 logger = logging.getLogger("prefect.clustrix")
 

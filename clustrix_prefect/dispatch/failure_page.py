@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from clustrix_prefect.applying.secret_shapes import holds_secret, names_a_secret
-from clustrix_prefect.dispatch.calls import Call
+from clustrix_prefect.dispatch.call import Call
+from clustrix_prefect.display.markdown import escape, prose, table, utc
 from clustrix_prefect.errors import ClusterError, RemoteTaskError, RemoteTraceback
-from clustrix_prefect.markdown import escape, prose, table, utc
 
 _FRAME = re.compile(r'^  File "(.+)", line (\d+), in .+\n    (.+)$', re.MULTILINE)
 _LINES_AROUND = 3

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from prefect.client.schemas.objects import State
 
-from clustrix_prefect.dispatch.calls import CallState
+from clustrix_prefect.dispatch.call import CallState
 
 _MOST_NAMES = 5
 

@@ -13,9 +13,9 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 
-from clustrix_prefect.dispatch.calls import Call, CallState
+from clustrix_prefect.dispatch.call import Call, CallState
 from clustrix_prefect.dispatch.failure_page import failure_page, first_line, index_words
-from clustrix_prefect.markdown import escape, utc
+from clustrix_prefect.display.markdown import escape, utc
 
 logger = logging.getLogger("prefect.clustrix")
 

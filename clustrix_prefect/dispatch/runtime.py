@@ -23,21 +23,21 @@ from prefect.tasks import Task
 from prefect.utilities.urls import url_for
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
-from clustrix_prefect.dispatch.calls import CallState
+from clustrix_prefect.dispatch.call import CallState
 from clustrix_prefect.dispatch.dispatcher import Dispatcher
-from clustrix_prefect.dispatch.driver import TaskRunDriver
-from clustrix_prefect.dispatch.opening import open_cluster
 from clustrix_prefect.dispatch.pacing import Pacer
+from clustrix_prefect.dispatch.places.opening import open_cluster
 from clustrix_prefect.dispatch.pool import StepPool
 from clustrix_prefect.dispatch.progress import Progress
 from clustrix_prefect.dispatch.report import Report, describe
+from clustrix_prefect.dispatch.task_run import TaskRunDriver
 from clustrix_prefect.dispatch.timers import Timers
+from clustrix_prefect.display.live_line import IN_LIVE_LINE, live_line
 from clustrix_prefect.engine import SharedClient, flush_events, shown_state_time
 from clustrix_prefect.errors import ConfigurationError
-from clustrix_prefect.live_line import IN_LIVE_LINE, live_line
 from clustrix_prefect.packaging import signing
 from clustrix_prefect.packaging.shown import flow_run_facts
-from clustrix_prefect.task_resources import Resources
+from clustrix_prefect.resources import Resources
 
 logger = logging.getLogger("prefect.clustrix")
 

@@ -16,11 +16,11 @@ from typing import Any
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.connections.answers import PendingAnswer
-from clustrix_prefect.dispatch.session import Session, sessions
 from clustrix_prefect.errors import ConnectionFailed
 from clustrix_prefect.filesystem.failures import error_of
 from clustrix_prefect.filesystem.file_connection import FileConnection
 from clustrix_prefect.filesystem.listings import pieces_of
+from clustrix_prefect.sessions.session import Session, sessions
 
 # The agent is told every so often that parts of a listing were taken.
 _TAKEN_TOGETHER = 8

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
-from clustrix_prefect.clusters.opened import agent_for_questions
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.connections.connection import Connection
 from clustrix_prefect.errors import ConnectionFailed
+from clustrix_prefect.sessions.opened import agent_for_questions
 
 T = TypeVar("T")
 

@@ -16,9 +16,9 @@ import os
 from typing import Any, TypeAlias, cast
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
-from clustrix_prefect.far_side import questions
-from clustrix_prefect.far_side.answers import DiskUsage, FileStat
-from clustrix_prefect.far_side.entries import to_name, to_text
+from clustrix_prefect.far_side.wire import file_queries as questions
+from clustrix_prefect.far_side.wire.file_types import DiskUsage, FileStat
+from clustrix_prefect.far_side.wire.walking import to_name, to_text
 from clustrix_prefect.filesystem import listings
 from clustrix_prefect.filesystem.far_files import far_files
 from clustrix_prefect.filesystem.listings import pieces_of

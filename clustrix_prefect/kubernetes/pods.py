@@ -10,7 +10,7 @@ from importlib import resources as package_files
 from typing import Any
 
 from clustrix_prefect.errors import ConfigurationError, InvalidResources
-from clustrix_prefect.task_resources import Resources
+from clustrix_prefect.resources import Resources
 
 CONTAINER = "calls"
 # A volume is mounted here; the work directory is in it, made with a mode of its own.
@@ -219,7 +219,9 @@ def _restrict(pod: dict[str, Any], container: dict[str, Any], settings: PodSetti
 
 
 def _keeper() -> str:
-    return (package_files.files("clustrix_prefect.far_side") / "keeper.py").read_text("utf-8")
+    return (package_files.files("clustrix_prefect.far_side") / "agent" / "pod_main.py").read_text(
+        "utf-8"
+    )
 
 
 def _with(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:

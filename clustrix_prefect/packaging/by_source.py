@@ -3,7 +3,7 @@
 For another minor version of Python than the flow's, to which no bytecode travels. There are
 whole modules, *slices* of the flow's own, and functions that no module knows by name; and the
 values that the code finds around it (variables of its module, what a closure holds). The far side
-compiles the one and unpickles the other: `far_side/bundle.py`.
+compiles the one and unpickles the other: `far_side/worker/bundle.py`.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from cloudpickle.cloudpickle import _extract_code_globals
 from prefect.flows import Flow
 from prefect.tasks import Task
 
-from clustrix_prefect.data import File, Folder, RemoteFile, RemoteFolder
+from clustrix_prefect.files import File, Folder, RemoteFile, RemoteFolder
 from clustrix_prefect.packaging import references
 from clustrix_prefect.packaging.by_value import Namespaces
 from clustrix_prefect.packaging.identity import sha256

@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from clustrix_prefect.far_side import standin
+from clustrix_prefect.far_side.standins import standin
 from clustrix_prefect.packaging.ownership import is_user_module
 
 # Always there far away, whatever is installed: see the far side's stand-ins.

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clustrix_prefect.errors import NotPortable
-from clustrix_prefect.far_side.sources import MAKER
+from clustrix_prefect.far_side.wire.sources import MAKER
 from clustrix_prefect.packaging.annotation_text import without_values
 from clustrix_prefect.packaging.held import held_by, removed_from
 from clustrix_prefect.packaging.names import names_when_defined, without_annotations

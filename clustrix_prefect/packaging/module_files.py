@@ -1,7 +1,8 @@
 """The user's modules as files in a directory, with the data files beside them.
 
 Far away they are imported by Python's own machinery. The directory is described as any folder
-that travels is (`far_side/trees.py`): content-addressed, and the same wherever the checkout is.
+that travels is (`far_side/wire/trees.py`): content-addressed, and the same wherever the checkout
+is.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clustrix_prefect.errors import NotPortable
-from clustrix_prefect.far_side import trees
+from clustrix_prefect.far_side.wire import trees
 from clustrix_prefect.packaging.local_modules import LocalModules, ModuleFile
 from clustrix_prefect.packaging.parts import Part
 

@@ -1,7 +1,7 @@
 """Large values, files and folders: referred to by a call's arguments, and sent apart from them.
 
 What is equal is sent once, however many calls it is an argument of. In the pickle there is a
-reference instead, which `far_side/parts.py` resolves. It names the
+reference instead, which `far_side/worker/parts.py` resolves. It names the
 content by its digest, so whoever signs the pickle signs the content too.
 """
 
@@ -17,10 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from clustrix_prefect.data import File, Folder, RemoteFile, RemoteFolder, on_another_cluster
 from clustrix_prefect.errors import NotPortable
-from clustrix_prefect.far_side import trees
-from clustrix_prefect.far_side.contents import ChunkList
+from clustrix_prefect.far_side.wire import trees
+from clustrix_prefect.far_side.wire.chunks import ChunkList
+from clustrix_prefect.files import File, Folder, RemoteFile, RemoteFolder, on_another_cluster
 from clustrix_prefect.packaging import pickling
 from clustrix_prefect.packaging.pickling import Met
 from clustrix_prefect.transfer.digests import FileDigests, chunks_of, missing_file

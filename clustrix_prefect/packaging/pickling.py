@@ -23,11 +23,11 @@ from prefect.logging.loggers import PrefectLogAdapter, get_logger
 from prefect.tasks import Task
 from pydantic import Secret, SecretBytes, SecretStr
 
-from clustrix_prefect.data import File, Folder, RemoteFile, RemoteFolder
 from clustrix_prefect.errors import NotPortable
-from clustrix_prefect.far_side import standin
-from clustrix_prefect.far_side.pickles import PortableUnpickler
-from clustrix_prefect.far_side.unpicklable import describe_unpicklable
+from clustrix_prefect.far_side.standins import standin
+from clustrix_prefect.far_side.wire.pickles import PortableUnpickler
+from clustrix_prefect.far_side.wire.unpicklable import describe_unpicklable
+from clustrix_prefect.files import File, Folder, RemoteFile, RemoteFolder
 from clustrix_prefect.packaging import references
 from clustrix_prefect.packaging.ownership import is_user_module
 from clustrix_prefect.packaging.sources import InnerFunction

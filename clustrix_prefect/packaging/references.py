@@ -1,7 +1,7 @@
 """The names by which pickles ask the far side for parts of the user's code.
 
-They exist here so that pickle finds them; `far_side/bundle.py` has what they do there. Some are
-written by the far side, in results, and do here what their docstrings say.
+They exist here so that pickle finds them; `far_side/worker/bundle.py` has what they do there. Some
+are written by the far side, in results, and do here what their docstrings say.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What comes back from a call: verified, then opened.
 
-The far side writes a JSON header and a body (`far_side/call.py`). The header's signature
+The far side writes a JSON header and a body (`far_side/worker/call.py`). The header's signature
 covers protocol, call, attempt, kind, status and the digest of the body; nothing of the body
 is read before it fits, and nothing else of the header is used before.
 """
@@ -21,7 +21,7 @@ from clustrix_prefect.errors import (
     ResultNotPortable,
     TamperedResult,
 )
-from clustrix_prefect.far_side.plain import from_plain
+from clustrix_prefect.far_side.wire.plain import from_plain
 from clustrix_prefect.packaging import signing
 from clustrix_prefect.packaging.identity import sha256
 from clustrix_prefect.packaging.pickling import HERE, restore

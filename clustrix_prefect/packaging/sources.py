@@ -11,7 +11,7 @@ import types
 from dataclasses import dataclass, field
 from typing import Any
 
-from clustrix_prefect.far_side.sources import function_code
+from clustrix_prefect.far_side.wire.sources import function_code
 from clustrix_prefect.packaging.ownership import innermost_code
 from clustrix_prefect.packaging.source_files import (
     CELL,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from decimal import Decimal
 
-from clustrix_prefect.markdown import escape, prose
+from clustrix_prefect.display.markdown import escape, prose
 from clustrix_prefect.pricing import baseline
 from clustrix_prefect.pricing.baseline import Amounts, Differences, in_words
 from clustrix_prefect.pricing.blocks import PricingBaseline

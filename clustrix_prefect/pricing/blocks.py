@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, SecretStr, field_validator
 
+from clustrix_prefect.credentials.known_fields import KnownFields
 from clustrix_prefect.credentials.onepassword import store_name
 from clustrix_prefect.credentials.references import check
-from clustrix_prefect.known_fields import KnownFields
 from clustrix_prefect.pricing import baseline
 from clustrix_prefect.pricing.checks.waivers import Waiver
 from clustrix_prefect.pricing.price import PriceKey

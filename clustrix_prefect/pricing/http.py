@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from clustrix_prefect import http_bodies
+from clustrix_prefect.credentials import http_bodies
 from clustrix_prefect.errors import (
     PricingError,
     PricingForbidden,

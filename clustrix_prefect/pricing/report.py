@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clustrix_prefect.markdown import escape, prose, utc
+from clustrix_prefect.display.markdown import escape, prose, utc
 from clustrix_prefect.pricing.checks import Asked, Finding, Level
 from clustrix_prefect.pricing.checks.finding import plain
 from clustrix_prefect.pricing.fetch import PriceList

@@ -18,8 +18,8 @@ from prefect.events import emit_event
 from prefect.exceptions import ObjectNotFound
 from prefect.futures import PrefectFuture
 
+from clustrix_prefect.display.markdown import utc
 from clustrix_prefect.errors import ConfigurationError
-from clustrix_prefect.markdown import utc
 from clustrix_prefect.pricing import asking
 from clustrix_prefect.pricing.asking import Question
 from clustrix_prefect.pricing.blocks import PricingBaseline, PricingCredentials

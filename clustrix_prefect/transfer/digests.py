@@ -14,7 +14,7 @@ from pathlib import Path
 from prefect.settings import get_current_settings
 
 from clustrix_prefect.errors import NotPortable
-from clustrix_prefect.far_side.contents import CHUNK_BYTES, ChunkList, digest, spans
+from clustrix_prefect.far_side.wire.chunks import CHUNK_BYTES, ChunkList, digest, spans
 from clustrix_prefect.transfer.sources import FileSource, changed
 
 # A change this soon (seconds) after the last one may leave the same time of modification.

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from clustrix_prefect.connections.answers import PendingAnswer
 from clustrix_prefect.errors import AgentError, NotPortable
-from clustrix_prefect.far_side.contents import ChunkList, spans
+from clustrix_prefect.far_side.wire.chunks import ChunkList, spans
 from clustrix_prefect.packaging.identity import sha256
 from clustrix_prefect.transfer.compression import Compressor
 from clustrix_prefect.transfer.sources import Source

@@ -22,9 +22,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, field_validator
 
 from clustrix_prefect.applying.files import Mistake, WrongFiles, read_documents
+from clustrix_prefect.cli.store import age
 from clustrix_prefect.errors import ConfigurationError
 from clustrix_prefect.filesystem.naming import whole_name
-from clustrix_prefect.store_commands import age
 from clustrix_prefect.validation.check import Check
 from clustrix_prefect.validation.clusters import THIS_MACHINE
 

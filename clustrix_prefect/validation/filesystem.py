@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from clustrix_prefect.cli.store import age
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.errors import ClusterError
 from clustrix_prefect.filesystem.cluster_filesystem import ClusterFileSystem
@@ -27,7 +28,6 @@ from clustrix_prefect.filesystem.functions import (
     usage_and_gap,
 )
 from clustrix_prefect.filesystem.quotas import quota_at
-from clustrix_prefect.store_commands import age
 from clustrix_prefect.validation.check import Check
 from clustrix_prefect.validation.expectations import Expectation
 from clustrix_prefect.validation.report import amount_words

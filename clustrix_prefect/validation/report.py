@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import Artifact, State
 from prefect.settings import PREFECT_UI_URL
 from prefect.states import Completed, Failed
 
-from clustrix_prefect.markdown import cell, escape, prose, prose_cell, table, utc
+from clustrix_prefect.display.markdown import cell, escape, prose, prose_cell, table, utc
 from clustrix_prefect.validation.check import Check
 
 _RECORD = "validation"

@@ -10,8 +10,8 @@ from uuid import UUID
 
 from prefect.client.schemas.objects import State
 
+from clustrix_prefect.display.markdown import escape, prose_cell, table
 from clustrix_prefect.errors import message_of
-from clustrix_prefect.markdown import escape, prose_cell, table
 from clustrix_prefect.validation.report import link_to_run, now, number, took_words
 
 

@@ -20,7 +20,7 @@ from prefect.cache_policies import NO_CACHE
 from clustrix_prefect import ClusterTaskRunner
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.connections.agent import AgentClient
-from clustrix_prefect.dispatch.session import sessions
+from clustrix_prefect.sessions.session import sessions
 from clustrix_prefect.transfer.digests import FileDigests
 from clustrix_prefect.transfer.sources import FileSource
 from clustrix_prefect.transfer.upload import send_content

@@ -13,7 +13,7 @@ from prefect import flow, runtime, task
 from prefect.task_runners import TaskRunner
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
-from clustrix_prefect.dispatch.session import sessions
+from clustrix_prefect.sessions.session import sessions
 from tests.bench.apart import peak_memory
 
 MakeRunner = Callable[[], TaskRunner[Any]]

@@ -23,7 +23,7 @@ from clustrix_prefect import (
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.clusters.loading import saved_clusters
 from clustrix_prefect.errors import ConfigurationError
-from clustrix_prefect.inspection import inspect_cluster
+from clustrix_prefect.validation.inspection import inspect_cluster
 from tests.live.prefect_server import PrefectServer
 
 

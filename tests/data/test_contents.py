@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from clustrix_prefect.errors import AgentError, ConnectionLost, NotPortable
-from clustrix_prefect.far_side.contents import CHUNK_BYTES, ChunkList
-from clustrix_prefect.far_side.store import is_intact
+from clustrix_prefect.far_side.store.store import is_intact
+from clustrix_prefect.far_side.wire.chunks import CHUNK_BYTES, ChunkList
 from clustrix_prefect.transfer.digests import FileDigests, chunks_of
 from clustrix_prefect.transfer.download import fetch_file
 from clustrix_prefect.transfer.sources import FileSource, MemorySource

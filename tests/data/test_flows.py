@@ -19,8 +19,8 @@ from clustrix_prefect import (
     RemoteFolder,
 )
 from clustrix_prefect.clusters.cluster import ClusterBlock
-from clustrix_prefect.dispatch.session import sessions
 from clustrix_prefect.errors import CallNotPortable, NotPortable
+from clustrix_prefect.sessions.session import sessions
 
 MIB = 1024 * 1024
 

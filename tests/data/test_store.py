@@ -14,11 +14,11 @@ import pytest
 from prefect import flow, task
 
 from clustrix_prefect import ClusterTaskRunner, File, Folder, LocalCluster
-from clustrix_prefect.cli import main
+from clustrix_prefect.cli.main import main
+from clustrix_prefect.cli.store import age, prune_store, store_usage
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.errors import AgentError
-from clustrix_prefect.far_side.locks import Lock
-from clustrix_prefect.store_commands import age, prune_store, store_usage
+from clustrix_prefect.far_side.environments.locks import Lock
 from tests.far_side.calls import Call
 from tests.far_side.far import Far, wait_for
 

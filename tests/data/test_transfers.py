@@ -14,10 +14,10 @@ from prefect import flow, task
 
 from clustrix_prefect import ClusterTaskRunner, File, Folder, LocalCluster
 from clustrix_prefect.clusters.cluster import ClusterBlock
-from clustrix_prefect.dispatch import contents
-from clustrix_prefect.dispatch.session import Session, sessions
-from clustrix_prefect.far_side.contents import CHUNK_BYTES
+from clustrix_prefect.far_side.wire.chunks import CHUNK_BYTES
 from clustrix_prefect.packaging.parts import Part
+from clustrix_prefect.sessions import blob_uploads as contents
+from clustrix_prefect.sessions.session import Session, sessions
 from clustrix_prefect.transfer import download
 from clustrix_prefect.transfer.digests import FileDigests
 from tests.live import clusters

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from clustrix_prefect.far_side import trees
+from clustrix_prefect.far_side.wire import trees
 
 FILE = ["f", "a", 1, "0" * 64, False]
 

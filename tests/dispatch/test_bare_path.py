@@ -11,7 +11,7 @@ from prefect import flow, task
 
 from clustrix_prefect import ClusterTaskRunner
 from clustrix_prefect.clusters.batch import BatchCluster
-from clustrix_prefect.inspection import inspect_cluster
+from clustrix_prefect.validation.inspection import inspect_cluster
 from tests.live import clusters
 from tests.live.pythons import FarPythons
 from tests.live.ssh_host import SSHHost

@@ -7,7 +7,7 @@ from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
-from clustrix_prefect.dispatch.calls import CallCounts, CallState
+from clustrix_prefect.dispatch.call import CallCounts, CallState
 
 
 def test_a_change_that_another_one_overtakes_is_counted_once() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from clustrix_prefect.dispatch.failure_page import exit_words, failure_page, index_words
+from clustrix_prefect.display.markdown import prose, prose_cell
 from clustrix_prefect.errors import RemoteTraceback, SubmissionRefused
-from clustrix_prefect.markdown import prose, prose_cell
 
 
 def call(**facts: Any) -> Any:

@@ -26,8 +26,8 @@ from clustrix_prefect.errors import (
     WorkerFailed,
     WorkerNotStarted,
 )
-from clustrix_prefect.inspection import inspect_cluster
-from clustrix_prefect.job_listing import cluster_jobs
+from clustrix_prefect.sessions.job_listing import cluster_jobs
+from clustrix_prefect.validation.inspection import inspect_cluster
 from tests.contract.api import history
 from tests.dispatch import long_flow
 from tests.dispatch.api import ended_task_runs, flow_run_state

@@ -30,7 +30,7 @@ from clustrix_prefect.errors import (
     ResultNotPortable,
     TamperedResult,
 )
-from clustrix_prefect.far_side.contents import CHUNK_BYTES
+from clustrix_prefect.far_side.wire.chunks import CHUNK_BYTES
 from tests.live import clusters
 
 pytestmark = pytest.mark.usefixtures("quick_prefect")

@@ -13,7 +13,7 @@ import pytest
 from prefect import flow, task
 
 from clustrix_prefect import ClusterTaskRunner, SlurmCluster, resources
-from clustrix_prefect.cli import main
+from clustrix_prefect.cli.main import main
 from tests.contract.api import task_run
 from tests.dispatch.marks import mark, wait_for_marks
 

@@ -17,8 +17,8 @@ from prefect import flow, task
 
 from clustrix_prefect import ClusterTaskRunner, KubernetesCluster
 from clustrix_prefect.errors import KubernetesForbidden
-from clustrix_prefect.job_listing import NamespaceJobs
 from clustrix_prefect.kubernetes.permissions import NEEDED
+from clustrix_prefect.sessions.job_listing import NamespaceJobs
 
 if TYPE_CHECKING:
     from tests.live.kubernetes.cluster import Kubernetes

@@ -14,9 +14,9 @@ from clustrix_prefect import (
     ManagedEnvironment,
     resources,
 )
-from clustrix_prefect.dispatch.session import Session
 from clustrix_prefect.errors import ConnectionLost, JobLost, QueueTimeout, WorkerNotStarted
 from clustrix_prefect.kubernetes.api import KubernetesApi
+from clustrix_prefect.sessions.session import Session
 from tests.contract.api import history
 from tests.dispatch.api import ended_task_runs
 from tests.dispatch.test_named_failures import run_alone

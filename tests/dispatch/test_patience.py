@@ -12,7 +12,7 @@ import pytest
 from prefect import flow, task
 
 from clustrix_prefect import ClusterTaskRunner, LocalCluster, SlurmCluster
-from clustrix_prefect.far_side.patience import Patience
+from clustrix_prefect.far_side.wire.patience import Patience
 from tests.contract.api import task_run
 from tests.dispatch.marks import left_by, mark
 

@@ -24,8 +24,8 @@ from clustrix_prefect.errors import (
     TimeLimitExceeded,
     WorkerFailed,
 )
-from clustrix_prefect.inspection import inspect_cluster
 from clustrix_prefect.validation.access import check_access
+from clustrix_prefect.validation.inspection import inspect_cluster
 from tests.contract.api import history, logs
 from tests.dispatch import long_flow
 from tests.dispatch.api import ended_task_runs

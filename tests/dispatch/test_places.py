@@ -13,10 +13,10 @@ from prefect.runtime import flow_run
 from clustrix_prefect import ClusterTaskRunner, LocalCluster
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.dispatch.dispatcher import Dispatcher
-from clustrix_prefect.dispatch.host import Host
-from clustrix_prefect.dispatch.opening import OpenedSession
-from clustrix_prefect.dispatch.session import Session, Sessions
+from clustrix_prefect.dispatch.places.host import Host
+from clustrix_prefect.dispatch.places.opening import OpenedSession
 from clustrix_prefect.errors import PythonVersionMismatch
+from clustrix_prefect.sessions.session import Session, Sessions
 from tests.contract.api import flow_run_logs
 
 

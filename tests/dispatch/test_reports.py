@@ -18,8 +18,8 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import Artifact
 
 from clustrix_prefect import ClusterTaskRunner, LocalCluster, SlurmCluster, SSHCluster, resources
-from clustrix_prefect.dispatch.calls import Call
-from clustrix_prefect.dispatch.host import Host
+from clustrix_prefect.dispatch.call import Call
+from clustrix_prefect.dispatch.places.host import Host
 from tests.contract.api import eventually, task_run
 from tests.dispatch.marks import mark, wait_for_marks
 

@@ -13,9 +13,9 @@ import pytest
 
 from clustrix_prefect import SSHCluster
 from clustrix_prefect.connections.agent import AgentClient
-from clustrix_prefect.dispatch import session as session_module
-from clustrix_prefect.dispatch.session import Session, Sessions
 from clustrix_prefect.errors import ConnectionLost
+from clustrix_prefect.sessions import session as session_module
+from clustrix_prefect.sessions.session import Session, Sessions
 from tests.dispatch.test_outages import outage
 from tests.live import clusters
 from tests.live.ssh_host import SSHHost

@@ -21,7 +21,7 @@ from pydantic_core import PydanticUndefined
 
 from clustrix_prefect import ManagedEnvironment
 from clustrix_prefect.block_types import BLOCK_TYPES
-from clustrix_prefect.cli import parser
+from clustrix_prefect.cli.main import parser
 from clustrix_prefect.clusters.batch import BatchCluster
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.clusters.host import SSHHost

@@ -23,7 +23,7 @@ import pytest
 import yaml
 
 from clustrix_prefect.applying.files import read_documents
-from clustrix_prefect.cli import parser
+from clustrix_prefect.cli.main import parser
 from tests.docs.pages import ROOT, Code, code_of, every_code, pages
 
 if sys.version_info >= (3, 11):

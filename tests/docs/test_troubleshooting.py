@@ -13,7 +13,7 @@ import pytest
 
 import clustrix_prefect
 from clustrix_prefect.errors import DOCUMENTATION, ClusterError, JobLost, RemoteTaskError
-from clustrix_prefect.far_side.tasks import NotAvailableFarAway
+from clustrix_prefect.far_side.standins.tasks import NotAvailableFarAway
 from tests.docs.pages import DOCS, ROOT, anchors
 
 if sys.version_info >= (3, 11):

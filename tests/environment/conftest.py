@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
-from clustrix_prefect.dispatch.preflight import Code
-from clustrix_prefect.dispatch.session import Session
-from clustrix_prefect.packaging import distributions
+from clustrix_prefect.environments import distributions
+from clustrix_prefect.environments.preflight import Code
 from clustrix_prefect.packaging.imports import Imports
+from clustrix_prefect.sessions.session import Session
 from tests.environment.wheels import write_wheel
 from tests.live.clusters import local_cluster, ssh_cluster
 from tests.live.rundir import RunDirectory

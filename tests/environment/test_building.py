@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from clustrix_prefect import ManagedEnvironment
-from clustrix_prefect.dispatch.preflight import Code
-from clustrix_prefect.dispatch.session import Session
+from clustrix_prefect.environments.preflight import Code
 from clustrix_prefect.errors import EnvironmentNotBuilt, PythonVersionMismatch
+from clustrix_prefect.sessions.session import Session
 from tests.environment.conftest import Place, Told, code, forget_installed, opened, run_there
 from tests.environment.stalling_index import stalling_index
 from tests.environment.wheels import unpacked

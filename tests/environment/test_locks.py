@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from clustrix_prefect.far_side import locks
-from clustrix_prefect.far_side.locks import Heartbeat, Lock
+from clustrix_prefect.far_side.environments.environments import locks
+from clustrix_prefect.far_side.environments.locks import Heartbeat, Lock
 
 
 @pytest.fixture

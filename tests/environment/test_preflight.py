@@ -11,11 +11,10 @@ import pytest
 from prefect import flow, task
 
 from clustrix_prefect import ClusterTaskRunner
-from clustrix_prefect.dispatch import preflight
-from clustrix_prefect.dispatch.interpreters import FarPython
-from clustrix_prefect.dispatch.session import Session
+from clustrix_prefect.environments import distributions, preflight
+from clustrix_prefect.environments.interpreters import FarPython
 from clustrix_prefect.errors import AgentError, EnvironmentMismatch, NotPortable
-from clustrix_prefect.packaging import distributions
+from clustrix_prefect.sessions.session import Session
 from tests.environment.conftest import Place, Told, code, forget_installed, opened
 from tests.environment.wheels import unpacked
 

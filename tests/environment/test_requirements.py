@@ -13,12 +13,12 @@ import pytest
 from pydantic import ValidationError
 
 from clustrix_prefect import LocalCluster, ManagedEnvironment, SlurmCluster
+from clustrix_prefect.clusters.requirements import Requirements
+from clustrix_prefect.environments.distributions import Distribution, constraints, pinned, providers
+from clustrix_prefect.environments.wheels import Target
 from clustrix_prefect.errors import ConfigurationError
 from clustrix_prefect.packaging.bundle import FunctionBundles
-from clustrix_prefect.packaging.distributions import Distribution, constraints, pinned, providers
 from clustrix_prefect.packaging.imports import Imports, of_tree
-from clustrix_prefect.packaging.requirements import Requirements
-from clustrix_prefect.packaging.wheels import Target
 from tests.environment.conftest import forget_installed
 from tests.environment.wheels import unpacked
 

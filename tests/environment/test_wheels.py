@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from clustrix_prefect.clusters.requirements import Requirements
+from clustrix_prefect.environments import wheels
+from clustrix_prefect.environments.wheels import Target
 from clustrix_prefect.errors import EnvironmentNotBuilt
-from clustrix_prefect.packaging import wheels
-from clustrix_prefect.packaging.requirements import Requirements
-from clustrix_prefect.packaging.wheels import Target
 from tests.environment.wheels import write_wheel
 
 LINUX = ("linux-x86_64", ("glibc", "2.28"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clustrix_prefect.errors import AgentError
-from clustrix_prefect.far_side.agent_log import LARGEST, NAME, AgentLog
+from clustrix_prefect.far_side.agent.agent_log import LARGEST, NAME, AgentLog
 from tests.far_side.far import Far
 from tests.live.daemon import wait_until
 

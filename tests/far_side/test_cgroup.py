@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clustrix_prefect.far_side.cgroup import cores, oom_kills
+from clustrix_prefect.far_side.wire.cgroup import cores, oom_kills
 
 V1 = "11:cpu,cpuacct:/job\n9:memory:/job\n0::/init.scope\n"
 V2 = "0::/job\n"
@@ -66,7 +66,7 @@ def test_a_quota_limits_the_cores(
 
 def test_affinity_limits_the_cores() -> None:
     program = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
-    program += "from clustrix_prefect.far_side.cgroup import cores; print(cores())"
+    program += "from clustrix_prefect.far_side.wire.cgroup import cores; print(cores())"
     assert json.loads(subprocess.check_output([sys.executable, "-c", program])) == 1
 
 

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from clustrix_prefect.far_side.batch import BatchDirectory
-from clustrix_prefect.far_side.pool import DirectCall, WarmWorker
+from clustrix_prefect.far_side.agent.pool import DirectCall, WarmWorker
+from clustrix_prefect.far_side.jobs.batch import BatchDirectory
 from tests.far_side.calls import Call
 from tests.far_side.far import is_alive, wait_for
 

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from clustrix_prefect.far_side.frames import (
+from clustrix_prefect.far_side.wire.frames import (
     CHUNK_SIZE,
     HEADER,
     INLINE_LIMIT,
@@ -21,7 +21,7 @@ from clustrix_prefect.far_side.frames import (
     OutgoingStream,
     encode,
 )
-from clustrix_prefect.far_side.link import Link
+from clustrix_prefect.far_side.wire.link import Link
 
 
 def drain(outbox: Outbox) -> list[bytes]:

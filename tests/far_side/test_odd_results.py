@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from clustrix_prefect.far_side.batch import PARTS, BatchDirectory
-from clustrix_prefect.far_side.frames import FileBody, encode
-from clustrix_prefect.far_side.ledger import Ledgers
-from clustrix_prefect.far_side.watch import WatchedJobs, Watcher
+from clustrix_prefect.far_side.agent.watch import WatchedJobs, Watcher
+from clustrix_prefect.far_side.jobs.batch import PARTS, BatchDirectory
+from clustrix_prefect.far_side.jobs.worker_log import Ledgers
+from clustrix_prefect.far_side.wire.frames import FileBody, encode
 
 GOOD = json.dumps({"size": 1, "status": "ok"}).encode() + b"\nx"
 

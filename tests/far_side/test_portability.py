@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import clustrix_prefect.far_side
-from clustrix_prefect.far_side import agent
+from clustrix_prefect.far_side.agent import agent
 
-SOURCES = sorted(Path(clustrix_prefect.far_side.__file__).parent.glob("*.py"))
+SOURCES = sorted(Path(clustrix_prefect.far_side.__file__).parent.rglob("*.py"))
 # The launcher imports the package under the name that it has far away; an installed
 # cloudpickle is not required, one is sent along.
 SENT_ALONG = {"clustrix_far_side", "cloudpickle"}
@@ -47,7 +47,7 @@ def test_nothing_newer_than_3_6_is_used():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_only_the_standard_library_is_imported(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from clustrix_prefect.far_side import light
+from clustrix_prefect.far_side.wire import fast_stdlib as light
 from tests.far_side.calls import Call
 
 # Each takes longer to import than all of a worker's own modules.
@@ -34,7 +34,9 @@ VALUES = [
 
 def under(python: str, program: str) -> Any:
     """What a program that imports `light` prints, as JSON."""
-    prelude = f"import sys, json\nsys.path.insert(0, {str(PACKAGE)!r})\nimport light\n"
+    prelude = (
+        f"import sys, json\nsys.path.insert(0, {str(PACKAGE)!r})\nimport fast_stdlib as light\n"
+    )
     done = subprocess.run(
         [python, "-c", prelude + dedent(program)], capture_output=True, text=True, check=True
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from clustrix_prefect.far_side.commands import StatusPoller
+from clustrix_prefect.far_side.environments.commands import StatusPoller
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from clustrix_prefect.connections import bootstrap
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.connections.local import LocalConnection
 from clustrix_prefect.errors import AgentError
-from clustrix_prefect.far_side import files
-from clustrix_prefect.far_side.batch import read_trace
-from clustrix_prefect.far_side.loader import Program
-from clustrix_prefect.far_side.store import _SEAL, is_intact
-from clustrix_prefect.far_side.workdir import WorkDir
+from clustrix_prefect.far_side.agent.loader import Program
+from clustrix_prefect.far_side.agent.workdir import WorkDir
+from clustrix_prefect.far_side.jobs.batch import read_trace
+from clustrix_prefect.far_side.store.store import _SEAL, is_intact
+from clustrix_prefect.far_side.wire import files
 from tests.far_side.calls import Call
 from tests.far_side.far import Far
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from clustrix_prefect.dispatch.pod import Pod
+from clustrix_prefect.dispatch.places.pod import Pod
 from clustrix_prefect.errors import WorkerNotStarted
 from clustrix_prefect.kubernetes.status import PodPhase, PodStatus
 

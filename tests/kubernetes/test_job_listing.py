@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clustrix_prefect.job_listing import NamespaceJobs
+from clustrix_prefect.sessions.job_listing import NamespaceJobs
 from tests.kubernetes.namespace_server import namespace_server
 from tests.kubernetes.test_watching import KILLED, RUNS, pod
 

@@ -11,9 +11,9 @@ import pytest
 from prefect import flow, task
 
 from clustrix_prefect import ClusterTaskRunner, KubernetesCluster, cluster_ls
-from clustrix_prefect.cli import main
-from clustrix_prefect.clusters.opened import opened
+from clustrix_prefect.cli.main import main
 from clustrix_prefect.errors import PodDeleted, Unschedulable
+from clustrix_prefect.sessions.opened import opened
 from clustrix_prefect.validation.access import check_access
 from clustrix_prefect.validation.filesystem import check_filesystem
 from tests.live.clusters import kubernetes_cluster

@@ -18,7 +18,7 @@ from clustrix_prefect import (
     SSHCredentials,
 )
 from clustrix_prefect.clusters.cluster import ClusterBlock
-from clustrix_prefect.far_side.patience import Patience
+from clustrix_prefect.far_side.wire.patience import Patience
 from tests.live.gridengine import PARALLEL_ENVIRONMENT
 from tests.live.pythons import FarPythons
 from tests.live.slurm_site import SlurmSite

@@ -14,17 +14,17 @@ from typing import Any
 import cloudpickle
 
 import clustrix_prefect.far_side
-from clustrix_prefect.dispatch.calls import Call, Package
-from clustrix_prefect.dispatch.interpreters import FarPython
-from clustrix_prefect.dispatch.preflight import Code
-from clustrix_prefect.far_side.contents import ChunkList
-from clustrix_prefect.far_side.store import Store
+from clustrix_prefect.dispatch.call import Call, Package
+from clustrix_prefect.environments.interpreters import FarPython
+from clustrix_prefect.environments.preflight import Code
+from clustrix_prefect.far_side.store.store import Store
+from clustrix_prefect.far_side.wire.chunks import ChunkList
 from clustrix_prefect.packaging.arguments import pack_arguments
 from clustrix_prefect.packaging.bundle import FunctionBundles
 from clustrix_prefect.packaging.ownership import plain_function
 from clustrix_prefect.packaging.parts import Part
 from clustrix_prefect.packaging.results import open_result
-from clustrix_prefect.task_resources import Resources
+from clustrix_prefect.resources import Resources
 
 _ROOT = str(Path(__file__).parents[2])
 _SERVE = """
@@ -34,7 +34,8 @@ def serve():
     # This repository, which an editable installation puts there, is only at home.
     sys.path[:] = [path for path in sys.path if path != sys.argv[3]]
     sys.path[0] = sys.argv[1]
-    from clustrix_far_side import call as calls, importer
+    from clustrix_far_side.standins import importer
+    from clustrix_far_side.worker import call as calls
     sys.path[0] = os.path.join(sys.argv[1], "vendor")
     importer.install()
     blobs = calls.BlobCache(sys.argv[2])

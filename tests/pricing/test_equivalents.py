@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from clustrix_prefect.cli import main
+from clustrix_prefect.cli.main import main
 from clustrix_prefect.errors import ConfigurationError
 from clustrix_prefect.pricing.equivalents.machines import Machine, machine_of, model_of
 from clustrix_prefect.pricing.equivalents.regions import PLACES, place_of

@@ -16,7 +16,7 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.sorting import AutomationSort
 from prefect.exceptions import ObjectAlreadyExists
 
-from clustrix_prefect.cli import main
+from clustrix_prefect.cli.main import main
 from tests.live.prefect_server import PrefectServer
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ from prefect.client.orchestration import get_client
 
 from clustrix_prefect import KubernetesCluster, LocalCluster, SlurmCluster, SSHCredentials
 from clustrix_prefect.applying.blocks import KINDS
-from clustrix_prefect.cli import main
+from clustrix_prefect.cli.main import main
 from tests.live.prefect_server import PrefectServer
 
 ROOT = Path(__file__).parents[2]

@@ -1,0 +1,290 @@
+"""One call of a task's function, on its way to a cluster and back."""
+
+from __future__ import annotations
+
+import base64
+import enum
+import json
+import logging
+import threading
+import time
+import zlib
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from contextvars import Context
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from clustrix_prefect.engine import CallFinished, CallStarted, Event
+from clustrix_prefect.environments.interpreters import FarPython
+from clustrix_prefect.environments.preflight import Code
+from clustrix_prefect.packaging import signing
+from clustrix_prefect.packaging.arguments import PackedArguments
+from clustrix_prefect.packaging.bundle import Bundle
+from clustrix_prefect.packaging.identity import digest
+from clustrix_prefect.packaging.parts import Part
+from clustrix_prefect.resources import Resources
+
+if TYPE_CHECKING:
+    from clustrix_prefect.dispatch.places.host import Host
+
+# Payloads up to this many bytes travel inside the call itself, not as blobs of the store.
+INLINE_BYTES = 16 * 1024
+# So many lines of a call's log are on the page of its failure.
+_LAST_LINES = 10
+
+
+class CallState(enum.Enum):
+    """Where a call is, as its flow's progress counts it."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self not in (CallState.QUEUED, CallState.RUNNING)
+
+
+@dataclass(frozen=True)
+class Package:
+    """What travels: a function's code, and the arguments of one call.
+
+    `code` says what the function needs of the interpreter there, `python` which one that is.
+    """
+
+    function: Bundle
+    arguments: PackedArguments
+    code: Code
+    python: FarPython
+
+    @property
+    def payload_is_inline(self) -> bool:
+        """Whether the arguments travel in the call itself."""
+        return len(self.arguments.payload) <= INLINE_BYTES
+
+    @property
+    def needs(self) -> list[Part]:
+        """What the far side's store has to hold before the call can run."""
+        function, arguments = self.function, self.arguments
+        parts = [Part.whole(function.code, function.code_sha256, "function"), *arguments.parts]
+        parts += function.parts
+        if function.captured is not None and function.captured_sha256 is not None:
+            parts.append(Part.whole(function.captured, function.captured_sha256, "variables"))
+        if not self.payload_is_inline:
+            parts.append(Part.whole(arguments.payload, arguments.payload_sha256, "arguments"))
+        return parts
+
+    def identity(self, task_key: str) -> str:
+        """The same for equal calls of a task, in any process."""
+        return digest(task_key, self.function.identity, self.arguments.identity)
+
+
+@dataclass(eq=False)
+class Call:
+    """A call and what is known of it.
+
+    Attributes:
+        task_key: The task's key: which function of which file.
+        task_module: The module whose function it is.
+        task_name: The task's name, for people.
+        task_run_id: The task run that this call belongs to.
+        task_run_name: The run's name, for people.
+        package: What travels.
+        resources: What it gets.
+        context: What `prefect.runtime` and the loggers far away know of the run.
+        timeout_seconds: The task's own limit, from the worker's start.
+        post: Tells the task run's engine what happened.
+        logger: The task run's logger.
+        log_context: The `contextvars` in which its lines are logged while it is under way.
+        ordinal: Which one this is among equal calls of the same flow run.
+        attempt: Counts submissions, from 0.
+        map_index: Which element of a map it is, counted from 0; None where it is of none.
+        expects: What the node that runs it must have, as the login node has.
+        results: How its result comes back: "pickle" or "json".
+    """
+
+    task_key: str
+    task_name: str
+    task_run_id: str
+    task_run_name: str
+    package: Package
+    resources: Resources
+    context: dict[str, Any]
+    timeout_seconds: float | None
+    post: Callable[[Event], None]
+    logger: logging.LoggerAdapter[Any]
+    log_context: Context | None
+    task_module: str = ""
+    map_index: int | None = None
+    ordinal: int = 0
+    attempt: int = 0
+    expects: dict[str, Any] | None = None
+    results: str = "pickle"
+    requeues: int = 0
+    id: str = ""
+    key: bytes = b""
+    state: CallState = CallState.QUEUED
+    batch: str | None = None
+    job_id: str | None = None
+    job: str | None = None
+    element: int | None = None
+    queue_reason: str = ""
+    submitted_at: float = field(default_factory=time.time)
+    sent_at: float | None = None
+    host: Host | None = None
+    sent_over: object = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    node: str | None = None
+    pid: int | None = None
+    exit_code: int | None = None
+    peak_memory: int | None = None
+    failure: BaseException | None = None
+    missing_since: float | None = None
+    lines_heard: int = 0
+    last_lines: deque[str] = field(default_factory=partial(deque, maxlen=_LAST_LINES), repr=False)
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def name_attempt(self, run_id: str, run_key: bytes) -> None:
+        """Give the call the id and the key of its current attempt."""
+        self.id = self.id_of_attempt(run_id, self.attempt)
+        self.key = signing.call_key(run_key, self.id)
+
+    def id_of_attempt(self, run_id: str, attempt: int) -> str:
+        """The id by which a later process of the same flow run finds this call again."""
+        return digest(
+            run_id,
+            self.package.identity(self.task_key),
+            str(self.ordinal),
+            str(attempt),
+        )
+
+    def manifest(self) -> dict[str, Any]:
+        """The call as the far side reads it, signed."""
+        function, arguments = self.package.function, self.package.arguments
+        inline = self.package.payload_is_inline
+        return {
+            "id": self.id,
+            "key": self.key.hex(),
+            "attempt": self.attempt,
+            "bundle": function.code_sha256,
+            "captured": function.captured_sha256,
+            "payload_sha256": arguments.payload_sha256,
+            "inline": base64.b64encode(arguments.payload).decode() if inline else None,
+            "refers": arguments.refers,
+            "mac": signing.sign(
+                self.key,
+                "clustrix-call/1",
+                self.id,
+                str(self.attempt),
+                function.code_sha256,
+                function.captured_sha256 or "",
+                arguments.payload_sha256,
+            ),
+            "expects": self.expects,
+            "task": {"key": self.task_key, "module": self.task_module},
+            "context": self.context,
+            "results": self.results,
+        }
+
+    @property
+    def needs(self) -> list[Part]:
+        """What the cluster's store has to hold before the call is sent."""
+        return self.package.needs
+
+    # --- what happened to it; each returns whether that was news --------------------------
+
+    def started(self, event: dict[str, Any], at: float) -> bool:
+        """A worker began to run it, at this time on this machine's clock."""
+        with self.lock:
+            if self.state is not CallState.QUEUED:
+                return False
+            self.state = CallState.RUNNING
+            self.started_at = at
+            self.node = event.get("host")
+            self.pid = event.get("pid")
+            self.job_id = event.get("job") or self.job_id
+        self.post(CallStarted(datetime.fromtimestamp(at, timezone.utc)))
+        return True
+
+    def came_back(self, succeeded: bool, open_result: Callable[[], Any]) -> bool:
+        """A result is here, unopened; the far side says whether the function returned."""
+        state = CallState.DONE if succeeded else CallState.FAILED
+        return self._finish(state, CallFinished(open_result))
+
+    def cancelled(self) -> bool:
+        """Nobody waits for it any more."""
+        return self._finish(CallState.CANCELLED, None)
+
+    def begin_anew(self) -> None:
+        """Forget what its last submission came to."""
+        with self.lock:
+            self.state = CallState.QUEUED
+            self.attempt += 1
+            self.batch = self.job = self.job_id = self.node = self.pid = None
+            self.started_at = self.ended_at = self.exit_code = self.missing_since = None
+            self.queue_reason = ""
+            self.lines_heard = 0
+
+    def _finish(self, state: CallState, event: Event | None) -> bool:
+        with self.lock:
+            if self.state.is_final:
+                return False
+            self.state = state
+            self.ended_at = self.ended_at or time.time()
+        if event is not None:
+            self.post(event)
+        self._let_go()
+        return True
+
+    def _let_go(self) -> None:
+        """Hold on to what the table of calls shows, not to arguments and task runs."""
+        arguments = replace(self.package.arguments, payload=b"", parts=())
+        self.package = replace(self.package, arguments=arguments)
+        self.post = _nobody_listens
+        self.log_context = None
+
+
+class CallCounts:
+    """Counts calls by their state.
+
+    A call is counted where it was last seen, by whichever thread changed it last: threads that
+    change it at the same time never count it twice or leave it out.
+    """
+
+    def __init__(self) -> None:
+        self._counted: dict[int, CallState] = {}
+        self._counts: Counter[CallState] = Counter()
+        self._lock = threading.Lock()
+
+    def add(self, call: Call) -> None:
+        """Count one call more."""
+        with self._lock:
+            self._counted[id(call)] = call.state
+            self._counts[call.state] += 1
+
+    def follow(self, call: Call) -> None:
+        """Count a call in the state that it has now."""
+        with self._lock:
+            self._counts[self._counted[id(call)]] -= 1
+            self._counted[id(call)] = call.state
+            self._counts[call.state] += 1
+
+    def by_state(self) -> Counter[CallState]:
+        """Return how many calls are in each state."""
+        with self._lock:
+            return Counter(self._counts)
+
+
+def _nobody_listens(_: Event) -> None:
+    """What a call that is over tells its task run."""
+
+
+def attached(calls: Sequence[Call]) -> bytes:
+    """Calls as they travel, attached to a message: most of what they say they all say."""
+    return zlib.compress(json.dumps([call.manifest() for call in calls]).encode(), 1)

@@ -1,0 +1,1 @@
+"""Where calls go: to warm workers of a host, to the jobs of a scheduler, to pods."""

@@ -1,0 +1,704 @@
+"""Calls as jobs of a scheduler: gathered into arrays, watched, told apart when they fail."""
+
+from __future__ import annotations
+
+import logging
+import math
+import queue
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from clustrix_prefect.dispatch.call import Call, CallState, attached
+from clustrix_prefect.dispatch.failures import explained, job_failure, memory_at_end
+from clustrix_prefect.dispatch.places.array_builder import Gathering
+from clustrix_prefect.engine import CallQueued
+from clustrix_prefect.errors import (
+    AgentError,
+    ClusterError,
+    ConnectionFailed,
+    JobLost,
+    SubmissionRefused,
+)
+from clustrix_prefect.resources import Resources
+from clustrix_prefect.schedulers.job_script import noted_end
+from clustrix_prefect.schedulers.scheduler import (
+    JobSpec,
+    JobState,
+    JobStatus,
+    Limit,
+    LimitReached,
+    Scheduler,
+    SubmissionUnclear,
+    TryLater,
+)
+
+if TYPE_CHECKING:
+    from clustrix_prefect.dispatch.dispatcher import Dispatcher
+    from clustrix_prefect.dispatch.places.host import Host
+
+logger = logging.getLogger("prefect.clustrix")
+
+_LOOK_AT_GATHERINGS = 0.02
+_NEXT_ARRAY = 1.0
+_LOOK_AGAIN = 0.5
+# A limit that is so many times what is asked for needs no counting of the queue.
+_MANY = 10
+# What one call can bring upon the calls that were to follow it in the same job.
+_ONE_CALLS_DOING = {
+    JobState.COMPLETED,
+    JobState.ENDED,
+    JobState.FAILED,
+    JobState.OUT_OF_MEMORY,
+    JobState.TIME_LIMIT,
+    JobState.REQUEUED,
+}
+# The scheduler would go on with the job.
+_STILL_THERE = {JobState.NOT_STARTED, JobState.REQUEUED}
+
+
+class JobLane:
+    """Submits calls to a scheduler and follows them."""
+
+    def __init__(self, dispatcher: Dispatcher, host: Host, scheduler: Scheduler) -> None:
+        self._dispatcher = dispatcher
+        self._host = host
+        self._session = host.session
+        self._scheduler = scheduler
+        self._patience = host.session.cluster.patience
+        self._gatherings: dict[tuple[str, str], Gathering] = {}
+        self._lock = threading.Lock()
+        self._statuses: Mapping[str, JobStatus] | None = None
+        self._asked_at = -math.inf
+        self._settling: set[str] = set()
+        self._asked_to_end: dict[str, float] = {}
+        # Batches that an earlier agent may or may not have submitted, and since when.
+        self._nameless: dict[str, float] = {}
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._closed = False
+        cluster = dispatcher.cluster
+        # Where the site knows no arrays, or smaller ones, the block's wish cannot make them larger.
+        self._limits = self._session.limits
+        self._max_array: int | None = getattr(cluster, "max_array_size", None)
+        self._accounting_delay = self._limits.accounting_delay
+        # The block's wish counts this flow's jobs, the site's limits all of the user's.
+        self._max_submitted: int | None = getattr(cluster, "max_submitted_jobs", None)
+        self._fails_unrunnable = getattr(cluster, "unrunnable", "wait") == "fail"
+        self._thread = threading.Thread(target=self._run, name="clustrix-jobs", daemon=True)
+        self._thread.start()
+        dispatcher.timers.every(_LOOK_AT_GATHERINGS, self._look_at_gatherings)
+        dispatcher.timers.every(1.0, self._look_at_missing)
+
+    # --- gathering and submitting ----------------------------------------------------------
+
+    def send(self, call: Call) -> None:
+        with self._lock:
+            self._gathering_of(call).add(call)
+
+    def _gathering_of(self, call: Call) -> Gathering:
+        key = (call.package.function.code_sha256, call.resources.model_dump_json())
+        gathering = self._gatherings.get(key)
+        if gathering is None:
+            gathering = self._gatherings[key] = Gathering(call.task_name, call.resources)
+        return gathering
+
+    def _look_at_gatherings(self) -> None:
+        with self._lock:
+            over = self._over()
+            for gathering in self._gatherings.values():
+                if gathering.is_due(self._calls_per_array(gathering.resources), over):
+                    self._work.put(partial(self._submit_all, gathering, gathering.take()))
+
+    def _over(self) -> int:
+        counts = self._dispatcher.counts.by_state()
+        return sum(count for state, count in counts.items() if state.is_final)
+
+    def _calls_per_array(self, resources: Resources) -> int:
+        placement = self._scheduler.placement_of(resources)
+        # Where the site knows no arrays, or smaller ones, the block's wish cannot make them larger.
+        known = (self._max_array, self._limits.max_array_size(placement))
+        most = min(filter(None, known), default=self._scheduler.default_array_size)
+        return most * (resources.calls_per_job or 1)
+
+    def _submit_all(self, gathering: Gathering, calls: list[Call]) -> None:
+        calls = [call for call in calls if not call.state.is_final]
+        per_job = gathering.resources.calls_per_job or 1
+        limit = gathering.resources.max_parallel_jobs
+        while calls:
+            if limit is not None and gathering.is_under_way():
+                # The scheduler keeps to the limit in each array by itself, not across arrays.
+                self._hold(gathering, calls, f"at most {limit} jobs at once", _NEXT_ARRAY)
+                return
+            size = gathering.size(self._calls_per_array(gathering.resources))
+            part = calls[: max(size // per_job, 1) * per_job]
+            room, why = self._room(gathering.resources, -(-len(part) // per_job))
+            part = part[: room * per_job]
+            if not part:
+                self._hold_for_room(gathering, calls, why)
+                return
+            try:
+                self._submit(gathering, part)
+                gathering.took(part)
+            except LimitReached as refusal:
+                # A limit that nobody told of, or other jobs than ours: less may be taken.
+                if not gathering.shrink(len(part), per_job):
+                    self._hold_for_room(gathering, calls, str(refusal))
+                    return
+                continue
+            except TryLater as refusal:
+                self._say_held(gathering, calls, str(refusal))
+                self._hold(gathering, calls, str(refusal))
+                return
+            except ConnectionFailed as error:
+                # `_take_up` asks the cluster which of these it has.
+                gathering.submitted.extend(part)
+                logger.debug("The submission's fate is unknown: %s", error)
+            except ClusterError as error:
+                for call in part:
+                    self._dispatcher.fail_for_good(call, error)
+            calls = calls[len(part) :]
+
+    def _room(self, resources: Resources, wanted: int) -> tuple[int, str]:
+        """How many of so many jobs may be submitted now, and which limit there is no room under."""
+        ours = {call.job_id for call in self._dispatcher.unfinished() if call.job_id is not None}
+        room, why = wanted, ""
+        if self._max_submitted is not None and self._max_submitted - len(ours) < room:
+            room, why = self._max_submitted - len(ours), "max_submitted_jobs of the block"
+        placement = self._scheduler.placement_of(resources)
+        for limit in self._limits.on(placement):
+            most = limit.max_submitted_jobs
+            if most is None or most >= _MANY * (wanted + len(ours)):
+                continue
+            left = most - self._in_queue(limit, ours)
+            if left < room:
+                room, why = left, f"{limit.name} ({most})"
+        if room <= 0 and not ours:
+            # Whatever was read of limits, what the scheduler does with one job is the truth.
+            return 1, why
+        return max(room, 0), why
+
+    def _in_queue(self, limit: Limit, ours: set[str]) -> int:
+        """How many jobs a limit counts: all of the user's, and ours that no listing has yet."""
+        if self._statuses is None:
+            self._refresh()
+        statuses = self._statuses or {}
+        listed = sum(
+            limit.applies_to.includes(status.placement)
+            for status in statuses.values()
+            if not status.state.is_final
+        )
+        return listed + sum(job_id not in statuses for job_id in ours)
+
+    def _hold_for_room(self, gathering: Gathering, calls: list[Call], why: str) -> None:
+        """Try again when one of our jobs has ended, or ever later."""
+        self._say_held(gathering, calls, why)
+        self._hold(gathering, calls, f"the limit of submitted jobs: {why}", over=self._over())
+
+    def _say_held(self, gathering: Gathering, calls: list[Call], why: str) -> None:
+        """Tell in the flow run's log, once, what its calls wait for outside the queue."""
+        self._dispatcher.say_once(
+            logging.INFO,
+            f"{len(calls)} calls of {gathering.name} are held back for now by"
+            f" {self._scheduler.name}: {why}",
+            about=f"held back: {gathering.name}: {why}",
+        )
+
+    def _hold(
+        self,
+        gathering: Gathering,
+        calls: list[Call],
+        why: str,
+        seconds: float | None = None,
+        over: int | None = None,
+    ) -> None:
+        """Try again after so long, or ever later."""
+        with self._lock:
+            gathering.hold_back(calls, seconds, over)
+        for call in calls:
+            call.batch = None
+            self._say_queued(call, f"held back: {why}")
+
+    def _submit(self, gathering: Gathering, calls: list[Call]) -> None:
+        session, scheduler = self._session, self._scheduler
+        per_job = gathering.resources.calls_per_job or 1
+        elements = -(-len(calls) // per_job)
+        run = self._dispatcher.run_key
+        batch = secrets.token_hex(8)
+        directory = f"{session.work_dir}/runs/{run}/{batch}"
+        cluster = self._dispatcher.cluster
+        spec = JobSpec(
+            name=f"{_plain(gathering.name)}-{self._dispatcher.run_key[:8]}-{batch[:8]}",
+            resources=gathering.resources,
+            array_size=elements if elements > 1 else None,
+            directory=directory,
+            command=[
+                calls[0].package.python.path,
+                f"{session.far_side}/worker.py",
+                "--batch",
+                directory,
+                "--calls-per-job",
+                str(per_job),
+                *(["--index-variable", scheduler.index_variable] if elements > 1 else []),
+            ],
+            prologue=session.worker_prologue,
+            environment=cluster.environment,
+        )
+        agent = session.agent
+        for index, call in enumerate(calls):
+            call.batch, call.sent_over = batch, agent
+            call.context["index"] = index // per_job
+            call.element = index // per_job if spec.array_size is not None else None
+        # Not repeated by itself: a submission that was heard must not be made twice.
+        answer = agent.request(
+            "submit",
+            run=run,
+            batch=batch,
+            script=scheduler.job_script(spec),
+            command=scheduler.submit_command(f"{directory}/script.sh", spec),
+            calls_attached=True,
+            attachment=attached(calls),
+            timeout=300,
+        )
+        try:
+            job = scheduler.parse_submit(answer["returncode"], answer["stdout"], answer["stderr"])
+        except SubmissionUnclear as unclear:
+            named = self._job_named(batch) if answer["returncode"] == 0 else None
+            if named is None:
+                self._cancel_named(spec.name)
+                self._session.request("discard", run=run, batch=batch)
+                raise
+            logger.debug("Found by its name: %s", unclear)
+            job = named
+        self._note_job(batch, job, calls)
+        names = ", ".join(sorted({call.task_name for call in calls}))
+        self._dispatcher.say(
+            logging.INFO,
+            f"Submitted {len(calls)} {'calls' if len(calls) > 1 else 'call'} of {names} as"
+            f" {scheduler.name} job {job}",
+        )
+        self._poll()
+
+    def _note_job(self, batch: str, job: str, calls: Iterable[Call]) -> None:
+        self._session.send("submitted", run=self._dispatcher.run_key, batch=batch, job=job)
+        for call in calls:
+            call.job = job
+            call.job_id = self._scheduler.element_id(job, call.element)
+
+    def _cancel_named(self, name: str) -> None:
+        """A submission without an answer may have made a job: its calls are to be sent again."""
+        command = self._scheduler.status_command(self._session.user_id)
+        listed = self._session.request("command", argv=command)
+        found = [
+            job_id
+            for job_id, status in self._scheduler.parse_status(listed["stdout"]).items()
+            if status.name == name and not status.state.is_final
+        ]
+        if found:
+            jobs = sorted({self._scheduler.job_of(job_id) for job_id in found})
+            self._session.request("command", argv=self._scheduler.cancel_command(jobs))
+
+    def _poll(self) -> None:
+        self._session.send(
+            "poll_status",
+            command=self._scheduler.status_command(self._session.user_id),
+            interval_min=self._patience.poll_min,
+            interval_max=self._patience.poll_max,
+        )
+
+    # --- what becomes of jobs ----------------------------------------------------------------
+
+    def on_event(self, event: dict[str, Any]) -> None:
+        if event["event"] == "status" and event["returncode"] == 0:
+            self._work.put(partial(self._read_statuses, event["stdout"]))
+
+    def _read_statuses(self, stdout: str) -> None:
+        self._statuses = statuses = self._scheduler.parse_status(stdout)
+        self._name_jobs(statuses)
+        for call in self._dispatcher.unfinished():
+            status = statuses.get(call.job_id or "")
+            if status is None:
+                continue
+            call.missing_since = None
+            if status.state is JobState.QUEUED and call.state is CallState.QUEUED:
+                self._say_queued(call, status.reason)
+                self._look_at_reason(call, status.reason)
+            elif status.state not in (JobState.RUNNING, JobState.UNKNOWN):
+                self._settle_later(call, status)
+
+    def _say_queued(self, call: Call, reason: str) -> None:
+        if reason == call.queue_reason or call.state is not CallState.QUEUED:
+            return
+        call.queue_reason = reason
+        where = f"{self._scheduler.name} job {call.job_id}: " if call.job_id else ""
+        call.post(CallQueued(f"{where}{reason}"))
+        if call.job:
+            said = f"Queued: {self._scheduler.name} job {call.job}"
+            words = self._scheduler.in_words(reason)
+            self._dispatcher.say_once(logging.INFO, f"{said}: {words}" if words else said)
+
+    def _look_at_reason(self, call: Call, reason: str) -> None:
+        """A job that will never start by waiting: say so once, or fail its call."""
+        remedy = self._scheduler.never_runs(reason)
+        if remedy is None:
+            return
+        if self._fails_unrunnable:
+            what = f"{self._scheduler.name} took the job, and does not run it: {reason}."
+            error = SubmissionRefused(what, remedy, job_id=call.job_id)
+            self._dispatcher.fail_for_good(call, error, stop=True)
+        else:
+            self._dispatcher.say_once(
+                logging.WARNING,
+                f"{self._scheduler.name} job {call.job_id} of {call.task_name} will not start by"
+                f" waiting ({reason}). {remedy} It stays in the queue until somebody cancels it;"
+                ' the block\'s unrunnable="fail" fails such calls.',
+                about=f"never runs: {call.task_name}: {reason}",
+            )
+
+    def _look_at_missing(self) -> None:
+        """Jobs that the last listing does not name; it may be older than they are."""
+        if self._statuses is None or self._closed:
+            return
+        self._hint()
+        now = time.monotonic()
+        if self._nameless:
+            self._work.put(partial(self._name_jobs, self._statuses))
+        for call in self._dispatcher.unfinished():
+            if call.job_id is None or call.job_id in self._statuses:
+                continue
+            if call.missing_since is None:
+                call.missing_since = now
+            elif now - call.missing_since > self._patience.unexplained + self._accounting_delay:
+                self._settle_later(call, None)
+
+    def _hint(self) -> None:
+        """Tell, once, of calls that are too short for jobs of their own."""
+        with self._lock:
+            gatherings = list(self._gatherings.values())
+        for gathering in gatherings:
+            if (fits := gathering.fitting_calls_per_job()) is not None:
+                self._dispatcher.say(
+                    logging.INFO,
+                    f"The calls of {gathering.name} are shorter than the start of a job:"
+                    f" resources(calls_per_job={fits}) would take fewer of them.",
+                )
+
+    def _settle_later(self, call: Call, status: JobStatus | None) -> None:
+        if call.id in self._settling:
+            return
+        self._settling.add(call.id)
+        # Only a job that ended well should have left a result.
+        completed = status is not None and status.state in (JobState.COMPLETED, JobState.ENDED)
+        patience = self._patience.unexplained if completed else self._patience.explained
+        self._dispatcher.timers.after(
+            patience, partial(self._work.put, partial(self._settle, call, call.id, status))
+        )
+
+    def _settle(self, call: Call, call_id: str, status: JobStatus | None) -> None:
+        """The job left its node and there was no result: look once more, then name it."""
+        self._settling.discard(call_id)
+        if call.id != call_id or call.state.is_final:
+            return
+        run = self._dispatcher.run_key
+        present = self._session.request("look", run=run, calls=[call_id])["present"]
+        if present.get(call_id) == "finished":
+            return  # its event is on the way
+        status = self._details(call) or status
+        if status is None:
+            if not self._is_unlisted(call):
+                call.missing_since = None
+                return
+            if self._was_taken_out(call):
+                status = JobStatus(JobState.CANCELLED)
+        if status is not None and status.state is JobState.QUEUED and call.started_at is not None:
+            status = JobStatus(JobState.REQUEUED)
+        if status is not None and not status.state.is_final:
+            return
+        stderr_tail = self._stderr_tail(call)
+        noted = noted_end(self._scheduler, stderr_tail, call.resources.time)
+        status = explained(status, noted)
+        started = present.get(call_id) == "started" or call.state is CallState.RUNNING
+        if status is not None and status.state is JobState.ENDED:
+            # Nobody says how: what never ran was taken out of the queue.
+            ended = JobState.COMPLETED if started else JobState.CANCELLED
+            if started or not self._was_not_reached(call, status):
+                status = replace(status, state=ended)
+        if not started and status is not None and self._was_not_reached(call, status):
+            self._dispatcher.send_again(call, "the job ended before it was this call's turn")
+            return
+        call.peak_memory = memory_at_end(stderr_tail)
+        if status is not None:
+            call.exit_code = status.exit_code
+            call.node = call.node or status.node
+        error = job_failure(
+            status,
+            stderr_tail,
+            started=started,
+            job_id=call.job_id,
+            node=call.node,
+        )
+        if status is not None and status.state in _STILL_THERE:
+            self._spare_their_mates([call], "the scheduler put their job back into its queue")
+        if status is None or status.state in _STILL_THERE:
+            self._give_up_job(call)
+        self._dispatcher.fail(call, error)
+
+    def _is_unlisted(self, call: Call) -> bool:
+        """Whether the scheduler, asked afresh, lists everything but this call's job.
+
+        One that cannot be reached has lost nothing.
+        """
+        now = time.monotonic()
+        if now - self._asked_at > _LOOK_AGAIN:
+            if not self._refresh():
+                return False
+            self._asked_at = now
+        return call.job_id not in (self._statuses or ())
+
+    def _refresh(self) -> bool:
+        """Ask for the listing now; whether it came."""
+        answer = self._command(self._scheduler.status_command(self._session.user_id))
+        if answer["returncode"] == 0:
+            self._read_statuses(answer["stdout"])
+        return bool(answer["returncode"] == 0)
+
+    def _stderr_tail(self, call: Call) -> str:
+        try:
+            found = self._session.request("diagnose", run=self._dispatcher.run_key, call=call.id)
+        except AgentError as error:
+            logger.debug("There is nothing to see of %s: %s", call.task_run_name, error)
+            return ""
+        return str(found.get("stderr_tail", ""))
+
+    def _give_up_job(self, call: Call) -> None:
+        """No job must be left that could run the call once more."""
+        if call.job_id is not None:
+            self._command(self._scheduler.cancel_command([call.job_id]))
+
+    def _was_not_reached(self, call: Call, status: JobStatus) -> bool:
+        """Whether the job ended under another of its calls."""
+        return status.state in _ONE_CALLS_DOING and any(
+            mate.job_id == call.job_id and mate.started_at is not None
+            for mate in self._dispatcher.calls
+        )
+
+    def _was_taken_out(self, call: Call) -> bool:
+        """Whether an element that waited is gone while the rest of its array is still listed.
+
+        SLURM and others forget at once the elements that somebody cancels while they wait.
+        """
+        job_of = self._scheduler.job_of
+        return call.state is CallState.QUEUED and any(
+            job_of(listed) == call.job for listed in self._statuses or ()
+        )
+
+    def _details(self, call: Call) -> JobStatus | None:
+        command = self._scheduler.details_command(call.job_id or "")
+        answer = self._command(command)
+        return self._scheduler.parse_details(answer["returncode"], answer["stdout"])
+
+    # --- cancelling and taking up ------------------------------------------------------------
+
+    def cancel(self, calls: Iterable[Call]) -> None:
+        stopped = set(calls)
+        with self._lock:
+            for gathering in self._gatherings.values():
+                gathering.calls = [call for call in gathering.calls if call not in stopped]
+        self._work.put(partial(self._cancel, list(stopped)))
+
+    def _cancel(self, calls: list[Call]) -> None:
+        """Cancel the jobs that no other call needs: what runs is asked to end first."""
+        self._spare_their_mates(calls, "a call before it in the same job was cancelled")
+        needed = {call.job_id for call in self._dispatcher.unfinished()}
+        running: set[str] = set()
+        waiting: set[str] = set()
+        for call in calls:
+            if call.job_id is not None and call.job_id not in needed:
+                (waiting if call.started_at is None else running).add(call.job_id)
+        self._end_jobs(waiting, running)
+
+    def _end_jobs(self, waiting: set[str], running: set[str]) -> None:
+        ask = self._scheduler.signal_command(sorted(running), "TERM")
+        if ask is None:
+            waiting, running = waiting | running, set()
+        if waiting:
+            self._command(self._scheduler.cancel_command(sorted(waiting)))
+        if running and ask is not None:
+            self._command(ask)
+            due = time.monotonic() + self._patience.job_grace
+            self._asked_to_end.update(dict.fromkeys(running, due))
+            self._dispatcher.timers.after(
+                self._patience.job_grace, partial(self._work.put, self._end_survivors)
+            )
+
+    def _spare_their_mates(self, calls: list[Call], why: str) -> None:
+        """Submit the calls anew that wait in the same jobs for ones that do not go on."""
+        jobs = {call.job_id for call in calls if call.started_at is not None}
+        for mate in self._dispatcher.unfinished():
+            if mate.job_id in jobs and mate not in calls:
+                self._dispatcher.send_again(mate, why)
+
+    def _end_survivors(self) -> None:
+        """Kill the jobs that did not end in time when they were asked to."""
+        if not self._asked_to_end:
+            return
+        answer = self._command(self._scheduler.status_command(self._session.user_id))
+        if answer["returncode"] == 0:
+            statuses = self._scheduler.parse_status(answer["stdout"])
+            for job_id in tuple(self._asked_to_end):
+                status = statuses.get(job_id)
+                if status is None or status.state.is_final or status.state is JobState.ENDING:
+                    del self._asked_to_end[job_id]
+        now = time.monotonic()
+        survivors = sorted(job_id for job_id, due in self._asked_to_end.items() if due <= now)
+        kill = self._scheduler.signal_command(survivors, "KILL") if survivors else None
+        if kill is not None:
+            self._command(kill)
+            self._asked_to_end.update(dict.fromkeys(survivors, now + self._patience.job_grace))
+
+    def _see_them_end(self) -> None:
+        """Stay until what was asked to end has ended, or was killed."""
+        deadline = time.monotonic() + 3 * self._patience.job_grace
+        while self._asked_to_end and time.monotonic() < deadline:
+            self._end_survivors()
+            time.sleep(_LOOK_AGAIN)
+
+    def _command(self, argv: list[str]) -> dict[str, Any]:
+        return self._session.request("command", argv=argv)
+
+    def attach(self, call: Call, known: dict[str, Any]) -> None:
+        call.batch = known["batch"]
+        call.element = known["index"] if known["elements"] > 1 else None
+        if call.resources.max_parallel_jobs is not None:
+            with self._lock:
+                self._gathering_of(call).submitted.append(call)
+        job = self._job_in(known)
+        if job is not None:
+            call.job, call.job_id = job, self._scheduler.element_id(job, call.element)
+        else:
+            self._nameless.setdefault(known["batch"], time.monotonic())
+        self._host.watch(call)
+        self._poll()
+
+    def _job_in(self, known: dict[str, Any]) -> str | None:
+        """The job of a batch that an earlier agent submitted, if somebody wrote it down."""
+        job: str | None = known["job"]
+        if job is None and known["submit_output"] is not None:
+            job = self._scheduler.parse_submit(0, known["submit_output"], "")
+        return job
+
+    def on_reconnected(self, calls: Iterable[Call], known: dict[str, Any]) -> None:
+        # In turn with submissions: what became of one that was under way is known by then.
+        self._work.put(partial(self._take_up, list(calls), known))
+
+    def _take_up(self, calls: list[Call], known: dict[str, Any]) -> None:
+        agent = self._session.agent
+        without_files = []
+        for call in calls:
+            if call.state.is_final or call.sent_over is agent or call.batch is None:
+                continue
+            if call.id in known:
+                self.attach(call, known[call.id])
+            elif call.job_id is None:
+                self._send_unheard(call)
+            else:
+                without_files.append((call, call.id))
+        if without_files:
+            look = partial(self._look_for_files, without_files)
+            self._dispatcher.timers.after(self._patience.unexplained, partial(self._work.put, look))
+
+    def _look_for_files(self, calls: list[tuple[Call, str]]) -> None:
+        """Look once more for what was gone after an outage; without it no result can come."""
+        known = self._host.find_calls()
+        for call, call_id in calls:
+            if call.id != call_id or call.state.is_final:
+                continue
+            if call_id in known:
+                self.attach(call, known[call_id])
+                continue
+            self._give_up_job(call)
+            self._dispatcher.fail(
+                call,
+                JobLost(
+                    "The files of the call are gone from the cluster, so that no result can come.",
+                    "Look whether the work directory, `remote_work_dir`, is purged.",
+                    job_id=call.job_id,
+                    node=call.node,
+                ),
+            )
+
+    def end_left(self, left: dict[str, Any]) -> None:
+        self._work.put(partial(self._end_left, left))
+
+    def _end_left(self, left: dict[str, Any]) -> None:
+        waiting: set[str] = set()
+        running: set[str] = set()
+        for facts in left.values():
+            job = self._job_in(facts) or self._job_named(facts["batch"])
+            if job is not None and facts["state"] != "finished":
+                index = facts["index"] if facts["elements"] > 1 else None
+                jobs = running if facts["state"] == "started" else waiting
+                jobs.add(self._scheduler.element_id(job, index))
+        needed = {call.job_id for call in self._dispatcher.unfinished()}
+        self._end_jobs(waiting - running - needed, running - needed)
+        self._host.forget_left(left)
+
+    def _job_named(self, batch: str) -> str | None:
+        """The job of a submission whose answer nobody heard, by a fresh look at the queue."""
+        answer = self._command(self._scheduler.status_command(self._session.user_id))
+        return self._job_of_batch(batch, self._scheduler.parse_status(answer["stdout"]))
+
+    def _job_of_batch(self, batch: str, statuses: Mapping[str, JobStatus]) -> str | None:
+        return next(
+            (
+                self._scheduler.job_of(job_id)
+                for job_id, status in statuses.items()
+                if status.name.endswith(f"-{batch[:8]}")
+            ),
+            None,
+        )
+
+    def _send_unheard(self, call: Call) -> None:
+        call.batch = None
+        self.send(call)
+
+    def _name_jobs(self, statuses: Mapping[str, JobStatus]) -> None:
+        """Find the jobs of submissions whose answer nobody heard, by their names."""
+        for batch, since in tuple(self._nameless.items()):
+            calls = [call for call in self._dispatcher.unfinished() if call.batch == batch]
+            job = self._job_of_batch(batch, statuses)
+            if job is not None:
+                self._note_job(batch, job, calls)
+            elif time.monotonic() - since < self._patience.unexplained:
+                continue
+            else:
+                for call in calls:
+                    if call.state is CallState.QUEUED:
+                        self._send_unheard(call)
+            del self._nameless[batch]
+
+    def close(self) -> None:
+        self._closed = True
+        self._work.put(self._see_them_end)
+        self._work.put(None)
+        self._thread.join(timeout=60)
+
+    def _run(self) -> None:
+        """The one thread that asks the agent for things that take a while."""
+        while (step := self._work.get()) is not None:
+            try:
+                step()
+            except ConnectionFailed as error:
+                logger.debug("Put off until the connection is back: %s", error)
+            except Exception:
+                logger.exception("A step of the job lane failed")
+
+
+def _plain(name: str) -> str:
+    """A job name that every scheduler takes: it begins with a letter."""
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:40] or "task"
+    return plain if plain[0].isalpha() else f"task-{plain}"

@@ -1,0 +1,80 @@
+"""What a person reads on a terminal of flows that run on clusters."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from types import TracebackType
+
+from clustrix_prefect.display import api_server
+from clustrix_prefect.display.tracebacks import is_of_machinery, shortened
+from clustrix_prefect.errors import ClusterError
+
+# Prefect's own loggers of runs: what goes through them is seen on the terminal and on the pages.
+_RUNS = ("prefect.flow_runs", "prefect.task_runs")
+# They count what they have still to send, at the end of every process that was busy.
+_SENDING = ("EventsWorker", "APILogWorker")
+# On a record: what it says was said of another call before.
+SAID_BEFORE = "clustrix_said_before"
+
+
+def be_brief() -> None:
+    """Shorten tracebacks on the terminal and in the logs of runs, unless at level DEBUG.
+
+    Who has installed an `excepthook` keeps it.
+    """
+    for name in _RUNS:
+        logging.getLogger(name).addFilter(_brief)  # once: the same function is not added twice
+    send_silently()
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _print_briefly
+
+
+def send_silently() -> None:
+    """Have Prefect not count, at the end, what it has still to send."""
+    for name in _SENDING:
+        logging.getLogger(name).addFilter(_is_no_count)
+
+
+def confirmed(question: str) -> bool:
+    """Ask on the terminal; anything but a yes is a no, and so is nobody who could answer."""
+    try:
+        answer = input(f"{question} [y/N] ")
+    except EOFError:
+        print()
+        return False
+    return answer.strip().lower() in ("y", "yes")
+
+
+def _is_no_count(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("Still processing items")
+
+
+def _brief(record: logging.LogRecord) -> bool:
+    """Shorten the traceback of a record, or drop it."""
+    if _is_debugging():
+        return True
+    if getattr(record, SAID_BEFORE, False):
+        return False
+    error = record.exc_info[1] if record.exc_info else None
+    if error is not None:
+        record.exc_text = shortened(error)
+        if isinstance(error, ClusterError) and "Traceback (most" not in record.exc_text:
+            record.exc_info = record.exc_text = None  # the record's message says the same
+    return True
+
+
+def _print_briefly(
+    kind: type[BaseException], error: BaseException, frames: TracebackType | None
+) -> None:
+    remedy = api_server.remedy(error)
+    if _is_debugging() or not is_of_machinery(error):
+        sys.__excepthook__(kind, error, frames)
+    else:
+        print(shortened(error), file=sys.stderr)
+    if remedy:
+        print(remedy, file=sys.stderr)
+
+
+def _is_debugging() -> bool:
+    return logging.getLogger("prefect").isEnabledFor(logging.DEBUG)

@@ -1,0 +1,1 @@
+"""What calls find installed where they run: asked for beforehand, and built where it is missing."""

@@ -1,0 +1,42 @@
+"""The interpreter on a cluster that calls run under, and asking it what it has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clustrix_prefect.sessions.session import Session
+
+
+@dataclass(frozen=True)
+class FarPython:
+    """An interpreter on the cluster.
+
+    Attributes:
+        path: Its absolute path there.
+        version: Its version, as (major, minor).
+    """
+
+    path: str
+    version: tuple[int, int]
+
+    def __str__(self) -> str:
+        return f"Python {'.'.join(map(str, self.version))} ({self.path})"
+
+
+def ask(session: Session, python: str, question: Mapping[str, Any]) -> dict[str, Any]:
+    """What an interpreter answers that is started as a call's worker would be.
+
+    Raises:
+        AgentError: It did not answer.
+    """
+    return session.request(
+        "probe",
+        python=python,
+        prologue=session.prologue,
+        environment=session.cluster.environment,
+        question=dict(question),
+        timeout=180,
+    )

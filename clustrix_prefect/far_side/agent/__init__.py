@@ -1,0 +1,1 @@
+"""What answers the client and watches the calls."""

@@ -1,0 +1,1 @@
+"""Interpreters and environments, and how a shell comes to them."""

@@ -1,0 +1,1 @@
+"""The directories through which workers and the agent speak."""

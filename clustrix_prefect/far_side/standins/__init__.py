@@ -1,0 +1,1 @@
+"""What a call meets when it imports Prefect or this package."""

@@ -1,0 +1,1 @@
+"""What calls need and return, kept once by its content."""

@@ -1,0 +1,222 @@
+"""Brings what tasks have returned by name: to this machine, or through it to other pods."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from clustrix_prefect.clusters import load_cluster
+from clustrix_prefect.connections.agent import AgentClient
+from clustrix_prefect.errors import ConfigurationError, TamperedResult
+from clustrix_prefect.far_side.wire import trees
+from clustrix_prefect.far_side.wire.chunks import ChunkList
+from clustrix_prefect.files import RemoteFile, RemoteFolder
+from clustrix_prefect.packaging.identity import sha256
+from clustrix_prefect.packaging.parts import Part
+from clustrix_prefect.sessions.session import Session, sessions
+from clustrix_prefect.transfer.download import describe, fetch, fetch_file, read
+from clustrix_prefect.transfer.drafts import name_of_draft, open_draft_directory
+
+if TYPE_CHECKING:
+    from clustrix_prefect.clusters.cluster import ClusterBlock
+
+T = TypeVar("T")
+OnProgress = Callable[..., None]
+_SCANNING_SECONDS = 600.0
+
+
+def download(
+    what: RemoteFile | RemoteFolder,
+    to: Path,
+    cluster: ClusterBlock | str | None,
+    progress: bool,
+) -> Path:
+    """Bring what a task returned to a path here; see `RemoteFile.download`."""
+    target = (to / _checked_name(what) if to.is_dir() else to).absolute()
+    with _session_of(what, cluster) as session, _progress_bar(what, progress) as on_progress:
+        if isinstance(what, RemoteFolder):
+            session.with_agent(lambda agent: _folder(agent, what, target, on_progress))
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            session.with_agent(lambda agent: _file(agent, what, target, on_progress))
+    return target
+
+
+def _checked_name(what: RemoteFile | RemoteFolder) -> str:
+    """The name that the cluster gave it, if it is one.
+
+    Raises:
+        TamperedResult: It would lead out of the directory that it is brought to.
+    """
+    name = what.name
+    if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise TamperedResult(
+            f"The cluster gave what a task returned the name {name!r}, which is none.",
+            "Name a file to bring it to, once you know how that came about.",
+        )
+    return name
+
+
+def _file(agent: AgentClient, what: RemoteFile, target: Path, on_progress: OnProgress) -> None:
+    executable = bool(what.facts.get("executable"))
+    if what.content is not None:
+        fetch_file(
+            agent, target, executable=executable, on_progress=on_progress, content=what.content
+        )
+    else:
+        fetch_file(agent, target, on_progress=on_progress, path=str(what.path))
+
+
+def _folder(agent: AgentClient, what: RemoteFolder, target: Path, on_progress: OnProgress) -> None:
+    if target.exists():
+        raise FileExistsError(f"{target} is there already")
+    entries = _entries(agent, what)
+    on_progress(0, sum(entry[2] for entry in entries if entry[0] == trees.FILE))
+    done = 0
+    name = what.content or sha256(str(what.path).encode())
+    # Files that an earlier attempt brought are found by name in here.
+    ending = f".{name[:16]}.partial"
+    files = open_draft_directory(target.with_name(name_of_draft(target.name, f"{ending}.files")))
+    draft = files / "folder"
+
+    def place(entry: trees.Entry, destination: str) -> None:
+        nonlocal done
+        _, inside, length, content, executable = entry
+        before = done
+        here = files / f"{content or sha256(inside.encode())}{'.x' if executable else ''}"
+        # What is known by its path may have changed since that attempt.
+        if not content or not here.is_file():
+            fetch_file(
+                agent,
+                here,
+                executable=executable,
+                on_progress=lambda piece: on_progress(before + piece),
+                **({"content": content} if content else {"path": f"{what.path}/{inside}"}),
+            )
+        done += length
+        shutil.copy2(here, destination)
+
+    shutil.rmtree(draft, ignore_errors=True)
+    trees.make(entries, str(draft), place)
+    for path in (draft, *(path for path in draft.rglob("*") if path.is_dir())):
+        if not path.is_symlink():
+            path.chmod(0o755)
+    draft.replace(target)
+    shutil.rmtree(files, ignore_errors=True)
+
+
+def _entries(agent: AgentClient, what: RemoteFolder) -> list[trees.Entry]:
+    """What the folder consists of."""
+    return trees.parse(_description(agent, what))
+
+
+def _description(agent: AgentClient, what: RemoteFolder) -> bytes:
+    """The list of what is in a folder."""
+    if what.content is None:
+        return agent.begin("describe", folder=str(what.path)).wait(_SCANNING_SECONDS)[1]
+    size = int(what.facts["size"])
+    return b"".join(piece for _, piece in fetch(agent, size, content=what.content))
+
+
+def parts_of(what: RemoteFile | RemoteFolder) -> list[Part]:
+    """What a task returned, as parts that are read from where it is while they are sent.
+
+    Raises:
+        ClusterError: It cannot be reached.
+    """
+    assert what.content is not None
+    with _session_of(what, None) as session:
+        if not isinstance(what, RemoteFolder):
+            executable = bool(what.facts["executable"])
+            return [_part(session, what, what.content, what.size, executable)]
+        description = session.with_agent(partial(_description, what=what))
+        parts = [Part.of_bytes(description, f"list of {what.name}")]
+        for kind, _, *facts in trees.parse(description):
+            if kind == trees.FILE:
+                size, content, executable = facts
+                parts.append(_part(session, what, content, size, executable))
+        return parts
+
+
+def _part(
+    session: Session,
+    what: RemoteFile | RemoteFolder,
+    content: str,
+    size: int,
+    executable: bool,
+) -> Part:
+    chunks = ChunkList(size, [content])
+    if chunks.is_long:
+        chunks = session.with_agent(partial(describe, content=content))
+
+    @contextmanager
+    def source() -> Iterator[_FarSource]:
+        with _session_of(what, None) as session:
+            yield _FarSource(session, content, size, executable)
+
+    return Part(content, size, what.name, chunks, source, is_file=True)
+
+
+@dataclass
+class _FarSource:
+    """A content of a store, as what is sent to another one."""
+
+    session: Session
+    content: str
+    size: int
+    executable: bool
+
+    def read(self, offset: int, size: int) -> bytes:
+        return self.session.with_agent(
+            lambda agent: read(agent, offset, size, content=self.content)
+        )
+
+
+@contextmanager
+def _session_of(
+    what: RemoteFile | RemoteFolder, cluster: ClusterBlock | str | None
+) -> Iterator[Session]:
+    """A connection to the cluster that something is on; an open one if there is."""
+    session = sessions.with_store(what.store)
+    if session is None:
+        home = cluster or what.home()
+        if home is None:
+            raise ConfigurationError(
+                f"It is not known any more on which cluster {what.name!r} is.",
+                "Pass the cluster: download(to, cluster=...).",
+            )
+        block = load_cluster(home) if isinstance(home, str) else home
+        if not block.keeps_store:
+            raise ConfigurationError(
+                f"The pod that has {what.name!r} is gone, or this process does not run its flow.",
+                "Use it while the flow runs, or give the block a `work_volume_claim`.",
+            )
+        session = sessions.acquire(block)
+    try:
+        if session.store != what.store:
+            raise ConfigurationError(
+                f"{what.name!r} is not in the work directory of {session.cluster.description}.",
+                "Pass the cluster on which its task ran, with the same remote_work_dir.",
+            )
+        yield session
+    finally:
+        sessions.release(session)
+
+
+@contextmanager
+def _progress_bar(what: RemoteFile | RemoteFolder, shown: bool) -> Iterator[OnProgress]:
+    if not shown:
+        yield lambda done, total=None: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, TransferSpeedColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task(what.name, total=what.size)
+        yield lambda done, total=None: bar.update(task, completed=done, total=total)

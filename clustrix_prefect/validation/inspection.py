@@ -1,0 +1,311 @@
+"""A look at a cluster, from the way in to a trial job: what is there, and what is wrong."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from clustrix_prefect.clusters.batch import BatchCluster
+from clustrix_prefect.clusters.cluster import ClusterBlock
+from clustrix_prefect.clusters.kubernetes import KubernetesCluster
+from clustrix_prefect.clusters.loading import CLUSTER_TYPES
+from clustrix_prefect.clusters.workers import WorkerCluster
+from clustrix_prefect.connections.agent import AgentClient
+from clustrix_prefect.connections.connection import Connection
+from clustrix_prefect.connections.ssh import SSHConnection
+from clustrix_prefect.display.nearest import what_was_meant
+from clustrix_prefect.errors import AgentError, ClusterError
+from clustrix_prefect.kubernetes.permissions import Permission
+from clustrix_prefect.kubernetes.pods import MANAGED_BY
+from clustrix_prefect.schedulers.scheduler import JobSpec, Scheduler, TryLater
+from clustrix_prefect.sessions.discovery import ask_site
+from clustrix_prefect.sessions.opened import agent_for_questions
+
+_GIB = 1024**3
+_LITTLE_SPACE = _GIB // 10
+_CLOCKS_APART = 60.0
+_MODULE_MISSING = re.compile(r"\bERROR\b|Unable to locate|command not found", re.IGNORECASE)
+
+# Commands of a scheduler that is installed but not set up can take minutes to give up.
+_QUICK_ANSWER = 5.0
+
+_WORK_DIR_REMEDIES = {
+    "WorkDirNotWritable": "Set the block's `remote_work_dir` to a directory you can write to.",
+    "WorkDirNotPrivate": "Choose another `remote_work_dir`, where only you can write.",
+    "DiskFull": "Free some space there, or choose another `remote_work_dir`.",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        name: What was looked at.
+        value: What was found.
+        problem: What is wrong with it, if anything.
+        remedy: What to do about that.
+    """
+
+    name: str
+    value: str = ""
+    problem: str = ""
+    remedy: str = ""
+
+    @property
+    def is_ok(self) -> bool:
+        return not self.problem
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "ok": self.is_ok}
+
+
+def inspect_cluster(cluster: ClusterBlock) -> Iterator[Finding]:
+    """Look at everything that calls will need; a problem ends what depends on it."""
+    if cluster.unknown_fields:
+        kind = type(cluster)
+        first = cluster.unknown_fields[0]
+        yield Finding(
+            "fields",
+            problem=f"The block was saved with {', '.join(map(repr, cluster.unknown_fields))}; "
+            f"{kind.__name__} has no field {first!r}{what_was_meant(first, kind.model_fields)}",
+            remedy="Make it anew without what is unknown, and save it with overwrite=True.",
+        )
+    if isinstance(cluster, KubernetesCluster):
+        try:
+            yield from _namespace(cluster)
+        except ClusterError as error:
+            yield _problem("API server", error)
+            return
+        try:
+            cluster.check_fields()
+        except ClusterError as error:
+            yield _problem("pods", error)
+            return
+    began = time.monotonic()
+    try:
+        connection = cluster.connect()
+    except ClusterError as error:
+        yield _problem("connection", error)
+        return
+    with closing(connection):
+        yield from _way(connection, time.monotonic() - began)
+        agent = agent_for_questions(cluster, connection)
+        try:
+            hello = agent.start()
+        except ClusterError as error:
+            yield _problem("login", error)
+            return
+        with closing(agent):
+            try:
+                yield from _beyond_login(cluster, agent, hello)
+            except ClusterError as error:
+                yield _problem("connection", error)
+
+
+def _problem(name: str, error: ClusterError) -> Finding:
+    return Finding(name, problem=error.what, remedy=error.remedy)
+
+
+def _namespace(cluster: KubernetesCluster) -> Iterator[Finding]:
+    with closing(cluster.api()) as api:
+        yield Finding("API server", f"Kubernetes {api.server_version()}")
+        missing = api.missing_permissions()
+        if missing:
+            yield Finding(
+                "permissions",
+                f"in namespace {api.namespace}",
+                f"The account may not {', '.join(map(str, missing))}.",
+                f"Add to its Role: {'; '.join(one.rule for one in missing)}.",
+            )
+        else:
+            yield Finding("permissions", f"all that calls need in namespace {api.namespace}")
+        if Permission("list", "jobs") not in missing:
+            ours = api.list_jobs(MANAGED_BY)
+            yield Finding("jobs of ours", f"{len(ours)} (`clustrix-prefect jobs list` shows them)")
+    yield Finding("image", cluster.image)
+
+
+def _way(connection: Connection, seconds: float) -> Iterator[Finding]:
+    yield Finding("connection", f"{connection.description}, opened in {seconds:.1f} s")
+    if isinstance(connection, SSHConnection):
+        yield Finding("host key", connection.facts.host_key)
+        yield Finding("logged in with", connection.facts.authenticated_with)
+        if connection.facts.jumps:
+            yield Finding("through", ", ".join(connection.facts.jumps))
+
+
+def _beyond_login(
+    cluster: ClusterBlock, agent: AgentClient, hello: dict[str, Any]
+) -> Iterator[Finding]:
+    python = ".".join(map(str, hello["python"]))
+    yield Finding("host", f"{hello['user']} on {hello['host']}, {hello['cpus']} cores")
+    yield Finding("helper", f"runs under Python {python} ({hello['executable']})")
+    yield _round_trip(agent)
+    yield from _modules(cluster, agent)
+    work_dir = _work_dir(cluster, agent)
+    yield work_dir
+    interpreter = _python(cluster, agent)
+    yield interpreter
+    if isinstance(cluster, WorkerCluster):
+        yield Finding("calls at once", str(cluster.max_parallel_calls or hello["cpus"]))
+    scheduler = cluster.scheduler()
+    if isinstance(cluster, KubernetesCluster):
+        yield Finding("calls at once", f"in up to {cluster.max_pods} pods")
+    elif scheduler is None:
+        yield from _recognised(agent)
+    else:
+        yield from _jobs(cluster, scheduler, agent, hello["uid"])
+
+
+def _round_trip(agent: AgentClient) -> Finding:
+    fastest = min(agent.measure() for _ in range(5))
+    value = f"{fastest * 1000:.1f} ms"
+    if abs(agent.clock_offset) > _CLOCKS_APART:
+        apart = f"{abs(agent.clock_offset):.0f} s {'ahead' if agent.clock_offset > 0 else 'behind'}"
+        value += f"; the clock there is {apart} (times are corrected for it)"
+    return Finding("round trip", value)
+
+
+def _modules(cluster: ClusterBlock, agent: AgentClient) -> Iterator[Finding]:
+    if not cluster.modules:
+        return
+    names = ", ".join(cluster.modules)
+    lines = " && ".join(f"module load {name}" for name in cluster.modules)
+    done = agent.request("command", argv=["bash", "-lc", lines])
+    if done["returncode"] or _MODULE_MISSING.search(done["stderr"]):
+        yield Finding(
+            "modules",
+            names,
+            f"They do not load: {_last_line(done['stderr'])}.",
+            "Name modules as `module avail` on the cluster does; if there is no `module` after "
+            "logging in, say in `setup` where it comes from.",
+        )
+    else:
+        yield Finding("modules", names)
+
+
+def _work_dir(cluster: ClusterBlock, agent: AgentClient) -> Finding:
+    try:
+        found = agent.request("configure", work_dir=cluster.remote_work_dir, alone=cluster.is_alone)
+    except AgentError as error:
+        remedy = _WORK_DIR_REMEDIES.get(error.type, "Set the block's `remote_work_dir`.")
+        return Finding("work directory", problem=f"It cannot be used: {error.what}", remedy=remedy)
+    free = found["free_bytes"]
+    value = f"{found['work_dir']}, writable, {free / _GIB:.1f} GiB free"
+    if free < _LITTLE_SPACE:
+        return Finding(
+            "work directory", value, "Little space is left.", _WORK_DIR_REMEDIES["DiskFull"]
+        )
+    return Finding("work directory", value)
+
+
+def _python(cluster: ClusterBlock, agent: AgentClient) -> Finding:
+    here = sys.version_info[:2]
+    found = agent.request(
+        "find_python", python=cluster.interpreter, prefer=list(here), prologue=cluster.prologue
+    )
+    chosen = found["chosen"]
+    others = [one for one in found["found"] if one != chosen]
+    if chosen is None:
+        what = f"{cluster.interpreter} is not one" if cluster.interpreter else "None was found"
+        return Finding(
+            "Python",
+            problem=f"{what}: 3.6 or newer is needed.",
+            remedy="Set the block's `python` to one there, or name a module that brings one in "
+            "`modules`.",
+        )
+    value = ", ".join(_interpreter(one) for one in (chosen, *others))
+    version = (chosen["version"][0], chosen["version"][1])
+    value += f"; the first runs the tasks, since {cluster.why_interpreter(version)}"
+    if version != here:
+        wanted = ".".join(map(str, here))
+        value += f"; flows here run under Python {wanted}, and code travels to it as source"
+    return Finding("Python", value)
+
+
+def _interpreter(found: dict[str, Any]) -> str:
+    return f"{'.'.join(map(str, found['version']))} ({found['path']})"
+
+
+def _jobs(
+    cluster: ClusterBlock, scheduler: Scheduler, agent: AgentClient, user_id: int
+) -> Iterator[Finding]:
+    scheduler, limits = ask_site(agent, scheduler)
+    if not limits.version:
+        first = agent.request("command", argv=scheduler.limits_commands()[0])
+        other = next(_recognised(agent), None)
+        yield Finding(
+            "scheduler",
+            problem=f"{scheduler.name} does not answer: {_last_line(first['stderr'])}.",
+            remedy=f"{other.value[0].upper()}{other.value[1:]}."
+            if other
+            else "Is this its login node, and are its commands there after logging in by hand?",
+        )
+        return
+    yield Finding("scheduler", limits.version)
+    placement = scheduler.placement_of(cluster.resources)
+    largest, most = limits.max_array_size(placement), limits.max_submitted_jobs(placement)
+    arrays = f"arrays of {largest}" if largest else "arrays: not told"
+    jobs = f"{most} jobs" if most else "jobs: not told"
+    yield Finding("limits", f"{arrays}, {jobs}")
+    yield _queue(scheduler, agent, user_id)
+    yield from _trial(cluster, scheduler, agent)
+
+
+def _recognised(agent: AgentClient) -> Iterator[Finding]:
+    """The scheduler that answers there, if any, and the block that is made for it."""
+    for kind in CLUSTER_TYPES:
+        if not issubclass(kind, BatchCluster):
+            continue
+        _, limits = ask_site(agent, kind().scheduler(), timeout=_QUICK_ANSWER)
+        if limits.version:
+            block = kind.get_block_type_slug()
+            yield Finding(
+                "scheduler",
+                f"{limits.version} is there: to submit jobs, use {kind.__name__} ({block}/NAME)",
+            )
+            return
+
+
+def _queue(scheduler: Scheduler, agent: AgentClient, user_id: int) -> Finding:
+    done = agent.request("command", argv=scheduler.status_command(user_id))
+    if done["returncode"]:
+        return Finding(
+            "queue",
+            problem=f"It cannot be listed: {_last_line(done['stderr'])}.",
+            remedy="Try again; ask the administrators if it lasts.",
+        )
+    statuses = scheduler.parse_status(done["stdout"])
+    waiting = sum(1 for status in statuses.values() if not status.state.is_final)
+    return Finding("queue", f"{waiting} jobs of yours in it")
+
+
+def _trial(cluster: ClusterBlock, scheduler: Scheduler, agent: AgentClient) -> Iterator[Finding]:
+    spec = JobSpec("clustrix-prefect-check", cluster.resources, None, "/tmp", ["true"])  # noqa: S108
+    command = scheduler.trial_command(spec)
+    if command is None:
+        return
+    done = agent.request("command", argv=command)
+    if done["returncode"] == 0:
+        said = re.sub(r"^Job \d+ to", "would", _last_line(done["stderr"] or done["stdout"]))
+        said = re.sub(r"\ba using\b", "using", said)  # "at TIME a using 1 processors"
+        yield Finding("trial job", said)
+        return
+    try:
+        scheduler.parse_submit(done["returncode"], "", done["stderr"])
+    except TryLater as refusal:
+        yield Finding("trial job", problem=f"Not taken now: {refusal}.", remedy="Try again later.")
+    except ClusterError as error:
+        yield _problem("trial job", error)
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    last = lines[-1] if lines else "it says nothing"
+    return re.sub(r"^\w+: (?:error: )?", "", last).rstrip(".")
