@@ -39,8 +39,8 @@ if TYPE_CHECKING:
         cluster_stat,
     )
     from clustrix_prefect.pricing.blocks import PricingBaseline, PricingCredentials
-    from clustrix_prefect.resources import Resources, resources
     from clustrix_prefect.runner import ClusterTaskRunner
+    from clustrix_prefect.task_resources import Resources, resources
 
 __version__ = version("clustrix-prefect")
 
@@ -91,8 +91,8 @@ _HOMES = {
     "PricingCredentials": "clustrix_prefect.pricing.blocks",
     "ClusterFileSystem": "clustrix_prefect.filesystem.cluster_filesystem",
     "ClusterTaskRunner": "clustrix_prefect.runner",
-    "Resources": "clustrix_prefect.resources",
-    "resources": "clustrix_prefect.resources",
+    "Resources": "clustrix_prefect.task_resources",
+    "resources": "clustrix_prefect.task_resources",
     **dict.fromkeys(
         (
             "DiskUsage",

@@ -23,7 +23,7 @@ from clustrix_prefect.display.terminal import be_brief
 from clustrix_prefect.engine import new_task_run_id
 from clustrix_prefect.errors import ConfigurationError, TaskNotSupported
 from clustrix_prefect.packaging.parts import sharing_values
-from clustrix_prefect.resources import current_resources
+from clustrix_prefect.task_resources import current_resources
 
 # Those of the elements of the map that is being submitted.
 _map_indices: ContextVar[Iterator[int]] = ContextVar("map_indices", default=iter(()))  # noqa: B039

@@ -10,7 +10,7 @@ from prefect.utilities.callables import call_with_parameters
 
 from clustrix_prefect.display.tracebacks import is_of_machinery, shortened
 from clustrix_prefect.errors import ConfigurationError, NotPortable, RemoteTraceback
-from clustrix_prefect.resources import Resources
+from clustrix_prefect.task_resources import Resources
 
 
 def through_prefect(function: Callable[[], Any]) -> BaseException:

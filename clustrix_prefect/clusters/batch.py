@@ -13,8 +13,8 @@ from clustrix_prefect.clusters.host import SSHHost
 from clustrix_prefect.connections.connection import Connection
 from clustrix_prefect.connections.local import LocalConnection
 from clustrix_prefect.errors import InvalidResources
-from clustrix_prefect.resources import Resources
 from clustrix_prefect.schedulers.scheduler import JobSpec, Scheduler
+from clustrix_prefect.task_resources import Resources
 
 
 class BatchCluster(ClusterBlock, SSHHost, ABC):

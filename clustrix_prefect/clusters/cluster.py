@@ -32,8 +32,8 @@ from clustrix_prefect.clusters.modules import load_if_there, load_or_exit
 from clustrix_prefect.connections.connection import Connection
 from clustrix_prefect.credentials.known_fields import KnownFields
 from clustrix_prefect.far_side.wire.patience import Patience
-from clustrix_prefect.resources import Resources
 from clustrix_prefect.schedulers.scheduler import Scheduler
+from clustrix_prefect.task_resources import Resources
 
 _VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*\Z")
 _MODULE = re.compile(r"^[A-Za-z0-9_.+/:@=~-]+\Z")

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from clustrix_prefect.clusters.requirements import Requirements, checked
 from clustrix_prefect.errors import ConfigurationError
-from clustrix_prefect.resources import Resources
+from clustrix_prefect.task_resources import Resources
 
 AUTO = "auto"
 _BARE_VERSION = re.compile(r"^\d+(\.\d+)*\Z")

@@ -9,8 +9,8 @@ from pydantic import Field, field_validator
 from clustrix_prefect.clusters.batch import BatchCluster
 from clustrix_prefect.clusters.fields import OptionalLine, Request
 from clustrix_prefect.errors import InvalidResources
-from clustrix_prefect.resources import Resources
 from clustrix_prefect.schedulers.gridengine import GridEngineScheduler
+from clustrix_prefect.task_resources import Resources
 
 
 class SGECluster(BatchCluster):

@@ -25,7 +25,7 @@ from clustrix_prefect.kubernetes.pods import (
     default_image,
     job_manifest,
 )
-from clustrix_prefect.resources import Resources
+from clustrix_prefect.task_resources import Resources
 
 if TYPE_CHECKING:
     from clustrix_prefect.kubernetes.api import KubernetesApi

@@ -7,8 +7,8 @@ from pydantic import Field
 from clustrix_prefect.clusters.batch import BatchCluster
 from clustrix_prefect.clusters.fields import OptionalLine, Request
 from clustrix_prefect.errors import InvalidResources
-from clustrix_prefect.resources import Resources
 from clustrix_prefect.schedulers.pbs import PBSScheduler
+from clustrix_prefect.task_resources import Resources
 
 
 class PBSCluster(BatchCluster):

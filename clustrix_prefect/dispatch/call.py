@@ -25,7 +25,7 @@ from clustrix_prefect.packaging.arguments import PackedArguments
 from clustrix_prefect.packaging.bundle import Bundle
 from clustrix_prefect.packaging.identity import digest
 from clustrix_prefect.packaging.parts import Part
-from clustrix_prefect.resources import Resources
+from clustrix_prefect.task_resources import Resources
 
 if TYPE_CHECKING:
     from clustrix_prefect.dispatch.places.host import Host

@@ -37,7 +37,7 @@ from clustrix_prefect.engine import SharedClient, flush_events, shown_state_time
 from clustrix_prefect.errors import ConfigurationError
 from clustrix_prefect.packaging import signing
 from clustrix_prefect.packaging.shown import flow_run_facts
-from clustrix_prefect.resources import Resources
+from clustrix_prefect.task_resources import Resources
 
 logger = logging.getLogger("prefect.clustrix")
 

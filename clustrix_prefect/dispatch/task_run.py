@@ -32,7 +32,7 @@ from clustrix_prefect.engine import (
     UpstreamRequest,
     new_engine,
 )
-from clustrix_prefect.resources import Resources
+from clustrix_prefect.task_resources import Resources
 
 if TYPE_CHECKING:
     from clustrix_prefect.dispatch.call import Call

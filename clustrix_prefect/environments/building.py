@@ -27,8 +27,8 @@ from clustrix_prefect.environments.preflight import Code
 from clustrix_prefect.environments.wheels import Target
 from clustrix_prefect.errors import EnvironmentNotBuilt, PythonVersionMismatch
 from clustrix_prefect.packaging.identity import digest, sha256
-from clustrix_prefect.resources import Resources
 from clustrix_prefect.schedulers.scheduler import JobSpec
+from clustrix_prefect.task_resources import Resources
 
 if TYPE_CHECKING:
     from clustrix_prefect.sessions.session import Session

@@ -10,7 +10,7 @@ from importlib import resources as package_files
 from typing import Any
 
 from clustrix_prefect.errors import ConfigurationError, InvalidResources
-from clustrix_prefect.resources import Resources
+from clustrix_prefect.task_resources import Resources
 
 CONTAINER = "calls"
 # A volume is mounted here; the work directory is in it, made with a mode of its own.

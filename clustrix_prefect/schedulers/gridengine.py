@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 from xml.etree import ElementTree
 
-from clustrix_prefect.resources import Resources
 from clustrix_prefect.schedulers import gridengine_answers as answers
 from clustrix_prefect.schedulers.array_indices import format_indices
 from clustrix_prefect.schedulers.folding import FoldedStatuses, fold_elements
@@ -18,6 +17,7 @@ from clustrix_prefect.schedulers.job_script import INDEX_VARIABLE, chosen, own_l
 from clustrix_prefect.schedulers.job_script import job_script as script_of
 from clustrix_prefect.schedulers.refusals import the_id
 from clustrix_prefect.schedulers.scheduler import JobSpec, JobState, JobStatus, Limits, Placement
+from clustrix_prefect.task_resources import Resources
 
 # A wrapper may leave out `-terse`.
 _TOLD = re.compile(r"^Your job(?:-array)? (\d+)(?:\.\d+-\d+:\d+)? .*has been submitted")

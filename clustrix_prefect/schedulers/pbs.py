@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from clustrix_prefect.resources import Resources
 from clustrix_prefect.schedulers.job_script import (
     INDEX_VARIABLE,
     chosen,
@@ -22,6 +21,7 @@ from clustrix_prefect.schedulers.pbs_dialects import DIALECTS, OPENPBS, Dialect,
 from clustrix_prefect.schedulers.pbs_listings import Job, ListedStatuses, array_of, ids_in, jobs_in
 from clustrix_prefect.schedulers.refusals import the_id
 from clustrix_prefect.schedulers.scheduler import JobSpec, JobState, JobStatus, Limits, Placement
+from clustrix_prefect.task_resources import Resources
 
 # An array's id has empty brackets, an element's its index in them; then comes the server.
 _JOB_ID = re.compile(r"^(\d+(?:\[\])?)(?:\.\S*)?\Z")

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from clustrix_prefect.resources import Resources
 from clustrix_prefect.schedulers.scheduler import JobState, Limit, Limits, Placement
 from clustrix_prefect.schedulers.slurm import END_MESSAGES
+from clustrix_prefect.task_resources import Resources
 
 # Only the user's own jobs. What `qselect` names is in the queue, whatever `qstat` says of it: its
 # ids go first. One that ends between the two commands is unknown to the second (status 153) or

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from clustrix_prefect.resources import Resources
+from clustrix_prefect.task_resources import Resources
 
 # What a job script prints to its standard error when the worker in it cannot be started.
 WORKER_NOT_STARTED = "clustrix-prefect: the worker could not be started"

@@ -12,7 +12,6 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from clustrix_prefect.resources import Resources
 from clustrix_prefect.schedulers.array_indices import format_indices
 from clustrix_prefect.schedulers.folding import FoldedStatuses, fold_elements
 from clustrix_prefect.schedulers.job_script import chosen, job_script, option_keys, option_value
@@ -26,6 +25,7 @@ from clustrix_prefect.schedulers.slurm_answers import (
     status_of,
 )
 from clustrix_prefect.schedulers.slurm_refusals import refusal
+from clustrix_prefect.task_resources import Resources
 
 END_MESSAGES = {
     "DUE TO TIME LIMIT": JobState.TIME_LIMIT,

@@ -10,10 +10,10 @@ from typing import Any
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.errors import AgentError, ClusterError, InfrastructureError
-from clustrix_prefect.resources import Resources
 from clustrix_prefect.schedulers.scheduler import JobSpec, Scheduler, TryLater
 from clustrix_prefect.sessions.discovery import ask_site
 from clustrix_prefect.sessions.opened import opened
+from clustrix_prefect.task_resources import Resources
 from clustrix_prefect.validation.check import Check
 from clustrix_prefect.validation.inspection import inspect_cluster
 

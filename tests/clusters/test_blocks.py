@@ -22,7 +22,7 @@ from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.clusters.loading import CLUSTER_TYPES
 from clustrix_prefect.connections.authentication import Login
 from clustrix_prefect.errors import InvalidResources
-from clustrix_prefect.resources import Resources
+from clustrix_prefect.task_resources import Resources
 
 CLUSTERS = {
     "local-cluster": (LocalCluster, {}),

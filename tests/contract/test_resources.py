@@ -13,7 +13,7 @@ from prefect.task_runners import TaskRunner
 
 from clustrix_prefect import resources
 from clustrix_prefect.errors import InvalidResources
-from clustrix_prefect.resources import Resources, current_resources
+from clustrix_prefect.task_resources import Resources, current_resources
 
 
 @task

@@ -10,7 +10,7 @@ import pytest
 from clustrix_prefect.dispatch.call import CallState
 from clustrix_prefect.dispatch.places import array_builder as module
 from clustrix_prefect.dispatch.places.array_builder import Gathering
-from clustrix_prefect.resources import Resources
+from clustrix_prefect.task_resources import Resources
 
 
 class Clock:

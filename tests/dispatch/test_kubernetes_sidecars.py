@@ -10,7 +10,7 @@ import pytest
 
 from clustrix_prefect import KubernetesCluster
 from clustrix_prefect.kubernetes.leftovers import remove_leftovers
-from clustrix_prefect.resources import Resources
+from clustrix_prefect.task_resources import Resources
 from tests.dispatch import gated_flow
 from tests.dispatch.flow_process import FlowProcess
 from tests.dispatch.marks import marks, wait_for_marks

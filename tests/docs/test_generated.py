@@ -12,7 +12,7 @@ from prefect.blocks.core import Block
 from clustrix_prefect import __all__ as public
 from clustrix_prefect.block_types import BLOCK_TYPES
 from clustrix_prefect.errors import DOCUMENTATION
-from clustrix_prefect.resources import Resources
+from clustrix_prefect.task_resources import Resources
 from tests.docs.generated import PAGES
 from tests.docs.pages import DOCS, anchors, pages, with_files
 

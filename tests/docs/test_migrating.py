@@ -16,7 +16,7 @@ import pytest
 
 import clustrix_prefect
 from clustrix_prefect import PBSCluster, SlurmCluster, SSHCredentials
-from clustrix_prefect.resources import Resources
+from clustrix_prefect.task_resources import Resources
 from tests.docs.pages import DOCS, code_of
 
 PAGE = DOCS / "migrate/clustrix.md"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from clustrix_prefect.far_side.environments.environments import locks
+from clustrix_prefect.far_side.environments import locks
 from clustrix_prefect.far_side.environments.locks import Heartbeat, Lock
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 import clustrix_prefect
-from clustrix_prefect.resources import Resources
 from clustrix_prefect.schedulers.gridengine import GridEngineScheduler
 from clustrix_prefect.schedulers.pbs import PBSScheduler
 from clustrix_prefect.schedulers.scheduler import JobSpec, Scheduler
 from clustrix_prefect.schedulers.slurm import SlurmScheduler
+from clustrix_prefect.task_resources import Resources
 
 _RUN = """
 import json, sys

@@ -13,7 +13,7 @@ from clustrix_prefect.dispatch.places.pods import OpenedNamespace
 from clustrix_prefect.errors import ConfigurationError
 from clustrix_prefect.kubernetes.fields import check_pod_template
 from clustrix_prefect.kubernetes.pods import PodSettings, job_manifest
-from clustrix_prefect.resources import Resources
+from clustrix_prefect.task_resources import Resources
 
 
 def in_container(**fields: Any) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from clustrix_prefect.far_side.agent.agent import pod_main as keeper
+from clustrix_prefect.far_side.agent import pod_main as keeper
 from clustrix_prefect.kubernetes.pods import END_VOLUME, PodSettings, job_manifest
-from clustrix_prefect.resources import Resources
+from clustrix_prefect.task_resources import Resources
 
 SOURCE = Path(keeper.__file__).read_text()
 UNSHARE = ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child"]

@@ -11,7 +11,7 @@ import pytest
 
 from clustrix_prefect import KubernetesCluster
 from clustrix_prefect.kubernetes.pods import FLOW_RUN_LABEL
-from clustrix_prefect.resources import Resources
+from clustrix_prefect.task_resources import Resources
 
 _SCHEMAS = Path(kubernetes_validate.__file__).with_name("kubernetes-json-schema")
 MINORS = sorted(

@@ -9,7 +9,7 @@ import pytest
 
 from clustrix_prefect.errors import InvalidResources
 from clustrix_prefect.kubernetes.pods import PodSettings, job_manifest, label_value
-from clustrix_prefect.resources import Resources
+from clustrix_prefect.task_resources import Resources
 
 
 def manifest(settings: PodSettings | None = None, calls: int = 10, **wanted: Any) -> dict[str, Any]:

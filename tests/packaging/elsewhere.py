@@ -24,7 +24,7 @@ from clustrix_prefect.packaging.bundle import FunctionBundles
 from clustrix_prefect.packaging.ownership import plain_function
 from clustrix_prefect.packaging.parts import Part
 from clustrix_prefect.packaging.results import open_result
-from clustrix_prefect.resources import Resources
+from clustrix_prefect.task_resources import Resources
 
 _ROOT = str(Path(__file__).parents[2])
 _SERVE = """

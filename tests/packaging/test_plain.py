@@ -15,7 +15,7 @@ import pytest
 
 from clustrix_prefect.far_side.wire import fast_stdlib as light
 from clustrix_prefect.far_side.wire.plain import NotPlain, from_plain, to_plain
-from clustrix_prefect.far_side.worker.worker import outcome
+from clustrix_prefect.far_side.worker import outcome
 from clustrix_prefect.packaging.results import plain
 
 VALUES: list[Any] = [

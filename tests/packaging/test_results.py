@@ -16,7 +16,7 @@ import pydantic
 import pytest
 
 from clustrix_prefect.errors import NotPortable, RemoteTaskError, ResultNotPortable
-from clustrix_prefect.far_side.worker.worker import outcome
+from clustrix_prefect.far_side.worker import outcome
 from clustrix_prefect.packaging.results import pickled
 from tests.packaging.elsewhere import Elsewhere
 from tests.packaging.project import load, write

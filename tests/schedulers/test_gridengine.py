@@ -6,7 +6,6 @@ import pytest
 
 from clustrix_prefect import SGECluster
 from clustrix_prefect.errors import InvalidResources, SubmissionRefused
-from clustrix_prefect.resources import Resources
 from clustrix_prefect.schedulers.gridengine import GridEngineScheduler
 from clustrix_prefect.schedulers.scheduler import (
     JobSpec,
@@ -16,6 +15,7 @@ from clustrix_prefect.schedulers.scheduler import (
     SubmissionUnclear,
     TryLater,
 )
+from clustrix_prefect.task_resources import Resources
 
 SITE = GridEngineScheduler(parallel_environment="smp")
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from clustrix_prefect.resources import Resources
 from clustrix_prefect.schedulers.job_script import noted_end
 from clustrix_prefect.schedulers.pbs import PBSScheduler
 from clustrix_prefect.schedulers.scheduler import JobSpec, JobState, JobStatus
+from clustrix_prefect.task_resources import Resources
 
 PBS = PBSScheduler()
 OF_SLURM = PBS.for_site("PBS commands of SLURM 22.05.8")

@@ -14,7 +14,6 @@ from pydantic import ValidationError
 
 from clustrix_prefect import PBSCluster, SGECluster
 from clustrix_prefect.errors import InvalidResources, SubmissionRefused
-from clustrix_prefect.resources import Resources
 from clustrix_prefect.schedulers.pbs import PBSScheduler
 from clustrix_prefect.schedulers.scheduler import (
     JobSpec,
@@ -25,6 +24,7 @@ from clustrix_prefect.schedulers.scheduler import (
     SubmissionUnclear,
     TryLater,
 )
+from clustrix_prefect.task_resources import Resources
 
 OPENPBS = PBSScheduler().for_site("OpenPBS 23.06.06")
 TORQUE = PBSScheduler().for_site("Torque 6.1.2")

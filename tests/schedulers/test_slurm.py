@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from clustrix_prefect.errors import SubmissionRefused
-from clustrix_prefect.resources import Resources
 from clustrix_prefect.schedulers.scheduler import (
     WORKER_NOT_STARTED,
     JobSpec,
@@ -20,6 +19,7 @@ from clustrix_prefect.schedulers.scheduler import (
     TryLater,
 )
 from clustrix_prefect.schedulers.slurm import SlurmScheduler
+from clustrix_prefect.task_resources import Resources
 
 SLURM = SlurmScheduler()
 FAILED = "sbatch: error: Batch job submission failed"

@@ -9,7 +9,6 @@ from collections.abc import Callable
 import pytest
 
 from clustrix_prefect.errors import SubmissionRefused
-from clustrix_prefect.resources import Resources
 from clustrix_prefect.schedulers.scheduler import (
     WORKER_NOT_STARTED,
     JobSpec,
@@ -18,6 +17,7 @@ from clustrix_prefect.schedulers.scheduler import (
     TryLater,
 )
 from clustrix_prefect.schedulers.slurm import SlurmScheduler
+from clustrix_prefect.task_resources import Resources
 from tests.live.slurm import CORES, PARTITION, URGENT_PARTITION, Slurm
 from tests.live.ssh_host import SSHHost
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from clustrix_prefect.dispatch.call import Call, CallState
-from clustrix_prefect.resources import Resources
+from clustrix_prefect.task_resources import Resources
 
 # A gathering ends after this long (seconds), or when no further call has come for a twelfth of
 # it. That doubles with each submission that follows at once: a single call goes soon, a large

@@ -25,7 +25,6 @@ from clustrix_prefect.errors import (
     JobLost,
     SubmissionRefused,
 )
-from clustrix_prefect.resources import Resources
 from clustrix_prefect.schedulers.job_script import noted_end
 from clustrix_prefect.schedulers.scheduler import (
     JobSpec,
@@ -37,6 +36,7 @@ from clustrix_prefect.schedulers.scheduler import (
     SubmissionUnclear,
     TryLater,
 )
+from clustrix_prefect.task_resources import Resources
 
 if TYPE_CHECKING:
     from clustrix_prefect.dispatch.dispatcher import Dispatcher

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from clustrix_prefect.dispatch.call import Call
-from clustrix_prefect.resources import Resources
+from clustrix_prefect.task_resources import Resources
 
 if TYPE_CHECKING:
     from clustrix_prefect.dispatch.places.pod import Pod

@@ -32,8 +32,8 @@ from clustrix_prefect.kubernetes.leftovers import remove_leftovers
 from clustrix_prefect.kubernetes.pods import FLOW_RUN_LABEL
 from clustrix_prefect.kubernetes.status import PodStatus
 from clustrix_prefect.kubernetes.watching import PodWatch
-from clustrix_prefect.resources import Resources
 from clustrix_prefect.sessions.session import Session
+from clustrix_prefect.task_resources import Resources
 
 if TYPE_CHECKING:
     from clustrix_prefect.dispatch.dispatcher import Dispatcher

@@ -144,7 +144,7 @@ class TagsContext:
 
 
 class _PassThrough:
-    """`clustrix_prefect.resources(...)`: a decorator or a context manager without effect."""
+    """`clustrix_prefect.task_resources(...)`: a decorator or a context manager without effect."""
 
     def __init__(self, **fields: Any) -> None:
         self.fields = fields
@@ -320,7 +320,7 @@ _OFFERED: Dict[str, Dict[str, Any]] = {
         PBSCluster=_block("pbs-cluster"),
         resources=_PassThrough,
     ),
-    "clustrix_prefect.resources": {"resources": _PassThrough},
+    "clustrix_prefect.task_resources": {"resources": _PassThrough},
 }
 _SUBMODULES = {name.rpartition(".")[0] for name in _OFFERED}
 _RUNTIME = {"flow_run": _flow_run, "task_run": _task_run, "deployment": _deployment}
