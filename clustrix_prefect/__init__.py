@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         load_cluster,
     )
     from clustrix_prefect.credentials import OnePasswordCLI, OnePasswordConnect
-    from clustrix_prefect.files import File, Folder, RemoteFile, RemoteFolder
+    from clustrix_prefect.files import File, Folder
     from clustrix_prefect.filesystem.cluster_filesystem import ClusterFileSystem
     from clustrix_prefect.filesystem.functions import (
         DiskUsage,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     )
     from clustrix_prefect.pricing.blocks import PricingBaseline, PricingCredentials
     from clustrix_prefect.runner import ClusterTaskRunner
+    from clustrix_prefect.sessions.remote_files import RemoteFile, RemoteFolder
     from clustrix_prefect.task_resources import Resources, resources
 
 __version__ = version("clustrix-prefect")
@@ -83,8 +84,8 @@ __all__ = [
 _HOMES = {
     "File": "clustrix_prefect.files",
     "Folder": "clustrix_prefect.files",
-    "RemoteFile": "clustrix_prefect.files",
-    "RemoteFolder": "clustrix_prefect.files",
+    "RemoteFile": "clustrix_prefect.sessions.remote_files",
+    "RemoteFolder": "clustrix_prefect.sessions.remote_files",
     "OnePasswordCLI": "clustrix_prefect.credentials.onepassword",
     "OnePasswordConnect": "clustrix_prefect.credentials.onepassword",
     "PricingBaseline": "clustrix_prefect.pricing.blocks",

@@ -5,7 +5,7 @@ Families, so that flows can tell them apart:
 * `ConfigurationError`: something is wrong before anything was submitted.
 * `ConnectionFailed`: the cluster cannot be reached, or refuses us.
 * `InfrastructureError`: a call was submitted and the cluster, not the task, failed it.
-* `PricingError`: a provider gave no prices.
+* `PricingError`: a provider gave no prices; see `clustrix_prefect.pricing.errors`.
 
 An exception that the task itself raised is none of these: it arrives as what it was
 (see `clustrix_prefect.packaging.results`), or as `RemoteTaskError` when its class cannot
@@ -16,11 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from typing import TYPE_CHECKING, ClassVar, TypeVar
-
-if TYPE_CHECKING:
-    from clustrix_prefect.pricing.fetch import Fetch
-
+from typing import ClassVar, TypeVar
 
 # Where the documentation is published; `[project.urls]` has the same.
 DOCUMENTATION = "https://clustrix-prefect.readthedocs.io/en/latest/"
@@ -395,59 +391,3 @@ class CredentialForbidden(CredentialError):
 
 class CredentialStoreUnavailable(CredentialError):
     """The store cannot be reached, is not set up, or answered with nonsense."""
-
-
-# --- prices --------------------------------------------------------------------------------
-
-
-class PricingError(ClusterError):
-    """A provider gave no prices. There is no fallback: it is unavailable.
-
-    Attributes:
-        provider: Whom was asked.
-        kind: The class of the failure, in one word.
-        fetch: The facts of the asking, as far as it came.
-    """
-
-    kind: ClassVar[str] = "unavailable"
-
-    def __init__(self, what: str, remedy: str = "", *, provider: str, fetch: Fetch) -> None:
-        super().__init__(what, remedy)
-        self.provider = provider
-        self.fetch = fetch
-
-
-class PricingUnauthorised(PricingError):
-    """The credentials are missing, wrong or expired."""
-
-    kind = "unauthorised"
-
-
-class PricingForbidden(PricingError):
-    """The credentials are good, and may not read prices."""
-
-    kind = "forbidden"
-
-
-class PricingThrottled(PricingError):
-    """The provider said to slow down until our patience ended."""
-
-    kind = "throttled"
-
-
-class PricingUnreachable(PricingError):
-    """No answer: no route, a reset connection, a server's failure, a deadline passed."""
-
-    kind = "unreachable"
-
-
-class PricingMalformed(PricingError):
-    """An answer that is not what the provider documents."""
-
-    kind = "malformed"
-
-
-class PricingIncomplete(PricingError):
-    """The answers ended before the list did: a truncated page, a loop of pages."""
-
-    kind = "incomplete"

@@ -16,32 +16,12 @@ cluster until it is downloaded.
 from __future__ import annotations
 
 import os
-from contextvars import ContextVar
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.errors import ConfigurationError, NotPortable
 from clustrix_prefect.far_side.wire.chunks import is_digest
-
-if TYPE_CHECKING:
-    from clustrix_prefect.clusters.cluster import ClusterBlock
-
-
-@dataclass
-class Opening:
-    """A result that is being opened.
-
-    Attributes:
-        cluster: Where it is from.
-        names_files: Whether it names files or folders that are there.
-    """
-
-    cluster: ClusterBlock
-    names_files: bool = False
-
-
-being_opened: ContextVar[Opening | None] = ContextVar("being_opened", default=None)
 
 
 class _Local:
@@ -115,7 +95,7 @@ class Folder(_Local):
     kind = "folder"
 
 
-class _Remote:
+class StoredFile:
     """What a task returned, and where it is.
 
     Attributes:
@@ -148,34 +128,6 @@ class _Remote:
         """What the far side said of it."""
         return dict(self._facts)
 
-    def download(
-        self,
-        to: str | os.PathLike[str],
-        *,
-        cluster: ClusterBlock | str | None = None,
-        progress: bool = True,
-    ) -> Path:
-        """Bring it to this machine.
-
-        Args:
-            to: A path, or an existing directory, in which it gets its own name.
-            cluster: The cluster that it is on, for the case that it is not known any more: a
-                block or its name.
-            progress: Whether to show a progress bar.
-
-        Returns:
-            Where it is.
-
-        Raises:
-            AgentError: It is not there any more, or was changed.
-            ConnectionFailed: The cluster cannot be reached.
-            FileExistsError: A folder would have to replace something.
-        """
-        from clustrix_prefect.sessions.remote_files import download
-
-        assert isinstance(self, (RemoteFile, RemoteFolder))
-        return download(self, Path(to).expanduser(), cluster, progress)
-
     def home(self) -> ClusterBlock | str | None:
         """The cluster that it is on, or its name, as far as that is known."""
         return self._cluster or self._block
@@ -188,7 +140,7 @@ class _Remote:
         vars(self).update(state)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Remote) and self._facts == other._facts
+        return isinstance(other, StoredFile) and self._facts == other._facts
 
     def __hash__(self) -> int:
         return hash((self.store, self.content, self.path))
@@ -198,29 +150,7 @@ class _Remote:
         return f"<{type(self).__name__} {self.name!r} on {where}, {self.size} bytes>"
 
 
-class RemoteFile(_Remote):
-    """A file that a task returned; it is on the cluster until `download`."""
-
-    kind = "file"
-
-
-class RemoteFolder(_Remote):
-    """A folder that a task returned; it is on the cluster until `download`."""
-
-    kind = "folder"
-
-
-def arrived(facts: dict[str, Any]) -> _Remote:
-    """What a result says of a file or folder that its task returned."""
-    kinds: dict[str, type[_Remote]] = {"file": RemoteFile, "folder": RemoteFolder}
-    opening = being_opened.get()
-    if opening is None:
-        return kinds[facts["kind"]](facts, None)
-    opening.names_files = True
-    return kinds[facts["kind"]](facts, opening.cluster)
-
-
-def on_another_cluster(what: _Remote) -> NotPortable:
+def on_another_cluster(what: StoredFile) -> NotPortable:
     """What is said when a cluster gets what another one has."""
     return NotPortable(
         f"{what!r} is not on the cluster that the task runs on.",

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from clustrix_prefect import errors
-from clustrix_prefect.errors import ClusterError, PricingError, own_copy
+from clustrix_prefect.errors import ClusterError, own_copy
+from clustrix_prefect.pricing.errors import PricingError
 
 # Providers' errors end no call.
 ALL = [

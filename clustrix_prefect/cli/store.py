@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from humanize import naturalsize, naturaltime
+
 from clustrix_prefect.errors import ConfigurationError
+from clustrix_prefect.validation.ages import seconds_of
 
 if TYPE_CHECKING:
     from clustrix_prefect.clusters.cluster import ClusterBlock
-    from clustrix_prefect.sessions.opened import OpenedCluster
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-_AGE = re.compile(r"(\d+)\s*([smhdw])\Z")
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-# Looking at every file of a large store takes its time.
-_TIMEOUT = 3600.0
 _WHAT = {
     "content": "contents: code, arguments, files, returned files",
     "view": "names under which tasks see files (links to contents)",
@@ -52,7 +47,7 @@ def add_store_commands(
     )
     prune.add_argument(
         "--older-than",
-        type=age,
+        type=_age,
         default="30d",
         metavar="AGE",
         help="how long it was not used: 12h, 30d (the default), 8w",
@@ -60,53 +55,11 @@ def add_store_commands(
     prune.set_defaults(run=_prune)
 
 
-def age(text: str) -> float:
-    """Seconds, from a text such as "30d"."""
-    match = _AGE.match(text.strip())
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an age; write for example 12h or 30d")
-    return float(match[1]) * _SECONDS[match[2]]
-
-
-def store_usage(cluster: ClusterBlock) -> dict[str, Any]:
-    """What lies in a cluster's work directory.
-
-    Returns:
-        `kinds`: for each kind the `count`, the `size` in bytes, when the `oldest` was used
-        last, and how many are `needed` by unfinished runs; `items`: the largest;
-        `free_bytes`.
-
-    Raises:
-        ConfigurationError: The cluster keeps nothing that one could look at.
-        ConnectionFailed: The cluster cannot be reached.
-    """
-    with _opened(cluster) as there:
-        return there.agent.request("store_usage", timeout=_TIMEOUT)
-
-
-def prune_store(cluster: ClusterBlock, seconds: float) -> dict[str, Any]:
-    """Remove what was not used for so long, and what no unfinished flow run needs.
-
-    Returns:
-        The `count` of what was removed, its `size` in bytes, and the `items`.
-
-    Raises:
-        ConfigurationError: The cluster keeps nothing that one could look at.
-        ConnectionFailed: The cluster cannot be reached.
-    """
-    with _opened(cluster) as there:
-        return there.agent.request("store_prune", timeout=_TIMEOUT, seconds=seconds)
-
-
-def _opened(cluster: ClusterBlock) -> AbstractContextManager[OpenedCluster]:
-    from clustrix_prefect.sessions.opened import opened
-
-    if not cluster.keeps_store:
-        raise ConfigurationError(
-            f"{cluster.description}: each pod has a store of its own, which goes with it.",
-            "Nothing is left to clean up; for a store that stays, set `work_volume_claim`.",
-        )
-    return opened(cluster)
+def _age(text: str) -> float:
+    try:
+        return seconds_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _cluster_of(options: argparse.Namespace) -> ClusterBlock:
@@ -118,6 +71,8 @@ def _cluster_of(options: argparse.Namespace) -> ClusterBlock:
 def _usage(options: argparse.Namespace) -> int:
     if options.items < 0:
         raise ConfigurationError("--items is not a count.", "Write for example --items 10.")
+    from clustrix_prefect.sessions.store import store_usage
+
     found = store_usage(_cluster_of(options))
     found["items"] = found["items"][: options.items]
     if options.json:
@@ -143,6 +98,8 @@ def _print_kind(kind: Mapping[str, Any], what: str) -> None:
 
 
 def _prune(options: argparse.Namespace) -> int:
+    from clustrix_prefect.sessions.store import prune_store
+
     gone = prune_store(_cluster_of(options), options.older_than)
     if options.json:
         print(json.dumps(gone, indent=2))
@@ -154,16 +111,8 @@ def _prune(options: argparse.Namespace) -> int:
 
 
 def _ago(at: float) -> str:
-    seconds = max(0.0, time.time() - at)
-    for unit, name in (("d", "days"), ("h", "hours"), ("m", "minutes")):
-        if seconds >= 2 * _SECONDS[unit]:
-            return f"used {seconds / _SECONDS[unit]:.0f} {name} ago"
-    return "used just now"
+    return f"used {naturaltime(max(0.0, time.time() - at))}"
 
 
 def _amount(size: float) -> str:
-    for unit in _UNITS:
-        if size < 1024 or unit == _UNITS[-1]:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    raise AssertionError("the last unit fits all")
+    return naturalsize(size, binary=True)

@@ -38,10 +38,9 @@ from clustrix_prefect.errors import (
     TamperedResult,
     own_copy,
 )
-from clustrix_prefect.files import Opening, being_opened
 from clustrix_prefect.packaging import signing
 from clustrix_prefect.packaging.arguments import pack_arguments
-from clustrix_prefect.packaging.bundle import FunctionBundles
+from clustrix_prefect.packaging.function_bundles import FunctionBundles
 from clustrix_prefect.packaging.identity import digest
 from clustrix_prefect.packaging.results import (
     checked_header,
@@ -51,7 +50,7 @@ from clustrix_prefect.packaging.results import (
     plain,
 )
 from clustrix_prefect.packaging.shown import run_urls, shown_parameters
-from clustrix_prefect.sessions import remote_files as returned
+from clustrix_prefect.sessions.remote_files import Opening, being_opened, parts_of
 
 if TYPE_CHECKING:
     from clustrix_prefect.dispatch.report import Report
@@ -275,7 +274,7 @@ class Dispatcher:
                 task.name,
                 place.store,
                 # Where each pod has a store of its own, what one has is brought to the others.
-                carry=None if place.store else returned.parts_of,
+                carry=None if place.store else parts_of,
                 home=bundles.home.module,
             )
             function = bundles.for_arguments(arguments.met)

@@ -13,10 +13,12 @@ import sys
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from clustrix_prefect.clusters.environment import ManagedEnvironment
 from clustrix_prefect.clusters.requirements import Requirements
@@ -28,10 +30,8 @@ from clustrix_prefect.environments.wheels import Target
 from clustrix_prefect.errors import EnvironmentNotBuilt, PythonVersionMismatch
 from clustrix_prefect.packaging.identity import digest, sha256
 from clustrix_prefect.schedulers.scheduler import JobSpec
+from clustrix_prefect.sessions.session import Session
 from clustrix_prefect.task_resources import Resources
-
-if TYPE_CHECKING:
-    from clustrix_prefect.sessions.session import Session
 
 Say = Callable[[int, str], None]
 
@@ -79,6 +79,19 @@ class Recipe:
         return cls(name, requirements, base)
 
 
+_of_sessions: WeakKeyDictionary[Session, Environments] = WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def environments_of(session: Session) -> Environments:
+    """Return what the flow runs of an open cluster share of its environments."""
+    with _lock:
+        found = _of_sessions.get(session)
+        if found is None:
+            found = _of_sessions[session] = Environments(session)
+        return found
+
+
 class Environments:
     """The interpreters of one cluster.
 
@@ -87,7 +100,7 @@ class Environments:
     """
 
     def __init__(self, session: Session) -> None:
-        self._session = session
+        self._session: Session = weakref.proxy(session)
         self._base: Base | None = None
         self._recipes: dict[str, Recipe] = {}
         self._versions: dict[str, Mapping[str, str]] = {}  # of code that is ready

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from clustrix_prefect.sessions.session import Session
+from clustrix_prefect.sessions.session import Session
 
 
 @dataclass(frozen=True)

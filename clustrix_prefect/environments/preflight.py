@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from clustrix_prefect.environments.distributions import Distribution, pinned, providers
 from clustrix_prefect.environments.interpreters import FarPython, ask
@@ -16,9 +16,7 @@ from clustrix_prefect.errors import AgentError, EnvironmentMismatch
 from clustrix_prefect.far_side.wire.installed import module_in
 from clustrix_prefect.packaging.bundle import Bundle
 from clustrix_prefect.packaging.imports import Imports, top_level
-
-if TYPE_CHECKING:
-    from clustrix_prefect.sessions.session import Session
+from clustrix_prefect.sessions.session import Session
 
 CLIENT = (sys.version_info.major, sys.version_info.minor)
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import io
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fsspec.spec import AbstractBufferedFile
+from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 
 from clustrix_prefect.filesystem import urls
-
-if TYPE_CHECKING:
-    from clustrix_prefect.filesystem.cluster_filesystem import ClusterFileSystem
 
 _HOW = {"wb": "truncate", "xb": "exclusive", "ab": "append"}
 
@@ -23,11 +20,11 @@ class ClusterFile(AbstractBufferedFile):  # type: ignore[misc]
     refused then. Within a transaction it is written beside its place, and moved there at the end.
     """
 
-    fs: ClusterFileSystem
+    fs: AbstractFileSystem
     buffer: io.BytesIO
     forced: bool
 
-    def __init__(self, fs: ClusterFileSystem, path: str, mode: str = "rb", **options: Any) -> None:
+    def __init__(self, fs: AbstractFileSystem, path: str, mode: str = "rb", **options: Any) -> None:
         # Files of /proc say that they are empty: what is in them is known once it was read.
         self._content: bytes | None = None
         if mode == "rb" and options.get("size") is None:
@@ -62,7 +59,8 @@ class ClusterFile(AbstractBufferedFile):  # type: ignore[misc]
     def _fetch_range(self, start: int, end: int) -> bytes:
         if self._content is not None:
             return self._content[start:end]
-        return self.fs.cat_file(self.path, start, end)
+        content: bytes = self.fs.cat_file(self.path, start, end)
+        return content
 
     def flush(self, force: bool = False) -> None:
         """Have the far side write what was written here so far."""

@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
-from clustrix_prefect.connections.agent import AgentClient
-from clustrix_prefect.connections.answers import PendingAnswer
+from clustrix_prefect.connections.agent import AgentClient, PendingAnswer
 from clustrix_prefect.errors import ConnectionFailed
 from clustrix_prefect.filesystem.failures import error_of
 from clustrix_prefect.filesystem.file_connection import FileConnection

@@ -11,7 +11,7 @@ from typing import Any
 
 from fsspec.callbacks import DEFAULT_CALLBACK, Callback
 
-from clustrix_prefect.connections.answers import PendingAnswer
+from clustrix_prefect.connections.agent import PendingAnswer
 from clustrix_prefect.filesystem import urls
 from clustrix_prefect.filesystem.far_files import FarFiles, answer_of
 

@@ -19,7 +19,7 @@ from cloudpickle.cloudpickle import _extract_code_globals
 from prefect.flows import Flow
 from prefect.tasks import Task
 
-from clustrix_prefect.files import File, Folder, RemoteFile, RemoteFolder
+from clustrix_prefect.files import File, Folder, StoredFile
 from clustrix_prefect.packaging import references
 from clustrix_prefect.packaging.by_value import Namespaces
 from clustrix_prefect.packaging.identity import sha256
@@ -127,7 +127,7 @@ class _Essence(CloudPickler):  # type: ignore[misc]
             return references.essence, ("module", obj.__name__)
         if isinstance(obj, (Task, Flow)):
             return references.essence, ("task", obj.fn, options_of(obj))
-        if isinstance(obj, (File, Folder, RemoteFile, RemoteFolder)):
+        if isinstance(obj, (File, Folder, StoredFile)):
             # The digests of their contents are in the payload; these are by what they are called.
             return references.essence, (kind.__name__, str(obj.path))
         if isinstance(obj, _SETS):

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from clustrix_prefect.errors import NotPortable
 from clustrix_prefect.far_side.wire import trees
 from clustrix_prefect.far_side.wire.chunks import ChunkList
-from clustrix_prefect.files import File, Folder, RemoteFile, RemoteFolder, on_another_cluster
+from clustrix_prefect.files import File, Folder, StoredFile, on_another_cluster
 from clustrix_prefect.packaging import pickling
 from clustrix_prefect.packaging.pickling import Met
 from clustrix_prefect.transfer.digests import FileDigests, chunks_of, missing_file
@@ -31,7 +31,8 @@ Reference = tuple[Any, ...]
 
 # Smaller values stay in the pickle.
 LARGE = 64 * 1024
-_KINDS = frozenset({File, Folder, RemoteFile, RemoteFolder})
+# The names of the types that are referred to wherever they are.
+_REFERRED_TO = frozenset({"File", "Folder", "RemoteFile", "RemoteFolder", "ndarray"})
 _SMALL = frozenset({bool, int, float, complex, type(None)})
 _SHORT = 1024
 _COLLECTIONS = (tuple, list, set, frozenset)
@@ -97,7 +98,7 @@ class Apart:
         self.reference = reference
 
 
-Carry = Callable[[RemoteFile | RemoteFolder], list[Part]]
+Carry = Callable[[StoredFile], list[Part]]
 
 
 class SharedValues:
@@ -209,7 +210,7 @@ class Parts:
         kind = type(value)
         if kind is Apart:
             return value.reference  # type: ignore[no-any-return]
-        if kind not in _KINDS and kind.__name__ != "ndarray":
+        if kind.__name__ not in _REFERRED_TO:
             return None
         known = self._references.get(id(value))
         if known is None:
@@ -225,14 +226,14 @@ class Parts:
             return self._remote(value) if value.remote_path else self._file(value)
         if kind is Folder:
             return self._remote(value) if value.remote_path else self._folder(value)
-        if kind is RemoteFile or kind is RemoteFolder:
+        if isinstance(value, StoredFile):
             return self._returned(value)
         return self._array(value) if _is_plain_array(value) else None
 
     def _large(self, value: Any, seems_large: Callable[[Any], bool]) -> Reference | None:
         """The reference to a large argument, or None."""
         kind = type(value)
-        if kind in _KINDS or _is_plain_array(value):
+        if isinstance(value, (File, Folder, StoredFile)) or _is_plain_array(value):
             return None  # they refer to themselves wherever they are
         if kind is bytes or kind is bytearray:
             reference = self._bytes(value) if len(value) >= LARGE else None
@@ -334,7 +335,7 @@ class Parts:
             raise _unreadable(path, error) from error
         return Part.of_bytes(trees.describe(entries), f"list of {path.name}"), parts
 
-    def _returned(self, value: RemoteFile | RemoteFolder) -> Reference:
+    def _returned(self, value: StoredFile) -> Reference:
         is_elsewhere = value.store != self._store
         if is_elsewhere and self._carry is None:
             raise on_another_cluster(value)

@@ -27,7 +27,7 @@ from clustrix_prefect.errors import NotPortable
 from clustrix_prefect.far_side.standins import standin
 from clustrix_prefect.far_side.wire.pickles import PortableUnpickler
 from clustrix_prefect.far_side.wire.unpicklable import describe_unpicklable
-from clustrix_prefect.files import File, Folder, RemoteFile, RemoteFolder
+from clustrix_prefect.files import File, Folder, StoredFile
 from clustrix_prefect.packaging import references
 from clustrix_prefect.packaging.ownership import is_user_module
 from clustrix_prefect.packaging.sources import InnerFunction
@@ -152,7 +152,7 @@ class CallPickler(CloudPickler):  # type: ignore[misc]
             self._note_module(obj.__module__)
         elif isinstance(obj, (Task, Flow)):
             return self._reduce_task(obj)
-        elif isinstance(obj, (File, Folder, RemoteFile, RemoteFolder)):
+        elif isinstance(obj, (File, Folder, StoredFile)):
             raise NotPortable(
                 f"{kind.__name__} is brought to the cluster as an argument of a task only.",
                 "Pass it to the task as a parameter, instead of keeping it in a variable.",
@@ -248,10 +248,15 @@ def dotted(python: tuple[int, int]) -> str:
     return ".".join(map(str, python))
 
 
+# Where results that an earlier version left on a cluster look for what they name.
+_MOVED = {"clustrix_prefect.data": "clustrix_prefect.sessions.remote_files"}
+
+
 class _ResultUnpickler(PortableUnpickler):
     """Reads what came back, without waiting for a module that another thread is importing."""
 
     def find_class(self, module: str, name: str) -> Any:
+        module = _MOVED.get(module, module)
         found: Any = sys.modules.get(module)
         # What cloudpickle makes of another version's bytecode crashes the interpreter.
         if found is None or (self._foreign and module.startswith("cloudpickle")):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any, TypeGuard
 
-from clustrix_prefect.errors import PricingError, PricingIncomplete, PricingMalformed
+from clustrix_prefect.pricing.errors import PricingError, PricingIncomplete, PricingMalformed
 from clustrix_prefect.pricing.fetch import Fetch, PriceList
 from clustrix_prefect.pricing.http import Client
 from clustrix_prefect.pricing.price import Price

@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from clustrix_prefect.credentials import http_bodies
-from clustrix_prefect.errors import (
+from clustrix_prefect.pricing.errors import (
     PricingError,
     PricingForbidden,
     PricingIncomplete,

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, TypeVar
 
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.errors import NotPortable
@@ -16,9 +16,7 @@ from clustrix_prefect.far_side.wire.chunks import CHUNK_BYTES
 from clustrix_prefect.packaging.parts import Part
 from clustrix_prefect.transfer.upload import Sent, send_content, send_small
 
-if TYPE_CHECKING:
-    from clustrix_prefect.sessions.session import Session
-
+T = TypeVar("T")
 Say = Callable[[int, str], None]
 
 # What is sent at once, by whoever asks; more has a thread of its own.
@@ -31,17 +29,23 @@ _SAY_SECONDS = 10.0
 _MIB = 1024 * 1024
 
 
+class WithAgent(Protocol):
+    """Takes a step that talks to the agent, and begins it anew if the connection breaks."""
+
+    def __call__(self, step: Callable[[AgentClient], T]) -> T: ...
+
+
 class Contents:
     """The contents of a cluster's store, as far as this process needs them.
 
     Args:
-        session: The connection to the cluster.
+        with_agent: The way to the cluster.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, with_agent: WithAgent) -> None:
         # What was sent so far, as it went over the connection.
         self.sent_bytes = 0
-        self._session = session
+        self._with_agent = with_agent
         # By flow run: each has to say what it needs, so that it is kept.
         self._here: dict[str, set[str]] = {}
         self._under_way: dict[tuple[str, str], Future[None]] = {}
@@ -101,7 +105,7 @@ class Contents:
         error: BaseException | None = None
         try:
             if parts:
-                self._session.with_agent(partial(self._send_missing, run, parts, say))
+                self._with_agent(partial(self._send_missing, run, parts, say))
         except BaseException as failure:
             error = failure
         with self._lock:

@@ -2,36 +2,107 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, TypeVar
 
 from clustrix_prefect.clusters import load_cluster
+from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.errors import ConfigurationError, TamperedResult
 from clustrix_prefect.far_side.wire import trees
 from clustrix_prefect.far_side.wire.chunks import ChunkList
-from clustrix_prefect.files import RemoteFile, RemoteFolder
+from clustrix_prefect.files import StoredFile
 from clustrix_prefect.packaging.identity import sha256
 from clustrix_prefect.packaging.parts import Part
 from clustrix_prefect.sessions.session import Session, sessions
 from clustrix_prefect.transfer.download import describe, fetch, fetch_file, read
 from clustrix_prefect.transfer.drafts import name_of_draft, open_draft_directory
 
-if TYPE_CHECKING:
-    from clustrix_prefect.clusters.cluster import ClusterBlock
-
 T = TypeVar("T")
 OnProgress = Callable[..., None]
 _SCANNING_SECONDS = 600.0
 
 
-def download(
-    what: RemoteFile | RemoteFolder,
+@dataclass
+class Opening:
+    """A result that is being opened.
+
+    Attributes:
+        cluster: Where it is from.
+        names_files: Whether it names files or folders that are there.
+    """
+
+    cluster: ClusterBlock
+    names_files: bool = False
+
+
+being_opened: ContextVar[Opening | None] = ContextVar("being_opened", default=None)
+
+
+class _Downloadable(StoredFile):
+    """What a task returned, and how it is brought to this machine."""
+
+    def download(
+        self,
+        to: str | os.PathLike[str],
+        *,
+        cluster: ClusterBlock | str | None = None,
+        progress: bool = True,
+    ) -> Path:
+        """Bring it to this machine.
+
+        Args:
+            to: A path, or an existing directory, in which it gets its own name.
+            cluster: The cluster that it is on, for the case that it is not known any more: a
+                block or its name.
+            progress: Whether to show a progress bar.
+
+        Returns:
+            Where it is.
+
+        Raises:
+            AgentError: It is not there any more, or was changed.
+            ConnectionFailed: The cluster cannot be reached.
+            FileExistsError: A folder would have to replace something.
+        """
+        return _download(self, Path(to).expanduser(), cluster, progress)
+
+
+class RemoteFile(_Downloadable):
+    """A file that a task returned; it is on the cluster until `download`."""
+
+    kind = "file"
+
+
+class RemoteFolder(_Downloadable):
+    """A folder that a task returned; it is on the cluster until `download`."""
+
+    kind = "folder"
+
+
+# Under these names they are pickled, wherever they are defined.
+RemoteFile.__module__ = RemoteFolder.__module__ = "clustrix_prefect"
+
+
+def arrived(facts: dict[str, Any]) -> RemoteFile | RemoteFolder:
+    """What a result says of a file or folder that its task returned."""
+    kinds: dict[str, type[RemoteFile | RemoteFolder]] = {"file": RemoteFile, "folder": RemoteFolder}
+    opening = being_opened.get()
+    if opening is None:
+        return kinds[facts["kind"]](facts, None)
+    opening.names_files = True
+    return kinds[facts["kind"]](facts, opening.cluster)
+
+
+def _download(
+    what: StoredFile,
     to: Path,
     cluster: ClusterBlock | str | None,
     progress: bool,
@@ -39,7 +110,7 @@ def download(
     """Bring what a task returned to a path here; see `RemoteFile.download`."""
     target = (to / _checked_name(what) if to.is_dir() else to).absolute()
     with _session_of(what, cluster) as session, _progress_bar(what, progress) as on_progress:
-        if isinstance(what, RemoteFolder):
+        if what.kind == "folder":
             session.with_agent(lambda agent: _folder(agent, what, target, on_progress))
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +118,7 @@ def download(
     return target
 
 
-def _checked_name(what: RemoteFile | RemoteFolder) -> str:
+def _checked_name(what: StoredFile) -> str:
     """The name that the cluster gave it, if it is one.
 
     Raises:
@@ -62,7 +133,7 @@ def _checked_name(what: RemoteFile | RemoteFolder) -> str:
     return name
 
 
-def _file(agent: AgentClient, what: RemoteFile, target: Path, on_progress: OnProgress) -> None:
+def _file(agent: AgentClient, what: StoredFile, target: Path, on_progress: OnProgress) -> None:
     executable = bool(what.facts.get("executable"))
     if what.content is not None:
         fetch_file(
@@ -72,7 +143,7 @@ def _file(agent: AgentClient, what: RemoteFile, target: Path, on_progress: OnPro
         fetch_file(agent, target, on_progress=on_progress, path=str(what.path))
 
 
-def _folder(agent: AgentClient, what: RemoteFolder, target: Path, on_progress: OnProgress) -> None:
+def _folder(agent: AgentClient, what: StoredFile, target: Path, on_progress: OnProgress) -> None:
     if target.exists():
         raise FileExistsError(f"{target} is there already")
     entries = _entries(agent, what)
@@ -110,12 +181,12 @@ def _folder(agent: AgentClient, what: RemoteFolder, target: Path, on_progress: O
     shutil.rmtree(files, ignore_errors=True)
 
 
-def _entries(agent: AgentClient, what: RemoteFolder) -> list[trees.Entry]:
+def _entries(agent: AgentClient, what: StoredFile) -> list[trees.Entry]:
     """What the folder consists of."""
     return trees.parse(_description(agent, what))
 
 
-def _description(agent: AgentClient, what: RemoteFolder) -> bytes:
+def _description(agent: AgentClient, what: StoredFile) -> bytes:
     """The list of what is in a folder."""
     if what.content is None:
         return agent.begin("describe", folder=str(what.path)).wait(_SCANNING_SECONDS)[1]
@@ -123,7 +194,7 @@ def _description(agent: AgentClient, what: RemoteFolder) -> bytes:
     return b"".join(piece for _, piece in fetch(agent, size, content=what.content))
 
 
-def parts_of(what: RemoteFile | RemoteFolder) -> list[Part]:
+def parts_of(what: StoredFile) -> list[Part]:
     """What a task returned, as parts that are read from where it is while they are sent.
 
     Raises:
@@ -131,7 +202,7 @@ def parts_of(what: RemoteFile | RemoteFolder) -> list[Part]:
     """
     assert what.content is not None
     with _session_of(what, None) as session:
-        if not isinstance(what, RemoteFolder):
+        if what.kind != "folder":
             executable = bool(what.facts["executable"])
             return [_part(session, what, what.content, what.size, executable)]
         description = session.with_agent(partial(_description, what=what))
@@ -145,7 +216,7 @@ def parts_of(what: RemoteFile | RemoteFolder) -> list[Part]:
 
 def _part(
     session: Session,
-    what: RemoteFile | RemoteFolder,
+    what: StoredFile,
     content: str,
     size: int,
     executable: bool,
@@ -178,9 +249,7 @@ class _FarSource:
 
 
 @contextmanager
-def _session_of(
-    what: RemoteFile | RemoteFolder, cluster: ClusterBlock | str | None
-) -> Iterator[Session]:
+def _session_of(what: StoredFile, cluster: ClusterBlock | str | None) -> Iterator[Session]:
     """A connection to the cluster that something is on; an open one if there is."""
     session = sessions.with_store(what.store)
     if session is None:
@@ -209,7 +278,7 @@ def _session_of(
 
 
 @contextmanager
-def _progress_bar(what: RemoteFile | RemoteFolder, shown: bool) -> Iterator[OnProgress]:
+def _progress_bar(what: StoredFile, shown: bool) -> Iterator[OnProgress]:
     if not shown:
         yield lambda done, total=None: None
         return

@@ -15,7 +15,6 @@ from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.connections.connection import Connection
 from clustrix_prefect.credentials.memory import current_memory, remembering
-from clustrix_prefect.environments.building import Environments
 from clustrix_prefect.errors import (
     ClusterError,
     ConfigurationError,
@@ -92,8 +91,7 @@ class Session:
         self.limits = Limits()
         self.prologue = cluster.prologue
         self.worker_prologue = cluster.worker_prologue
-        self.environments = Environments(self)
-        self.contents = Contents(self)
+        self.contents = Contents(self.with_agent)
         self.store = ""
         self._token = secrets.token_hex(8)
         # Who wants to go there the usual way shares it.

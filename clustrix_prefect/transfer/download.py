@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from clustrix_prefect.connections.answers import PendingAnswer
+from clustrix_prefect.connections.agent import PendingAnswer
 from clustrix_prefect.errors import AgentError
 from clustrix_prefect.far_side.wire.chunks import ChunkList, chunk_count, digest, is_digest, spans
 from clustrix_prefect.transfer.drafts import name_of_draft, open_draft

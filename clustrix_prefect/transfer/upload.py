@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from clustrix_prefect.connections.answers import PendingAnswer
+from clustrix_prefect.connections.agent import PendingAnswer
 from clustrix_prefect.errors import AgentError, NotPortable
-from clustrix_prefect.far_side.wire.chunks import ChunkList, spans
-from clustrix_prefect.packaging.identity import sha256
+from clustrix_prefect.far_side.wire.chunks import ChunkList, digest, spans
 from clustrix_prefect.transfer.compression import Compressor
 from clustrix_prefect.transfer.sources import Source
 
@@ -197,7 +196,7 @@ def send_small(agent: Agent, contents: Iterable[tuple[str, Callable[[], bytes]]]
     total = 0
     for name, read in contents:
         data = read()
-        if sha256(data) != name:
+        if digest(data) != name:
             raise changed_meanwhile()
         under_way.append(agent.begin("put", data, sha=name, size=len(data)))
         waiting_bytes.append(len(data))

@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -22,9 +21,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, field_validator
 
 from clustrix_prefect.applying.files import Mistake, WrongFiles, read_documents
-from clustrix_prefect.cli.store import age
 from clustrix_prefect.errors import ConfigurationError
 from clustrix_prefect.filesystem.naming import whole_name
+from clustrix_prefect.validation.ages import seconds_of
 from clustrix_prefect.validation.check import Check
 from clustrix_prefect.validation.clusters import THIS_MACHINE
 
@@ -75,10 +74,7 @@ class Expectation(BaseModel):
     @classmethod
     def _age(cls, value: str | None) -> str | None:
         if value is not None:
-            try:
-                age(value)
-            except argparse.ArgumentTypeError as error:
-                raise ValueError(str(error)) from None
+            seconds_of(value)
         return value
 
 

@@ -10,7 +10,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from clustrix_prefect.cli.store import age
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.errors import ClusterError
 from clustrix_prefect.filesystem.cluster_filesystem import ClusterFileSystem
@@ -28,6 +27,7 @@ from clustrix_prefect.filesystem.functions import (
     usage_and_gap,
 )
 from clustrix_prefect.filesystem.quotas import quota_at
+from clustrix_prefect.validation.ages import seconds_of
 from clustrix_prefect.validation.check import Check
 from clustrix_prefect.validation.expectations import Expectation
 from clustrix_prefect.validation.report import amount_words
@@ -201,7 +201,7 @@ def _expected(
         if not times:
             raise _Wrong("There are no files.")
         old = time.time() - max(times)
-        if old > age(wanted.newest_within or ""):
+        if old > seconds_of(wanted.newest_within or ""):
             raise _Wrong(f"It is {old / 3600:.1f} h old, more than {wanted.newest_within}.")
         return f"{max(old, 0) / 3600:.1f} h old"
 

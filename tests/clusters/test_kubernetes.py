@@ -11,8 +11,8 @@ import yaml
 from pydantic import ValidationError
 
 from clustrix_prefect import KubernetesCluster, Resources
-from clustrix_prefect.cli.store import prune_store, store_usage
 from clustrix_prefect.errors import ConfigurationError, InvalidResources
+from clustrix_prefect.sessions.store import prune_store, store_usage
 
 SECRET = "the-token-of-the-kubeconfig"
 KUBECONFIG = {

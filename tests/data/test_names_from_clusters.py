@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from clustrix_prefect import RemoteFile, RemoteFolder
 from clustrix_prefect.errors import TamperedResult
 from clustrix_prefect.far_side.wire import trees
-from clustrix_prefect.files import RemoteFile, RemoteFolder, arrived
-from clustrix_prefect.sessions.remote_files import download
+from clustrix_prefect.sessions.remote_files import arrived, download
 from clustrix_prefect.transfer.drafts import (
     name_of_draft,
     open_draft,

@@ -15,10 +15,11 @@ from prefect import flow, task
 
 from clustrix_prefect import ClusterTaskRunner, File, Folder, LocalCluster
 from clustrix_prefect.cli.main import main
-from clustrix_prefect.cli.store import age, prune_store, store_usage
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.errors import AgentError
 from clustrix_prefect.far_side.environments.locks import Lock
+from clustrix_prefect.sessions.store import prune_store, store_usage
+from clustrix_prefect.validation.ages import seconds_of
 from tests.far_side.calls import Call
 from tests.far_side.far import Far, wait_for
 
@@ -218,10 +219,10 @@ def test_the_command_line(
 
 @pytest.mark.parametrize(("text", "seconds"), [("30d", 30 * 86400), ("12h", 43200), ("0s", 0)])
 def test_ages(text: str, seconds: float) -> None:
-    assert age(text) == seconds
+    assert seconds_of(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "3", "d", "-3d", "3y", "3 d x"])
 def test_what_is_no_age(text: str) -> None:
     with pytest.raises(Exception, match="not an age"):
-        age(text)
+        seconds_of(text)

@@ -12,6 +12,7 @@ from prefect import flow, task
 
 from clustrix_prefect import ClusterTaskRunner
 from clustrix_prefect.environments import distributions, preflight
+from clustrix_prefect.environments.building import environments_of
 from clustrix_prefect.environments.interpreters import FarPython
 from clustrix_prefect.errors import AgentError, EnvironmentMismatch, NotPortable
 from clustrix_prefect.sessions.session import Session
@@ -24,7 +25,7 @@ HERE = (sys.version_info.major, sys.version_info.minor)
 def test_all_that_is_missing_is_in_one_error(here: Place, bare_environment: Path) -> None:
     cluster = here.cluster(virtual_environment=str(bare_environment))
     with opened(cluster) as session, pytest.raises(EnvironmentMismatch) as caught:
-        session.environments.prepare(
+        environments_of(session).prepare(
             code("json", "numpy.linalg.norm", "yaml.safe_load", "nowhere_to_be_found"), Told()
         )
     error = caught.value
@@ -42,10 +43,10 @@ def test_all_that_is_missing_is_in_one_error(here: Place, bare_environment: Path
 def test_an_interpreter_over_ssh(place: Place) -> None:
     # The account's interpreters have no packages.
     with opened(place.cluster()) as session:
-        session.environments.prepare(code("json", "sqlite3.dbapi2"), Told())
+        environments_of(session).prepare(code("json", "sqlite3.dbapi2"), Told())
         if place.name == "ssh":
             with pytest.raises(EnvironmentMismatch, match="`prefect_of_nobody` is not installed"):
-                session.environments.prepare(code("prefect_of_nobody"), Told())
+                environments_of(session).prepare(code("prefect_of_nobody"), Told())
 
 
 def test_what_an_older_standard_library_lacks(here: Place, pythons: dict[str, str]) -> None:
@@ -100,9 +101,9 @@ def test_modules_inside_of_packages(
     )
     with opened(cluster) as session:
         fine = ("tinyspace.cloud.one.f", "tinywhole.f", "tinywhole.made.g", "tinyold.f")
-        session.environments.prepare(code(*fine), Told())
+        environments_of(session).prepare(code(*fine), Told())
         with pytest.raises(EnvironmentMismatch) as caught:
-            session.environments.prepare(
+            environments_of(session).prepare(
                 code(*fine, "tinyspace.cloud.two.f", "tinyspace.cloud.three", "tinywhole.here.f"),
                 Told(),
             )
@@ -125,9 +126,9 @@ def test_syntax_that_an_older_python_does_not_read(here: Place, pythons: dict[st
 def test_nothing_is_asked_where_the_answer_is_known(here: Place) -> None:
     with opened(here.cluster()) as session:
         before = session.agent.round_trips
-        assert session.environments.is_ready(code("json", "os.path"))
+        assert environments_of(session).is_ready(code("json", "os.path"))
         assert session.agent.round_trips == before
-        assert not session.environments.is_ready(code("numpy"))
+        assert not environments_of(session).is_ready(code("numpy"))
 
 
 @task
@@ -168,7 +169,7 @@ def test_an_interpreter_that_does_not_answer(here: Place) -> None:
 def test_a_prologue_that_is_noisy_does_not_disturb(here: Place) -> None:
     noise = ["seq 20000", "echo to the other >&2"]
     with opened(here.cluster(setup=noise, python=sys.executable)) as session:
-        session.environments.prepare(code("numpy"), Told())
+        environments_of(session).prepare(code("numpy"), Told())
 
 
 class TestVersions:
@@ -196,7 +197,7 @@ class TestVersions:
 
     def test_another_major_is_refused(self, older: Any) -> None:
         with opened(older()) as session, pytest.raises(EnvironmentMismatch) as caught:
-            session.environments.prepare(code("tinypkg.VERSION"), Told())
+            environments_of(session).prepare(code("tinypkg.VERSION"), Told())
         assert caught.value.lacks == ("tinypkg is 1.0 there and 2.0 here",)
         assert caught.value.requirements == ("tinypkg==2.0",)
         assert 'package_versions="any"' in caught.value.remedy
@@ -204,14 +205,14 @@ class TestVersions:
     def test_unless_any_version_will_do(self, older: Any) -> None:
         told = Told()
         with opened(older(package_versions="any")) as session:
-            session.environments.prepare(code("tinypkg"), told)
+            environments_of(session).prepare(code("tinypkg"), told)
         assert told.lines == ["fit: tinypkg is 1.0 there and 2.0 here"]
 
     @pytest.mark.parametrize("install_here", [">=3.99"], indirect=True)
     def test_or_there_is_none_for_that_python(self, older: Any) -> None:
         told = Told()
         with opened(older()) as session:
-            session.environments.prepare(code("tinypkg"), told)
+            environments_of(session).prepare(code("tinypkg"), told)
         assert told.lines == [
             "fit: tinypkg is 1.0 there and 2.0 here, which needs Python >=3.99",
         ]

@@ -17,7 +17,7 @@ from clustrix_prefect.clusters.requirements import Requirements
 from clustrix_prefect.environments.distributions import Distribution, constraints, pinned, providers
 from clustrix_prefect.environments.wheels import Target
 from clustrix_prefect.errors import ConfigurationError
-from clustrix_prefect.packaging.bundle import FunctionBundles
+from clustrix_prefect.packaging.function_bundles import FunctionBundles
 from clustrix_prefect.packaging.imports import Imports, of_tree
 from tests.environment.conftest import forget_installed
 from tests.environment.wheels import unpacked

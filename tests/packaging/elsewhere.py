@@ -20,7 +20,7 @@ from clustrix_prefect.environments.preflight import Code
 from clustrix_prefect.far_side.store.store import Store
 from clustrix_prefect.far_side.wire.chunks import ChunkList
 from clustrix_prefect.packaging.arguments import pack_arguments
-from clustrix_prefect.packaging.bundle import FunctionBundles
+from clustrix_prefect.packaging.function_bundles import FunctionBundles
 from clustrix_prefect.packaging.ownership import plain_function
 from clustrix_prefect.packaging.parts import Part
 from clustrix_prefect.packaging.results import open_result

@@ -15,7 +15,7 @@ import pytest
 
 from clustrix_prefect.errors import CallNotPortable, NotPortable
 from clustrix_prefect.packaging.arguments import pack_arguments
-from clustrix_prefect.packaging.bundle import FunctionBundles
+from clustrix_prefect.packaging.function_bundles import FunctionBundles
 from clustrix_prefect.packaging.pickling import HERE
 from tests.packaging import cases
 from tests.packaging.elsewhere import Elsewhere

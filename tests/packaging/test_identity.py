@@ -17,7 +17,7 @@ PROGRAM = textwrap.dedent(
     import sys
     from pathlib import Path
     from clustrix_prefect.packaging.arguments import pack_arguments
-    from clustrix_prefect.packaging.bundle import FunctionBundles
+    from clustrix_prefect.packaging.function_bundles import FunctionBundles
     from clustrix_prefect.packaging.identity import sha256
     from helper import scaled
     OFFSET = {offset}

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from clustrix_prefect.errors import (
+from clustrix_prefect.pricing.errors import (
     PricingError,
     PricingForbidden,
     PricingIncomplete,
@@ -25,7 +25,8 @@ from clustrix_prefect.errors import (
 )
 from clustrix_prefect.pricing.fetch import PriceList
 from clustrix_prefect.pricing.price import Commitment, Price, PurchaseOption
-from clustrix_prefect.pricing.providers.aws import AWSCredentials, fetch_prices
+from clustrix_prefect.pricing.providers.aws import fetch_prices
+from clustrix_prefect.pricing.providers.aws_account import AWSCredentials
 from clustrix_prefect.pricing.providers.aws_bulk import fetch_bulk_prices
 from clustrix_prefect.pricing.providers.aws_spot import fetch_spot_prices
 from tests.pricing.servers.aws import (

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from clustrix_prefect.errors import CredentialNotFound, PricingThrottled
+from clustrix_prefect.errors import CredentialNotFound
 from clustrix_prefect.pricing.baseline import approved_amounts
 from clustrix_prefect.pricing.checks import Asked, Finding, Level, run_checks
 from clustrix_prefect.pricing.checks.comparison import counts_of
 from clustrix_prefect.pricing.checks.waivers import Waiver
+from clustrix_prefect.pricing.errors import PricingThrottled
 from clustrix_prefect.pricing.fetch import Fetch, PriceList
 from clustrix_prefect.pricing.local_zones import local_zone_of, region_around
 from clustrix_prefect.pricing.machine_sizes import family_and_size

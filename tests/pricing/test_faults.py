@@ -14,11 +14,11 @@ from decimal import Decimal
 
 import pytest
 
-from clustrix_prefect.errors import PricingError
 from clustrix_prefect.pricing.asking import ask, ask_second_source
 from clustrix_prefect.pricing.baseline import approved_amounts
 from clustrix_prefect.pricing.checks import Asked, Finding, Level, run_checks
 from clustrix_prefect.pricing.checks.comparison import counts_of
+from clustrix_prefect.pricing.errors import PricingError
 from clustrix_prefect.pricing.fetch import PriceList
 from clustrix_prefect.pricing.price import PriceKey
 from tests.pricing.servers.faults import Fault

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from clustrix_prefect.errors import (
+from clustrix_prefect.pricing.errors import (
     PricingError,
     PricingForbidden,
     PricingIncomplete,

@@ -11,7 +11,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from clustrix_prefect.errors import (
+from clustrix_prefect.pricing.errors import (
     PricingError,
     PricingForbidden,
     PricingIncomplete,

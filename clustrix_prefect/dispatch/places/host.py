@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.dispatch.call import Call
 from clustrix_prefect.engine import CallQueued
+from clustrix_prefect.environments.building import environments_of
 from clustrix_prefect.environments.interpreters import FarPython
 from clustrix_prefect.environments.preflight import Code
 from clustrix_prefect.errors import ClusterError, ConnectionFailed
@@ -127,7 +128,7 @@ class Host:
             ConfigurationError: What its environment is to hold cannot be told.
             PythonVersionMismatch: The cluster has no Python that will do.
         """
-        return self.session.environments.interpreter_for(code)
+        return environments_of(self.session).interpreter_for(code)
 
     # --- towards the cluster ---------------------------------------------------------------
 
@@ -249,7 +250,7 @@ class Host:
         """What calls of this code have to wait for, if anything; begun by the first of them."""
         with self._lock:
             ready = self._preparations.get(code.sha256)
-            if ready is None and not self.session.environments.is_ready(code):
+            if ready is None and not environments_of(self.session).is_ready(code):
                 ready = self._preparations[code.sha256] = Future()
                 threading.Thread(
                     target=self._prepare, args=(code, ready), name="clustrix-prepare", daemon=True
@@ -258,7 +259,7 @@ class Host:
 
     def _prepare(self, code: Code, ready: Future[None]) -> None:
         try:
-            self.session.environments.prepare(code, self._dispatcher.say)
+            environments_of(self.session).prepare(code, self._dispatcher.say)
         except BaseException as error:
             ready.set_exception(error)
         else:
@@ -284,7 +285,7 @@ class Host:
 
     def _send_on(self, call: Call) -> None:
         """Send a call once the cluster's store has what it needs."""
-        call.expects = self.session.environments.expected_of_nodes(call.package.code)
+        call.expects = environments_of(self.session).expected_of_nodes(call.package.code)
         contents = self.session.contents
         ready = contents.bring(self.run_key, call.needs, self._dispatcher.say)
         if ready is None:

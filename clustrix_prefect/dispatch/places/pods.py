@@ -19,6 +19,7 @@ from clustrix_prefect.dispatch.dispatcher import queue_timed_out
 from clustrix_prefect.dispatch.places.pod import Pod
 from clustrix_prefect.dispatch.places.pod_queue import Group
 from clustrix_prefect.engine import CallQueued, CallRaised, Proceed
+from clustrix_prefect.environments.building import environments_of
 from clustrix_prefect.environments.interpreters import FarPython
 from clustrix_prefect.environments.preflight import Code
 from clustrix_prefect.errors import (
@@ -177,7 +178,7 @@ class Pods:
         """
         if self._version is not None and self._needs_no_pod_to_know:
             return FarPython("python", self._version)  # each pod says where
-        return self._first.environments.interpreter_for(code)
+        return environments_of(self._first).interpreter_for(code)
 
     @property
     def _first(self) -> Session:

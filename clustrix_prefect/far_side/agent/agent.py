@@ -18,7 +18,7 @@ from ..wire.files import write_all
 from ..wire.frames import FileBody, Message
 from ..wire.link import Link
 from ..wire.patience import Patience
-from ..worker.outcome import HOST
+from ..wire.processes import HOST
 from . import listing
 from .agent_log import AgentLog, named
 from .file_operations import FileOperations

@@ -15,13 +15,14 @@ import threading
 import time
 from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Set
 
-from ..jobs.batch import BatchDirectory, is_stopped
+from ..jobs.batch import BatchDirectory
 from ..jobs.worker_log import find, whole
 from ..wire.cgroup import cores, oom_kills
 from ..wire.files import make_dir, open_log, tail, write_all
 from ..wire.frames import Inbox, Message, encode
 from ..wire.login import after_prologue
 from ..wire.patience import Patience
+from ..wire.processes import is_stopped
 
 READ_SIZE = 256 * 1024
 # An idle worker holds memory, and perhaps a GPU.

@@ -16,7 +16,6 @@ from ..jobs.batch import (
     DIRECT,
     PARTS,
     BatchDirectory,
-    process_start,
     read_manifest,
     read_result,
     read_trace,
@@ -24,7 +23,7 @@ from ..jobs.batch import (
 from ..jobs.worker_log import Ledgers, Orphan, find
 from ..wire.failures import Failure
 from ..wire.files import make_dir, read_optional, remove, tail, write_private, write_whole
-from ..worker.outcome import HOST
+from ..wire.processes import HOST, process_start
 from .listing import about
 from .watch import present, refresh_listing
 from .workdir import WorkDir, plain_name

@@ -14,7 +14,7 @@ import uuid
 from typing import Any, Dict, Optional
 
 from ..wire.files import make_dir, remove, write_private
-from ..worker.outcome import HOST
+from ..wire.processes import HOST, process_start
 
 BEAT_SECONDS = 5.0
 # Above what NFS may take to show us another host's touch.
@@ -142,29 +142,19 @@ class Heartbeat:
 
 
 def _owner(token: str, pid: Optional[int]) -> bytes:
-    started = _started(pid) if pid else None
+    started = process_start(pid) if pid else None
     owner = {"token": token, "host": HOST, "pid": pid, "started": started}
     return json.dumps(owner).encode("ascii")
 
 
-def _is_alive(pid: int, started: Optional[str]) -> bool:
+def _is_alive(pid: int, started: Optional[int]) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         pass
-    return started is None or _started(pid) == started
-
-
-def _started(pid: int) -> Optional[str]:
-    """When a process began, in the kernel's count; None if it is over, or cannot be told."""
-    try:
-        with open("/proc/{}/stat".format(pid), "rb") as file:
-            state, *fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    return None if state == b"Z" else fields[18].decode("ascii")
+    return started is None or process_start(pid) == started
 
 
 def _now_there(directory: str) -> float:

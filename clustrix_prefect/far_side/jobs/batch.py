@@ -20,7 +20,7 @@ import time
 
 from ..wire.fast_stdlib import from_json, to_json
 from ..wire.files import append, open_regular, read_optional, remove, write_private, write_whole
-from ..worker.outcome import HOST
+from ..wire.processes import HOST, process_start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,29 +28,6 @@ if TYPE_CHECKING:
 
 DIRECT = "direct"
 PARTS = ("events", "results", "logs")
-
-
-def process_start(pid: int) -> "Optional[int]":
-    """When a process of this host started, in the kernel's ticks; None if it is not there.
-
-    With the pid it names a process: pids are used again.
-    """
-    try:
-        with open("/proc/{}/stat".format(pid), "rb") as file:
-            # The second field is the command in brackets and may contain anything.
-            fields = file.read().rpartition(b")")[2].split()
-        return None if fields[0] in (b"Z", b"X") else int(fields[19])
-    except (OSError, ValueError, IndexError):
-        return None
-
-
-def is_stopped(pid: int) -> bool:
-    """Whether a process does nothing: it was stopped, or has ended."""
-    try:
-        with open("/proc/{}/stat".format(pid), "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t", b"Z", b"X")
-    except (OSError, IndexError):
-        return True
 
 
 class BatchDirectory:

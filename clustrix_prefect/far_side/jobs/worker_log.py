@@ -10,8 +10,8 @@ from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
 
 from ..wire.files import open_log, open_regular, write_all
 from ..wire.frames import FrameError, Inbox, Message
-from ..worker.outcome import HOST
-from .batch import BatchDirectory, process_start, read_result, unreadable
+from ..wire.processes import HOST, process_start
+from .batch import BatchDirectory, read_result, unreadable
 
 # A larger body has a file of its own, which can go as soon as its call is acknowledged.
 MAX_BODY = 32 * 1024

@@ -7,6 +7,7 @@ import operator
 import sys
 from typing import Any, Dict
 
+from . import context
 from .by_value import REFERENCES
 
 getitem = operator.getitem
@@ -14,9 +15,7 @@ getitem = operator.getitem
 
 def class_at_home(tracker_id: str, module: str, name: str) -> Any:
     """A class of the flow's, that came here by value."""
-    from ..worker.call import library
-
-    return library.active.local_class(tracker_id)
+    return context.library.active.local_class(tracker_id)
 
 
 def named(module: str, name: str) -> Any:

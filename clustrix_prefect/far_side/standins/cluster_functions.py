@@ -11,7 +11,7 @@ from typing import Any, Dict, List
 from ..wire import file_queries as questions
 from ..wire.file_types import DiskUsage, FileStat
 from ..wire.walking import to_name, to_text
-from . import importer
+from . import context
 from .tasks import NotAvailableFarAway
 
 
@@ -19,7 +19,7 @@ def _here(cluster: Any) -> None:
     """Refuse any cluster but this one."""
     if cluster is None:
         return
-    ours = importer.cluster_name()
+    ours = context.cluster_name()
     name = cluster if isinstance(cluster, str) else getattr(cluster, "_block_name", None)
     if name and ours and name in (ours, ours.partition("/")[2]):
         return

@@ -8,16 +8,16 @@ without an API: see `real_prefect`.
 import sys
 from importlib.machinery import ModuleSpec
 
+from . import context
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, Optional
+    from typing import Any, Optional
 
-TASK_LOGGER = "prefect.task_runs"
 _NAMES = ("prefect", "clustrix_prefect")
 
-_context = {}  # type: Dict[str, Any]
 # Which of the two this process uses, once it was asked for Prefect: they cannot be mixed.
-_uses_real = None  # type: Optional[bool]
+_uses_real: "Optional[bool]" = None
 _wants_real = False
 
 
@@ -40,7 +40,6 @@ class StandInImporter:
     def create_module(self, spec: "Any") -> "Any":
         from . import standin
 
-        standin.set_context(_context)
         return standin.make_module(spec.name)
 
     def exec_module(self, module: "Any") -> None:
@@ -59,6 +58,7 @@ def _is_real() -> bool:
         if real_prefect.is_installed():
             _forget_stand_in()
             _uses_real = True
+            context.follow(real_prefect.set_tags)
     return bool(_uses_real)
 
 
@@ -78,41 +78,3 @@ def install() -> None:
     """Put the stand-ins in place for this process."""
     importer = StandInImporter()  # type: Any
     sys.meta_path.insert(0, importer)
-
-
-def place() -> "Optional[Dict[str, Any]]":
-    """The store that this process works with, as `store`, and its flow run, as `run`."""
-    return _context if "store" in _context else None
-
-
-def cluster_name() -> "Optional[str]":
-    """The cluster that this process runs on, as the flow names it: "slurm-cluster/ndoli"."""
-    return _context.get("cluster")
-
-
-def call_cores() -> "Optional[int]":
-    """How many cores the call was given, if that was said."""
-    return _context.get("cores")
-
-
-def call_id() -> str:
-    """Names the call that runs."""
-    return str(id(_context.get("task_run"))) + str((_context.get("task_run") or {}).get("id"))
-
-
-def tags() -> "Any":
-    """The tags that were in force where the task was submitted."""
-    return _context.get("tags") or []
-
-
-def set_context(context: "Dict[str, Any]") -> None:
-    """Say which task run the next call is."""
-    _context.clear()
-    _context.update(context)
-    standin = sys.modules.get(__name__.rpartition(".")[0] + ".standin")
-    if standin is not None:
-        standin.set_context(context)
-    if _uses_real:
-        from . import real_prefect
-
-        real_prefect.set_tags()

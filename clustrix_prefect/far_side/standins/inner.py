@@ -16,9 +16,9 @@ import uuid
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from ..wire.cgroup import cores
-from . import importer
+from . import context as call_context
 from .log_capture import run_logger
-from .standin import inner_run
+from .thread_values import inner_run
 
 try:
     contextvars: Any = importlib.import_module("contextvars")
@@ -96,7 +96,7 @@ class _Cores:
     """The cores of the call, each for one thread at a time."""
 
     def __init__(self) -> None:
-        self._free = threading.Semaphore(importer.call_cores() or cores())
+        self._free = threading.Semaphore(call_context.call_cores() or cores())
         self._mine = threading.local()
 
     @contextlib.contextmanager
@@ -125,7 +125,7 @@ _cores_of_call: Dict[str, _Cores] = {}
 
 
 def _call_cores() -> _Cores:
-    key = importer.call_id()
+    key = call_context.call_id()
     if key not in _cores_of_call:
         _cores_of_call.clear()
         _cores_of_call[key] = _Cores()
@@ -497,8 +497,8 @@ def _parameters(task: Any, args: Any, kwargs: Any) -> Dict[str, Any]:
 
 
 def _say_once() -> None:
-    if getattr(_is_said, "of", None) != importer.call_id():
-        _is_said.of = importer.call_id()
+    if getattr(_is_said, "of", None) != call_context.call_id():
+        _is_said.of = call_context.call_id()
         run_logger().info(
             "Tasks and flows inside this task run in its own process, and have no runs of their "
             "own in the UI"

@@ -4,7 +4,7 @@ import logging
 import os
 from typing import Any, Callable, List, Optional
 
-from .importer import TASK_LOGGER
+from .context import TASK_LOGGER
 
 # A longer message is cut: it would hold up everything else on its way.
 MAX_MESSAGE = 256 * 1024

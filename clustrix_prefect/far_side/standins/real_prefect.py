@@ -10,7 +10,7 @@ import sys
 from importlib.machinery import PathFinder
 from typing import Any, Callable, Dict
 
-from . import importer, inert
+from . import context, inert
 
 # Whatever this account has set up for Prefect is not the flow's.
 _SETTINGS = {
@@ -126,7 +126,7 @@ _REPLACED: Dict[str, Callable[[Any], None]] = {
     "prefect.artifacts": _artifacts,
     "prefect.blocks.core": _blocks,
     "prefect.client.orchestration": _client,
-    "prefect.context": lambda module: set_tags(),
+    "prefect.context": lambda module: set_tags({}),
     "prefect.flows": _flows,
     "prefect.futures": _futures,
     "prefect.logging.loggers": _loggers,
@@ -135,9 +135,9 @@ _REPLACED: Dict[str, Callable[[Any], None]] = {
 }
 
 
-def set_tags() -> None:
+def set_tags(_: Dict[str, Any]) -> None:
     """Have Prefect's own context tell the tags of the call that begins."""
-    context = sys.modules.get("prefect.context")
-    if context is not None and hasattr(context, "TagsContext"):
-        variable = context.TagsContext.__var__
-        variable.set(context.TagsContext(current_tags=set(importer.tags())))
+    theirs = sys.modules.get("prefect.context")
+    if theirs is not None and hasattr(theirs, "TagsContext"):
+        variable = theirs.TagsContext.__var__
+        variable.set(theirs.TagsContext(current_tags=set(context.tags())))

@@ -13,7 +13,7 @@ from ..wire import trees
 from ..wire.chunks import ChunkList
 from ..wire.failures import Failure
 from ..wire.files import draft_beside, write_whole
-from . import importer
+from . import context
 
 _ID_FILE = "id"
 Note = Callable[[str], None]
@@ -64,7 +64,7 @@ class _Output:
         return "{}({!r})".format(type(self).__name__, self.path)
 
     def __reduce__(self) -> Any:
-        place = importer.place()
+        place = context.place()
         if place is None:
             return type(self), (self.path,)
         store = Store(place["store"])
@@ -146,7 +146,10 @@ def arrived(facts: Dict[str, Any]) -> Optional[Any]:
 
 
 # So that it is pickled as the name of the client's function.
-arrived.__module__, arrived.__qualname__ = "clustrix_prefect.files", "arrived"
+arrived.__module__, arrived.__qualname__ = (
+    "clustrix_prefect.sessions.remote_files",
+    "arrived",
+)
 
 # What the stand-in for `clustrix_prefect` gets from here. The latter two only for annotations:
 # such an argument arrives as a path.

@@ -13,10 +13,12 @@ import logging
 import types
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
-from . import importer, inert
+from . import context, inert
 from .by_value import REFERENCES
 from .log_capture import run_logger
 from .tasks import Flow, Task
+from .thread_values import inner_runs
+from .thread_values import tags as tags_here
 
 
 class StandInModule(types.ModuleType):
@@ -56,7 +58,7 @@ class RuntimeModule(StandInModule):
         if name.startswith("__"):
             raise AttributeError(name)
         facts = self.__dict__["_facts"]
-        inner = _inner.get() if facts is _task_run else None
+        inner = inner_runs.get() if facts is _task_run else None
         if inner is not None and name in inner:
             return inner[name]
         if name not in facts:
@@ -77,41 +79,6 @@ def _time(text: str) -> Any:
     )
 
 
-class _Variable:
-    """What a thread of the call has for itself; in 3.6 all have the same."""
-
-    def __init__(self) -> None:
-        self._value: Any = None
-
-    def get(self) -> Any:
-        return self._value
-
-    def set(self, value: Any) -> Any:
-        before, self._value = self._value, value
-        return before
-
-    def reset(self, before: Any) -> None:
-        self._value = before
-
-
-try:
-    _ContextVar: Any = importlib.import_module("contextvars").ContextVar
-    _inner: Any = _ContextVar("inner_run", default=None)
-    _tags: Any = _ContextVar("tags", default=None)
-except ImportError:  # Python 3.6
-    _inner, _tags = _Variable(), _Variable()
-
-
-@contextlib.contextmanager
-def inner_run(facts: Dict[str, Any]) -> Iterator[None]:
-    """Have `prefect.runtime.task_run` tell of this run of an inner task."""
-    token = _inner.set(facts)
-    try:
-        yield
-    finally:
-        _inner.reset(token)
-
-
 def _decorator(kind: Any) -> Callable[..., Any]:
     def decorate(fn: Optional[Callable[..., Any]] = None, **options: Any) -> Any:
         if fn is None:
@@ -124,11 +91,11 @@ def _decorator(kind: Any) -> Callable[..., Any]:
 @contextlib.contextmanager
 def tags_in_force(*tags: str) -> Iterator[Any]:
     """`prefect.tags`: what is submitted within has these tags."""
-    token = _tags.set(TagsContext.get().current_tags | set(tags))
+    token = tags_here.set(TagsContext.get().current_tags | set(tags))
     try:
-        yield _tags.get()
+        yield tags_here.get()
     finally:
-        _tags.reset(token)
+        tags_here.reset(token)
 
 
 class TagsContext:
@@ -139,8 +106,8 @@ class TagsContext:
 
     @classmethod
     def get(cls) -> "TagsContext":
-        current = _tags.get()
-        return cls(importer.tags() if current is None else current)
+        current = tags_here.get()
+        return cls(context.tags() if current is None else current)
 
 
 class _PassThrough:
@@ -261,8 +228,8 @@ _task_run: Dict[str, Any] = {}
 _deployment: Dict[str, Any] = {}
 
 
-def set_context(context: Dict[str, Any]) -> None:
-    """Say which task run the next call is."""
+def _set_context(context: Dict[str, Any]) -> None:
+    """Tell of this task run from now on."""
     for facts, key in (
         (_flow_run, "flow_run"),
         (_task_run, "task_run"),
@@ -350,6 +317,11 @@ def offers(module: str, name: str) -> bool:
 
 
 _FUTURES = ("wait", "as_completed")
+_WITH_FILES = (
+    "clustrix_prefect",
+    "clustrix_prefect.files",
+    "clustrix_prefect.sessions.remote_files",
+)
 
 
 def make_module(name: str) -> StandInModule:
@@ -367,7 +339,7 @@ def make_module(name: str) -> StandInModule:
         from . import inner
 
         module.__dict__.update(inner.EXCEPTIONS)
-    if name in ("clustrix_prefect", "clustrix_prefect.files"):
+    if name in _WITH_FILES:
         # It brings much that few calls need.
         from . import returned_files as outputs
 
@@ -390,3 +362,6 @@ def parts_of(name: str) -> List[str]:
     if name == "prefect.runtime":
         return ["prefect.runtime." + leaf for leaf in _RUNTIME]
     return []
+
+
+context.follow(_set_context)

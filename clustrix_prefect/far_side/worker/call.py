@@ -4,7 +4,7 @@ import os
 import types
 from binascii import a2b_base64
 
-from ..standins import importer
+from ..standins import context as call_context
 from ..wire.files import open_late
 from ..wire.signing import call_is_signed, sha256
 from . import outcome
@@ -24,7 +24,7 @@ _OUR_FRAMES = 2
 _CACHE_BYTES = 64 * 1024 * 1024
 
 
-library = Library()
+library = call_context.library = Library()
 
 
 class BlobCache:
@@ -116,7 +116,7 @@ def _run(call: "Dict[str, Any]", blobs: BlobCache, log: "Callable[[LogLine], Non
     if call.get("expects"):
         _look_at_node(call["expects"])
     plain = call.get("results") == "json"
-    importer.set_context(dict(context, store=blobs.directory))
+    call_context.set_context(dict(context, store=blobs.directory))
     with Capture(context, log):
         try:
             value = _unpack_and_call(call, blobs, payload)

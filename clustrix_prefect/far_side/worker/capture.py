@@ -196,3 +196,10 @@ def _duplicate(descriptor: int) -> "Optional[int]":
         return os.dup(descriptor)
     except OSError:
         return None
+
+
+def leave_child(trace: "Dict[str, Any]") -> None:
+    """End a child that the call forked and that came back here: the result is its parent's."""
+    flush_output()
+    if os.getpid() != trace["pid"]:
+        os._exit(1)

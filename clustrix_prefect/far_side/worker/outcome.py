@@ -4,11 +4,11 @@ A value is pickled. An exception is taken apart and each part pickled by itself,
 part that cannot travel loses only itself. A value that cannot be pickled is named.
 """
 
-import os
 import sys
 import time
 
 from ..wire import fast_stdlib as light
+from ..wire.processes import HOST
 from ..wire.signing import sha256, sign_result
 
 TYPE_CHECKING = False
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 PROTOCOL = 4
 # A chain of causes longer than this is cut.
 MAX_CAUSES = 10
-HOST = os.uname().nodename
 PYTHON = list(sys.version_info[:3])
 
 
@@ -127,8 +126,9 @@ def _dumps_more() -> "Any":
         return _dumps_local_classes
     import io
 
-    from ..standins import at_home
-    from .call import library
+    from ..standins import at_home, context
+
+    library = context.library
 
     __import__(at_home.class_at_home.__module__)  # the stand-in: pickle looks for the names in it
 
@@ -181,8 +181,9 @@ def _dumps_local_classes(value: "Any") -> bytes:
     import io
     import pickle
 
-    from ..standins import at_home
-    from .call import library
+    from ..standins import at_home, context
+
+    library = context.library
 
     __import__(at_home.class_at_home.__module__)
 

@@ -11,8 +11,7 @@ from ..standins.log_capture import LogLine
 from ..wire.files import write_all
 from ..wire.frames import INLINE_LIMIT, Inbox, Message, encode
 from . import call as calls
-from .capture import Surroundings
-from .worker import leave_child
+from .capture import Surroundings, leave_child
 
 
 def serve(read_end: int, write_end: int) -> None:

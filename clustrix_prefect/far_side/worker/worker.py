@@ -14,7 +14,7 @@ from ..standins import importer
 from ..wire.fast_stdlib import from_json
 from ..wire.files import open_late
 from . import call as calls
-from .capture import Surroundings, flush_output, open_output
+from .capture import Surroundings, flush_output, leave_child, open_output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,10 +124,3 @@ def _run_in_batch(
     surroundings.restore_output()
     header["output_end"] = output_sizes()
     batch.write_result(header, body)
-
-
-def leave_child(trace: "Dict[str, Any]") -> None:
-    """End a child that the call forked and that came back here: the result is its parent's."""
-    flush_output()
-    if os.getpid() != trace["pid"]:
-        os._exit(1)

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from clustrix_prefect.errors import ClusterError, CredentialError, PricingError
+from clustrix_prefect.errors import ClusterError, CredentialError
 from clustrix_prefect.pricing.checks.finding import Evidence, Finding, Level
+from clustrix_prefect.pricing.errors import PricingError
 from clustrix_prefect.pricing.fetch import Fetch, PriceList
 from clustrix_prefect.pricing.thresholds import Thresholds
 

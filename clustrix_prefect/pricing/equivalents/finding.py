@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from clustrix_prefect.errors import ClusterError, ConfigurationError, PricingError
+from clustrix_prefect.errors import ClusterError, ConfigurationError
 from clustrix_prefect.pricing.asking import Question, ask
 from clustrix_prefect.pricing.blocks import PricingCredentials
 from clustrix_prefect.pricing.equivalents.accounts import (
@@ -17,6 +17,7 @@ from clustrix_prefect.pricing.equivalents.accounts import (
 )
 from clustrix_prefect.pricing.equivalents.machines import Machine, machine_of
 from clustrix_prefect.pricing.equivalents.regions import EVERYWHERE, Place, place_of
+from clustrix_prefect.pricing.errors import PricingError
 from clustrix_prefect.pricing.price import Commitment, Price, PurchaseOption
 from clustrix_prefect.pricing.providers import PROVIDERS
 

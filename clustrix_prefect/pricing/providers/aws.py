@@ -6,15 +6,11 @@ The API is `aws_api`, the files are `aws_bulk`, spot prices are `aws_spot`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
-
-from pydantic import SecretStr
 
 from clustrix_prefect.pricing.fetch import PriceList
 from clustrix_prefect.pricing.local_zones import region_around
-
-ENDPOINT = "https://api.pricing.us-east-1.amazonaws.com"
+from clustrix_prefect.pricing.providers.aws_account import ENDPOINT, AWSCredentials
 
 DEFAULT_REGIONS = (
     "ap-northeast-1",
@@ -36,21 +32,6 @@ DEFAULT_REGIONS = (
     "us-west-2",
 )
 """The regions that every AWS account can use without asking for them."""
-
-
-@dataclass(frozen=True, slots=True)
-class AWSCredentials:
-    """An access key. Without one, boto3 looks where it always does.
-
-    Attributes:
-        access_key_id: Such as `AKIA...`.
-        secret_access_key: The key's secret.
-        session_token: For temporary keys.
-    """
-
-    access_key_id: SecretStr
-    secret_access_key: SecretStr
-    session_token: SecretStr | None = None
 
 
 def fetch_prices(

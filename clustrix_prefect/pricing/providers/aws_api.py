@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from clustrix_prefect.errors import PricingIncomplete, PricingMalformed
 from clustrix_prefect.pricing.documents import NO_PRICE, complete
+from clustrix_prefect.pricing.errors import PricingIncomplete, PricingMalformed
 from clustrix_prefect.pricing.fetch import Fetch, PriceList
 from clustrix_prefect.pricing.http import parse_json, without_secrets
 from clustrix_prefect.pricing.price import Price
-from clustrix_prefect.pricing.providers.aws import ENDPOINT, AWSCredentials
+from clustrix_prefect.pricing.providers.aws_account import ENDPOINT, AWSCredentials
 from clustrix_prefect.pricing.providers.aws_client import Asking
 from clustrix_prefect.pricing.providers.aws_machines import (
     FAMILIES,

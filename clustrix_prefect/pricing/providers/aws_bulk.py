@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from urllib.parse import urljoin
 
-from clustrix_prefect.errors import PricingError, PricingIncomplete, PricingThrottled
 from clustrix_prefect.pricing.documents import complete, malformed
+from clustrix_prefect.pricing.errors import PricingError, PricingIncomplete, PricingThrottled
 from clustrix_prefect.pricing.fetch import Fetch, PriceList
 from clustrix_prefect.pricing.http import Answer, Client, without_secrets
 from clustrix_prefect.pricing.price import Price

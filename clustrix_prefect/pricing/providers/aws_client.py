@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from clustrix_prefect.errors import (
-    ConfigurationError,
+from clustrix_prefect.errors import ConfigurationError
+from clustrix_prefect.pricing.errors import (
     PricingError,
     PricingForbidden,
     PricingIncomplete,
@@ -20,7 +20,7 @@ from clustrix_prefect.errors import (
 )
 from clustrix_prefect.pricing.fetch import Fetch
 from clustrix_prefect.pricing.http import LARGEST_BODY, ca_bundle, http_date, without_secrets
-from clustrix_prefect.pricing.providers.aws import AWSCredentials
+from clustrix_prefect.pricing.providers.aws_account import AWSCredentials
 
 try:
     import boto3

@@ -7,12 +7,12 @@ from datetime import datetime, timezone
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from clustrix_prefect.errors import PricingIncomplete, PricingMalformed
 from clustrix_prefect.pricing.documents import NO_PRICE, complete
+from clustrix_prefect.pricing.errors import PricingIncomplete, PricingMalformed
 from clustrix_prefect.pricing.fetch import Fetch, PriceList
 from clustrix_prefect.pricing.http import without_secrets
 from clustrix_prefect.pricing.price import Price, PurchaseOption
-from clustrix_prefect.pricing.providers.aws import AWSCredentials
+from clustrix_prefect.pricing.providers.aws_account import AWSCredentials
 from clustrix_prefect.pricing.providers.aws_client import Asking
 
 ENDPOINT = "https://ec2.{region}.amazonaws.com"

@@ -20,8 +20,8 @@ from threading import Event
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from clustrix_prefect.errors import PricingError, PricingIncomplete
 from clustrix_prefect.pricing.documents import NO_PRICE, complete, is_number, malformed
+from clustrix_prefect.pricing.errors import PricingError, PricingIncomplete
 from clustrix_prefect.pricing.fetch import Fetch, PriceList
 from clustrix_prefect.pricing.http import Client, without_secrets
 from clustrix_prefect.pricing.price import Commitment, Price, PurchaseOption

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import SecretStr
 
-from clustrix_prefect.errors import (
+from clustrix_prefect.pricing.accelerators import is_accelerated
+from clustrix_prefect.pricing.errors import (
     PricingError,
     PricingForbidden,
     PricingIncomplete,
@@ -23,7 +24,6 @@ from clustrix_prefect.errors import (
     PricingUnauthorised,
     PricingUnreachable,
 )
-from clustrix_prefect.pricing.accelerators import is_accelerated
 from clustrix_prefect.pricing.fetch import Fetch
 from clustrix_prefect.pricing.http import ca_bundle, without_secrets
 from clustrix_prefect.pricing.price import Price

@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 
 from pydantic import SecretStr
 
-from clustrix_prefect.errors import (
-    ConfigurationError,
+from clustrix_prefect.errors import ConfigurationError
+from clustrix_prefect.pricing.documents import NO_PRICE, complete, malformed
+from clustrix_prefect.pricing.errors import (
     PricingError,
     PricingForbidden,
     PricingIncomplete,
@@ -27,7 +28,6 @@ from clustrix_prefect.errors import (
     PricingUnauthorised,
     PricingUnreachable,
 )
-from clustrix_prefect.pricing.documents import NO_PRICE, complete, malformed
 from clustrix_prefect.pricing.fetch import Fetch, PriceList
 from clustrix_prefect.pricing.http import Answer, Client, ca_bundle, parse_json, without_secrets
 from clustrix_prefect.pricing.price import Price, PurchaseOption

@@ -19,14 +19,14 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from clustrix_prefect.errors import (
+from clustrix_prefect.pricing.documents import NO_PRICE, is_number, malformed, price_list
+from clustrix_prefect.pricing.errors import (
     PricingError,
     PricingForbidden,
     PricingThrottled,
     PricingUnauthorised,
     PricingUnreachable,
 )
-from clustrix_prefect.pricing.documents import NO_PRICE, is_number, malformed, price_list
 from clustrix_prefect.pricing.fetch import Fetch, PriceList
 from clustrix_prefect.pricing.http import Answer, Client, parse_json, without_secrets
 from clustrix_prefect.pricing.price import Price, PurchaseOption

@@ -16,9 +16,10 @@ from botocore.model import ListShape, ServiceModel, Shape, StructureShape
 from botocore.validate import ParamValidator
 from pydantic import SecretStr
 
-from clustrix_prefect.errors import PricingMalformed
+from clustrix_prefect.pricing.errors import PricingMalformed
 from clustrix_prefect.pricing.price import PurchaseOption
-from clustrix_prefect.pricing.providers.aws import AWSCredentials, fetch_prices
+from clustrix_prefect.pricing.providers.aws import fetch_prices
+from clustrix_prefect.pricing.providers.aws_account import AWSCredentials
 from tests.pricing.servers.aws import ACCESS_KEY, SECRET_KEY, AWSServer
 from tests.pricing.servers.faults import Fault
 from tests.pricing.servers.tls import AUTHORITY, Reply, Request
