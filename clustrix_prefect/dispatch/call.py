@@ -9,14 +9,15 @@ import logging
 import threading
 import time
 import zlib
-from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from clustrix_prefect.dispatch.timers import Timer
 from clustrix_prefect.engine import CallFinished, CallStarted, Event
 from clustrix_prefect.environments.interpreters import FarPython
 from clustrix_prefect.environments.preflight import Code
@@ -26,9 +27,6 @@ from clustrix_prefect.packaging.bundle import Bundle
 from clustrix_prefect.packaging.identity import digest
 from clustrix_prefect.packaging.parts import Part
 from clustrix_prefect.task_resources import Resources
-
-if TYPE_CHECKING:
-    from clustrix_prefect.dispatch.places.host import Host
 
 # Payloads up to this many bytes travel inside the call itself, not as blobs of the store.
 INLINE_BYTES = 16 * 1024
@@ -84,6 +82,42 @@ class Package:
         return digest(task_key, self.function.identity, self.arguments.identity)
 
 
+class Placement(Protocol):
+    """Where a call was sent: one session of its flow run."""
+
+    def here(self, far_time: float) -> float:
+        """Return a time of the clock there as a time of this machine's."""
+        ...
+
+    def cancel(self, calls: Iterable[Call]) -> None:
+        """Stop these calls where they are."""
+        ...
+
+    def diagnose(self, call: Call) -> dict[str, Any]:
+        """Return what is to be seen of a call."""
+        ...
+
+    def fetch(self, call: Call, size: int, start: int) -> bytearray:
+        """Return the body of a large result, which waits there until it is opened."""
+        ...
+
+    def retain(self, call: Call, keep: bool) -> None:
+        """Keep the outcome of a call that is over until the flow run is."""
+        ...
+
+    def acknowledge(self, calls: Iterable[Call], keep: bool) -> None:
+        """Let go of calls that are over."""
+        ...
+
+    def hold(self) -> None:
+        """Stay for as long as the flow runs: a result names files that are there."""
+        ...
+
+    def forget_contents(self) -> None:
+        """Take nothing for granted that was sent there for the flow run."""
+        ...
+
+
 @dataclass(eq=False)
 class Call:
     """A call and what is known of it.
@@ -136,7 +170,7 @@ class Call:
     queue_reason: str = ""
     submitted_at: float = field(default_factory=time.time)
     sent_at: float | None = None
-    host: Host | None = None
+    placement: Placement | None = None
     sent_over: object = None
     started_at: float | None = None
     ended_at: float | None = None
@@ -149,6 +183,7 @@ class Call:
     lines_heard: int = 0
     last_lines: deque[str] = field(default_factory=partial(deque, maxlen=_LAST_LINES), repr=False)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _timers: list[Timer] = field(default_factory=list, repr=False)
 
     def name_attempt(self, run_id: str, run_key: bytes) -> None:
         """Give the call the id and the key of its current attempt."""
@@ -221,11 +256,25 @@ class Call:
         """Nobody waits for it any more."""
         return self._finish(CallState.CANCELLED, None)
 
+    def until_over(self, timer: Timer) -> None:
+        """Cancel a timer when the attempt is over, so that it does not hold the call."""
+        with self.lock:
+            if not self.state.is_final:
+                self._timers.append(timer)
+                return
+        timer.cancel()
+
+    def _cancel_timers(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+
     def begin_anew(self) -> None:
         """Forget what its last submission came to."""
         with self.lock:
             self.state = CallState.QUEUED
             self.attempt += 1
+            self._cancel_timers()
             self.batch = self.job = self.job_id = self.node = self.pid = None
             self.started_at = self.ended_at = self.exit_code = self.missing_since = None
             self.queue_reason = ""
@@ -237,6 +286,7 @@ class Call:
                 return False
             self.state = state
             self.ended_at = self.ended_at or time.time()
+            self._cancel_timers()
         if event is not None:
             self.post(event)
         self._let_go()
@@ -248,37 +298,6 @@ class Call:
         self.package = replace(self.package, arguments=arguments)
         self.post = _nobody_listens
         self.log_context = None
-
-
-class CallCounts:
-    """Counts calls by their state.
-
-    A call is counted where it was last seen, by whichever thread changed it last: threads that
-    change it at the same time never count it twice or leave it out.
-    """
-
-    def __init__(self) -> None:
-        self._counted: dict[int, CallState] = {}
-        self._counts: Counter[CallState] = Counter()
-        self._lock = threading.Lock()
-
-    def add(self, call: Call) -> None:
-        """Count one call more."""
-        with self._lock:
-            self._counted[id(call)] = call.state
-            self._counts[call.state] += 1
-
-    def follow(self, call: Call) -> None:
-        """Count a call in the state that it has now."""
-        with self._lock:
-            self._counts[self._counted[id(call)]] -= 1
-            self._counted[id(call)] = call.state
-            self._counts[call.state] += 1
-
-    def by_state(self) -> Counter[CallState]:
-        """Return how many calls are in each state."""
-        with self._lock:
-            return Counter(self._counts)
 
 
 def _nobody_listens(_: Event) -> None:

@@ -1,10 +1,9 @@
 """Brings the calls of one flow run to their cluster, and what became of them back.
 
-They go to a *place*: the one `Host` at the other end of a session, or a host in each of many
-`Pods`. There are two ways to run calls on a host, a *lane* each: warm workers beside the agent
-(`DirectLane`), or the jobs of a scheduler (`JobLane`). What all share is here: packaging, names,
-re-attaching to what an earlier process of the same flow run left behind, time-outs, logs and
-results.
+They go to a *place*: the one `RunSession` of a cluster with a login, or one in each of many `Pods`.
+On a host an *executor* runs them: warm workers beside the agent (`WorkerExecutor`), or the jobs of
+a scheduler (`JobExecutor`). What all share is here: names, re-attaching to what an earlier process
+of the same flow run left behind, time-outs, logs and results.
 """
 
 from __future__ import annotations
@@ -12,36 +11,31 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 from contextvars import Context, copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from prefect.context import TagsContext
-from prefect.tasks import Task
 
-from clustrix_prefect.clusters.cluster import ClusterBlock
-from clustrix_prefect.dispatch.call import Call, CallCounts, CallState, Package
+from clustrix_prefect.dispatch.call import Call, CallState, Placement
 from clustrix_prefect.dispatch.clocks import NodeClocks
-from clustrix_prefect.dispatch.places.host import Host
-from clustrix_prefect.dispatch.places.opening import OpenedCluster
-from clustrix_prefect.dispatch.timers import Timers
+from clustrix_prefect.dispatch.failures import queue_timed_out
+from clustrix_prefect.dispatch.packing import Packer
+from clustrix_prefect.dispatch.placement import OpenedCluster, RunContext, Waiter
+from clustrix_prefect.dispatch.registry import CallRegistry
+from clustrix_prefect.dispatch.report import Report
+from clustrix_prefect.dispatch.task_run import TaskRunDriver
 from clustrix_prefect.engine import CallQueued, CallRequest, timed_out
-from clustrix_prefect.environments.preflight import Code
 from clustrix_prefect.errors import (
     ClusterError,
     ContentLost,
     InfrastructureError,
-    QueueTimeout,
     TamperedResult,
     own_copy,
 )
 from clustrix_prefect.packaging import signing
-from clustrix_prefect.packaging.arguments import pack_arguments
-from clustrix_prefect.packaging.function_bundles import FunctionBundles
-from clustrix_prefect.packaging.identity import digest
 from clustrix_prefect.packaging.results import (
     checked_header,
     content_is_gone,
@@ -50,11 +44,7 @@ from clustrix_prefect.packaging.results import (
     plain,
 )
 from clustrix_prefect.packaging.shown import run_urls, shown_parameters
-from clustrix_prefect.sessions.remote_files import Opening, being_opened, parts_of
-
-if TYPE_CHECKING:
-    from clustrix_prefect.dispatch.report import Report
-    from clustrix_prefect.dispatch.task_run import TaskRunDriver
+from clustrix_prefect.sessions.remote_files import Opening, being_opened
 
 logger = logging.getLogger("prefect.clustrix")
 
@@ -70,61 +60,38 @@ class Dispatcher:
 
     Args:
         opened: The open cluster.
-        cluster: The block with this runner's settings.
-        run_id: The flow run's id (or one made up, outside a flow).
-        run_name: Its name, for people; empty outside a flow.
+        run: The flow run.
         secret: The client's signing secret.
-        requeues: How often a call that the cluster lost is submitted again.
         results: How results come back: "pickle" or "json".
-        timers: For time-outs.
-        aside: Runs what may have to wait for the cluster, soon, in some thread.
-        flow_logger: Writes to the flow run's log.
         report: Leaves pages with the flow run; None outside a flow.
+
+    Attributes:
+        first_started: When the first call began, on this machine's clock.
     """
 
     def __init__(
         self,
         opened: OpenedCluster,
-        cluster: ClusterBlock,
-        run_id: str,
-        run_name: str,
+        run: RunContext,
         *,
         secret: bytes,
-        requeues: int,
         results: str,
-        timers: Timers,
-        aside: Callable[[Callable[[], None]], None],
-        flow_logger: logging.Logger | logging.LoggerAdapter[Any] = logger,
         report: Report | None = None,
     ) -> None:
-        self.cluster = cluster
-        self.run_id = run_id
-        self.run_name = run_name
-        # The run's directory on the cluster; not the bare id, so that it says whose it is.
-        self.run_key = digest("clustrix-run-directory", run_id)[:32]
-        self.requeues = requeues
+        self.run = run
+        self.registry = CallRegistry(run.run_id, signing.run_key(secret, run.run_id), run.requeues)
+        self.report = report
+        self.first_started: float | None = None
         self._results = results
-        self.timers = timers
-        self.calls: list[Call] = []
-        self.counts = CallCounts()
-        self._key = signing.run_key(secret, run_id)
-        self._by_id: dict[str, Call] = {}
-        self._ordinals: Counter[str] = Counter()
         self._met: set[str] = set()  # tasks by their keys
         self._errors_said: dict[tuple[type[ClusterError], str], UUID] = {}
-        self._lines_said: set[str] = set()
-        self.first_started: float | None = None
-        self._bundles: dict[tuple[int, tuple[int, int]], FunctionBundles] = {}
         self._lock = threading.Lock()
-        self._acknowledged: set[str] = set()
         self._looks: list[threading.Event] = []
         self._clocks = NodeClocks()
-        self._aside = aside
         self._gone: ClusterError | None = None
         self._context = copy_context()
-        self.report = report
-        self.flow_logger = flow_logger
-        self._place = opened.place_for(self)
+        self._place = opened.place_for(run, self.registry, self)
+        self._packer = Packer(self._place, run.cluster.module_data_limit * 1024 * 1024)
 
     @property
     def python_note(self) -> str:
@@ -133,12 +100,18 @@ class Dispatcher:
 
     # --- towards the cluster ---------------------------------------------------------------
 
-    def is_ready_for(self, driver: TaskRunDriver) -> bool:
+    def is_ready_for(self, waiter: Waiter) -> bool:
         """Whether a call can be submitted now; if not, the task run will hear of it."""
-        return self._place.is_ready_for(driver)
+        return self._place.is_ready_for(waiter)
 
-    def submit(self, driver: TaskRunDriver, request: CallRequest, log_context: Context) -> None:
-        """Send a call, or take up the same call of an earlier process.
+    def new_call(
+        self,
+        driver: TaskRunDriver,
+        request: CallRequest,
+        log_context: Context,
+        retry_of: Call | None,
+    ) -> Call:
+        """Pack a call of a task run, to be sent.
 
         Raises:
             NotPortable: The function or its arguments cannot travel.
@@ -148,8 +121,6 @@ class Dispatcher:
             raise self._gone
         engine = driver.engine
         assert engine.task_run is not None
-        retry_of = driver.call
-        package = self._pack(driver.task, request)
         call = Call(
             task_key=driver.task.task_key,
             task_module=getattr(driver.task.fn, "__module__", None) or "",
@@ -157,7 +128,7 @@ class Dispatcher:
             task_run_id=str(engine.task_run.id),
             task_run_name=engine.task_run.name,
             map_index=driver.map_index,
-            package=package,
+            package=self._packer.pack(driver.task, request),
             resources=driver.resources,
             results=self._results,
             context=self._call_context(driver, request),
@@ -166,30 +137,30 @@ class Dispatcher:
             logger=engine.logger,  # type: ignore[arg-type]  # an adapter, whatever its hint says
             log_context=log_context,
         )
-        driver.call = call
-        with self._lock:
-            if retry_of is None:
-                equal = package.identity(call.task_key)
-                call.ordinal = self._ordinals[equal]
-                self._ordinals[equal] += 1
-            else:
-                call.ordinal, call.attempt = retry_of.ordinal, retry_of.attempt + 1
-            self.calls.append(call)
-            self.counts.add(call)
-        self._skip_acknowledged(call)
-        known = self._place.known
-        for later in range(self.requeues + 1 if known else 0):
-            left = known.pop(call.id_of_attempt(self.run_id, call.attempt + later), None)
-            if left is not None:
-                call.attempt += later
-                self._name(call)
-                call.logger.info("Found this call again, submitted by an earlier process")
-                self._place.attach(call, left)
-                return
-        self._name(call)
+        self.registry.add(call, retry_of)
+        return call
+
+    def send(self, call: Call) -> None:
+        """Send a call, or take up the same call of an earlier process.
+
+        Raises:
+            ConnectionLost: The cluster cannot be reached any more.
+        """
+        place, registry = self._place, self.registry
+        registry.skip(call, place.acknowledged)
+        known = place.known
+        if known:
+            for attempt, call_id in registry.ids_of_attempts(call):
+                if (left := known.pop(call_id, None)) is not None:
+                    call.attempt = attempt
+                    registry.name(call, place.acknowledged)
+                    call.logger.info("Found this call again, submitted by an earlier process")
+                    place.attach(call, left)
+                    return
+        registry.name(call, place.acknowledged)
         if known:
             self._end_superseded(call)
-        self._place.send(call)
+        place.send(call)
 
     def _end_superseded(self, call: Call) -> None:
         """Stop what an earlier process sent of the same task under another module's name.
@@ -210,7 +181,7 @@ class Dispatcher:
         if not left:
             return
         before = next(iter(left.values()))["task"]["module"]
-        self.say(
+        self.run.log.say(
             logging.WARNING,
             f"An earlier process of this flow run submitted {len(left)} calls of"
             f" {call.task_name!r} from the module {before!r}, which is {call.task_module!r} now:"
@@ -219,79 +190,20 @@ class Dispatcher:
         )
         self._place.end_left(left)
 
-    def _skip_acknowledged(self, call: Call) -> None:
-        """Count on from the attempts whose outcomes an earlier process, or flow attempt, has had.
-
-        Their results may still lie there, and are this call's no more than another's.
-        """
-        acknowledged = self._place.acknowledged
-        while acknowledged and call.id_of_attempt(self.run_id, call.attempt) in acknowledged:
-            call.attempt += 1
-
-    def _name(self, call: Call) -> None:
-        self._skip_acknowledged(call)
-        call.name_attempt(self.run_id, self._key)
-        self._by_id[call.id] = call
-
-    def say(self, level: int, line: str) -> None:
-        """Write a line to the flow run's log."""
-        self.flow_logger.log(level, "%s", line)
-
-    def say_once(self, level: int, line: str, about: str | None = None) -> None:
-        """Write a line to the flow run's log, unless this, or one about the same, was written."""
-        with self._lock:
-            is_new = (about or line) not in self._lines_said
-            self._lines_said.add(about or line)
-        if is_new:
-            self.say(level, line)
-
     def was_said(self, error: ClusterError, task_run_id: UUID) -> bool:
         """Whether the log says of another task run what befell this one, with others, alike."""
         if error.of_one_call:
             return False
         return self._errors_said.setdefault((type(error), error.what), task_run_id) != task_run_id
 
-    def give_up(self, call: Call, error: BaseException) -> None:
-        """The call cannot be sent."""
-        self.fail_for_good(call, error)
-
     def limit_queueing(self, call: Call) -> None:
         """From now on the call waits for the cluster, as long as it may."""
         if call.resources.queue_timeout is not None:
-            self.timers.after(
-                call.resources.queue_timeout, partial(self._queue_timed_out, call, call.id)
+            call.until_over(
+                self.run.timers.after(
+                    call.resources.queue_timeout, partial(self._queue_timed_out, call, call.id)
+                )
             )
-
-    def _pack(self, task: Task[Any, Any], request: CallRequest) -> Package:
-        place = self._place
-        version = place.python_version
-        while True:
-            bundles = self._bundles_of(task, version)
-            arguments = pack_arguments(
-                request.args,
-                request.kwargs,
-                version,
-                task.name,
-                place.store,
-                # Where each pod has a store of its own, what one has is brought to the others.
-                carry=None if place.store else parts_of,
-                home=bundles.home.module,
-            )
-            function = bundles.for_arguments(arguments.met)
-            code = Code.of(task.name, function)
-            python = place.interpreter_for(code)
-            if python.version == version:
-                return Package(function, arguments, code, python)
-            version = python.version  # a managed environment has one of its own
-
-    def _bundles_of(self, task: Task[Any, Any], version: tuple[int, int]) -> FunctionBundles:
-        with self._lock:
-            bundles = self._bundles.get((id(task.fn), version))
-            if bundles is None:
-                limit = self.cluster.module_data_limit * 1024 * 1024
-                bundles = FunctionBundles(task.fn, version, task.name, limit)
-                self._bundles[id(task.fn), version] = bundles
-        return bundles
 
     def _call_context(self, driver: TaskRunDriver, request: CallRequest) -> dict[str, Any]:
         run = driver.engine.task_run
@@ -311,7 +223,7 @@ class Dispatcher:
             "cores": driver.resources.cores,
             "log_prints": request.log_prints,
             "log_level": driver.log_level,
-            "cluster": self.cluster.saved_as,
+            "cluster": self.run.cluster.saved_as,
         }
 
     def cancel(self, calls: Iterable[Call]) -> None:
@@ -326,7 +238,7 @@ class Dispatcher:
     def on_event(self, event: dict[str, Any], body: bytes) -> bool:
         """Note and pass on what an agent says; whether it was for us, and not for its lane."""
         kind = event["event"]
-        call = self._by_id.get(event.get("call", ""))
+        call = self.registry.find(event.get("call"))
         if call is None:
             return False
         if kind == "log":
@@ -347,7 +259,7 @@ class Dispatcher:
 
         Nothing better may come after it, and nobody must wait for ever.
         """
-        call = self._by_id.get(str(event.get("call")))
+        call = self.registry.find(event.get("call"))
         if call is None:
             return False
         tampered = TamperedResult(
@@ -366,33 +278,23 @@ class Dispatcher:
         for call in calls:
             self.fail_for_good(call, error)
 
-    def unfinished(self) -> list[Call]:
-        """The calls that have been sent and are not over."""
-        return [call for call in tuple(self._by_id.values()) if not call.state.is_final]
-
-    def is_over(self, call_id: str) -> bool:
-        """Whether this is a call of ours of which nothing is needed any more."""
-        return call_id in self._acknowledged
-
-    def find(self, call_id: str) -> Call | None:
-        """The call with this id."""
-        return self._by_id.get(call_id)
-
     def _started(self, call: Call, event: dict[str, Any]) -> None:
-        node, host = event.get("host") or "", _host_of(call)
-        at = host.session.here(event["time"])
+        node = event.get("host") or ""
+        at = _placement_of(call).here(event["time"])
         self._clocks.note_start(node, at, call.sent_at or 0.0)
         if not call.started(event, min(self._clocks.here(node, at), time.time())):
             return
-        self.counts.follow(call)
+        self.registry.counts.follow(call)
         self.first_started = self.first_started or call.started_at
         if call.timeout_seconds is not None:
             limit = call.timeout_seconds
             assert call.started_at is not None
             left = call.started_at + limit - time.time()
-            self.timers.after(
-                max(left, min(limit, _RESULT_BEHIND)),
-                partial(self._timed_out, call, call.id, limit),
+            call.until_over(
+                self.run.timers.after(
+                    max(left, min(limit, _RESULT_BEHIND)),
+                    partial(self._timed_out, call, call.id, limit),
+                )
             )
 
     def _result(self, call: Call, event: dict[str, Any], body: Any) -> None:
@@ -437,8 +339,7 @@ class Dispatcher:
 
     def _content_is_gone(self, call: Call, what: str) -> None:
         """The store was deleted under the call: what it needs is sent again, and so is it."""
-        host = _host_of(call)
-        host.session.contents.close_run(host.run_key)
+        _placement_of(call).forget_contents()
         self.fail(
             call,
             ContentLost(
@@ -457,19 +358,19 @@ class Dispatcher:
     ) -> Any:
         """Verify and open a result, in a step of its task run."""
         # Files that the task returned are on this cluster.
-        opening = Opening(self.cluster)
+        opening = Opening(self.run.cluster)
         token = being_opened.set(opening)
         try:
             if held is not None:
-                body = _host_of(call).fetch(call, *held)
+                body = _placement_of(call).fetch(call, *held)
             reading = plain if self._results == "json" else pickled
             result = open_result(call.key, call.id, attempt, header, body, reading)
             if opening.names_files:
-                _host_of(call).hold()
+                _placement_of(call).hold()
         except BaseException as error:
             if isinstance(error, InfrastructureError):
                 error.job_id, error.node = call.job_id, call.node
-                self._acknowledged.add(call.id)
+                self.registry.note_over([call])
             if isinstance(error, TamperedResult):
                 self._cancel_there([call])  # the one who should have written it may still run
             self._note_failure(call, error)
@@ -482,7 +383,7 @@ class Dispatcher:
     def _note_failure(self, call: Call, error: BaseException) -> None:
         call.failure = error
         call.state = CallState.FAILED
-        self.counts.follow(call)
+        self.registry.counts.follow(call)
         self._look_into_aside(call)
 
     def _retain(self, call: Call) -> None:
@@ -491,7 +392,7 @@ class Dispatcher:
         A process that is killed may take it along before Prefect has stored it, and without
         `persist_result` nobody else does.
         """
-        _host_of(call).retain(call, self._is_kept(call))
+        _placement_of(call).retain(call, self._is_kept(call))
 
     def let_go(self, call: Call) -> None:
         """Prefect has stored the call's result where the flow run finds it again."""
@@ -503,7 +404,7 @@ class Dispatcher:
         if self.report is None:
             return
         try:
-            found = call.host.diagnose(call) if call.host is not None else {}
+            found = call.placement.diagnose(call) if call.placement is not None else {}
         except ClusterError as error:
             found = {}
             logger.debug("%s could not be looked into: %s", call.task_run_name, error)
@@ -517,7 +418,7 @@ class Dispatcher:
             return
         error = own_copy(error)
         error.job_id = error.job_id or call.job_id
-        if error.requeue and call.requeues < self.requeues:
+        if error.requeue and call.requeues < self.run.requeues:
             self._requeue(call, error)
         else:
             self.fail_for_good(call, error)
@@ -543,7 +444,7 @@ class Dispatcher:
 
         if self._settle(call, finish):
             # Known at once, whatever the connection does: after an outage it is stopped there.
-            self._acknowledged.add(call.id)
+            self.registry.note_over([call])
             if stop:
                 self._cancel_there([call])
             self._look_into_aside(call)
@@ -552,13 +453,13 @@ class Dispatcher:
         """A task run that has failed must not wait for a cluster that does not answer."""
         looked = threading.Event()
         self._looks.append(looked)
-        self._aside(partial(self._look_into, call, looked))
+        self.run.in_background(partial(self._look_into, call, looked))
 
     def _look_into(self, call: Call, looked: threading.Event) -> None:
         """Tell what is to be seen of a failed call, and let its files go."""
         try:
             self._report_failure(call)
-            if call.id in self._acknowledged:
+            if self.registry.is_over(call.id):
                 self._acknowledge([call])
             else:
                 self._retain(call)
@@ -570,7 +471,7 @@ class Dispatcher:
             "%s Submitting the call again (%d of %d).",
             error,
             call.requeues + 1,
-            self.requeues,
+            self.run.requeues,
         )
         call.requeues += 1
         self.send_again(call, error.what)
@@ -578,14 +479,13 @@ class Dispatcher:
     def send_again(self, call: Call, why: str) -> None:
         """Submit a call anew, through no fault of its own, as its next attempt."""
         self._acknowledge([call])
-        with self._lock:
-            self._by_id.pop(call.id, None)
+        self.registry.forget_attempt(call)
         call.begin_anew()
-        self.counts.follow(call)
-        self._name(call)
+        self.registry.counts.follow(call)
+        self.registry.name(call, self._place.acknowledged)
         call.post(CallQueued(f"Submitted again: {why}"))
         # Aside: this may be the thread that hears the cluster's answers.
-        self._aside(partial(self._send_attempt, call, call.id))
+        self.run.in_background(partial(self._send_attempt, call, call.id))
 
     def _send_attempt(self, call: Call, call_id: str) -> None:
         if call.id != call_id or call.state.is_final:
@@ -597,33 +497,33 @@ class Dispatcher:
             else:
                 self._place.send(call)
         except ClusterError as failure:
-            self.give_up(call, failure)
+            self.fail_for_good(call, failure)
 
     def _settle(self, call: Call, finish: Callable[[], bool]) -> bool:
         if not finish():
             return False
-        self.counts.follow(call)
+        self.registry.counts.follow(call)
         return True
 
     def _acknowledge(self, calls: list[Call]) -> None:
-        self._acknowledged.update(call.id for call in calls)
+        self.registry.note_over(calls)
         keep = any(self._is_kept(call) for call in calls)
         # Of one that never went out nothing is there, and its failure is no reason to keep others'.
         sent = [call for call in calls if call.sent_at is not None]
-        for host, of_host in _by_host(sent):
+        for placement, its_own in _by_placement(sent):
             try:
-                host.acknowledge(of_host, keep)
+                placement.acknowledge(its_own, keep)
             except ClusterError:
                 logger.debug("The cluster is gone; its files stay", exc_info=True)
 
     def _is_kept(self, call: Call) -> bool:
         """Whether the files of a call that is over stay for people to read."""
-        keep = self.cluster.keep_job_files
+        keep = self.run.cluster.keep_job_files
         return keep == "always" or (keep == "on_failure" and call.state is CallState.FAILED)
 
     def _cancel_there(self, calls: list[Call]) -> None:
-        for host, of_host in _by_host(calls):
-            host.cancel(of_host)
+        for placement, its_own in _by_placement(calls):
+            placement.cancel(its_own)
 
     def _timed_out(self, call: Call, call_id: str, limit: float) -> None:
         if call.id == call_id:
@@ -656,7 +556,7 @@ class Dispatcher:
             target.handle(record)
 
     def _time_here(self, call: Call, far_time: float) -> float:
-        return self._clocks.here(call.node or "", _host_of(call).session.here(far_time))
+        return self._clocks.here(call.node or "", _placement_of(call).here(far_time))
 
     # --- the end ---------------------------------------------------------------------------
 
@@ -666,32 +566,22 @@ class Dispatcher:
         Args:
             is_over: Whether the flow run is; one that is suspended finds its outcomes again.
         """
-        self.cancel(self.unfinished())
+        self.cancel(self.registry.unfinished())
         deadline = time.monotonic() + _LOOKS_SECONDS
         for looked in self._looks:
             looked.wait(max(0.0, deadline - time.monotonic()))
-        self._place.close(keep=self.cluster.keep_job_files == "always", is_over=is_over)
+        self._place.close(keep=self.run.cluster.keep_job_files == "always", is_over=is_over)
 
 
-def queue_timed_out(limit: float, reason: str, job_id: str | None = None) -> QueueTimeout:
-    """What is said of a call that waited for too long."""
-    return QueueTimeout(
-        f"The call waited for more than {limit:g} s in the queue"
-        f"{f' ({reason})' if reason else ''}.",
-        "Ask for less, use another partition, or raise resources(queue_timeout=...).",
-        job_id=job_id,
-    )
+def _placement_of(call: Call) -> Placement:
+    assert call.placement is not None, "only a call that was sent is heard of"
+    return call.placement
 
 
-def _host_of(call: Call) -> Host:
-    assert call.host is not None, "only a call that was sent is heard of"
-    return call.host
-
-
-def _by_host(calls: Iterable[Call]) -> list[tuple[Host, list[Call]]]:
-    """The calls that go somewhere, by where to."""
-    found: dict[Host, list[Call]] = {}
+def _by_placement(calls: Iterable[Call]) -> list[tuple[Placement, list[Call]]]:
+    """Return the calls that go somewhere, by where to."""
+    found: dict[int, tuple[Placement, list[Call]]] = {}
     for call in calls:
-        if call.host is not None:
-            found.setdefault(call.host, []).append(call)
-    return list(found.items())
+        if call.placement is not None:
+            found.setdefault(id(call.placement), (call.placement, []))[1].append(call)
+    return list(found.values())

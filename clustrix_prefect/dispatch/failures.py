@@ -14,6 +14,7 @@ from clustrix_prefect.errors import (
     OutOfDisk,
     OutOfMemory,
     Preempted,
+    QueueTimeout,
     TimeLimitExceeded,
     WorkerFailed,
     WorkerNotStarted,
@@ -248,3 +249,19 @@ def worker_failure(
         )
         remedy = "Look at the end of its standard error: native code crashed, or the task exited."
     return kind(what, remedy, node=node, exit_code=returncode, stderr_tail=stderr_tail)
+
+
+def queue_timed_out(limit: float, reason: str, job_id: str | None = None) -> QueueTimeout:
+    """Return what is said of a call that waited for too long.
+
+    Args:
+        limit: How long it might wait, in seconds.
+        reason: What it waited for, as far as that is known.
+        job_id: Its job.
+    """
+    return QueueTimeout(
+        f"The call waited for more than {limit:g} s in the queue"
+        f"{f' ({reason})' if reason else ''}.",
+        "Ask for less, use another partition, or raise resources(queue_timeout=...).",
+        job_id=job_id,
+    )

@@ -26,6 +26,7 @@ from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.dispatch.call import CallState
 from clustrix_prefect.dispatch.dispatcher import Dispatcher
 from clustrix_prefect.dispatch.pacing import Pacer
+from clustrix_prefect.dispatch.placement import RunContext, RunLog
 from clustrix_prefect.dispatch.places.opening import open_cluster
 from clustrix_prefect.dispatch.pool import StepPool
 from clustrix_prefect.dispatch.progress import Progress
@@ -36,6 +37,7 @@ from clustrix_prefect.display.live_line import IN_LIVE_LINE, live_line
 from clustrix_prefect.engine import SharedClient, flush_events, shown_state_time
 from clustrix_prefect.errors import ConfigurationError
 from clustrix_prefect.packaging import signing
+from clustrix_prefect.packaging.identity import digest
 from clustrix_prefect.packaging.shown import flow_run_facts
 from clustrix_prefect.task_resources import Resources
 
@@ -103,7 +105,7 @@ class Runtime:
             beginning=self._beginning,
             going_on=self._going_on,
             timers=self._timers,
-            dispatcher=run.dispatcher,
+            sender=run.dispatcher,
             flow_run_facts=run.facts,
             state_sent=self._pacer.sent,
             map_index=map_index,
@@ -129,7 +131,7 @@ class Runtime:
         for driver in drivers:
             driver.cancel(message)
         for run in tuple(self._runs.values()):
-            run.dispatcher.cancel(run.dispatcher.unfinished())
+            run.dispatcher.cancel(run.dispatcher.registry.unfinished())
 
     def close(self, failed: bool) -> None:
         """Wait for what was submitted, or cancel it if the flow failed; then let go."""
@@ -182,15 +184,18 @@ class Runtime:
                     flow_logger = flow_run_logger(flow_run, context.flow)
                 dispatcher = Dispatcher(
                     self._opened,
-                    self.cluster,
-                    run_id,
-                    flow_run.name if flow_run else "",
+                    RunContext(
+                        cluster=self.cluster,
+                        run_id=run_id,
+                        run_key=digest("clustrix-run-directory", run_id)[:32],
+                        run_name=flow_run.name if flow_run else "",
+                        requeues=self._requeues,
+                        timers=self._timers,
+                        in_background=self._going_on.submit,
+                        log=RunLog(flow_logger),
+                    ),
                     secret=self._secret,
-                    requeues=self._requeues,
                     results=self._results,
-                    timers=self._timers,
-                    aside=self._going_on.submit,
-                    flow_logger=flow_logger,
                     report=report,
                 )
                 run = FlowRunOnCluster(self, dispatcher, context, self._client)
@@ -223,13 +228,13 @@ class FlowRunOnCluster:
         self._closed = threading.Event()
         self.report = dispatcher.report
         self._progress = Progress()
-        self._logger = dispatcher.flow_logger
+        self._logger = dispatcher.run.log.logger
         self.facts: dict[str, Any] = {}
         self._thread: threading.Thread | None = None
         if context is not None and self.flow_run is not None:
             self.facts = _facts_of(context)
             if dispatcher.python_note:
-                dispatcher.say(logging.INFO, dispatcher.python_note)
+                dispatcher.run.log.say(logging.INFO, dispatcher.python_note)
             self._thread = threading.Thread(target=self._watch, name="clustrix-watch", daemon=True)
             self._thread.start()
 
@@ -250,11 +255,11 @@ class FlowRunOnCluster:
         )
 
     def _counts(self) -> Counter[CallState]:
-        return self._progress.counts(self.dispatcher.counts.by_state()[CallState.RUNNING])
+        return self._progress.counts(self.dispatcher.registry.counts.by_state()[CallState.RUNNING])
 
     def _line(self) -> str:
         left = self._progress.time_left(self.dispatcher.first_started)
-        said = f"{self.dispatcher.cluster.description}: {describe(self._counts())}"
+        said = f"{self.dispatcher.run.cluster.description}: {describe(self._counts())}"
         return f"{said}, {left}" if left else said
 
     def close(self) -> None:
@@ -266,9 +271,9 @@ class FlowRunOnCluster:
         state = self.flow_run.state if self.flow_run else None
         self.dispatcher.close(is_over=state is None or not state.is_paused())
         if self.report is not None and self.flow_run is not None:
-            self.report.table(self.dispatcher.calls)
+            self.report.table(self.dispatcher.registry.calls)
             if last_words := self._progress.last_words(url_for(self.flow_run)):
-                self.dispatcher.say(logging.ERROR, last_words)
+                self.dispatcher.run.log.say(logging.ERROR, last_words)
         if (
             self.flow_run is not None
             and self.flow_run.state
@@ -294,7 +299,7 @@ class FlowRunOnCluster:
                 shown, last_report = text, now
                 self._logger.info(
                     "%s: %s",
-                    self.dispatcher.cluster.description,
+                    self.dispatcher.run.cluster.description,
                     text,
                     extra={IN_LIVE_LINE: True},
                 )

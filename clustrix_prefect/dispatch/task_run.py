@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from contextvars import Context, copy_context
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from prefect.client.schemas.objects import RunInput, State
@@ -19,6 +19,10 @@ from prefect.tasks import Task
 from prefect.utilities.annotations import opaque, quote
 from prefect.utilities.collections import StopVisiting, visit_collection
 
+from clustrix_prefect.dispatch.call import Call
+from clustrix_prefect.dispatch.placement import Waiter
+from clustrix_prefect.dispatch.pool import StepPool
+from clustrix_prefect.dispatch.timers import Timers
 from clustrix_prefect.engine import (
     CallQueued,
     CallRaised,
@@ -32,13 +36,38 @@ from clustrix_prefect.engine import (
     UpstreamRequest,
     new_engine,
 )
+from clustrix_prefect.errors import ClusterError
 from clustrix_prefect.task_resources import Resources
 
-if TYPE_CHECKING:
-    from clustrix_prefect.dispatch.call import Call
-    from clustrix_prefect.dispatch.dispatcher import Dispatcher
-    from clustrix_prefect.dispatch.pool import StepPool
-    from clustrix_prefect.dispatch.timers import Timers
+
+class CallSender(Protocol):
+    """Sends the calls of task runs to a cluster."""
+
+    def was_said(self, error: ClusterError, task_run_id: UUID) -> bool:
+        """Return whether the log says of another task run what befell this one."""
+        ...
+
+    def is_ready_for(self, waiter: Waiter) -> bool:
+        """Return whether a call can be packed now; if not, the task run will hear of it."""
+        ...
+
+    def new_call(
+        self,
+        driver: TaskRunDriver,
+        request: CallRequest,
+        log_context: Context,
+        retry_of: Call | None,
+    ) -> Call:
+        """Pack a call."""
+        ...
+
+    def send(self, call: Call) -> None:
+        """Send a call, or take up the same call of an earlier process."""
+        ...
+
+    def let_go(self, call: Call) -> None:
+        """Keep nothing of a call whose result Prefect has stored."""
+        ...
 
 
 class TaskRunDriver:
@@ -55,7 +84,7 @@ class TaskRunDriver:
         beginning: Threads for steps that may have to wait their turn.
         going_on: Threads for everything after that.
         timers: For the delays of retries.
-        dispatcher: Sends the call.
+        sender: Sends the call.
         flow_run_facts: What `prefect.runtime` says far away of the flow run and its deployment.
         state_sent: Told of each state that went to Prefect's server.
         map_index: Which element of a map it is, counted from 0.
@@ -74,7 +103,7 @@ class TaskRunDriver:
         beginning: StepPool,
         going_on: StepPool,
         timers: Timers,
-        dispatcher: Dispatcher,
+        sender: CallSender,
         flow_run_facts: dict[str, Any],
         state_sent: Callable[[UUID, datetime], None],
         map_index: int | None = None,
@@ -86,7 +115,7 @@ class TaskRunDriver:
         # A started future cannot be cancelled behind our back.
         self.finished.set_running_or_notify_cancel()
         self.engine: RemoteTaskRunEngine = new_engine(
-            task, parameters, wait_for, state_sent, dispatcher.was_said
+            task, parameters, wait_for, state_sent, sender.was_said
         )
         self.engine.map_index = self.map_index = map_index
         self.call: Call | None = None
@@ -96,7 +125,7 @@ class TaskRunDriver:
         self._beginning = beginning
         self._going_on = going_on
         self._timers = timers
-        self._dispatcher = dispatcher
+        self._sender = sender
         self._upstream = _futures_in(parameters, wait_for)
         self._generator: Generator[Request, Event, State[Any]] | None = None
         # A call that the cluster is not ready for yet.
@@ -186,7 +215,7 @@ class TaskRunDriver:
 
     def _finish(self, state: State[Any]) -> None:
         if self.call is not None and self.engine.result_is_stored:
-            self._dispatcher.let_go(self.call)
+            self._sender.let_go(self.call)
         self.call = self._request = None
         self._generator = None
         self.finished.set_result(state)
@@ -207,10 +236,11 @@ class TaskRunDriver:
     def _submit(self) -> None:
         assert self._request is not None
         try:
-            if not self._dispatcher.is_ready_for(self):
+            if not self._sender.is_ready_for(self):
                 return  # what it is told next, or the time after, comes back here
             request, self._request = self._request, None
-            self._dispatcher.submit(self, request, copy_context())
+            self.call = self._sender.new_call(self, request, copy_context(), self.call)
+            self._sender.send(self.call)
         except Exception as error:
             self._request = None
             self._mailbox.append(CallRaised(error))

@@ -7,7 +7,8 @@ from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
-from clustrix_prefect.dispatch.call import CallCounts, CallState
+from clustrix_prefect.dispatch.call import CallState
+from clustrix_prefect.dispatch.registry import CallCounts
 
 
 def test_a_change_that_another_one_overtakes_is_counted_once() -> None:

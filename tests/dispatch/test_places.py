@@ -12,9 +12,10 @@ from prefect.runtime import flow_run
 
 from clustrix_prefect import ClusterTaskRunner, LocalCluster
 from clustrix_prefect.connections.agent import AgentClient
-from clustrix_prefect.dispatch.dispatcher import Dispatcher
-from clustrix_prefect.dispatch.places.host import Host
+from clustrix_prefect.dispatch.placement import CallListener, RunContext
 from clustrix_prefect.dispatch.places.opening import OpenedSession
+from clustrix_prefect.dispatch.places.run_session import RunSession
+from clustrix_prefect.dispatch.registry import CallRegistry
 from clustrix_prefect.errors import PythonVersionMismatch
 from clustrix_prefect.sessions.session import Session, Sessions
 from tests.contract.api import flow_run_logs
@@ -30,9 +31,11 @@ def test_what_it_says_is_in_the_flow_runs_log(
 ) -> None:
     made = OpenedSession.place_for
 
-    def place_for(self: OpenedSession, dispatcher: Dispatcher) -> Host:
-        dispatcher.say(logging.WARNING, "said while the place is made")
-        return made(self, dispatcher)
+    def place_for(
+        self: OpenedSession, run: RunContext, registry: CallRegistry, listener: CallListener
+    ) -> RunSession:
+        run.log.say(logging.WARNING, "said while the place is made")
+        return made(self, run, registry, listener)
 
     monkeypatch.setattr(OpenedSession, "place_for", place_for)
 
@@ -51,9 +54,9 @@ def test_events_that_come_as_soon_as_the_run_is_open_are_taken(
     """Status events of another flow run of the same session, say, or a reconnection."""
     opened = Session.open_run
 
-    def open_run(self: Session, host: Host) -> object:
-        found = opened(self, host)
-        host.on_event({"event": "status", "stdout": ""}, b"")
+    def open_run(self: Session, run_session: RunSession) -> object:
+        found = opened(self, run_session)
+        run_session.on_event({"event": "status", "stdout": ""}, b"")
         return found
 
     monkeypatch.setattr(Session, "open_run", open_run)

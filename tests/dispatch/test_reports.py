@@ -19,7 +19,7 @@ from prefect.client.schemas.objects import Artifact
 
 from clustrix_prefect import ClusterTaskRunner, LocalCluster, SlurmCluster, SSHCluster, resources
 from clustrix_prefect.dispatch.call import Call
-from clustrix_prefect.dispatch.places.host import Host
+from clustrix_prefect.dispatch.places.run_session import RunSession
 from tests.contract.api import eventually, task_run
 from tests.dispatch.marks import mark, wait_for_marks
 
@@ -271,13 +271,13 @@ def test_a_failed_task_run_does_not_wait_for_its_page(
 ) -> None:
     """What there is to be seen of it is asked of a cluster that may not answer just now."""
     answers = threading.Event()
-    diagnose = Host.diagnose
+    diagnose = RunSession.diagnose
 
-    def diagnose_later(self: Host, call: Call) -> dict[str, Any]:
+    def diagnose_later(self: RunSession, call: Call) -> dict[str, Any]:
         assert answers.wait(60)
         return diagnose(self, call)
 
-    monkeypatch.setattr(Host, "diagnose", diagnose_later)
+    monkeypatch.setattr(RunSession, "diagnose", diagnose_later)
 
     @flow(task_runner=ClusterTaskRunner(local))
     def failing() -> UUID:

@@ -12,11 +12,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from clustrix_prefect.dispatch.call import Call, CallState, attached
 from clustrix_prefect.dispatch.failures import explained, job_failure, memory_at_end
+from clustrix_prefect.dispatch.placement import CallListener, RunContext
 from clustrix_prefect.dispatch.places.array_builder import Gathering
+from clustrix_prefect.dispatch.places.run_session import RunSession
+from clustrix_prefect.dispatch.registry import CallRegistry
 from clustrix_prefect.engine import CallQueued
 from clustrix_prefect.errors import (
     AgentError,
@@ -38,10 +41,6 @@ from clustrix_prefect.schedulers.scheduler import (
 )
 from clustrix_prefect.task_resources import Resources
 
-if TYPE_CHECKING:
-    from clustrix_prefect.dispatch.dispatcher import Dispatcher
-    from clustrix_prefect.dispatch.places.host import Host
-
 logger = logging.getLogger("prefect.clustrix")
 
 _LOOK_AT_GATHERINGS = 0.02
@@ -62,15 +61,24 @@ _ONE_CALLS_DOING = {
 _STILL_THERE = {JobState.NOT_STARTED, JobState.REQUEUED}
 
 
-class JobLane:
+class JobExecutor:
     """Submits calls to a scheduler and follows them."""
 
-    def __init__(self, dispatcher: Dispatcher, host: Host, scheduler: Scheduler) -> None:
-        self._dispatcher = dispatcher
-        self._host = host
-        self._session = host.session
+    def __init__(
+        self,
+        run: RunContext,
+        registry: CallRegistry,
+        listener: CallListener,
+        run_session: RunSession,
+        scheduler: Scheduler,
+    ) -> None:
+        self._run = run
+        self._registry = registry
+        self._listener = listener
+        self._run_session = run_session
+        self._session = run_session.session
         self._scheduler = scheduler
-        self._patience = host.session.cluster.patience
+        self._patience = self._session.cluster.patience
         self._gatherings: dict[tuple[str, str], Gathering] = {}
         self._lock = threading.Lock()
         self._statuses: Mapping[str, JobStatus] | None = None
@@ -81,7 +89,7 @@ class JobLane:
         self._nameless: dict[str, float] = {}
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._closed = False
-        cluster = dispatcher.cluster
+        cluster = run.cluster
         # Where the site knows no arrays, or smaller ones, the block's wish cannot make them larger.
         self._limits = self._session.limits
         self._max_array: int | None = getattr(cluster, "max_array_size", None)
@@ -89,10 +97,10 @@ class JobLane:
         # The block's wish counts this flow's jobs, the site's limits all of the user's.
         self._max_submitted: int | None = getattr(cluster, "max_submitted_jobs", None)
         self._fails_unrunnable = getattr(cluster, "unrunnable", "wait") == "fail"
-        self._thread = threading.Thread(target=self._run, name="clustrix-jobs", daemon=True)
+        self._thread = threading.Thread(target=self._work_on, name="clustrix-jobs", daemon=True)
         self._thread.start()
-        dispatcher.timers.every(_LOOK_AT_GATHERINGS, self._look_at_gatherings)
-        dispatcher.timers.every(1.0, self._look_at_missing)
+        run.timers.every(_LOOK_AT_GATHERINGS, self._look_at_gatherings)
+        run.timers.every(1.0, self._look_at_missing)
 
     # --- gathering and submitting ----------------------------------------------------------
 
@@ -115,7 +123,7 @@ class JobLane:
                     self._work.put(partial(self._submit_all, gathering, gathering.take()))
 
     def _over(self) -> int:
-        counts = self._dispatcher.counts.by_state()
+        counts = self._registry.counts.by_state()
         return sum(count for state, count in counts.items() if state.is_final)
 
     def _calls_per_array(self, resources: Resources) -> int:
@@ -160,12 +168,12 @@ class JobLane:
                 logger.debug("The submission's fate is unknown: %s", error)
             except ClusterError as error:
                 for call in part:
-                    self._dispatcher.fail_for_good(call, error)
+                    self._listener.fail_for_good(call, error)
             calls = calls[len(part) :]
 
     def _room(self, resources: Resources, wanted: int) -> tuple[int, str]:
         """How many of so many jobs may be submitted now, and which limit there is no room under."""
-        ours = {call.job_id for call in self._dispatcher.unfinished() if call.job_id is not None}
+        ours = {call.job_id for call in self._registry.unfinished() if call.job_id is not None}
         room, why = wanted, ""
         if self._max_submitted is not None and self._max_submitted - len(ours) < room:
             room, why = self._max_submitted - len(ours), "max_submitted_jobs of the block"
@@ -201,7 +209,7 @@ class JobLane:
 
     def _say_held(self, gathering: Gathering, calls: list[Call], why: str) -> None:
         """Tell in the flow run's log, once, what its calls wait for outside the queue."""
-        self._dispatcher.say_once(
+        self._run.log.say_once(
             logging.INFO,
             f"{len(calls)} calls of {gathering.name} are held back for now by"
             f" {self._scheduler.name}: {why}",
@@ -227,12 +235,12 @@ class JobLane:
         session, scheduler = self._session, self._scheduler
         per_job = gathering.resources.calls_per_job or 1
         elements = -(-len(calls) // per_job)
-        run = self._dispatcher.run_key
+        run = self._run.run_key
         batch = secrets.token_hex(8)
         directory = f"{session.work_dir}/runs/{run}/{batch}"
-        cluster = self._dispatcher.cluster
+        cluster = self._run.cluster
         spec = JobSpec(
-            name=f"{_plain(gathering.name)}-{self._dispatcher.run_key[:8]}-{batch[:8]}",
+            name=f"{_plain(gathering.name)}-{self._run.run_key[:8]}-{batch[:8]}",
             resources=gathering.resources,
             array_size=elements if elements > 1 else None,
             directory=directory,
@@ -276,7 +284,7 @@ class JobLane:
             job = named
         self._note_job(batch, job, calls)
         names = ", ".join(sorted({call.task_name for call in calls}))
-        self._dispatcher.say(
+        self._run.log.say(
             logging.INFO,
             f"Submitted {len(calls)} {'calls' if len(calls) > 1 else 'call'} of {names} as"
             f" {scheduler.name} job {job}",
@@ -284,7 +292,7 @@ class JobLane:
         self._poll()
 
     def _note_job(self, batch: str, job: str, calls: Iterable[Call]) -> None:
-        self._session.send("submitted", run=self._dispatcher.run_key, batch=batch, job=job)
+        self._session.send("submitted", run=self._run.run_key, batch=batch, job=job)
         for call in calls:
             call.job = job
             call.job_id = self._scheduler.element_id(job, call.element)
@@ -319,7 +327,7 @@ class JobLane:
     def _read_statuses(self, stdout: str) -> None:
         self._statuses = statuses = self._scheduler.parse_status(stdout)
         self._name_jobs(statuses)
-        for call in self._dispatcher.unfinished():
+        for call in self._registry.unfinished():
             status = statuses.get(call.job_id or "")
             if status is None:
                 continue
@@ -339,7 +347,7 @@ class JobLane:
         if call.job:
             said = f"Queued: {self._scheduler.name} job {call.job}"
             words = self._scheduler.in_words(reason)
-            self._dispatcher.say_once(logging.INFO, f"{said}: {words}" if words else said)
+            self._run.log.say_once(logging.INFO, f"{said}: {words}" if words else said)
 
     def _look_at_reason(self, call: Call, reason: str) -> None:
         """A job that will never start by waiting: say so once, or fail its call."""
@@ -349,9 +357,9 @@ class JobLane:
         if self._fails_unrunnable:
             what = f"{self._scheduler.name} took the job, and does not run it: {reason}."
             error = SubmissionRefused(what, remedy, job_id=call.job_id)
-            self._dispatcher.fail_for_good(call, error, stop=True)
+            self._listener.fail_for_good(call, error, stop=True)
         else:
-            self._dispatcher.say_once(
+            self._run.log.say_once(
                 logging.WARNING,
                 f"{self._scheduler.name} job {call.job_id} of {call.task_name} will not start by"
                 f" waiting ({reason}). {remedy} It stays in the queue until somebody cancels it;"
@@ -367,7 +375,7 @@ class JobLane:
         now = time.monotonic()
         if self._nameless:
             self._work.put(partial(self._name_jobs, self._statuses))
-        for call in self._dispatcher.unfinished():
+        for call in self._registry.unfinished():
             if call.job_id is None or call.job_id in self._statuses:
                 continue
             if call.missing_since is None:
@@ -381,7 +389,7 @@ class JobLane:
             gatherings = list(self._gatherings.values())
         for gathering in gatherings:
             if (fits := gathering.fitting_calls_per_job()) is not None:
-                self._dispatcher.say(
+                self._run.log.say(
                     logging.INFO,
                     f"The calls of {gathering.name} are shorter than the start of a job:"
                     f" resources(calls_per_job={fits}) would take fewer of them.",
@@ -394,7 +402,7 @@ class JobLane:
         # Only a job that ended well should have left a result.
         completed = status is not None and status.state in (JobState.COMPLETED, JobState.ENDED)
         patience = self._patience.unexplained if completed else self._patience.explained
-        self._dispatcher.timers.after(
+        self._run.timers.after(
             patience, partial(self._work.put, partial(self._settle, call, call.id, status))
         )
 
@@ -403,7 +411,7 @@ class JobLane:
         self._settling.discard(call_id)
         if call.id != call_id or call.state.is_final:
             return
-        run = self._dispatcher.run_key
+        run = self._run.run_key
         present = self._session.request("look", run=run, calls=[call_id])["present"]
         if present.get(call_id) == "finished":
             return  # its event is on the way
@@ -428,7 +436,7 @@ class JobLane:
             if started or not self._was_not_reached(call, status):
                 status = replace(status, state=ended)
         if not started and status is not None and self._was_not_reached(call, status):
-            self._dispatcher.send_again(call, "the job ended before it was this call's turn")
+            self._listener.send_again(call, "the job ended before it was this call's turn")
             return
         call.peak_memory = memory_at_end(stderr_tail)
         if status is not None:
@@ -445,7 +453,7 @@ class JobLane:
             self._spare_their_mates([call], "the scheduler put their job back into its queue")
         if status is None or status.state in _STILL_THERE:
             self._give_up_job(call)
-        self._dispatcher.fail(call, error)
+        self._listener.fail(call, error)
 
     def _is_unlisted(self, call: Call) -> bool:
         """Whether the scheduler, asked afresh, lists everything but this call's job.
@@ -468,7 +476,7 @@ class JobLane:
 
     def _stderr_tail(self, call: Call) -> str:
         try:
-            found = self._session.request("diagnose", run=self._dispatcher.run_key, call=call.id)
+            found = self._session.request("diagnose", run=self._run.run_key, call=call.id)
         except AgentError as error:
             logger.debug("There is nothing to see of %s: %s", call.task_run_name, error)
             return ""
@@ -483,7 +491,7 @@ class JobLane:
         """Whether the job ended under another of its calls."""
         return status.state in _ONE_CALLS_DOING and any(
             mate.job_id == call.job_id and mate.started_at is not None
-            for mate in self._dispatcher.calls
+            for mate in self._registry.calls
         )
 
     def _was_taken_out(self, call: Call) -> bool:
@@ -513,7 +521,7 @@ class JobLane:
     def _cancel(self, calls: list[Call]) -> None:
         """Cancel the jobs that no other call needs: what runs is asked to end first."""
         self._spare_their_mates(calls, "a call before it in the same job was cancelled")
-        needed = {call.job_id for call in self._dispatcher.unfinished()}
+        needed = {call.job_id for call in self._registry.unfinished()}
         running: set[str] = set()
         waiting: set[str] = set()
         for call in calls:
@@ -531,16 +539,16 @@ class JobLane:
             self._command(ask)
             due = time.monotonic() + self._patience.job_grace
             self._asked_to_end.update(dict.fromkeys(running, due))
-            self._dispatcher.timers.after(
+            self._run.timers.after(
                 self._patience.job_grace, partial(self._work.put, self._end_survivors)
             )
 
     def _spare_their_mates(self, calls: list[Call], why: str) -> None:
         """Submit the calls anew that wait in the same jobs for ones that do not go on."""
         jobs = {call.job_id for call in calls if call.started_at is not None}
-        for mate in self._dispatcher.unfinished():
+        for mate in self._registry.unfinished():
             if mate.job_id in jobs and mate not in calls:
-                self._dispatcher.send_again(mate, why)
+                self._listener.send_again(mate, why)
 
     def _end_survivors(self) -> None:
         """Kill the jobs that did not end in time when they were asked to."""
@@ -581,7 +589,7 @@ class JobLane:
             call.job, call.job_id = job, self._scheduler.element_id(job, call.element)
         else:
             self._nameless.setdefault(known["batch"], time.monotonic())
-        self._host.watch(call)
+        self._run_session.watch(call)
         self._poll()
 
     def _job_in(self, known: dict[str, Any]) -> str | None:
@@ -609,11 +617,11 @@ class JobLane:
                 without_files.append((call, call.id))
         if without_files:
             look = partial(self._look_for_files, without_files)
-            self._dispatcher.timers.after(self._patience.unexplained, partial(self._work.put, look))
+            self._run.timers.after(self._patience.unexplained, partial(self._work.put, look))
 
     def _look_for_files(self, calls: list[tuple[Call, str]]) -> None:
         """Look once more for what was gone after an outage; without it no result can come."""
-        known = self._host.find_calls()
+        known = self._run_session.find_calls()
         for call, call_id in calls:
             if call.id != call_id or call.state.is_final:
                 continue
@@ -621,7 +629,7 @@ class JobLane:
                 self.attach(call, known[call_id])
                 continue
             self._give_up_job(call)
-            self._dispatcher.fail(
+            self._listener.fail(
                 call,
                 JobLost(
                     "The files of the call are gone from the cluster, so that no result can come.",
@@ -643,9 +651,9 @@ class JobLane:
                 index = facts["index"] if facts["elements"] > 1 else None
                 jobs = running if facts["state"] == "started" else waiting
                 jobs.add(self._scheduler.element_id(job, index))
-        needed = {call.job_id for call in self._dispatcher.unfinished()}
+        needed = {call.job_id for call in self._registry.unfinished()}
         self._end_jobs(waiting - running - needed, running - needed)
-        self._host.forget_left(left)
+        self._run_session.forget_left(left)
 
     def _job_named(self, batch: str) -> str | None:
         """The job of a submission whose answer nobody heard, by a fresh look at the queue."""
@@ -669,7 +677,7 @@ class JobLane:
     def _name_jobs(self, statuses: Mapping[str, JobStatus]) -> None:
         """Find the jobs of submissions whose answer nobody heard, by their names."""
         for batch, since in tuple(self._nameless.items()):
-            calls = [call for call in self._dispatcher.unfinished() if call.batch == batch]
+            calls = [call for call in self._registry.unfinished() if call.batch == batch]
             job = self._job_of_batch(batch, statuses)
             if job is not None:
                 self._note_job(batch, job, calls)
@@ -687,7 +695,7 @@ class JobLane:
         self._work.put(None)
         self._thread.join(timeout=60)
 
-    def _run(self) -> None:
+    def _work_on(self) -> None:
         """The one thread that asks the agent for things that take a while."""
         while (step := self._work.get()) is not None:
             try:
@@ -695,7 +703,7 @@ class JobLane:
             except ConnectionFailed as error:
                 logger.debug("Put off until the connection is back: %s", error)
             except Exception:
-                logger.exception("A step of the job lane failed")
+                logger.exception("A step of the job executor failed")
 
 
 def _plain(name: str) -> str:

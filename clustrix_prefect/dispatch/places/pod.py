@@ -5,16 +5,20 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from clustrix_prefect.clusters.kubernetes import KubernetesCluster
 from clustrix_prefect.connections.connection import Connection
 from clustrix_prefect.dispatch.call import Call
-from clustrix_prefect.dispatch.places.host import Host
-from clustrix_prefect.dispatch.places.warm_workers import DirectLane
+from clustrix_prefect.dispatch.placement import CallListener, RunContext, Waiter
+from clustrix_prefect.dispatch.places.run_session import RunSession
+from clustrix_prefect.dispatch.places.warm_workers import WorkerExecutor
+from clustrix_prefect.dispatch.registry import CallRegistry
 from clustrix_prefect.errors import (
     ClusterError,
     ConnectionFailed,
@@ -25,15 +29,13 @@ from clustrix_prefect.errors import (
     QuotaExceeded,
     WorkerNotStarted,
 )
-from clustrix_prefect.kubernetes.api import REFUSALS
+from clustrix_prefect.kubernetes.api import REFUSALS, KubernetesApi
 from clustrix_prefect.kubernetes.pods import CONTAINER
 from clustrix_prefect.kubernetes.status import PodPhase, PodStatus
+from clustrix_prefect.kubernetes.watching import PodWatch
 from clustrix_prefect.packaging.identity import digest
 from clustrix_prefect.sessions.session import Session, sessions
-
-if TYPE_CHECKING:
-    from clustrix_prefect.dispatch.places.pod_queue import Group
-    from clustrix_prefect.dispatch.places.pods import Pods
+from clustrix_prefect.task_resources import Resources
 
 logger = logging.getLogger("prefect.clustrix")
 
@@ -52,7 +54,94 @@ _STARTS = 3
 _REASON_SECONDS = 5.0
 
 
-class PodHost(Host):
+@dataclass
+class PodQueue:
+    """Calls that ask for the same.
+
+    Attributes:
+        resources: What each asks for.
+        calls_per_pod: How many a pod takes at most.
+        max_pods: How many pods there may be at once.
+        waiting: The calls that no pod has taken.
+        newcomers: Task runs whose calls cannot be packed before a pod has told of the image, and
+            how often the cluster took away the pod that was to do so.
+        reason: What the pods that are starting wait for.
+        pods: Those that are starting, or take calls.
+        refused_since: When a quota first left no room for a pod; None since one has started.
+    """
+
+    resources: Resources
+    calls_per_pod: int
+    max_pods: int
+    waiting: deque[Call] = field(default_factory=deque)
+    newcomers: dict[Waiter, int] = field(default_factory=dict)
+    reason: str = ""
+    pods: list[Pod] = field(default_factory=list)
+    refused_since: float | None = None
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for a pod."""
+        return any(not call.state.is_final for call in self.waiting) or any(
+            not waiter.is_over for waiter in self.newcomers
+        )
+
+    def count(self) -> int:
+        """How many wait for a pod; those that no longer do are forgotten."""
+        self.waiting = deque(call for call in self.waiting if not call.state.is_final)
+        for waiter in [waiter for waiter in self.newcomers if waiter.is_over]:
+            del self.newcomers[waiter]
+        return len(self.waiting) + len(self.newcomers)
+
+
+class PodsOfRun(Protocol):
+    """The pods of a flow run, as one of them knows them."""
+
+    api: KubernetesApi
+    cluster: KubernetesCluster
+    run: RunContext
+    registry: CallRegistry
+    listener: CallListener
+    labels: dict[str, str]
+    watch: PodWatch
+    lock: threading.RLock
+    opening: threading.BoundedSemaphore
+    closed: bool
+
+    def opened(self, pod: Pod, session: Session) -> None:
+        """Take note that a pod is ready."""
+        ...
+
+    def next_call(self, group: PodQueue) -> Call | None:
+        """Return the call that has waited longest."""
+        ...
+
+    def is_wanted(self, pod: Pod) -> bool:
+        """Return whether a pod that has not started is of use to anybody."""
+        ...
+
+    def need_the_room_of(self, pod: Pod) -> bool:
+        """Return whether an idle pod keeps calls that it does not take from starting."""
+        ...
+
+    def some_run(self, but: Pod) -> bool:
+        """Return whether the cluster runs other pods of this flow run."""
+        ...
+
+    def say_waiting(self, group: PodQueue, reason: str) -> None:
+        """Tell the calls whose pods are starting what these wait for."""
+        ...
+
+    def cannot_start(self, pod: Pod, error: ClusterError) -> None:
+        """Take note that a pod did not come to run calls."""
+        ...
+
+    def gone(self, pod: Pod) -> None:
+        """Take note that a pod has ended."""
+        ...
+
+
+class PodSession(RunSession):
     """The host in a pod, which is gone when the pod is.
 
     Args:
@@ -61,20 +150,25 @@ class PodHost(Host):
     """
 
     def __init__(self, session: Session, pod: Pod) -> None:
-        cluster, dispatcher = pod.pods.cluster, pod.pods.dispatcher
+        cluster, run = pod.pods.cluster, pod.pods.run
+        registry, listener = pod.pods.registry, pod.pods.listener
         self._pod = pod
         super().__init__(
             session,
-            dispatcher,
-            lambda host: DirectLane(
-                dispatcher,
-                host,
+            run,
+            registry,
+            listener,
+            lambda run_session: WorkerExecutor(
+                run,
+                registry,
+                listener,
+                run_session,
                 environment=cluster.environment,
                 max_workers=1,
                 working_directory=None,
             ),
             # Pods may share a work directory; each cleans up its own part when it goes.
-            run_key=digest("clustrix-pod", dispatcher.run_key, pod.name)[:32],
+            run_key=digest("clustrix-pod", run.run_key, pod.name)[:32],
         )
 
     def acknowledge(self, calls: Iterable[Call], keep: bool) -> None:
@@ -115,13 +209,13 @@ class Pod:
         ended: Set when nothing is left of it.
     """
 
-    def __init__(self, pods: Pods, name: str, group: Group | None) -> None:
+    def __init__(self, pods: PodsOfRun, name: str, group: PodQueue | None) -> None:
         self.pods = pods
         self.name = name
         self.group = group
         self.status = PodStatus(job=name)
         self.changed = threading.Condition(pods.lock)
-        self.host: Host | None = None
+        self.host: RunSession | None = None
         self.unclaimed: dict[str, Any] = {}
         self.ended = threading.Event()
         self._asked = threading.Event()
@@ -173,7 +267,7 @@ class Pod:
             host = self.host
         call.job_id = self.name
         if host is None:
-            self.pods.dispatcher.fail(call, self._failure())
+            self.pods.listener.fail(call, self._failure())
         else:
             host.attach(call, known)
 
@@ -244,7 +338,7 @@ class Pod:
         self._session = session = self._open_session()
         self.pods.opened(self, session)
         try:
-            host = PodHost(session, self)
+            host = PodSession(session, self)
         except ConnectionLost as error:
             self.lose(error)
             raise self._failure() from error
@@ -424,7 +518,7 @@ class Pod:
             except ClusterError as error:
                 logger.warning("Pod %s is left to the cluster: %s", self.name, error)
         for call in calls:
-            self.pods.dispatcher.fail(call, self._failure())
+            self.pods.listener.fail(call, self._failure())
         self.release(calls)
         self.pods.gone(self)
         self.ended.set()

@@ -11,13 +11,14 @@ import threading
 import uuid
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from clustrix_prefect.clusters.kubernetes import KubernetesCluster
 from clustrix_prefect.dispatch.call import Call, CallState
-from clustrix_prefect.dispatch.dispatcher import queue_timed_out
-from clustrix_prefect.dispatch.places.pod import Pod
-from clustrix_prefect.dispatch.places.pod_queue import Group
+from clustrix_prefect.dispatch.failures import queue_timed_out
+from clustrix_prefect.dispatch.placement import CallListener, RunContext, Waiter
+from clustrix_prefect.dispatch.places.pod import Pod, PodQueue
+from clustrix_prefect.dispatch.registry import CallRegistry
 from clustrix_prefect.engine import CallQueued, CallRaised, Proceed
 from clustrix_prefect.environments.building import environments_of
 from clustrix_prefect.environments.interpreters import FarPython
@@ -35,10 +36,6 @@ from clustrix_prefect.kubernetes.status import PodStatus
 from clustrix_prefect.kubernetes.watching import PodWatch
 from clustrix_prefect.sessions.session import Session
 from clustrix_prefect.task_resources import Resources
-
-if TYPE_CHECKING:
-    from clustrix_prefect.dispatch.dispatcher import Dispatcher
-    from clustrix_prefect.dispatch.task_run import TaskRunDriver
 
 logger = logging.getLogger("prefect.clustrix")
 
@@ -65,8 +62,8 @@ class OpenedNamespace:
         cluster.check_fields()
         self._places: list[Pods] = []
 
-    def place_for(self, dispatcher: Dispatcher) -> Pods:
-        place = Pods(self._api, self._cluster, dispatcher)
+    def place_for(self, run: RunContext, registry: CallRegistry, listener: CallListener) -> Pods:
+        place = Pods(self._api, self._cluster, run, registry, listener)
         self._places.append(place)
         return place
 
@@ -84,7 +81,9 @@ class Pods:
     Args:
         api: Where they are made.
         cluster: How they are made.
-        dispatcher: Whose calls run there.
+        run: The flow run.
+        registry: Its calls.
+        listener: Is told what becomes of them.
 
     Attributes:
         known: Calls that an earlier process of this flow run left in its pods, by id.
@@ -96,30 +95,37 @@ class Pods:
     """
 
     def __init__(
-        self, api: KubernetesApi, cluster: KubernetesCluster, dispatcher: Dispatcher
+        self,
+        api: KubernetesApi,
+        cluster: KubernetesCluster,
+        run: RunContext,
+        registry: CallRegistry,
+        listener: CallListener,
     ) -> None:
         self.api = api
         self.cluster = cluster
-        self.dispatcher = dispatcher
+        self.run = run
+        self.registry = registry
+        self.listener = listener
         self.lock = threading.RLock()
         self.closed = False
         self.known: dict[str, Any] = {}
         self.opening = threading.BoundedSemaphore(_OPENINGS)
         self.acknowledged: frozenset[str] = frozenset()  # each pod has traces of its own
-        self._groups: dict[str, Group] = {}
+        self._groups: dict[str, PodQueue] = {}
         self._pods: dict[str, Pod] = {}
         self._left_in: dict[str, Pod] = {}
         self._version = cluster.python_version_of_image()
         self._told: Session | None = None
         self.labels = {
-            FLOW_RUN_LABEL: dispatcher.run_key,
-            "prefect.io/flow-run-id": dispatcher.run_id,
-            "prefect.io/flow-run-name": dispatcher.run_name,
+            FLOW_RUN_LABEL: run.run_key,
+            "prefect.io/flow-run-id": run.run_id,
+            "prefect.io/flow-run-name": run.run_name,
         }
-        selector = f"{FLOW_RUN_LABEL}={dispatcher.run_key}"
+        selector = f"{FLOW_RUN_LABEL}={run.run_key}"
         self.watch = PodWatch(api, selector, self._on_change)
         if cluster.managed_environment is not None and not cluster.keeps_store:
-            dispatcher.say(
+            run.log.say(
                 logging.WARNING,
                 "Each pod builds the environment for itself. Give the block a `work_volume_claim`, "
                 "and it is built once.",
@@ -131,22 +137,22 @@ class Pods:
 
     # --- what calls are packed for ---------------------------------------------------------
 
-    def is_ready_for(self, driver: TaskRunDriver) -> bool:
+    def is_ready_for(self, waiter: Waiter) -> bool:
         """Whether the image is known; if not, a pod is made that tells of it."""
         with self.lock:
-            group = self._group_of(driver.resources)
+            group = self._group_of(waiter.resources)
             if self._told is not None or self._needs_no_pod_to_know:
-                group.newcomers.pop(driver, None)
+                group.newcomers.pop(waiter, None)
                 return True
-            if driver in group.newcomers:
+            if waiter in group.newcomers:
                 return False
-            group.newcomers[driver] = 0
+            group.newcomers[waiter] = 0
             if group.reason:
-                driver.post(CallQueued(group.reason))
+                waiter.post(CallQueued(group.reason))
             self._grow(group)
-        if driver.resources.queue_timeout is not None:
-            self.dispatcher.timers.after(
-                driver.resources.queue_timeout, partial(self._queue_timed_out, group, driver)
+        if waiter.resources.queue_timeout is not None:
+            self.run.timers.after(
+                waiter.resources.queue_timeout, partial(self._queue_timed_out, group, waiter)
             )
         return False
 
@@ -185,13 +191,13 @@ class Pods:
         assert self._told is not None, "`is_ready_for` comes first"
         return self._told
 
-    def _queue_timed_out(self, group: Group, driver: TaskRunDriver) -> None:
+    def _queue_timed_out(self, group: PodQueue, waiter: Waiter) -> None:
         with self.lock:
-            if self._told is not None or group.newcomers.pop(driver, None) is None:
+            if self._told is not None or group.newcomers.pop(waiter, None) is None:
                 return
-        limit = driver.resources.queue_timeout
+        limit = waiter.resources.queue_timeout
         assert limit is not None
-        driver.post(CallRaised(queue_timed_out(limit, group.reason)))
+        waiter.post(CallRaised(queue_timed_out(limit, group.reason)))
 
     def opened(self, pod: Pod, session: Session) -> None:
         """A pod is ready.
@@ -213,15 +219,15 @@ class Pods:
             if self._told is None:
                 self._told = session
                 for group in self._groups.values():
-                    for driver in group.newcomers:
-                        driver.post(Proceed())
+                    for waiter in group.newcomers:
+                        waiter.post(Proceed())
 
     # --- towards the cluster ---------------------------------------------------------------
 
     def send(self, call: Call) -> None:
         """Let a call wait for a pod, and see that there is one."""
-        call.host, call.sent_at = None, None
-        self.dispatcher.limit_queueing(call)
+        call.placement, call.sent_at = None, None
+        self.listener.limit_queueing(call)
         with self.lock:
             group = self._group_of(call.resources)
             group.waiting.append(call)
@@ -257,18 +263,18 @@ class Pods:
 
     # --- pods ------------------------------------------------------------------------------
 
-    def _group_of(self, resources: Resources) -> Group:
+    def _group_of(self, resources: Resources) -> PodQueue:
         key = resources.model_dump_json()
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = Group(
+            group = self._groups[key] = PodQueue(
                 resources,
                 resources.calls_per_job or self.cluster.calls_per_pod,
                 min(resources.max_parallel_jobs or self.cluster.max_pods, self.cluster.max_pods),
             )
         return group
 
-    def _grow(self, group: Group) -> None:
+    def _grow(self, group: PodQueue) -> None:
         """Have a pod for each call that waits, as long as there may be more."""
         self._notify()  # one that is idle may take it, or make room
         coming = sum(pod.is_free for pod in group.pods)
@@ -284,10 +290,10 @@ class Pods:
         for pod in self._pods.values():
             pod.changed.notify_all()
 
-    def _start(self, group: Group) -> None:
+    def _start(self, group: PodQueue) -> None:
         if self.closed:
             return
-        name = f"clustrix-{self.dispatcher.run_key[:8]}-{uuid.uuid4().hex[:8]}"
+        name = f"clustrix-{self.run.run_key[:8]}-{uuid.uuid4().hex[:8]}"
         pod = self._pods[name] = Pod(self, name, group)
         group.pods.append(pod)
         self.watch.expect(name)
@@ -325,16 +331,16 @@ class Pods:
         if pod.host is None and pod.group is not None and status.failure is None:
             self.say_waiting(pod.group, status.reason)
 
-    def say_waiting(self, group: Group, reason: str) -> None:
+    def say_waiting(self, group: PodQueue, reason: str) -> None:
         """Tell the calls whose pods are starting what these wait for."""
         if not reason:
             return
         with self.lock:
             if group.reason != reason:
                 group.reason = reason
-                for driver in group.newcomers:
-                    driver.post(CallQueued(reason))
-                self.dispatcher.say_once(logging.INFO, f"Queued: {reason}")
+                for waiter in group.newcomers:
+                    waiter.post(CallQueued(reason))
+                self.run.log.say_once(logging.INFO, f"Queued: {reason}")
             concerned = list(group.waiting)[: sum(pod.host is None for pod in group.pods)]
         for call in concerned:
             if call.queue_reason != reason and call.state is CallState.QUEUED:
@@ -343,7 +349,7 @@ class Pods:
 
     # --- what a pod asks -------------------------------------------------------------------
 
-    def next_call(self, group: Group) -> Call | None:
+    def next_call(self, group: PodQueue) -> Call | None:
         """The call that has waited longest."""
         while group.waiting:
             call = group.waiting.popleft()
@@ -379,7 +385,7 @@ class Pods:
             group = pod.group
             if group is None or self.closed:
                 return
-            newcomers: list[TaskRunDriver] = []
+            newcomers: list[Waiter] = []
             if isinstance(error, JobCancelled) or getattr(error, "requeue", False):
                 first = self.next_call(group)
                 calls = [first] if first is not None else []
@@ -389,22 +395,22 @@ class Pods:
                 calls = [call for call in group.waiting if not call.state.is_final]
                 group.waiting.clear()
                 newcomers = list(group.newcomers)
-            for driver in newcomers:
-                del group.newcomers[driver]
-                driver.post(CallRaised(error))
+            for waiter in newcomers:
+                del group.newcomers[waiter]
+                waiter.post(CallRaised(error))
         for call in calls:
             if isinstance(error, InfrastructureError):
-                self.dispatcher.fail(call, error)
+                self.listener.fail(call, error)
             else:
-                self.dispatcher.give_up(call, error)
+                self.listener.fail_for_good(call, error)
 
-    def _comes_again(self, group: Group, error: ClusterError) -> bool:
+    def _comes_again(self, group: PodQueue, error: ClusterError) -> bool:
         """Whether another pod may tell the first newcomer what this one did not."""
         first = next(iter(group.newcomers), None)
         if first is None or not getattr(error, "requeue", False):
             return False
         group.newcomers[first] += 1
-        return group.newcomers[first] <= self.dispatcher.requeues
+        return group.newcomers[first] <= self.run.requeues
 
     def gone(self, pod: Pod) -> None:
         """A pod has ended; what still waits may need another one."""

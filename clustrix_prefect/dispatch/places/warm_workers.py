@@ -7,17 +7,16 @@ import threading
 import time
 from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.dispatch.call import Call, CallState, attached
 from clustrix_prefect.dispatch.failures import worker_failure
+from clustrix_prefect.dispatch.placement import CallListener, RunContext
+from clustrix_prefect.dispatch.places.run_session import RunSession
+from clustrix_prefect.dispatch.registry import CallRegistry
 from clustrix_prefect.errors import ConnectionFailed, TimeLimitExceeded
 from clustrix_prefect.far_side.wire.frames import INLINE_LIMIT
-
-if TYPE_CHECKING:
-    from clustrix_prefect.connections.agent import AgentClient
-    from clustrix_prefect.dispatch.dispatcher import Dispatcher
-    from clustrix_prefect.dispatch.places.host import Host
 
 logger = logging.getLogger("prefect.clustrix")
 
@@ -25,12 +24,14 @@ logger = logging.getLogger("prefect.clustrix")
 _CALLS_PER_MESSAGE = 100
 
 
-class DirectLane:
+class WorkerExecutor:
     """Sends calls to the agent, which hands them to its workers in turn.
 
     Args:
-        dispatcher: Whose calls these are.
-        host: Where the agent is.
+        run: The flow run.
+        registry: Its calls.
+        listener: Is told what becomes of them.
+        run_session: Where the agent is.
         environment: Variables for the workers.
         max_workers: How many there may be; None: as many as there are cores.
         working_directory: Where calls begin; None: in the far home.
@@ -38,16 +39,20 @@ class DirectLane:
 
     def __init__(
         self,
-        dispatcher: Dispatcher,
-        host: Host,
+        run: RunContext,
+        registry: CallRegistry,
+        listener: CallListener,
+        run_session: RunSession,
         *,
         environment: dict[str, str],
         max_workers: int | None,
         working_directory: str | None,
     ) -> None:
-        self._dispatcher = dispatcher
-        self._host = host
-        self._session = host.session
+        self._run = run
+        self._registry = registry
+        self._listener = listener
+        self._run_session = run_session
+        self._session = run_session.session
         self._pool = {
             "prologue": self._session.worker_prologue,
             "environment": environment,
@@ -95,7 +100,7 @@ class DirectLane:
                 if wanted:
                     agent.send(
                         "run",
-                        run=self._host.run_key,
+                        run=self._run_session.run_key,
                         pool={**self._pool, "python": python},
                         **_in_one_frame(wanted),
                     )
@@ -113,17 +118,17 @@ class DirectLane:
         if known["state"] == "lost":
             self._fail_lost(call)
         else:
-            self._host.watch(call)
+            self._run_session.watch(call)
 
     def cancel(self, calls: Iterable[Call]) -> None:
         self._cancel([call.id for call in calls])
 
     def _cancel(self, ids: list[str]) -> None:
         with self._lock:
-            self._session.send("cancel", run=self._host.run_key, calls=ids)
+            self._session.send("cancel", run=self._run_session.run_key, calls=ids)
 
     def on_event(self, event: dict[str, Any]) -> None:
-        call = self._dispatcher.find(event.get("call", ""))
+        call = self._registry.find(event.get("call"))
         if call is None:
             return
         if event["event"] == "worker_died":
@@ -135,7 +140,7 @@ class DirectLane:
                 out_of_memory=event.get("out_of_memory", False),
             )
             call.exit_code, call.peak_memory = event["returncode"], event.get("peak_memory")
-            self._dispatcher.fail(call, error)
+            self._listener.fail(call, error)
 
     def on_reconnected(self, calls: Iterable[Call], known: dict[str, Any]) -> None:
         for call in calls:
@@ -154,14 +159,14 @@ class DirectLane:
 
     def end_left(self, left: dict[str, Any]) -> None:
         self._cancel(list(left))
-        self._host.forget_left(left)
+        self._run_session.forget_left(left)
 
     def close(self) -> None:
         """Nothing to stop: the agent ends its workers with the run."""
 
     def _hold_to_limit(self, call: Call) -> None:
         if call.resources.time is not None:
-            self._dispatcher.timers.after(0, partial(self._limit, call, call.id))
+            self._run.timers.after(0, partial(self._limit, call, call.id))
 
     def _limit(self, call: Call, call_id: str) -> None:
         """Where no scheduler does, hold a call to its `time`, from its start."""
@@ -170,10 +175,10 @@ class DirectLane:
             return
         left = limit if call.started_at is None else call.started_at + limit - time.time()
         if left > 0:
-            self._dispatcher.timers.after(min(left, 1.0), partial(self._limit, call, call_id))
+            self._run.timers.after(min(left, 1.0), partial(self._limit, call, call_id))
             return
         self._cancel([call_id])
-        self._dispatcher.fail(
+        self._listener.fail(
             call,
             TimeLimitExceeded(
                 f"The call ran for longer than its {limit} s.",
@@ -184,7 +189,7 @@ class DirectLane:
 
     def _fail_lost(self, call: Call) -> None:
         node = call.node or self._session.host
-        self._dispatcher.fail(call, worker_failure(None, "", started=True, node=node))
+        self._listener.fail(call, worker_failure(None, "", started=True, node=node))
 
 
 def _in_one_frame(calls: list[Call]) -> dict[str, Any]:

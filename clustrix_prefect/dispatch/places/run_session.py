@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.dispatch.call import Call
+from clustrix_prefect.dispatch.placement import CallListener, Executor, RunContext, Waiter
+from clustrix_prefect.dispatch.registry import CallRegistry
 from clustrix_prefect.engine import CallQueued
 from clustrix_prefect.environments.building import environments_of
 from clustrix_prefect.environments.interpreters import FarPython
@@ -23,53 +25,19 @@ from clustrix_prefect.errors import ClusterError, ConnectionFailed
 from clustrix_prefect.sessions.session import Session
 from clustrix_prefect.transfer.download import fetch
 
-if TYPE_CHECKING:
-    from clustrix_prefect.dispatch.dispatcher import Dispatcher
-    from clustrix_prefect.dispatch.task_run import TaskRunDriver
-
 # Far below what a frame holds.
 _IDS_PER_MESSAGE = 10_000
 
 
-class Lane(Protocol):
-    """A way to run calls on a host."""
-
-    def send(self, call: Call) -> None:
-        """Have the call run; returns at once."""
-        ...
-
-    def attach(self, call: Call, known: dict[str, Any]) -> None:
-        """Watch a call that an earlier process sent."""
-        ...
-
-    def cancel(self, calls: Iterable[Call]) -> None:
-        """Stop these calls where they are."""
-        ...
-
-    def on_event(self, event: dict[str, Any]) -> None:
-        """The agent sent something that only this lane understands."""
-        ...
-
-    def on_reconnected(self, calls: Iterable[Call], known: dict[str, Any]) -> None:
-        """There is a new agent: take these calls up where they were."""
-        ...
-
-    def end_left(self, left: dict[str, Any]) -> None:
-        """Stop what a new agent found of calls that are over, by their ids."""
-        ...
-
-    def close(self) -> None:
-        """Stop looking."""
-        ...
-
-
-class Host:
+class RunSession:
     """What a flow run has at the other end of one session.
 
     Args:
         session: The open connection.
-        dispatcher: Whose calls run here.
-        lane: Makes the way to run them.
+        run: The flow run.
+        registry: Its calls.
+        listener: Is told what becomes of them.
+        executor: Makes the way to run them.
         run_key: The run's directory there, where that is not the same on all hosts.
 
     Attributes:
@@ -80,23 +48,27 @@ class Host:
     def __init__(
         self,
         session: Session,
-        dispatcher: Dispatcher,
-        lane: Callable[[Host], Lane],
+        run: RunContext,
+        registry: CallRegistry,
+        listener: CallListener,
+        executor: Callable[[RunSession], Executor],
         run_key: str | None = None,
     ) -> None:
         self.session = session
-        self.run_key = run_key or dispatcher.run_key
-        self._dispatcher = dispatcher
+        self.run_key = run_key or run.run_key
+        self._run = run
+        self._registry = registry
+        self._listener = listener
         self._preparations: dict[str, Future[None]] = {}
         # Calls whose outcome was had and stays there, and whether their files are kept after that.
         self._retained: dict[str, bool] = {}
         self._lock = threading.Lock()
         # Made first: events of this run may come as soon as it is open.
-        self._lane = lane(self)
+        self._executor = executor(self)
         try:
             self.known, self.acknowledged = session.open_run(self)
         except BaseException:
-            self._lane.close()
+            self._executor.close()
             raise
 
     @property
@@ -117,7 +89,7 @@ class Host:
         """The id of the store that calls share."""
         return self.session.store
 
-    def is_ready_for(self, driver: TaskRunDriver) -> bool:
+    def is_ready_for(self, waiter: Waiter) -> bool:
         """What a call has to know of a host is known since the session is open."""
         return True
 
@@ -148,15 +120,15 @@ class Host:
         """Take up a call that an earlier process sent here."""
         self.expect(call)
         call.sent_at = 0.0  # some time ago
-        self._lane.attach(call, known)
+        self._executor.attach(call, known)
 
     def cancel(self, calls: Iterable[Call]) -> None:
         """Stop these calls where they are."""
-        self._lane.cancel(calls)
+        self._executor.cancel(calls)
 
     def expect(self, call: Call) -> None:
         """This call's events concern us."""
-        call.host = self
+        call.placement = self
         call.context["run"] = self.run_key
         self.session.expect(call.id, self)
 
@@ -218,11 +190,19 @@ class Host:
     def hold(self) -> None:
         """A result names files that are here: they are to stay for as long as the flow runs."""
 
+    def here(self, far_time: float) -> float:
+        """Return a time of the clock there as a time of this machine's."""
+        return self.session.here(far_time)
+
+    def forget_contents(self) -> None:
+        """Take nothing for granted that was sent there for the flow run."""
+        self.session.contents.close_run(self.run_key)
+
     def end_left(self, left: Mapping[str, Any]) -> None:
         """Stop calls that an earlier process left here, and that nobody takes up."""
         for call_id in left:
             self.known.pop(call_id, None)
-        self._lane.end_left(dict(left))
+        self._executor.end_left(dict(left))
 
     def close(self, keep: bool, is_over: bool = True) -> None:
         """Clean up on the cluster.
@@ -233,7 +213,7 @@ class Host:
         """
         if is_over and self.known:
             self.end_left(self.known.copy())
-        self._lane.close()
+        self._executor.close()
         if is_over:
             self._let_go()
         self.session.close_run(self, keep=keep)
@@ -259,7 +239,7 @@ class Host:
 
     def _prepare(self, code: Code, ready: Future[None]) -> None:
         try:
-            environments_of(self.session).prepare(code, self._dispatcher.say)
+            environments_of(self.session).prepare(code, self._run.log.say)
         except BaseException as error:
             ready.set_exception(error)
         else:
@@ -281,32 +261,32 @@ class Host:
 
     def give_up(self, call: Call, error: BaseException) -> None:
         """The call cannot be sent."""
-        self._dispatcher.give_up(call, error)
+        self._listener.fail_for_good(call, error)
 
     def _send_on(self, call: Call) -> None:
         """Send a call once the cluster's store has what it needs."""
         call.expects = environments_of(self.session).expected_of_nodes(call.package.code)
         contents = self.session.contents
-        ready = contents.bring(self.run_key, call.needs, self._dispatcher.say)
+        ready = contents.bring(self.run_key, call.needs, self._run.log.say)
         if ready is None:
             self._hand_over(call)
         else:
             ready.add_done_callback(partial(self._after, self._hand_over, call, call.id))
 
     def _hand_over(self, call: Call) -> None:
-        self._dispatcher.limit_queueing(call)
+        self._listener.limit_queueing(call)
         call.sent_at = time.time()
-        self._lane.send(call)
+        self._executor.send(call)
 
     # --- from the cluster ------------------------------------------------------------------
 
     def on_event(self, event: dict[str, Any], body: bytes) -> None:
         """Runs on the connection's reader thread, so it only notes and passes on."""
         try:
-            if not self._dispatcher.on_event(event, body):
-                self._lane.on_event(event)
+            if not self._listener.on_event(event, body):
+                self._executor.on_event(event)
         except Exception as error:  # whatever the far side wrote, its call has to end
-            if not self._dispatcher.cannot_take_in(event, error):
+            if not self._listener.cannot_take_in(event, error):
                 raise
 
     def on_reconnected(self, known: dict[str, Any]) -> None:
@@ -319,11 +299,11 @@ class Host:
             for call in self._unfinished()
             if call.sent_at is not None and call.sent_over is not agent
         ]
-        self._lane.on_reconnected(sent, known)
+        self._executor.on_reconnected(sent, known)
         # Their end was not heard: it came while nobody could be told.
-        left = {id: facts for id, facts in known.items() if self._dispatcher.is_over(id)}
+        left = {id: facts for id, facts in known.items() if self._registry.is_over(id)}
         if left:
-            self._lane.end_left(left)
+            self._executor.end_left(left)
 
     def _tell_of_retained(self) -> None:
         """A new agent reads what workers wrote; it need not keep what was had already."""
@@ -336,7 +316,7 @@ class Host:
     def forget_left(self, left: Iterable[str]) -> None:
         """What there was of these calls, which are over, has been stopped."""
         # They did not end well, or somebody would have heard of it.
-        self._acknowledge(list(left), self._dispatcher.cluster.keep_job_files != "never")
+        self._acknowledge(list(left), self._run.cluster.keep_job_files != "never")
 
     def find_calls(self) -> dict[str, Any]:
         """The calls of the flow run that there is anything of, by a fresh look."""
@@ -344,7 +324,7 @@ class Host:
 
     def on_gone(self, error: ClusterError) -> None:
         """The other end cannot be reached any more."""
-        self._dispatcher.on_gone(self._unfinished(), error)
+        self._listener.on_gone(self._unfinished(), error)
 
     def _unfinished(self) -> list[Call]:
-        return [call for call in self._dispatcher.unfinished() if call.host is self]
+        return [call for call in self._registry.unfinished() if call.placement is self]
