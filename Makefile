@@ -62,7 +62,8 @@ lint: $(VENV)/.services $(VENV)/.docs
 	@$(BIN)/codespell
 	@# asyncio.run and dataclasses stand behind a check of what is there.
 	@$(BIN)/vermin --quiet --target=3.6- --violations --no-tips \
-		--exclude asyncio.run --exclude dataclasses clustrix_prefect/far_side
+		--exclude asyncio.run --exclude dataclasses --exclude typing.Concatenate \
+		--exclude typing.ParamSpec --exclude typing.TypedDict clustrix_prefect/far_side
 	@# What makes the documentation needs Python 3.11.
 	@mkdir -p build && if [ ! -x $(BIN)/zensical ]; then echo "lint: the docs were not looked at"; \
 		else NO_COLOR=1 $(BIN)/zensical build --config-file .zensical.toml --clean --strict \

@@ -9,16 +9,18 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from clustrix_prefect.connections import bootstrap
 from clustrix_prefect.connections.connection import Channel, Connection
 from clustrix_prefect.errors import AgentError, ConnectionLost, LoginInterrupted
 from clustrix_prefect.far_side.agent.file_operations import READ_LIMIT
+from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.far_side.wire.frames import FrameError
 from clustrix_prefect.far_side.wire.link import Link
+from clustrix_prefect.far_side.wire.protocol import Request
 
-PROTOCOL = 1
+A = TypeVar("A")
 _ANSWER_SECONDS = 10.0
 # What was said last, such as what to cancel, should still arrive.
 _FINISH_SECONDS = 2.0
@@ -67,7 +69,7 @@ class Reply:
         self.arrived.set()
 
 
-class PendingAnswer:
+class PendingAnswer(Generic[A]):
     """A request that was sent, and whose answer is awaited later.
 
     Attributes:
@@ -85,7 +87,7 @@ class PendingAnswer:
         while (part := self._reply.parts.get()) is not None:
             yield part
 
-    def wait(self, timeout: float | None = None) -> tuple[dict[str, Any], bytes]:
+    def wait(self, timeout: float | None = None) -> tuple[A, bytes]:
         """The answer and what came with it.
 
         Raises:
@@ -103,7 +105,8 @@ class PendingAnswer:
         if "error" in reply.message:
             error = reply.message["error"]
             raise AgentError(error["message"], type=error["type"])
-        return dict(reply.message["ok"]), reply.body
+        answer: A = reply.message["ok"]
+        return answer, reply.body
 
 
 class AgentClient:
@@ -229,7 +232,7 @@ class AgentClient:
                 channel.stderr_tail().strip()[-2000:],
             )
         hello = dict(self._hello.message)
-        if hello["protocol"] != PROTOCOL:
+        if hello["protocol"] != protocol.VERSION:
             raise LoginInterrupted(f"Our program on {where} speaks another protocol: {hello}.")
         self.measure()
         return hello
@@ -237,57 +240,53 @@ class AgentClient:
     def measure(self) -> float:
         """Measure the round trip and the far clock's offset; the round trip in seconds."""
         sent, here = time.perf_counter(), time.time()
-        there = float(self.request("ping")["time"])
+        there = float(self.request(protocol.ping())["time"])
         self.round_trip_seconds = time.perf_counter() - sent
         self.clock_offset = there - (here + self.round_trip_seconds / 2)
         return self.round_trip_seconds
 
-    def request(
-        self, op: str, timeout: float | None = 60, attachment: Any = b"", **fields: Any
-    ) -> dict[str, Any]:
+    def request(self, request: Request[A], timeout: float | None = 60, attachment: Any = b"") -> A:
         """Ask the agent for something, and wait for the answer.
 
         Args:
-            op: What to do.
+            request: What to do: an operation of `far_side/wire/protocol.py`.
             timeout: Seconds to wait, or None; for a `command`, seconds that it may take.
             attachment: Bytes that go with it.
-            **fields: What else the operation needs.
 
         Raises:
             AgentError: It could not be done; `type` says why.
             ConnectionLost: The agent is gone.
         """
-        if op == "configure":
-            fields.setdefault("work_dir", self._work_dir)
+        if request.op == "configure":
+            request.fields.setdefault("work_dir", self._work_dir)
             # The agent looks for commands in the environment that these lines make.
-            fields.setdefault("prologue", self._prologue)
-        elif op == "command":
+            request.fields.setdefault("prologue", self._prologue)
+            self._largest_result = request.fields.get("hold_above", _LARGEST)
+        elif request.op == "command":
             # The agent ends the command in time, and says so.
-            fields["timeout"] = timeout
+            request.fields["timeout"] = timeout
             timeout = timeout + _ANSWER_SECONDS if timeout else None
-        if op == "configure":
-            self._largest_result = fields.get("hold_above", _LARGEST)
-        answer, _ = self.begin(op, attachment, **fields).wait(timeout)
+        answer, _ = self.begin(request, attachment).wait(timeout)
         return answer
 
-    def begin(self, op: str, attachment: Any = b"", **fields: Any) -> PendingAnswer:
+    def begin(self, request: Request[A], attachment: Any = b"") -> PendingAnswer[A]:
         """Send a request without waiting for its answer.
 
         Raises:
             ConnectionLost: The agent is gone.
         """
-        reply, number = Reply(_largest_answer(op, fields)), next(self._ids)
+        reply, number = Reply(_largest_answer(request)), next(self._ids)
         with self._lock:
             if self._lost is not None:
                 raise self._lost
             self._replies[number] = reply
         try:
-            self.send(op, attachment, id=number, **fields)
+            self._send(request, attachment, id=number)
         except BaseException:
             self.forget(number)
             raise
         self.round_trips += 1
-        return PendingAnswer(self, number, reply, op)
+        return PendingAnswer(self, number, reply, request.op)
 
     def forget(self, number: int) -> None:
         """Nobody waits for this answer any more."""
@@ -299,21 +298,24 @@ class AgentClient:
         what = f"{self._connection.description} did not answer `{op}` within {timeout:g} s."
         return AgentError(what, type="Timeout")
 
-    def send(self, op: str, attachment: Any = b"", **fields: Any) -> None:
+    def send(self, request: Request[Any], attachment: Any = b"") -> None:
         """Tell the agent something without waiting for anything.
 
         Raises:
             ConnectionLost: The agent is gone.
         """
+        self._send(request, attachment)
+
+    def _send(self, request: Request[Any], attachment: Any, **number: int) -> None:
         if self._lost is not None:
             raise self._lost
         if self._link is None:
             raise ConnectionLost("The agent has not been started.")
-        self._link.send({"op": op, **fields}, attachment)
+        self._link.send({"op": request.op, **number, **request.fields}, attachment)
 
     def put_blob(self, sha: str, data: bytes | memoryview) -> None:
         """Store a blob on the cluster, and wait until it is there and verified."""
-        self.request("put", timeout=None, attachment=data, sha=sha, size=len(data))
+        self.request(protocol.put(sha=sha, size=len(data)), timeout=None, attachment=data)
 
     def close(self) -> None:
         """End the conversation; the agent ends too, running calls do not."""
@@ -394,11 +396,11 @@ class _Discarded:
         return b""
 
 
-def _largest_answer(op: str, fields: Mapping[str, Any]) -> float:
+def _largest_answer(request: Request[Any]) -> float:
     """How many bytes may come with the answer to a request."""
-    if op == "read":
-        return max(0, int(fields["size"]))
-    return READ_LIMIT if op == "fs_read" else _LARGEST
+    if request.op == "read":
+        return max(0, int(request.fields["size"]))
+    return READ_LIMIT if request.op == "fs_read" else _LARGEST
 
 
 def _after(early: bytes, read: Callable[[int], bytes]) -> Callable[[int], bytes]:

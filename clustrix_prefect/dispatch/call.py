@@ -21,6 +21,7 @@ from clustrix_prefect.dispatch.timers import Timer
 from clustrix_prefect.engine import CallFinished, CallStarted, Event
 from clustrix_prefect.environments.interpreters import FarPython
 from clustrix_prefect.environments.preflight import Code
+from clustrix_prefect.far_side.wire.protocol import Diagnosis
 from clustrix_prefect.packaging import signing
 from clustrix_prefect.packaging.arguments import PackedArguments
 from clustrix_prefect.packaging.bundle import Bundle
@@ -93,7 +94,7 @@ class Placement(Protocol):
         """Stop these calls where they are."""
         ...
 
-    def diagnose(self, call: Call) -> dict[str, Any]:
+    def diagnose(self, call: Call) -> Diagnosis:
         """Return what is to be seen of a call."""
         ...
 

@@ -35,6 +35,7 @@ from clustrix_prefect.errors import (
     TamperedResult,
     own_copy,
 )
+from clustrix_prefect.far_side.wire.protocol import Diagnosis
 from clustrix_prefect.packaging import signing
 from clustrix_prefect.packaging.results import (
     checked_header,
@@ -404,12 +405,12 @@ class Dispatcher:
         if self.report is None:
             return
         try:
-            found = call.placement.diagnose(call) if call.placement is not None else {}
+            found: Diagnosis = call.placement.diagnose(call) if call.placement is not None else {}
         except ClusterError as error:
             found = {}
             logger.debug("%s could not be looked into: %s", call.task_run_name, error)
         if isinstance(call.failure, InfrastructureError):
-            found["stderr_tail"] = call.failure.stderr_tail or found.get("stderr_tail")
+            found["stderr_tail"] = call.failure.stderr_tail or found.get("stderr_tail", "")
         self.report.failure(call, found)
 
     def fail(self, call: Call, error: InfrastructureError) -> None:

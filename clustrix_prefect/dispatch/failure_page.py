@@ -15,6 +15,7 @@ from clustrix_prefect.applying.secret_shapes import holds_secret, names_a_secret
 from clustrix_prefect.dispatch.call import Call
 from clustrix_prefect.display.markdown import escape, prose, table, utc
 from clustrix_prefect.errors import ClusterError, RemoteTaskError, RemoteTraceback
+from clustrix_prefect.far_side.wire.protocol import Diagnosis
 
 _FRAME = re.compile(r'^  File "(.+)", line (\d+), in .+\n    (.+)$', re.MULTILINE)
 _LINES_AROUND = 3
@@ -25,7 +26,7 @@ _NOT_THE_USERS = tuple(
 )
 
 
-def failure_page(call: Call, found: dict[str, Any]) -> str:
+def failure_page(call: Call, found: Diagnosis) -> str:
     """Markdown on one failed call.
 
     Args:
@@ -77,7 +78,7 @@ def exit_words(code: int) -> str:
     return f"{code} ({words})" if words else str(code)
 
 
-def _facts(call: Call, found: dict[str, Any]) -> Iterator[list[str]]:
+def _facts(call: Call, found: Diagnosis) -> Iterator[list[str]]:
     arguments = (call.context.get("task_run") or {}).get("parameters") or {}
     ran = call.started_at is not None and call.ended_at is not None
     facts = {

@@ -16,6 +16,7 @@ from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from clustrix_prefect.dispatch.call import Call, CallState
 from clustrix_prefect.dispatch.failure_page import failure_page, first_line, index_words
 from clustrix_prefect.display.markdown import escape, utc
+from clustrix_prefect.far_side.wire.protocol import Diagnosis
 
 logger = logging.getLogger("prefect.clustrix")
 
@@ -57,7 +58,7 @@ class Report:
         except Exception as error:  # a report must not fail the run that it reports on
             logger.debug("The progress could not be shown: %s", error)
 
-    def failure(self, call: Call, found: dict[str, Any]) -> None:
+    def failure(self, call: Call, found: Diagnosis) -> None:
         """A page on a failed call."""
         with self._lock:
             self._failures += 1

@@ -16,6 +16,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -28,6 +29,7 @@ from clustrix_prefect.environments.interpreters import FarPython, ask
 from clustrix_prefect.environments.preflight import Code
 from clustrix_prefect.environments.wheels import Target
 from clustrix_prefect.errors import EnvironmentNotBuilt, PythonVersionMismatch
+from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.packaging.identity import digest, sha256
 from clustrix_prefect.schedulers.scheduler import JobSpec
 from clustrix_prefect.sessions.session import Session
@@ -179,7 +181,7 @@ class Environments:
                 return base
         found = []
         if session.cluster.interpreter is None:
-            found = session.request("find_pythons", prologue=session.prologue)["found"]
+            found = session.request(protocol.find_pythons(prologue=session.prologue))["found"]
         fitting = [one for one in found if managed.accepts(one["version"])]
         # The newest comes first; among them the flow's own version, for its sake.
         fitting.sort(key=lambda one: tuple(one["version"][:2]) != _CLIENT)
@@ -193,7 +195,9 @@ class Environments:
         target = Target(version, facts["platform"], (libc[0], libc[1]))
         return Base(python, target, facts["uv"] is not None)
 
-    def _brought_by_uv(self, managed: ManagedEnvironment, found: list[dict[str, Any]]) -> Base:
+    def _brought_by_uv(
+        self, managed: ManagedEnvironment, found: list[protocol.Interpreter]
+    ) -> Base:
         """No interpreter there will do, but uv can bring one."""
         agents = self._ask(self._session.agent_python)
         has_uv = managed.use_uv and (agents.has_uv or uv.program_for(agents.target) is not None)
@@ -243,11 +247,7 @@ class _Build:
         waited = False
         while True:
             found = self._session.request(
-                "environment",
-                name=name,
-                token=followed,
-                offset=offset,
-                wait=wait,
+                protocol.environment(name=name, token=followed, offset=offset, wait=wait),
                 timeout=_WATCH_SECONDS + 60,
             )
             for line in found["lines"]:
@@ -295,13 +295,14 @@ class _Build:
         self._token = secrets.token_hex(6)
         self._job = None
         python = base.python if base.python.startswith("/") else session.agent_python
-        message = {
-            "name": recipe.name,
-            "token": self._token,
-            "python": python,
-            "prologue": session.prologue,
-            "environment": session.cluster.environment,
-            "recipe": {
+        building = partial(
+            protocol.build_environment,
+            name=recipe.name,
+            token=self._token,
+            python=python,
+            prologue=session.prologue,
+            environment=session.cluster.environment,
+            recipe={
                 "python": base.python,
                 "requirements": list(lines),
                 "constraints": list(recipe.requirements.constraints),
@@ -309,37 +310,18 @@ class _Build:
                 "use_uv": self._managed.use_uv,
                 "uv": self._send_uv() if self._managed.use_uv else None,
             },
-        }
-        if self._managed.build_in_job:
-            self._submit(python, message)
-        else:
-            session.request("build_environment", **message)
-
-    def _submit(self, python: str, message: dict[str, Any]) -> None:
-        session, scheduler = self._session, self._session.scheduler
+        )
+        if not self._managed.build_in_job:
+            session.request(building())
+            return
+        spec = self._job_spec(python, self._token)
+        scheduler = session.scheduler
         assert scheduler is not None  # or the block would have refused build_in_job
-        directory = f"{session.work_dir}/environments/{self._recipe.name}"
-        assert self._token is not None
-        wanted = _BUILD_RESOURCES.merged(session.cluster.resources).merged(
-            Resources.of(**self._managed.build_resources)
-        )
-        spec = JobSpec(
-            name=f"environment-{self._recipe.name}",
-            resources=wanted,
-            array_size=None,
-            directory=directory,
-            command=[
-                *(python, f"{session.far_side}/worker.py"),
-                *("--build", directory, self._token),
-            ],
-            prologue=session.worker_prologue,
-            environment=session.cluster.environment,
-        )
         answer = session.request(
-            "build_environment",
-            **message,
-            script=scheduler.job_script(spec),
-            command=scheduler.submit_command("{script}", spec),
+            building(
+                script=scheduler.job_script(spec),
+                command=scheduler.submit_command("{script}", spec),
+            ),
             timeout=300,
         )
         if "returncode" not in answer:
@@ -348,22 +330,43 @@ class _Build:
         self._job = scheduler.element_id(job, None)
         self._say(logging.INFO, f"{scheduler.name} job {self._job} builds it")
 
+    def _job_spec(self, python: str, token: str) -> JobSpec:
+        session = self._session
+        directory = f"{session.work_dir}/environments/{self._recipe.name}"
+        wanted = _BUILD_RESOURCES.merged(session.cluster.resources).merged(
+            Resources.of(**self._managed.build_resources)
+        )
+        return JobSpec(
+            name=f"environment-{self._recipe.name}",
+            resources=wanted,
+            array_size=None,
+            directory=directory,
+            command=[
+                *(python, f"{session.far_side}/worker.py"),
+                *("--build", directory, token),
+            ],
+            prologue=session.worker_prologue,
+            environment=session.cluster.environment,
+        )
+
     def _look_at_job(self) -> None:
         """A job that ended without a word, or never began, will not say so itself."""
         session, scheduler = self._session, self._session.scheduler
         assert scheduler is not None
         assert self._job is not None
-        answer = session.request("command", argv=scheduler.details_command(self._job))
+        assert self._token is not None
+        answer = session.request(protocol.command(argv=scheduler.details_command(self._job)))
         status = scheduler.parse_details(answer["returncode"], answer["stdout"])
         if status is not None and not status.state.is_final:
             return
         time.sleep(_WATCH_SECONDS / 2)  # its last words may be on their way
         how = status.state.value if status is not None else "lost"
         session.request(
-            "abandon_build",
-            name=self._recipe.name,
-            token=self._token,
-            reason=f"{scheduler.name} job {self._job} is over without a result: {how}.",
+            protocol.abandon_build(
+                name=self._recipe.name,
+                token=self._token,
+                reason=f"{scheduler.name} job {self._job} is over without a result: {how}.",
+            )
         )
 
     def _send_wheels(self) -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.sessions.session import Session
 
 
@@ -25,17 +26,18 @@ class FarPython:
         return f"Python {'.'.join(map(str, self.version))} ({self.path})"
 
 
-def ask(session: Session, python: str, question: Mapping[str, Any]) -> dict[str, Any]:
+def ask(session: Session, python: str, question: Mapping[str, Any]) -> protocol.InterpreterFacts:
     """What an interpreter answers that is started as a call's worker would be.
 
     Raises:
         AgentError: It did not answer.
     """
     return session.request(
-        "probe",
-        python=python,
-        prologue=session.prologue,
-        environment=session.cluster.environment,
-        question=dict(question),
+        protocol.probe(
+            python=python,
+            prologue=session.prologue,
+            environment=session.cluster.environment,
+            question=dict(question),
+        ),
         timeout=180,
     )

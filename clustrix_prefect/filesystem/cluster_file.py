@@ -8,6 +8,7 @@ from typing import Any
 
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 
+from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.filesystem import urls
 
 _HOW = {"wb": "truncate", "xb": "exclusive", "ab": "append"}
@@ -47,12 +48,9 @@ class ClusterFile(AbstractBufferedFile):  # type: ignore[misc]
 
     def _send(self, data: bytes, how: str | None, **fields: Any) -> int:
         answer, _ = self.fs._files.request(
-            "fs_write",
+            protocol.fs_write(path=urls.far_path(self._target), how=how, **fields),
             data,
             shown=self.path,
-            path=urls.far_path(self._target),
-            how=how,
-            **fields,
         )
         return int(answer["size"])
 
@@ -79,7 +77,10 @@ class ClusterFile(AbstractBufferedFile):  # type: ignore[misc]
     def commit(self) -> None:
         """Move it to its place."""
         if self._target != self.path:
-            self.fs._ask("fs_replace", self._target, to=urls.far_path(self.path))
+            self.fs._ask(
+                protocol.fs_replace(path=urls.far_path(self._target), to=urls.far_path(self.path)),
+                self._target,
+            )
 
     def discard(self) -> None:
         """Remove what was written."""

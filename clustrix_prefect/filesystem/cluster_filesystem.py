@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Set
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from fsspec.callbacks import DEFAULT_CALLBACK, Callback
 from fsspec.core import has_magic
@@ -23,6 +23,8 @@ from fsspec.utils import isfilelike, stringify_path
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.errors import ConfigurationError, ConnectionFailed
+from clustrix_prefect.far_side.wire import protocol
+from clustrix_prefect.far_side.wire.protocol import FileAnswer, Request
 from clustrix_prefect.filesystem import listings, urls
 from clustrix_prefect.filesystem.cluster_file import ClusterFile
 from clustrix_prefect.filesystem.far_files import FarFiles, far_files
@@ -30,6 +32,8 @@ from clustrix_prefect.filesystem.listings import Info
 from clustrix_prefect.filesystem.naming import find_cluster
 from clustrix_prefect.filesystem.transfers import identity_of, read_all, write_all
 from clustrix_prefect.transfer.drafts import replacing
+
+A = TypeVar("A")
 
 
 class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
@@ -120,9 +124,9 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
             self._opened = (os.getpid(), far_files(self.cluster))
         return self._opened[1]
 
-    def _ask(self, op: str, path: str, **fields: Any) -> tuple[dict[str, Any], bytes]:
-        """One operation on a path: what it gave, and the bytes that came with it."""
-        return self._files.request(op, shown=path, path=urls.far_path(path), **fields)
+    def _ask(self, request: Request[A], path: str) -> A:
+        """Ask for one operation, whose exceptions show this path."""
+        return self._files.request(request, shown=path)[0]
 
     # --- paths ----------------------------------------------------------------------------------
 
@@ -154,7 +158,8 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
     def info(self, path: str, **_: Any) -> Info:
         """What is known of a path; of a link, what is known of where it leads."""
         path = self._strip_protocol(path)
-        return {**self._ask("fs_info", path)[0], "name": path}
+        facts = self._ask(protocol.fs_info(path=urls.far_path(path)), path)
+        return {**facts, "name": path}
 
     def exists(self, path: str, **_: Any) -> bool:
         """Whether there is something at a path, and where it leads if it is a link."""
@@ -187,12 +192,14 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
     def islink(self, path: str) -> bool:
         """Whether there is a symbolic link at a path."""
         path = self._strip_protocol(path)
-        return bool(self._ask("fs_islink", path)[0]["islink"])
+        return bool(self._ask(protocol.fs_islink(path=urls.far_path(path)), path)["islink"])
 
     def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
         """What is in a directory, as paths or with what is known of each."""
         path = self._strip_protocol(path)
-        answer, body = self._ask("fs_ls", path, detail=detail)
+        answer, body = self._files.request(
+            protocol.fs_ls(path=urls.far_path(path), detail=detail), shown=path
+        )
         if "info" in answer:
             return [{**answer["info"], "name": path}] if detail else [path]
         pieces = listings.pieces_of(body)
@@ -323,7 +330,8 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
         Returns:
             `total`, `free`, `available` (to this account), `files` and `files_available`.
         """
-        return self._ask("fs_space", self._strip_protocol(path))[0]
+        path = self._strip_protocol(path)
+        return dict(self._ask(protocol.fs_space(path=urls.far_path(path)), path))  # type: ignore[arg-type]
 
     def created(self, path: str) -> datetime:
         """When a file's description last changed, which is as near as Linux comes."""
@@ -507,20 +515,30 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
         path1 = self._strip_protocol(path1)
         if roots is not None and path1 not in roots and self.islink(path1) and self.isdir(path1):
             raise _linked_directory(path1)
-        self._from_to("fs_copy", path1, path2)
+        self._from_to(protocol.fs_copy, path1, path2)
 
     def mv(self, path1: str, path2: str, recursive: bool = True, **_: Any) -> None:
         """Move a file or directory on the cluster, into `path2` if that is a directory."""
-        self._from_to("fs_move", path1, path2)
+        self._from_to(protocol.fs_move, path1, path2)
 
-    def _from_to(self, op: str, path1: str, path2: str) -> None:
-        to = urls.far_path(self._strip_protocol(path2))
-        self._ask(op, self._strip_protocol(path1), to=to, parents=self.auto_mkdir)
+    def _from_to(
+        self, operation: Callable[..., Request[FileAnswer]], path1: str, path2: str
+    ) -> None:
+        path1 = self._strip_protocol(path1)
+        request = operation(
+            path=urls.far_path(path1),
+            to=urls.far_path(self._strip_protocol(path2)),
+            parents=self.auto_mkdir,
+        )
+        self._ask(request, path1)
 
     def touch(self, path: str, truncate: bool = True, **_: Any) -> None:
         """Make an empty file, or say that one was written to just now."""
         path = self._strip_protocol(path)
-        self._ask("fs_touch", path, truncate=truncate, parents=self.auto_mkdir)
+        self._ask(
+            protocol.fs_touch(path=urls.far_path(path), truncate=truncate, parents=self.auto_mkdir),
+            path,
+        )
 
     # --- the tree -------------------------------------------------------------------------------
 
@@ -530,19 +548,35 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
         Raises:
             FileExistsError: It is there.
         """
-        self._ask("fs_mkdir", self._strip_protocol(path), parents=create_parents)
+        self._ask(
+            protocol.fs_mkdir(
+                path=urls.far_path(self._strip_protocol(path)), parents=create_parents
+            ),
+            self._strip_protocol(path),
+        )
 
     def makedirs(self, path: str, exist_ok: bool = False) -> None:
         """Make a directory and those above it."""
-        self._ask("fs_mkdir", self._strip_protocol(path), parents=True, exist_ok=exist_ok)
+        self._ask(
+            protocol.fs_mkdir(
+                path=urls.far_path(self._strip_protocol(path)), parents=True, exist_ok=exist_ok
+            ),
+            self._strip_protocol(path),
+        )
 
     def rmdir(self, path: str) -> None:
         """Remove an empty directory."""
-        self._ask("fs_rmdir", self._strip_protocol(path))
+        self._ask(
+            protocol.fs_rmdir(path=urls.far_path(self._strip_protocol(path))),
+            self._strip_protocol(path),
+        )
 
     def rm_file(self, path: str) -> None:
         """Remove a file."""
-        self._ask("fs_rm", self._strip_protocol(path))
+        self._ask(
+            protocol.fs_rm(path=urls.far_path(self._strip_protocol(path))),
+            self._strip_protocol(path),
+        )
 
     def _rm(self, path: str) -> None:
         self.rm_file(path)
@@ -560,23 +594,29 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
         paths = [self._strip_protocol(each) for each in ([path] if isinstance(path, str) else path)]
         try:
             far = [urls.far_path(each) for each in paths]
-            self._files.request("fs_remove", paths=far, recursive=recursive)
+            self._files.request(protocol.fs_remove(paths=far, recursive=recursive))
         except IsADirectoryError as error:
             raise ValueError(f"{error.filename} is a directory; set recursive=True") from error
 
     def link(self, src: str, dst: str, **_: Any) -> None:
         """Make a hard link at `dst`."""
         to = urls.far_path(self._strip_protocol(dst))
-        self._ask("fs_link", self._strip_protocol(src), to=to)
+        self._ask(
+            protocol.fs_link(path=urls.far_path(self._strip_protocol(src)), to=to),
+            self._strip_protocol(src),
+        )
 
     def symlink(self, src: str, dst: str, **_: Any) -> None:
         """Make a symbolic link at `dst` that says `src`, as it is written."""
         to = urls.far_path(self._strip_protocol(dst))
-        self._files.request("fs_link", shown=src, path=src, to=to, symbolic=True)
+        self._files.request(protocol.fs_link(path=src, to=to, symbolic=True), shown=src)
 
     def chmod(self, path: str, mode: int) -> None:
         """Set the permissions of a file."""
-        self._ask("fs_chmod", self._strip_protocol(path), mode=mode)
+        self._ask(
+            protocol.fs_chmod(path=urls.far_path(self._strip_protocol(path)), mode=mode),
+            self._strip_protocol(path),
+        )
 
 
 def _tell(error: OSError, on_error: str | Callable[[OSError], Any]) -> None:

@@ -11,15 +11,19 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.connections.agent import AgentClient, PendingAnswer
 from clustrix_prefect.errors import ConnectionFailed
+from clustrix_prefect.far_side.wire import protocol
+from clustrix_prefect.far_side.wire.protocol import Request
 from clustrix_prefect.filesystem.failures import error_of
 from clustrix_prefect.filesystem.file_connection import FileConnection
 from clustrix_prefect.filesystem.listings import pieces_of
 from clustrix_prefect.sessions.session import Session, sessions
+
+A = TypeVar("A")
 
 # The agent is told every so often that parts of a listing were taken.
 _TAKEN_TOGETHER = 8
@@ -70,26 +74,25 @@ class FarFiles:
         self._own.close()
 
     def request(
-        self, op: str, attachment: Any = b"", *, shown: str | None = None, **fields: Any
-    ) -> tuple[dict[str, Any], bytes]:
+        self, request: Request[A], attachment: Any = b"", *, shown: str | None = None
+    ) -> tuple[A, bytes]:
         """Ask for one operation: what it gave, and the bytes that came with it.
 
         Args:
-            op: The operation.
+            request: The operation.
             attachment: Bytes that go with it.
             shown: The path that exceptions show.
-            **fields: What else it needs.
 
         Raises:
             OSError: As the operation met it on the cluster.
             ConnectionFailed: The cluster cannot be reached.
         """
 
-        def ask(agent: AgentClient) -> tuple[dict[str, Any], bytes]:
-            return answer_of(agent.begin(op, attachment, **fields), shown)
+        def ask(agent: AgentClient) -> tuple[A, bytes]:
+            return answer_of(agent.begin(request, attachment), shown)
 
         with self.connected() as way:
-            return way.with_agent(ask) if op in _HARMLESS else ask(way.agent)
+            return way.with_agent(ask) if request.op in _HARMLESS else ask(way.agent)
 
     def walk(
         self, path: str, *, maxdepth: int | None, detail: bool, shown: str
@@ -103,25 +106,25 @@ class FarFiles:
         """
         with self.connected() as way:
             agent = way.agent
-            listing = agent.begin("fs_walk", path=path, maxdepth=maxdepth, detail=detail)
+            listing = agent.begin(protocol.fs_walk(path=path, maxdepth=maxdepth, detail=detail))
             try:
                 for taken, part in enumerate(listing.parts(), 1):
                     if taken % _TAKEN_TOGETHER == 0:
-                        agent.send("fs_more", listing=listing.number, parts=_TAKEN_TOGETHER)
+                        agent.send(protocol.fs_more(listing=listing.number, parts=_TAKEN_TOGETHER))
                     yield pieces_of(part)
             except BaseException:
                 agent.forget(listing.number)
                 with contextlib.suppress(ConnectionFailed):  # then it has stopped already
-                    agent.send("fs_stop", listing=listing.number)
+                    agent.send(protocol.fs_stop(listing=listing.number))
                 raise
             answer_of(listing, shown)
 
 
-def answer_of(pending: PendingAnswer, shown: str | None = None) -> tuple[dict[str, Any], bytes]:
+def answer_of(pending: PendingAnswer[A], shown: str | None = None) -> tuple[A, bytes]:
     """The answer to a question that is under way, or what went wrong, raised."""
     # A large copy takes its time; an agent that has gone is noticed by its silence.
     answer, body = pending.wait(None)
-    if "failed" in answer:
+    if isinstance(answer, dict) and "failed" in answer:
         raise error_of(answer["failed"], shown)
     return answer, body
 

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias, cast
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.far_side.wire import file_queries as questions
+from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.far_side.wire.file_types import DiskUsage, FileStat
 from clustrix_prefect.far_side.wire.walking import to_name, to_text
 from clustrix_prefect.filesystem import listings
@@ -153,11 +154,11 @@ def _ask_here(question: str, arguments: list[str]) -> tuple[Any, str]:
 
 def _ask_there(question: str, arguments: list[str], cluster: ClusterBlock) -> tuple[Any, str]:
     answer, body = far_files(cluster).request(
-        "fs_ask",
-        question=question,
-        arguments=arguments,
-        # On this machine as a cluster, they are meant as they are without one.
-        start=getattr(cluster, "working_directory", None),
+        protocol.fs_ask(
+            question=question,
+            arguments=arguments,
+            start=getattr(cluster, "working_directory", None),
+        )
     )
     found = answer["answer"] if "names" not in answer else pieces_of(body)
     if question == "ls":

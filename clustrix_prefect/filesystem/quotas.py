@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.errors import AgentError
+from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.filesystem import urls
 from clustrix_prefect.filesystem.far_files import far_files
 
@@ -42,7 +43,9 @@ def quota_at(path: str, cluster: ClusterBlock) -> Quota:
         AgentError: The quota cannot be told.
     """
     far = urls.far_path(urls.plain_path(path))
-    answer, _ = far_files(cluster).request("fs_quota", shown=path, path=far, seconds=_SECONDS)
+    answer, _ = far_files(cluster).request(
+        protocol.fs_quota(path=far, seconds=_SECONDS), shown=path
+    )
     command = " ".join(answer["command"])
     # `quota` ends with a failure for who has used up his, too: what counts is what it says.
     found = parse_quota(answer["stdout"])

@@ -12,6 +12,7 @@ from typing import Any
 from fsspec.callbacks import DEFAULT_CALLBACK, Callback
 
 from clustrix_prefect.connections.agent import PendingAnswer
+from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.filesystem import urls
 from clustrix_prefect.filesystem.far_files import FarFiles, answer_of
 
@@ -43,25 +44,27 @@ def read_all(
         OSError: It cannot be read.
     """
     far = urls.far_path(path)
-    answer, data = files.request("fs_read", shown=path, path=far, start=start, end=end)
-    check(answer["is"])
-    at, last = answer["from"] + len(data), answer["to"]
-    callback.set_size(max(0, last - answer["from"]))
+    answer, data = files.request(protocol.fs_read(path=far, start=start, end=end), shown=path)
+    check(answer["identity"])
+    at, last = answer["start"] + len(data), answer["end"]
+    callback.set_size(max(0, last - answer["start"]))
     callback.relative_update(len(data))
     yield bytes(data)
-    under_way: deque[PendingAnswer] = deque()
+    under_way: deque[PendingAnswer[protocol.FilePiece]] = deque()
     with files.connected() as way:
         while under_way or at < last:
             while at < last and len(under_way) < _WINDOW:
                 size = min(_PIECE, last - at)
-                under_way.append(way.agent.begin("fs_read", path=far, start=at, end=at + size))
+                under_way.append(
+                    way.agent.begin(protocol.fs_read(path=far, start=at, end=at + size))
+                )
                 at += size
             _, data = answer_of(under_way.popleft(), path)
             callback.relative_update(len(data))
             yield bytes(data)
     # One after another, since nobody knows where it ends.
     while answer["more"] and data and (end is None or at < end):
-        answer, data = files.request("fs_read", shown=path, path=far, start=at, end=end)
+        answer, data = files.request(protocol.fs_read(path=far, start=at, end=end), shown=path)
         at += len(data)
         callback.relative_update(len(data))
         yield bytes(data)
@@ -96,14 +99,17 @@ def write_all(
     second = next(pieces, None)
     # What comes after must not overtake what makes the file.
     made, _ = files.request(
-        "fs_write",
+        protocol.fs_write(
+            path=far,
+            how=how,
+            parents=parents,
+            whole=second is None,
+            source=None
+            if isinstance(source, memoryview)
+            else identity_of(os.fstat(source.fileno())),
+        ),
         first,
         shown=path,
-        path=far,
-        how=how,
-        parents=parents,
-        whole=second is None,
-        source=None if isinstance(source, memoryview) else identity_of(os.fstat(source.fileno())),
     )
     callback.relative_update(len(first))
     if second is None:
@@ -114,23 +120,23 @@ def write_all(
             files, path, draft or far, len(first), itertools.chain([second], pieces), callback
         )
         if draft:
-            files.request("fs_replace", shown=path, path=draft, to=made["target"])
+            files.request(protocol.fs_replace(path=draft, to=made["target"]), shown=path)
     except BaseException:
         if draft:
             with contextlib.suppress(Exception):  # what went wrong before is what counts
-                files.request("fs_rm", path=draft)
+                files.request(protocol.fs_rm(path=draft))
         raise
 
 
 def _write_rest(
     files: FarFiles, path: str, far: str, at: int, pieces: Iterable[Any], callback: Callback
 ) -> None:
-    under_way: deque[tuple[int, PendingAnswer]] = deque()
+    under_way: deque[tuple[int, PendingAnswer[protocol.Written]]] = deque()
     with files.connected() as way:
         for piece in pieces:
             if len(under_way) == _WINDOW:
                 _finish(under_way, path, callback)
-            pending = way.agent.begin("fs_write", piece, path=far, offset=at)
+            pending = way.agent.begin(protocol.fs_write(path=far, offset=at), piece)
             under_way.append((len(piece), pending))
             at += len(piece)
         while under_way:
@@ -142,7 +148,9 @@ def identity_of(status: os.stat_result) -> list[int]:
     return [status.st_ino, status.st_ctime_ns, status.st_size]
 
 
-def _finish(under_way: deque[tuple[int, PendingAnswer]], path: str, callback: Callback) -> None:
+def _finish(
+    under_way: deque[tuple[int, PendingAnswer[protocol.Written]]], path: str, callback: Callback
+) -> None:
     size, pending = under_way.popleft()
     answer_of(pending, path)
     callback.relative_update(size)

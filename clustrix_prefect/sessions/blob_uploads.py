@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.errors import NotPortable
+from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.far_side.wire.chunks import CHUNK_BYTES
 from clustrix_prefect.packaging.parts import Part
 from clustrix_prefect.transfer.upload import Sent, send_content, send_small
@@ -120,10 +121,11 @@ class Contents:
 
     def _send_missing(self, run: str, parts: Sequence[Part], say: Say, agent: AgentClient) -> None:
         answer = agent.request(
-            "have",
-            run=run,
-            blobs=[part.name for part in parts],
-            folders=[part.name for part in parts if part.is_folder],
+            protocol.have(
+                run=run,
+                blobs=[part.name for part in parts],
+                folders=[part.name for part in parts if part.is_folder],
+            )
         )
         missing = set(answer["missing"])
         small = []

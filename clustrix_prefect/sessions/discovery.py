@@ -6,6 +6,7 @@ import logging
 
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.errors import ClusterError
+from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.schedulers.scheduler import Limits, Scheduler
 
 logger = logging.getLogger("prefect.clustrix")
@@ -24,7 +25,7 @@ def ask_site(
     outputs = []
     for command in scheduler.limits_commands():
         try:
-            answer = agent.request("command", argv=command, timeout=timeout)
+            answer = agent.request(protocol.command(argv=command), timeout=timeout)
             outputs.append((answer["returncode"], answer["stdout"]))
         except ClusterError:
             logger.debug("%s failed on the cluster", command, exc_info=True)

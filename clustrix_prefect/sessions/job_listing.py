@@ -18,6 +18,7 @@ from clustrix_prefect.clusters.kubernetes import KubernetesCluster
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.display.markdown import utc
 from clustrix_prefect.errors import AgentError, ClusterError, ConfigurationError
+from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.kubernetes.leftovers import remove_leftovers
 from clustrix_prefect.kubernetes.pods import FLOW_RUN_LABEL, MANAGED_BY
 from clustrix_prefect.kubernetes.status import PodPhase, PodStatus, read_pod
@@ -201,7 +202,9 @@ class ClusterJobs:
             at: dict[str, int] = {}
             while at != log["at"]:
                 at = log["at"]
-                found = self._agent.request("read_log", **log["where"], at=at, to_end=is_over)
+                found = self._agent.request(
+                    protocol.read_log(**log["where"], at=at, to_end=is_over)
+                )
                 log["at"] = found["at"]
                 yield from _log_lines(found)
             if is_over:
@@ -240,11 +243,13 @@ class ClusterJobs:
         self._run(self._scheduler.cancel_command([job.id for job in jobs]))
 
     def _submitted(self, *named: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self._agent.request("list_jobs", named=list(named))["jobs"]
+        found: list[dict[str, Any]] = self._agent.request(protocol.list_jobs(named=list(named)))[
+            "jobs"
+        ]
         return found
 
     def _run(self, argv: Sequence[str]) -> str:
-        done = self._agent.request("command", argv=list(argv))
+        done = self._agent.request(protocol.command(argv=list(argv)))
         if done["returncode"]:
             raise AgentError(
                 f"`{argv[0]}` failed on the cluster: {done['stderr'].strip()}",
@@ -294,7 +299,7 @@ def _seconds_of(timestamp: str | None) -> float | None:
     )
 
 
-def _log_lines(found: dict[str, Any]) -> Iterator[str]:
+def _log_lines(found: protocol.LogPiece) -> Iterator[str]:
     for at, level, _, message in found["lines"]:
         clock = datetime.fromtimestamp(at).strftime("%H:%M:%S")
         yield f"{clock} | {logging.getLevelName(level):<7} | {message}"

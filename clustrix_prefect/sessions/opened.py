@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.connections.connection import Connection
+from clustrix_prefect.far_side.wire import protocol
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,6 @@ def opened(cluster: ClusterBlock) -> Iterator[OpenedCluster]:
         hello = agent.start()
         with closing(agent):
             configured = agent.request(
-                "configure", work_dir=cluster.remote_work_dir, alone=cluster.is_alone
+                protocol.configure(work_dir=cluster.remote_work_dir, alone=cluster.is_alone)
             )
             yield OpenedCluster(agent, configured["work_dir"], hello["uid"])

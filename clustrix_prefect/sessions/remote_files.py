@@ -16,7 +16,7 @@ from clustrix_prefect.clusters import load_cluster
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.errors import ConfigurationError, TamperedResult
-from clustrix_prefect.far_side.wire import trees
+from clustrix_prefect.far_side.wire import protocol, trees
 from clustrix_prefect.far_side.wire.chunks import ChunkList
 from clustrix_prefect.files import StoredFile
 from clustrix_prefect.packaging.identity import sha256
@@ -189,7 +189,7 @@ def _entries(agent: AgentClient, what: StoredFile) -> list[trees.Entry]:
 def _description(agent: AgentClient, what: StoredFile) -> bytes:
     """The list of what is in a folder."""
     if what.content is None:
-        return agent.begin("describe", folder=str(what.path)).wait(_SCANNING_SECONDS)[1]
+        return agent.begin(protocol.describe(folder=str(what.path))).wait(_SCANNING_SECONDS)[1]
     size = int(what.facts["size"])
     return b"".join(piece for _, piece in fetch(agent, size, content=what.content))
 

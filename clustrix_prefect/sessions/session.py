@@ -23,6 +23,8 @@ from clustrix_prefect.errors import (
     PythonVersionMismatch,
     message_of,
 )
+from clustrix_prefect.far_side.wire import protocol
+from clustrix_prefect.far_side.wire.protocol import Request
 from clustrix_prefect.packaging.identity import sha256
 from clustrix_prefect.schedulers.scheduler import Limits, Scheduler
 from clustrix_prefect.sessions.blob_uploads import Contents
@@ -31,6 +33,7 @@ from clustrix_prefect.sessions.discovery import ask_site
 logger = logging.getLogger("prefect.clustrix")
 
 T = TypeVar("T")
+A = TypeVar("A")
 
 _LOOK_SECONDS = 0.5
 # Who leaves while the connection is broken waits this long for it to be opened again.
@@ -134,11 +137,12 @@ class Session:
             self.user_id = hello["uid"]
             self.agent_python = hello["executable"]
             configured = agent.request(
-                "configure",
-                work_dir=self.cluster.remote_work_dir,
-                alone=self.cluster.is_alone,
-                hold_above=self.cluster.fetch_results_above * 2**20,
-                worker_grace=self.cluster.patience.worker_grace,
+                protocol.configure(
+                    work_dir=self.cluster.remote_work_dir,
+                    alone=self.cluster.is_alone,
+                    hold_above=self.cluster.fetch_results_above * 2**20,
+                    worker_grace=self.cluster.patience.worker_grace,
+                )
             )
             self.work_dir = configured["work_dir"]
             self.far_side = configured["far_side"]
@@ -188,7 +192,7 @@ class Session:
         self.worker_prologue = self.cluster.worker_prologue
         if name is None:
             return None
-        found = agent.request("find_conda", name=name, prologue=self.prologue)
+        found = agent.request(protocol.find_conda(name=name, prologue=self.prologue))
         if found["prefix"] is None:
             raise ConfigurationError(
                 f"There is no conda environment {name!r} on {self.cluster.description}.",
@@ -201,10 +205,7 @@ class Session:
 
     def _choose_python(self, agent: AgentClient, named: str | None) -> None:
         answer = agent.request(
-            "find_python",
-            python=named,
-            prefer=list(_CLIENT_PYTHON),
-            prologue=self.prologue,
+            protocol.find_python(python=named, prefer=list(_CLIENT_PYTHON), prologue=self.prologue)
         )
         # The same minor version is preferred; to any other the code travels just as well.
         chosen = answer.get("chosen")
@@ -265,14 +266,13 @@ class Session:
                 "Submit tasks while the task runner is open.",
             )
 
-    def request(self, op: str, **fields: Any) -> dict[str, Any]:
-        """One request, repeated on a new connection if the old one broke under it.
+    def request(self, request: Request[A], timeout: float | None = 60) -> A:
+        """Ask for something, again on a new connection if the old one broke under it.
 
         Raises:
             ConnectionLost: The connection cannot be opened again.
         """
-        answer: dict[str, Any] = self.with_agent(lambda agent: agent.request(op, **fields))
-        return answer
+        return self.with_agent(lambda agent: agent.request(request, timeout))
 
     def with_agent(self, step: Callable[[AgentClient], T]) -> T:
         """What a step that talks to the agent gives, begun anew if the connection breaks.
@@ -297,7 +297,7 @@ class Session:
             time.sleep(0.01)
         return False
 
-    def send(self, op: str, **fields: Any) -> None:
+    def send(self, request: Request[Any]) -> None:
         """A message that needs no answer; lost while the connection is broken.
 
         It never waits: what was lost is made good in `on_reconnected`.
@@ -308,7 +308,7 @@ class Session:
         try:
             agent = self.agent_now
             if agent is not None:
-                agent.send(op, **fields)
+                agent.send(request)
         except ConnectionFailed:
             if self._gone is not None:
                 raise
@@ -319,7 +319,7 @@ class Session:
         missing = {sha: blob for sha, blob in missing.items() if sha not in self._blobs}
         if not missing:
             return
-        answer = self.request("have", blobs=list(missing))
+        answer = self.request(protocol.have(blobs=list(missing)))
         for sha in answer["missing"]:
             self.agent.put_blob(sha, missing[sha])
         self._blobs.update(missing)
@@ -338,14 +338,16 @@ class Session:
     def find_calls(self, listener: RunListener) -> tuple[dict[str, Any], set[str]]:
         """What there is of a flow run's calls; as for `open_run`."""
         # An agent whose connection broke first brings to its end what it was asked to submit.
-        answer = self.request("open_run", run=listener.run_key, client=self._token, timeout=300)
+        answer = self.request(
+            protocol.open_run(run=listener.run_key, client=self._token), timeout=300
+        )
         return answer["known"], set(answer["acknowledged"])
 
     def close_run(self, listener: RunListener, keep: bool) -> None:
         """End a flow run: its warm workers stop, its files go."""
         self.contents.close_run(listener.run_key)
         try:
-            self.request("close_run", run=listener.run_key, keep=keep)
+            self.request(protocol.close_run(run=listener.run_key, keep=keep))
         except ClusterError:
             logger.debug("The run could not be closed", exc_info=True)
         with self._lock:

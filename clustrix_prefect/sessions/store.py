@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Any
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.errors import ConfigurationError
+from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.sessions.opened import OpenedCluster, opened
 
 # Looking at every file of a large store takes its time.
 _TIMEOUT = 3600.0
 
 
-def store_usage(cluster: ClusterBlock) -> dict[str, Any]:
+def store_usage(cluster: ClusterBlock) -> protocol.Usage:
     """What lies in a cluster's work directory.
 
     Returns:
@@ -26,10 +26,10 @@ def store_usage(cluster: ClusterBlock) -> dict[str, Any]:
         ConnectionFailed: The cluster cannot be reached.
     """
     with _opened(cluster) as there:
-        return there.agent.request("store_usage", timeout=_TIMEOUT)
+        return there.agent.request(protocol.store_usage(), timeout=_TIMEOUT)
 
 
-def prune_store(cluster: ClusterBlock, seconds: float) -> dict[str, Any]:
+def prune_store(cluster: ClusterBlock, seconds: float) -> protocol.Pruned:
     """Remove what was not used for so long, and what no unfinished flow run needs.
 
     Returns:
@@ -40,7 +40,7 @@ def prune_store(cluster: ClusterBlock, seconds: float) -> dict[str, Any]:
         ConnectionFailed: The cluster cannot be reached.
     """
     with _opened(cluster) as there:
-        return there.agent.request("store_prune", timeout=_TIMEOUT, seconds=seconds)
+        return there.agent.request(protocol.store_prune(seconds=seconds), timeout=_TIMEOUT)
 
 
 def _opened(cluster: ClusterBlock) -> AbstractContextManager[OpenedCluster]:

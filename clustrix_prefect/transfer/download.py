@@ -11,6 +11,7 @@ from typing import Any
 
 from clustrix_prefect.connections.agent import PendingAnswer
 from clustrix_prefect.errors import AgentError
+from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.far_side.wire.chunks import ChunkList, chunk_count, digest, is_digest, spans
 from clustrix_prefect.transfer.drafts import name_of_draft, open_draft
 from clustrix_prefect.transfer.upload import Agent
@@ -30,7 +31,7 @@ def describe(agent: Agent, **which: Any) -> ChunkList:
     Raises:
         AgentError: It is not there, or the list is not the content's.
     """
-    facts, text = agent.begin("describe", **which).wait(_HASHING_SECONDS)
+    facts, text = agent.begin(protocol.describe(**which)).wait(_HASHING_SECONDS)
     digests = text.decode("ascii", "replace").split("\n")
     chunks = ChunkList(int(facts["size"]), digests)
     if len(digests) != chunk_count(chunks.size) or not all(map(is_digest, digests)):
@@ -49,9 +50,9 @@ def fetch(agent: Agent, size: int, **which: Any) -> Iterator[tuple[int, bytes]]:
         **which: `content`, `path`, or `run` and `call` for a result; `start` for an offset.
     """
     start = int(which.pop("start", 0))
-    under_way: deque[tuple[PendingAnswer, int, int]] = deque()
+    under_way: deque[tuple[PendingAnswer[protocol.Nothing], int, int]] = deque()
     for _, offset, length in spans(size):
-        answer = agent.begin("read", offset=start + offset, size=length, **which)
+        answer = agent.begin(protocol.read(offset=start + offset, size=length, **which))
         under_way.append((answer, offset, length))
         if len(under_way) == _WINDOW:
             yield _piece(*under_way.popleft())
@@ -61,10 +62,10 @@ def fetch(agent: Agent, size: int, **which: Any) -> Iterator[tuple[int, bytes]]:
 
 def read(agent: Agent, offset: int, size: int, **which: Any) -> bytes:
     """A piece of a file on the far side that is no longer than a chunk; see `fetch`."""
-    return _piece(agent.begin("read", offset=offset, size=size, **which), offset, size)[1]
+    return _piece(agent.begin(protocol.read(offset=offset, size=size, **which)), offset, size)[1]
 
 
-def _piece(answer: PendingAnswer, offset: int, length: int) -> tuple[int, bytes]:
+def _piece(answer: PendingAnswer[protocol.Nothing], offset: int, length: int) -> tuple[int, bytes]:
     _, data = answer.wait(_READING_SECONDS)
     if len(data) != length:
         raise AgentError("A file on the cluster became shorter while it was read.")
@@ -115,13 +116,13 @@ def _pieces(
     agent: Agent, chunks: ChunkList, descriptor: int, left: int, which: dict[str, Any]
 ) -> Iterator[tuple[int, int, bytes | None]]:
     """Each chunk in order: None for its bytes if they are here already."""
-    under_way: deque[tuple[int, int, int, PendingAnswer | None]] = deque()
+    under_way: deque[tuple[int, int, int, PendingAnswer[protocol.Nothing] | None]] = deque()
     for index, offset, length in spans(chunks.size):
         here = (
             offset < left
             and digest(os.pread(descriptor, length, offset)) == (chunks.digests[index])
         )
-        answer = None if here else agent.begin("read", offset=offset, size=length, **which)
+        answer = None if here else agent.begin(protocol.read(offset=offset, size=length, **which))
         under_way.append((index, offset, length, answer))
         if len(under_way) == _WINDOW:
             yield _verified(chunks, *under_way.popleft())
@@ -130,7 +131,11 @@ def _pieces(
 
 
 def _verified(
-    chunks: ChunkList, index: int, offset: int, length: int, answer: PendingAnswer | None
+    chunks: ChunkList,
+    index: int,
+    offset: int,
+    length: int,
+    answer: PendingAnswer[protocol.Nothing] | None,
 ) -> tuple[int, int, bytes | None]:
     if answer is None:
         return index, offset, None

@@ -6,11 +6,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from clustrix_prefect.connections.agent import PendingAnswer
 from clustrix_prefect.errors import AgentError, NotPortable
+from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.far_side.wire.chunks import ChunkList, digest, spans
+from clustrix_prefect.far_side.wire.protocol import Request
 from clustrix_prefect.transfer.compression import Compressor
 from clustrix_prefect.transfer.sources import Source
 
@@ -22,12 +24,17 @@ _SECONDS = 600.0
 _OFFERED = 8
 
 
+A = TypeVar("A")
+
+
 class Agent(Protocol):
     """What is needed of an `AgentClient`."""
 
-    def begin(self, op: str, attachment: Any = b"", **fields: Any) -> PendingAnswer: ...
+    def begin(self, request: Request[A], attachment: Any = b"") -> PendingAnswer[A]: ...
 
-    def request(self, op: str, timeout: float | None = 60, **fields: Any) -> dict[str, Any]: ...
+    def request(
+        self, request: Request[A], timeout: float | None = 60, attachment: Any = b""
+    ) -> A: ...
 
 
 @dataclass
@@ -72,16 +79,15 @@ def send_content(
         ConnectionLost: The connection broke.
     """
     began = time.monotonic()
-    agent.request("upload_begin", timeout=_SECONDS, token=chunks.name, size=chunks.size)
+    agent.request(protocol.upload_begin(token=chunks.name, size=chunks.size), timeout=_SECONDS)
     upload = _Upload(agent, source, chunks, Compressor(unhurried), on_progress)
     try:
         upload.run()
         agent.request(
-            "upload_finish",
+            protocol.upload_finish(
+                token=chunks.name, name=chunks.name, executable=source.executable
+            ),
             timeout=_SECONDS,
-            token=chunks.name,
-            name=chunks.name,
-            executable=source.executable,
         )
     except AgentError as error:
         if error.type == "DigestMismatch":
@@ -113,7 +119,7 @@ class _Upload:
         self._compressor = compressor
         self._on_progress = on_progress
         self._done = 0
-        self._under_way: deque[tuple[PendingAnswer, int, int, float]] = deque()
+        self._under_way: deque[tuple[PendingAnswer[protocol.Nothing], int, int, float]] = deque()
         self.sent = Sent(chunks.size)
 
     def run(self) -> None:
@@ -128,14 +134,16 @@ class _Upload:
         while self._under_way:
             self._confirm_one()
 
-    def _offer(self, batch: list[tuple[int, int, int]]) -> PendingAnswer:
+    def _offer(self, batch: list[tuple[int, int, int]]) -> PendingAnswer[protocol.MissingChunks]:
         first = batch[0][0]
         digests = self._chunks.digests[first : first + len(batch)]
         return self._agent.begin(
-            "upload_offer", token=self._chunks.name, first=first, digests=digests
+            protocol.upload_offer(token=self._chunks.name, first=first, digests=digests)
         )
 
-    def _send_missing(self, answer: PendingAnswer, batch: list[tuple[int, int, int]]) -> None:
+    def _send_missing(
+        self, answer: PendingAnswer[protocol.MissingChunks], batch: list[tuple[int, int, int]]
+    ) -> None:
         missing = set(answer.wait(_SECONDS)[0]["missing"])
         for index, offset, length in batch:
             if index in missing:
@@ -150,12 +158,13 @@ class _Upload:
             self._confirm_one()
         body = data if packed is None else packed
         answer = self._agent.begin(
-            "upload_chunk",
+            protocol.upload_chunk(
+                token=self._chunks.name,
+                index=index,
+                digest=self._chunks.digests[index],
+                compressed=packed is not None,
+            ),
             body,
-            token=self._chunks.name,
-            index=index,
-            digest=self._chunks.digests[index],
-            compressed=packed is not None,
         )
         self._under_way.append((answer, length, len(body), time.monotonic()))
         self.sent.sent_bytes += length
@@ -191,14 +200,14 @@ def send_small(agent: Agent, contents: Iterable[tuple[str, Callable[[], bytes]]]
     Raises:
         NotPortable: One of them is no longer what its name says.
     """
-    under_way: deque[PendingAnswer] = deque()
+    under_way: deque[PendingAnswer[protocol.Nothing]] = deque()
     waiting_bytes: deque[int] = deque()
     total = 0
     for name, read in contents:
         data = read()
         if digest(data) != name:
             raise changed_meanwhile()
-        under_way.append(agent.begin("put", data, sha=name, size=len(data)))
+        under_way.append(agent.begin(protocol.put(sha=name, size=len(data)), data))
         waiting_bytes.append(len(data))
         total += len(data)
         while sum(waiting_bytes) > 16 * 1024 * 1024 or len(under_way) > 64:

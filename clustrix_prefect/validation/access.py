@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator
-from typing import Any
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.errors import AgentError, ClusterError, InfrastructureError
+from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.schedulers.scheduler import JobSpec, Scheduler, TryLater
 from clustrix_prefect.sessions.discovery import ask_site
 from clustrix_prefect.sessions.opened import opened
@@ -141,5 +141,5 @@ class _Trial:
         status = self._scheduler.parse_status(done["stdout"]).get(self._job or "")
         return None if status is None else status.state.value
 
-    def _command(self, argv: list[str]) -> dict[str, Any]:
-        return self._agent.request("command", argv=argv, timeout=90)
+    def _command(self, argv: list[str]) -> protocol.Ended:
+        return self._agent.request(protocol.command(argv=argv), timeout=90)

@@ -20,6 +20,7 @@ from clustrix_prefect.connections.connection import Connection
 from clustrix_prefect.connections.ssh import SSHConnection
 from clustrix_prefect.display.nearest import what_was_meant
 from clustrix_prefect.errors import AgentError, ClusterError
+from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.kubernetes.permissions import Permission
 from clustrix_prefect.kubernetes.pods import MANAGED_BY
 from clustrix_prefect.schedulers.scheduler import JobSpec, Scheduler, TryLater
@@ -177,7 +178,7 @@ def _modules(cluster: ClusterBlock, agent: AgentClient) -> Iterator[Finding]:
         return
     names = ", ".join(cluster.modules)
     lines = " && ".join(f"module load {name}" for name in cluster.modules)
-    done = agent.request("command", argv=["bash", "-lc", lines])
+    done = agent.request(protocol.command(argv=["bash", "-lc", lines]))
     if done["returncode"] or _MODULE_MISSING.search(done["stderr"]):
         yield Finding(
             "modules",
@@ -192,7 +193,9 @@ def _modules(cluster: ClusterBlock, agent: AgentClient) -> Iterator[Finding]:
 
 def _work_dir(cluster: ClusterBlock, agent: AgentClient) -> Finding:
     try:
-        found = agent.request("configure", work_dir=cluster.remote_work_dir, alone=cluster.is_alone)
+        found = agent.request(
+            protocol.configure(work_dir=cluster.remote_work_dir, alone=cluster.is_alone)
+        )
     except AgentError as error:
         remedy = _WORK_DIR_REMEDIES.get(error.type, "Set the block's `remote_work_dir`.")
         return Finding("work directory", problem=f"It cannot be used: {error.what}", remedy=remedy)
@@ -208,7 +211,9 @@ def _work_dir(cluster: ClusterBlock, agent: AgentClient) -> Finding:
 def _python(cluster: ClusterBlock, agent: AgentClient) -> Finding:
     here = sys.version_info[:2]
     found = agent.request(
-        "find_python", python=cluster.interpreter, prefer=list(here), prologue=cluster.prologue
+        protocol.find_python(
+            python=cluster.interpreter, prefer=list(here), prologue=cluster.prologue
+        )
     )
     chosen = found["chosen"]
     others = [one for one in found["found"] if one != chosen]
@@ -229,7 +234,7 @@ def _python(cluster: ClusterBlock, agent: AgentClient) -> Finding:
     return Finding("Python", value)
 
 
-def _interpreter(found: dict[str, Any]) -> str:
+def _interpreter(found: protocol.Interpreter) -> str:
     return f"{'.'.join(map(str, found['version']))} ({found['path']})"
 
 
@@ -238,7 +243,7 @@ def _jobs(
 ) -> Iterator[Finding]:
     scheduler, limits = ask_site(agent, scheduler)
     if not limits.version:
-        first = agent.request("command", argv=scheduler.limits_commands()[0])
+        first = agent.request(protocol.command(argv=scheduler.limits_commands()[0]))
         other = next(_recognised(agent), None)
         yield Finding(
             "scheduler",
@@ -274,7 +279,7 @@ def _recognised(agent: AgentClient) -> Iterator[Finding]:
 
 
 def _queue(scheduler: Scheduler, agent: AgentClient, user_id: int) -> Finding:
-    done = agent.request("command", argv=scheduler.status_command(user_id))
+    done = agent.request(protocol.command(argv=scheduler.status_command(user_id)))
     if done["returncode"]:
         return Finding(
             "queue",
@@ -291,7 +296,7 @@ def _trial(cluster: ClusterBlock, scheduler: Scheduler, agent: AgentClient) -> I
     command = scheduler.trial_command(spec)
     if command is None:
         return
-    done = agent.request("command", argv=command)
+    done = agent.request(protocol.command(argv=command))
     if done["returncode"] == 0:
         said = re.sub(r"^Job \d+ to", "would", _last_line(done["stderr"] or done["stdout"]))
         said = re.sub(r"\ba using\b", "using", said)  # "at TIME a using 1 processors"

@@ -20,6 +20,7 @@ from prefect.cache_policies import NO_CACHE
 from clustrix_prefect import ClusterTaskRunner
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.connections.agent import AgentClient
+from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.sessions.session import sessions
 from clustrix_prefect.transfer.digests import FileDigests
 from clustrix_prefect.transfer.sources import FileSource
@@ -137,15 +138,15 @@ def _measure_file(lab: Lab, part: Part) -> None:
         )
         agent.start()
         with closing(agent):
-            agent.request("configure", work_dir=f"{host.home}/file-bench")
+            agent.request(protocol.configure(work_dir=f"{host.home}/file-bench"))
             ours, theirs = [], []
             store = f"{host.home}/file-bench/store"
             # Neither side may write to memory that the other has just given back.
             clean = f"rm -f {store}/[0-9a-f]* {host.home}/scp.bin; sleep 3"
             for number in range(ROUNDS):
-                agent.request("command", argv=["sh", "-c", clean])
+                agent.request(protocol.command(argv=["sh", "-c", clean]))
                 theirs.append(_seconds(lambda: _scp(host, path)))
-                agent.request("command", argv=["sh", "-c", clean])
+                agent.request(protocol.command(argv=["sh", "-c", clean]))
                 # A new database: each time the file is read for its digests, too.
                 digests = FileDigests(directory / f"digests-{number}")
                 ours.append(_seconds(lambda d=digests: _send(agent, path, d)))
@@ -183,7 +184,7 @@ def _measure_file(lab: Lab, part: Part) -> None:
 
 def _send(agent: AgentClient, path: Path, digests: FileDigests) -> None:
     chunks = digests.of(path)
-    if agent.request("have", blobs=[chunks.name])["missing"]:
+    if agent.request(protocol.have(blobs=[chunks.name]))["missing"]:
         with FileSource(path, chunks.size) as source:
             send_content(agent, source, chunks)
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from clustrix_prefect.far_side.wire import protocol
 from tests.bench.lab import Lab
 from tests.bench.table import Bound, Part, Row
 from tests.far_side.calls import Call
@@ -63,11 +64,11 @@ def _one(far: Far) -> Row:
         manifest = [call.manifest()]
         settings = {"python": far.python, "prologue": [], "environment": {}, "max_workers": 1}
         began = time.perf_counter()
-        far.client.send("run", run="run", pool=settings, calls=manifest)
+        far.client.send(protocol.run(run="run", pool=settings, calls=manifest))
         far.wait("result", call)
         calls.append(time.perf_counter() - began)
         began = time.perf_counter()
-        far.client.request("have", blobs=[])
+        far.client.request(protocol.have(blobs=[]))
         messages.append(time.perf_counter() - began)
     one, message = statistics.median(calls), statistics.median(messages)
     return Row(
@@ -102,7 +103,7 @@ def _mean_of_starts(far: Far, *command: str) -> float:
     numbers = " ".join(map(str, range(STARTS)))
     timed = f'for i in {numbers}; do "$@"; done; times'
     argv = ["sh", "-c", timed, "sh", far.python, *command]
-    last = far.client.request("command", argv=argv)["stdout"].splitlines()[-1]
+    last = far.client.request(protocol.command(argv=argv))["stdout"].splitlines()[-1]
     spent = sum(
         int(minutes) * 60 + float(seconds)
         for minutes, seconds in (word.rstrip("s").split("m") for word in last.split())

@@ -12,6 +12,7 @@ import pytest
 
 from clustrix_prefect.errors import AgentError, ConnectionLost, NotPortable
 from clustrix_prefect.far_side.store.store import is_intact
+from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.far_side.wire.chunks import CHUNK_BYTES, ChunkList
 from clustrix_prefect.transfer.digests import FileDigests, chunks_of
 from clustrix_prefect.transfer.download import fetch_file
@@ -136,9 +137,9 @@ def test_a_content_that_was_tampered_with_is_not_delivered(here: Far, tmp_path: 
 @pytest.mark.parametrize("token", ["../x", "a" * 63, "A" * 64, "/etc/passwd"])
 def test_names_that_are_paths_are_refused(here: Far, token: str):
     with pytest.raises(AgentError, match="does not name"):
-        here.client.request("upload_begin", token=token, size=1)
+        here.client.request(protocol.upload_begin(token=token, size=1))
     with pytest.raises(AgentError, match="does not name"):
-        here.client.request("have", blobs=[token])
+        here.client.request(protocol.have(blobs=[token]))
 
 
 def test_files_that_did_not_change_are_not_read_again(tmp_path: Path, monkeypatch):

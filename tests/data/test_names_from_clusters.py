@@ -11,7 +11,7 @@ import pytest
 from clustrix_prefect import RemoteFile, RemoteFolder
 from clustrix_prefect.errors import TamperedResult
 from clustrix_prefect.far_side.wire import trees
-from clustrix_prefect.sessions.remote_files import arrived, download
+from clustrix_prefect.sessions.remote_files import arrived
 from clustrix_prefect.transfer.drafts import (
     name_of_draft,
     open_draft,
@@ -33,7 +33,7 @@ def test_a_name_that_is_none_is_not_followed(kind: str, name: Any, tmp_path: Pat
     what = arrived(facts(kind=kind, name=name))
     assert isinstance(what, RemoteFile | RemoteFolder)
     with pytest.raises(TamperedResult, match="which is none"):
-        download(what, tmp_path, None, False)
+        what.download(tmp_path, progress=False)
     assert not list(tmp_path.iterdir())
 
 

@@ -18,6 +18,7 @@ from clustrix_prefect.cli.main import main
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.errors import AgentError
 from clustrix_prefect.far_side.environments.locks import Lock
+from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.sessions.store import prune_store, store_usage
 from clustrix_prefect.validation.ages import seconds_of
 from tests.far_side.calls import Call
@@ -36,15 +37,15 @@ def put(far: Far, data: bytes, run: str | None = None) -> str:
     """A content in the store, needed by a run; its name."""
     name = hashlib.sha256(data).hexdigest()
     if run is not None:
-        far.client.request("open_run", run=run)
-    far.client.request("have", blobs=[name], run=run)
+        far.client.request(protocol.open_run(run=run))
+    far.client.request(protocol.have(blobs=[name], run=run))
     far.client.put_blob(name, data)
     return name
 
 
 def prune(far: Far, seconds: float = 0) -> set[str]:
     """What was removed."""
-    answer = far.client.request("store_prune", seconds=seconds)
+    answer = far.client.request(protocol.store_prune(seconds=seconds))
     return {item["name"] for item in answer["items"]}
 
 
@@ -53,7 +54,7 @@ def test_what_a_run_needs_stays_until_it_has_ended(far: Far) -> None:
     unneeded = put(far, b"unneeded")
     assert prune(far) == {unneeded}
     assert (far.work_dir / "store" / needed).exists()
-    far.client.request("close_run", run="open", keep=False)
+    far.client.request(protocol.close_run(run="open", keep=False))
     assert prune(far) == {needed}
 
 
@@ -70,9 +71,9 @@ def test_a_running_call_keeps_what_it_needs_when_its_client_is_gone(
 ) -> None:
     end = tmp_path / "end"
     call = Call(SLOW, (str(end),))
-    here.client.request("open_run", run="run")
+    here.client.request(protocol.open_run(run="run"))
     bundle = hashlib.sha256(call.bundle).hexdigest()
-    here.client.request("have", blobs=[bundle], run="run")
+    here.client.request(protocol.have(blobs=[bundle], run="run"))
     here.run(call)
     here.wait("started", call)
     here.kill_agent()
@@ -83,7 +84,7 @@ def test_a_running_call_keeps_what_it_needs_when_its_client_is_gone(
         end.touch()
         known = wait_for(
             lambda: (
-                (found := later.client.request("open_run", run="run")["known"])
+                (found := later.client.request(protocol.open_run(run="run"))["known"])
                 and found[call.id]["state"] == "finished"
                 and found
             )
@@ -111,13 +112,13 @@ def test_environments(far: Far) -> None:
         (environment / "env").symlink_to("env.1")
         (environment / "recipe.json").write_text("{}")
         os.utime(environment / "recipe.json", (time.time() - 7200,) * 2)
-    far.client.request("environment", name="lately", token=None, offset=0, wait=0)
+    far.client.request(protocol.environment(name="lately", token=None, offset=0, wait=0))
     lock = Lock(str(far.work_dir / "environments" / "built" / "lock"))
     assert lock.acquire("token")
-    assert far.client.request("store_usage")["kinds"]["environment"]["count"] == 3
+    assert far.client.request(protocol.store_usage())["kinds"]["environment"]["count"] == 3
     needed = put(far, b"needed", run="open")
     assert prune(far) == set()
-    far.client.request("close_run", run="open", keep=False)
+    far.client.request(protocol.close_run(run="open", keep=False))
     assert prune(far) == {needed, "idle"}
     lock.release("token")
     assert prune(far) == {"built"}

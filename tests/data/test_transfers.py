@@ -14,6 +14,7 @@ from prefect import flow, task
 
 from clustrix_prefect import ClusterTaskRunner, File, Folder, LocalCluster
 from clustrix_prefect.clusters.cluster import ClusterBlock
+from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.far_side.wire.chunks import CHUNK_BYTES
 from clustrix_prefect.packaging.parts import Part
 from clustrix_prefect.sessions import blob_uploads as contents
@@ -201,7 +202,7 @@ def test_of_a_changed_file_it_is_said_how_much_was_new(
         part = Part.of_file(path, FileDigests(tmp_path / name).of(path))
 
         def bring(session: Session) -> None:
-            session.request("open_run", run="a-run")
+            session.request(protocol.open_run(run="a-run"))
             wait = session.contents.bring("a-run", [part], lambda level, line: lines.append(line))
             if wait is not None:
                 wait.result(60)

@@ -30,6 +30,7 @@ from clustrix_prefect.errors import (
     ResultNotPortable,
     TamperedResult,
 )
+from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.far_side.wire.chunks import CHUNK_BYTES
 from tests.live import clusters
 
@@ -163,7 +164,7 @@ def test_more_than_was_asked_for_ends_the_connection(
 
     def ask() -> None:
         client.start()  # which pings
-        client.request("configure", work_dir=str(tmp_path / "work"))
+        client.request(protocol.configure(work_dir=str(tmp_path / "work")))
         client.begin(op, **fields).wait(60)
 
     with pytest.raises(ConnectionLost, match="nobody asked for"):

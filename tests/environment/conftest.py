@@ -17,6 +17,7 @@ import pytest
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.environments import distributions
 from clustrix_prefect.environments.preflight import Code
+from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.packaging.imports import Imports
 from clustrix_prefect.sessions.session import Session
 from tests.environment.wheels import write_wheel
@@ -125,7 +126,7 @@ class Told:
 
 def run_there(session: Session, python: str, program: str) -> str:
     """What a program prints under an interpreter of the cluster."""
-    answer: dict[str, Any] = session.request("command", argv=[python, "-c", program])
+    answer: dict[str, Any] = session.request(protocol.command(argv=[python, "-c", program]))
     assert answer["returncode"] == 0, answer["stderr"]
     return str(answer["stdout"]).strip()
 

@@ -19,6 +19,7 @@ from prefect.settings import PREFECT_LOGGING_TO_API_BATCH_INTERVAL, temporary_se
 
 from clustrix_prefect import ClusterTaskRunner, ManagedEnvironment
 from clustrix_prefect.errors import ConfigurationError, EnvironmentMismatch, EnvironmentNotBuilt
+from clustrix_prefect.far_side.wire import protocol
 from tests.contract.api import eventually, history
 from tests.environment.conftest import Place, code, opened
 from tests.live.clusters import slurm_cluster
@@ -273,7 +274,7 @@ class TestSlurm:
 
             def cancel(level: int, line: str) -> None:
                 if job := re.search(r"SLURM job (\d+) builds it", line):
-                    session.request("command", argv=["scancel", job[1]])
+                    session.request(protocol.command(argv=["scancel", job[1]]))
 
             with pytest.raises(EnvironmentNotBuilt, match=r"SLURM job \d+ .* cancelled"):
                 session.environments.prepare(code("tinypkg"), cancel)

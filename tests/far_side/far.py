@@ -14,6 +14,7 @@ from typing import Any
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.connections.connection import Connection
 from clustrix_prefect.connections.local import LocalConnection
+from clustrix_prefect.far_side.wire import protocol
 from tests.far_side.calls import Call, sha256
 
 SECONDS = 60.0
@@ -64,7 +65,7 @@ class Far:
             **options,
         )
         self.hello = self.client.start()
-        self.facts = self.client.request("configure")
+        self.facts = self.client.request(protocol.configure())
 
     def _note(self, event: dict[str, Any], body: bytes) -> None:
         with self._changed:
@@ -82,7 +83,7 @@ class Far:
 
     def send_blobs(self, calls: Sequence[Call]) -> None:
         blobs = {sha256(blob): blob for call in calls for blob in call.blobs}
-        for sha in self.client.request("have", blobs=list(blobs))["missing"]:
+        for sha in self.client.request(protocol.have(blobs=list(blobs)))["missing"]:
             self.client.put_blob(sha, blobs[sha])
 
     def run(self, *calls: Call, run: str = "run", **pool: Any) -> None:
@@ -90,9 +91,16 @@ class Far:
         self.send_blobs(calls)
         settings = {"python": self.python, "prologue": [], "environment": {}, "max_workers": 2}
         manifests = [call.manifest() for call in calls]
-        self.client.send("run", run=run, pool={**settings, **pool}, calls=manifests)
+        self.client.send(protocol.run(run=run, pool={**settings, **pool}, calls=manifests))
 
-    def submit(self, *calls: Call, run: str = "run", batch: str = "b1", **changes: Any) -> Any:
+    def submit(
+        self,
+        *calls: Call,
+        run: str = "run",
+        batch: str = "b1",
+        attachment: bytes = b"",
+        **changes: Any,
+    ) -> Any:
         """Submit calls to a scheduler of a kind: a shell that starts one job after another."""
         self.send_blobs(calls)
         directory = f"{self.facts['work_dir']}/runs/{run}/{batch}"
@@ -113,7 +121,8 @@ done
                 for index, call in enumerate(calls)
             ],
         }
-        return self.client.request("submit", run=run, batch=batch, **{**fields, **changes})
+        request = protocol.submit(run=run, batch=batch, **{**fields, **changes})
+        return self.client.request(request, attachment=attachment)
 
     def of(self, kind: str, call: Call) -> list[tuple[dict[str, Any], bytes]]:
         """The events of one kind about a call, so far."""

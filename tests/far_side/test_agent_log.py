@@ -9,6 +9,7 @@ import pytest
 
 from clustrix_prefect.errors import AgentError
 from clustrix_prefect.far_side.agent.agent_log import LARGEST, NAME, AgentLog
+from clustrix_prefect.far_side.wire import protocol
 from tests.far_side.far import Far
 from tests.live.daemon import wait_until
 
@@ -18,7 +19,7 @@ def test_an_agent_says_when_it_begins_what_failed_and_why_it_ends(
 ) -> None:
     far = Far(python, tmp_path / "work")
     with pytest.raises(AgentError):
-        far.client.request("read_log", run="no-such-run", batch="0", secret="hunter2")
+        far.client.request(protocol.read_log(run="no-such-run", batch="0", secret="hunter2"))
     far.close()
     log = tmp_path / "work" / NAME
     wait_until(lambda: " ends: " in log.read_text(), 60)

@@ -12,6 +12,7 @@ import zlib
 import pytest
 
 from clustrix_prefect.errors import AgentError
+from clustrix_prefect.far_side.wire import protocol
 from tests.far_side.calls import Call
 from tests.far_side.far import is_alive, wait_for
 
@@ -103,7 +104,7 @@ def test_calls_for_warm_workers_travel_as_attachment_too(old_far):
     assert len(manifests) < len(json.dumps([call.manifest() for call in calls])) / 2
     old_far.send_blobs(calls)
     pool = {"python": old_far.python, "prologue": [], "environment": {}, "max_workers": 2}
-    old_far.client.send("run", manifests, run="run", pool=pool, calls_attached=True)
+    old_far.client.send(protocol.run(run="run", pool=pool, calls_attached=True), manifests)
     assert [old_far.value(call) for call in calls] == list(range(1, 21))
 
 
@@ -117,12 +118,14 @@ def test_what_the_submit_script_and_logs_said_can_be_looked_at(far):
     calls = [Call(source, (n,), context={"log_prints": False}) for n in range(2)]
     far.submit(*calls)
     far.wait("started", calls[1])
-    wait_for(lambda: far.client.request("diagnose", run="run", call=calls[1].id)["stderr_tail"])
-    found = far.client.request("diagnose", run="run", call=calls[1].id)
+    wait_for(
+        lambda: far.client.request(protocol.diagnose(run="run", call=calls[1].id))["stderr_tail"]
+    )
+    found = far.client.request(protocol.diagnose(run="run", call=calls[1].id))
     assert found["stderr_tail"] == "trouble 1\n"
     assert found["script"].startswith("#!/bin/sh")
     with pytest.raises(AgentError) as caught:
-        far.client.request("diagnose", run="run", call="0" * 64)
+        far.client.request(protocol.diagnose(run="run", call="0" * 64))
     assert caught.value.type == "NotFound"
 
 
@@ -132,7 +135,9 @@ def test_look_tells_how_far_calls_are(far):
     far.submit(quick, slow)
     far.outcome(quick)
     far.wait("started", slow)
-    present = far.client.request("look", run="run", calls=[quick.id, slow.id, "f" * 64])["present"]
+    present = far.client.request(protocol.look(run="run", calls=[quick.id, slow.id, "f" * 64]))[
+        "present"
+    ]
     assert present == {quick.id: "finished", slow.id: "started", "f" * 64: "absent"}
 
 
@@ -140,32 +145,32 @@ def test_an_acknowledged_batch_is_removed_and_a_kept_one_loses_its_keys(far):
     first, second = Call(ADD, (1,)), Call(ADD, (2,))
     far.submit(first, second)
     far.outcome(second)
-    far.client.send("ack", run="run", calls=[first.id])
-    far.client.request("ping")
+    far.client.send(protocol.ack(run="run", calls=[first.id]))
+    far.client.request(protocol.ping())
     assert {"b1/script.sh", "b1/calls.jsonl", f"b1/results/{second.id}"} <= far.files()
     assert f"b1/results/{first.id}" not in far.files()
-    assert set(far.client.request("open_run", run="run")["known"]) == {second.id}
-    far.client.send("ack", run="run", calls=[second.id])
-    far.client.request("ping")
+    assert set(far.client.request(protocol.open_run(run="run"))["known"]) == {second.id}
+    far.client.send(protocol.ack(run="run", calls=[second.id]))
+    far.client.request(protocol.ping())
     assert far.files() == set()
     kept = Call(ADD, (1,))
     far.submit(kept, batch="b2")
     far.outcome(kept)
-    far.client.send("ack", run="run", calls=[kept.id], keep=True)
-    far.client.request("ping")
+    far.client.send(protocol.ack(run="run", calls=[kept.id], keep=True))
+    far.client.request(protocol.ping())
     assert {"b2/script.sh", "b2/logs/0.out", "b2/logs/0.err"} <= far.files()
     everything = b"".join(path.read_bytes() for path in far.work_dir.rglob("b2/**/*.*"))
     assert kept.key.hex().encode() not in everything
-    far.client.request("close_run", run="run")
+    far.client.request(protocol.close_run(run="run"))
     assert far.files()
-    assert far.client.request("open_run", run="run")["known"] == {}
+    assert far.client.request(protocol.open_run(run="run"))["known"] == {}
 
 
 def test_status_is_asked_for_while_there_are_jobs_and_told_when_it_changes(old_far, tmp_path):
     asked, said = tmp_path / "asked", tmp_path / "said"
     said.write_text("PENDING")
     command = ["sh", "-c", 'echo >> "$1"; cat "$2"', "sh", str(asked), str(said)]
-    old_far.client.send("poll_status", command=command, interval_min=0.1, interval_max=0.3)
+    old_far.client.send(protocol.poll_status(command=command, interval_min=0.1, interval_max=0.3))
     time.sleep(0.5)
     assert not asked.exists()  # there is no job to ask about
     call = Call("import time\ndef f():\n    time.sleep(2)")
@@ -178,7 +183,7 @@ def test_status_is_asked_for_while_there_are_jobs_and_told_when_it_changes(old_f
     said.write_text("RUNNING")
     wait_for(lambda: told() == ["PENDING", "RUNNING"])
     old_far.outcome(call)
-    old_far.client.send("ack", run="run", calls=[call.id])
+    old_far.client.send(protocol.ack(run="run", calls=[call.id]))
     time.sleep(0.5)
     count = len(asked.read_text())
     assert count > 4
@@ -188,16 +193,16 @@ def test_status_is_asked_for_while_there_are_jobs_and_told_when_it_changes(old_f
 
 
 def test_commands_run_without_a_shell(far):
-    answer = far.client.request("command", argv=["printf", "%s", "$HOME; it's `x`"])
+    answer = far.client.request(protocol.command(argv=["printf", "%s", "$HOME; it's `x`"]))
     assert answer == {"returncode": 0, "stdout": "$HOME; it's `x`", "stderr": ""}
     began = time.monotonic()
     slow = "echo known; echo why >&2; sleep 300 & sleep 300"
-    answer = far.client.request("command", argv=["sh", "-c", slow], timeout=0.5)
+    answer = far.client.request(protocol.command(argv=["sh", "-c", slow]), timeout=0.5)
     assert (answer["returncode"], answer["stdout"]) == (124, "known\n")
     assert answer["stderr"] == "why\nsh: no answer within 0.5 s"
     assert time.monotonic() - began < 60
     program = "import sys; print(repr(sys.stdin.read()))"
-    answer = far.client.request("command", argv=[sys.executable, "-c", program])
+    answer = far.client.request(protocol.command(argv=[sys.executable, "-c", program]))
     assert answer["stdout"] == "''\n"
 
 
@@ -209,7 +214,7 @@ def test_names_that_are_paths_are_refused(old_far):
     with pytest.raises(AgentError, match="name of a file"):
         old_far.submit(Call(ADD, (1,)), calls=[evil])
     with pytest.raises(AgentError, match="does not name a blob"):
-        old_far.client.request("put", sha="../x", size=1, attachment=b"x")
+        old_far.client.request(protocol.put(sha="../x", size=1), attachment=b"x")
 
 
 def test_a_line_that_is_garbage_hides_no_other(old_far):

@@ -14,6 +14,7 @@ from clustrix_prefect.connections import bootstrap
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.connections.local import LocalChannel, LocalConnection
 from clustrix_prefect.errors import AgentError, ConnectionLost, LoginInterrupted
+from clustrix_prefect.far_side.wire import protocol
 from tests.far_side.calls import Call
 from tests.far_side.far import Far, is_alive, wait_for
 
@@ -159,9 +160,9 @@ def test_the_clock_and_the_round_trip_are_measured(oldest):
     assert client.round_trips == 1
     client.close()
     with pytest.raises(ConnectionLost):
-        client.request("ping")
+        client.request(protocol.ping())
     with pytest.raises(ConnectionLost):
-        client.send("ack")
+        client.send(protocol.ack())
 
 
 # --- the work directory -------------------------------------------------------------------
@@ -172,7 +173,7 @@ def configure(work_dir, connection=None, **options):
     client = AgentClient(connection, on_event=print, on_lost=print, **options)
     client.start()
     try:
-        return client.request("configure", work_dir=work_dir)
+        return client.request(protocol.configure(work_dir=work_dir))
     finally:
         client.close()
 

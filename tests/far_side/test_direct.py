@@ -11,6 +11,7 @@ import pytest
 
 from clustrix_prefect.far_side.agent.pool import DirectCall, WarmWorker
 from clustrix_prefect.far_side.jobs.batch import BatchDirectory
+from clustrix_prefect.far_side.wire import protocol
 from tests.far_side.calls import Call
 from tests.far_side.far import is_alive, wait_for
 
@@ -62,7 +63,7 @@ def test_large_arguments_and_results_travel_whole(far):
     call = Call("def f(data):\n    return data[::-1]", (os.urandom(size),))
     far.run(call)
     assert far.value(call) == call.args[0][::-1]
-    far.client.send("ack", run="run", calls=[call.id])
+    far.client.send(protocol.ack(run="run", calls=[call.id]))
 
 
 def test_coroutine_functions_are_awaited(far):
@@ -243,7 +244,7 @@ def test_output_that_is_not_logged_can_be_looked_at(old_far):
     old_far.run(*calls, max_workers=1)
     for call in calls:
         old_far.outcome(call)
-    found = old_far.client.request("diagnose", run="run", call=calls[1].id)
+    found = old_far.client.request(protocol.diagnose(run="run", call=calls[1].id))
     assert found["stdout_tail"] == "out 1\n"
     assert found["stderr_tail"] == "err 1"
     assert found["directory"].endswith("/runs/run/direct")
@@ -254,7 +255,7 @@ def test_cancelling_drops_what_waits_and_ends_what_runs(far):
     running, waiting, wanted = Call(source), Call(ADD, (1,)), Call(ADD, (2,))
     far.run(running, waiting, wanted, max_workers=1)
     pid = far.wait("started", running)[0]["pid"]
-    far.client.send("cancel", run="run", calls=[waiting.id, running.id])
+    far.client.send(protocol.cancel(run="run", calls=[waiting.id, running.id]))
     far.wait("cancelled", waiting)
     far.wait("cancelled", running, 3)
     assert not is_alive(pid)
@@ -275,7 +276,7 @@ def test_a_call_that_ignores_the_request_to_end_is_killed(old_far):
     child = int(wait_for(lambda: old_far.lines(call))[0][2])
     pid = old_far.wait("started", call)[0]["pid"]
     began = time.monotonic()
-    old_far.client.send("cancel", run="run", calls=[call.id])
+    old_far.client.send(protocol.cancel(run="run", calls=[call.id]))
     old_far.wait("cancelled", call, 8)
     assert time.monotonic() - began > 4
     wait_for(lambda: not is_alive(pid) and not is_alive(child), 3)
@@ -287,16 +288,16 @@ def test_acknowledged_calls_leave_nothing_and_a_closed_run_neither(far):
     far.value(small)
     assert len(far.value(large)) == 100_000
     assert f"direct/results/{large.id}" in far.files()
-    far.client.request("close_run", run="run")
-    known = far.client.request("open_run", run="run")["known"]
+    far.client.request(protocol.close_run(run="run"))
+    known = far.client.request(protocol.open_run(run="run"))["known"]
     assert {id: facts["state"] for id, facts in known.items()} == {
         small.id: "finished",
         large.id: "finished",
     }
-    far.client.send("ack", run="run", calls=[small.id, large.id])
-    assert far.client.request("open_run", run="run")["known"] == {}
+    far.client.send(protocol.ack(run="run", calls=[small.id, large.id]))
+    assert far.client.request(protocol.open_run(run="run"))["known"] == {}
     assert f"direct/results/{large.id}" not in far.files()
-    far.client.request("close_run", run="run")
+    far.client.request(protocol.close_run(run="run"))
     assert not (far.work_dir / "runs" / "run").exists()
 
 
@@ -304,7 +305,7 @@ def test_closing_a_run_ends_its_calls(old_far):
     call = Call("import time\ndef f():\n    time.sleep(60)")
     old_far.run(call)
     pid = old_far.wait("started", call)[0]["pid"]
-    old_far.client.request("close_run", run="run")
+    old_far.client.request(protocol.close_run(run="run"))
     assert not is_alive(pid)
     assert not (old_far.work_dir / "runs" / "run").exists()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
+from clustrix_prefect.far_side.wire import protocol
 from tests.far_side.far import Far
 
 
@@ -16,7 +17,7 @@ def test_the_same_minor_version_is_preferred(old_far, pythons):
         path = os.path.dirname(pythons[version])
         prologue = [f"export PATH={path}:$PATH"]
         chosen = old_far.client.request(
-            "find_python", python=None, prefer=prefer, prologue=prologue
+            protocol.find_python(python=None, prefer=prefer, prologue=prologue)
         )
         assert chosen["chosen"]["version"][:2] == prefer
         assert chosen["chosen"] in chosen["found"]
@@ -24,17 +25,17 @@ def test_the_same_minor_version_is_preferred(old_far, pythons):
 
 def test_the_one_asked_for_is_the_only_one(old_far, pythons):
     answer = old_far.client.request(
-        "find_python", python=old_far.python, prefer=[3, 13], prologue=[]
+        protocol.find_python(python=old_far.python, prefer=[3, 13], prologue=[])
     )
     assert answer["chosen"]["path"] == old_far.hello["executable"]
     answer = old_far.client.request(
-        "find_python", python="no-such-python", prefer=[3, 11], prologue=[]
+        protocol.find_python(python="no-such-python", prefer=[3, 11], prologue=[])
     )
     assert answer == {"found": [], "chosen": None}
 
 
 def test_another_version_is_offered_when_the_wanted_is_not_there(old_far):
-    answer = old_far.client.request("find_python", python=None, prefer=[3, 99], prologue=[])
+    answer = old_far.client.request(protocol.find_python(python=None, prefer=[3, 99], prologue=[]))
     assert answer["chosen"] == answer["found"][0]
     assert old_far.hello["executable"] in [python["path"] for python in answer["found"]]
 
@@ -46,7 +47,9 @@ def test_what_is_no_python_is_passed_over(oldest, tmp_path):
     fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
     far = Far(oldest, tmp_path / "work")
     prologue = [f"export PATH={fake.parent}:/usr/bin:/bin"]
-    answer = far.client.request("find_python", python=None, prefer=[3, 11], prologue=prologue)
+    answer = far.client.request(
+        protocol.find_python(python=None, prefer=[3, 11], prologue=prologue)
+    )
     assert str(fake) not in [python["path"] for python in answer["found"]]
     far.close()
 
@@ -58,6 +61,6 @@ def test_a_command_that_only_a_login_knows_is_found(oldest, tmp_path):
     (tools / "sbatch-of-this-site").chmod(0o755)
     # What `module load slurm` does.
     far = Far(oldest, tmp_path / "work", prologue=["echo loading", f"PATH={tools}:$PATH"])
-    answer = far.client.request("command", argv=["sbatch-of-this-site"])
+    answer = far.client.request(protocol.command(argv=["sbatch-of-this-site"]))
     assert answer == {"returncode": 0, "stdout": "7\n", "stderr": ""}
     far.close()

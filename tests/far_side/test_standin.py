@@ -9,6 +9,7 @@ import sys
 import cloudpickle
 import pytest
 
+from clustrix_prefect.far_side.wire import protocol
 from tests.far_side.calls import Call, bundle, sha256
 from tests.far_side.far import Far
 
@@ -203,7 +204,7 @@ def refused(far, call, manifest, **settings):
     """What a worker says of a manifest that it must not run."""
     far.send_blobs([call])
     pool = {"python": far.python, "max_workers": 1, **settings}
-    far.client.send("run", run="run", pool=pool, calls=[manifest])
+    far.client.send(protocol.run(run="run", pool=pool, calls=[manifest]))
     event, body = far.wait("result", call)
     assert event["header"]["status"] == "refused"
     assert call.is_signed(event["header"], body)

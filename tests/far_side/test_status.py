@@ -15,18 +15,12 @@ from clustrix_prefect.far_side.environments.commands import StatusPoller
 def poller() -> Iterator[StatusPoller]:
     poller = StatusPoller(lambda event: None, lambda: True)
     yield poller
-    poller.configure(None)
+    poller.configure(None, 1.0, 1.0, "")
 
 
 def test_events_that_follow_each_other_do_not_make_polls_follow_each_other(poller, tmp_path):
     polls = tmp_path / "polls"
-    poller.configure(
-        {
-            "command": ["sh", "-c", f"echo >> {polls}; date +%N"],
-            "interval_min": 0.5,
-            "interval_max": 5,
-        }
-    )
+    poller.configure(["sh", "-c", f"echo >> {polls}; date +%N"], 0.5, 5.0, "")
     begun = time.monotonic()
     asked = 0
     # A busy machine answers slowly, and is then asked less often: the third poll may take a while.
@@ -40,12 +34,6 @@ def test_events_that_follow_each_other_do_not_make_polls_follow_each_other(polle
 
 def test_a_slow_scheduler_is_asked_less_often(poller, tmp_path):
     polls = tmp_path / "polls"
-    poller.configure(
-        {
-            "command": ["sh", "-c", f"echo >> {polls}; sleep 0.2; date +%N"],
-            "interval_min": 0.1,
-            "interval_max": 5,
-        }
-    )
+    poller.configure(["sh", "-c", f"echo >> {polls}; sleep 0.2; date +%N"], 0.1, 5.0, "")
     threading.Event().wait(2)
     assert len(polls.read_text().splitlines()) == 1

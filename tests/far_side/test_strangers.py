@@ -15,7 +15,7 @@ from clustrix_prefect.far_side.agent.loader import Program
 from clustrix_prefect.far_side.agent.workdir import WorkDir
 from clustrix_prefect.far_side.jobs.batch import read_trace
 from clustrix_prefect.far_side.store.store import _SEAL, is_intact
-from clustrix_prefect.far_side.wire import files
+from clustrix_prefect.far_side.wire import files, protocol
 from tests.far_side.calls import Call
 from tests.far_side.far import Far
 
@@ -259,7 +259,7 @@ def test_no_module_is_taken_from_the_directory_that_the_flow_runs_in(python, tmp
     monkeypatch.chdir(here)
     client = AgentClient(LocalConnection(), python=python, on_event=print, on_lost=print)
     client.start()
-    found = client.request("find_python", python=python, prefer=[3, 6], prologue=[])
+    found = client.request(protocol.find_python(python=python, prefer=[3, 6], prologue=[]))
     client.close()
     assert found["chosen"]["path"] == python
     assert not (tmp_path / "was-here").exists()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from clustrix_prefect.far_side.wire import protocol
 from tests.far_side.calls import Call
 from tests.far_side.far import Far, is_alive, wait_for
 
@@ -51,14 +52,14 @@ def test_direct_calls_outlive_the_agent(starts, tmp_path):
     wait_for(lambda: first.lines(running))
     first.kill_agent()
     second = starts()
-    known = second.client.request("open_run", run="run")["known"]
+    known = second.client.request(protocol.open_run(run="run"))["known"]
     # What waited in the agent went with it; it was never started, so it can be sent again.
     assert {id: facts["state"] for id, facts in known.items()} == {
         done.id: "finished",
         running.id: "started",
     }
     # The client has heard one line of it, and hears no line twice.
-    second.client.send("attach", run="run", calls=list(known), heard={running.id: 1})
+    second.client.send(protocol.attach(run="run", calls=list(known), heard={running.id: 1}))
     assert second.value(done) == 2
     (tmp_path / "log.go").touch()
     assert second.value(running) == first.of("started", running)[0][0]["pid"]
@@ -66,20 +67,20 @@ def test_direct_calls_outlive_the_agent(starts, tmp_path):
     assert log.read_text() == "ran\n"
     pid = second.value(running)
     wait_for(lambda: not is_alive(pid), 5)
-    second.client.send("ack", run="run", calls=[done.id, running.id])
-    second.client.request("close_run", run="run")
+    second.client.send(protocol.ack(run="run", calls=[done.id, running.id]))
+    second.client.request(protocol.close_run(run="run"))
     assert not (second.work_dir / "runs" / "run").exists()
 
 
 def test_a_later_agent_ends_the_earlier_one_of_the_same_client(starts):
     """It may not have noticed that the connection broke, and hands out what is sent again."""
     first = starts()
-    first.client.request("open_run", run="run", client="c1")
+    first.client.request(protocol.open_run(run="run", client="c1"))
     running, waiting = Call(SLEEP, (3,)), Call(ADD, (5,))
     first.run(running, waiting, max_workers=1)
     first.wait("started", running)
     second = starts()
-    known = second.client.request("open_run", run="run", client="c1")["known"]
+    known = second.client.request(protocol.open_run(run="run", client="c1"))["known"]
     assert {id: facts["state"] for id, facts in known.items()} == {running.id: "started"}
     assert not is_alive(first.hello["pid"])
 
@@ -89,7 +90,7 @@ def test_a_run_can_be_opened_several_times_at_once(starts):
     far = starts()
     for number in range(20):
         run = f"run-{number}"
-        pending = [far.client.begin("open_run", run=run, client="c1") for _ in range(8)]
+        pending = [far.client.begin(protocol.open_run(run=run, client="c1")) for _ in range(8)]
         for answer in pending:
             assert answer.wait(60)[0]["known"] == {}
 
@@ -97,14 +98,14 @@ def test_a_run_can_be_opened_several_times_at_once(starts):
 def test_a_run_that_is_opened_again_keeps_what_was_to_be_kept(starts):
     far = starts()
     failed, fine = Call("def f():\n    raise ValueError('no')"), Call(ADD, (1,))
-    far.client.request("open_run", run="run")
+    far.client.request(protocol.open_run(run="run"))
     far.run(failed, fine)
     for call in (failed, fine):
         far.wait("result", call)
-    far.client.send("ack", run="run", calls=[failed.id], keep=True)
-    far.client.request("open_run", run="run")
-    far.client.send("ack", run="run", calls=[fine.id])
-    far.client.request("close_run", run="run")
+    far.client.send(protocol.ack(run="run", calls=[failed.id], keep=True))
+    far.client.request(protocol.open_run(run="run"))
+    far.client.send(protocol.ack(run="run", calls=[fine.id]))
+    far.client.request(protocol.close_run(run="run"))
     assert list((far.work_dir / "runs" / "run").glob("*/logs/*")) != []
 
 
@@ -116,12 +117,12 @@ def test_what_the_client_has_had_is_not_kept_for_it(starts):
         first.value(call)
     first.kill_agent()
     second = starts()
-    second.client.request("open_run", run="run")
-    second.client.send("had", run="run", calls=[had.id])
-    second.client.send("attach", run="run", calls=[other.id])
+    second.client.request(protocol.open_run(run="run"))
+    second.client.send(protocol.had(run="run", calls=[had.id]))
+    second.client.send(protocol.attach(run="run", calls=[other.id]))
     assert second.value(other) == 3
     # Its outcome is there all the same, for a later process that asks for it.
-    found = starts().client.request("open_run", run="run")
+    found = starts().client.request(protocol.open_run(run="run"))
     assert {id: facts["state"] for id, facts in found["known"].items()} == {
         had.id: "finished",
         other.id: "finished",
@@ -135,11 +136,11 @@ def test_a_submission_under_way_is_waited_for(starts):
     slow = ["sh", "-c", "sleep 2; echo 43"]
     call = Call(ADD, (1,))
     fields = {"run": "run", "batch": "b1", "script": "", "command": slow}
-    first.client.send("submit", calls=[call.manifest()], **fields)
+    first.client.send(protocol.submit(calls=[call.manifest()], **fields))
     submitter = first.work_dir / "runs" / "run" / "b1" / "submitter"
     wait_for(submitter.exists)
     first.close()
-    known = starts().client.request("open_run", run="run")["known"]
+    known = starts().client.request(protocol.open_run(run="run"))["known"]
     assert known[call.id]["submit_output"] == "43\n"
 
 
@@ -151,8 +152,8 @@ def test_an_orphaned_call_can_be_cancelled(starts):
     pid = first.of("started", running)[0][0]["pid"]
     first.kill_agent()
     second = starts()
-    second.client.request("open_run", run="run")
-    second.client.send("cancel", run="run", calls=[running.id])
+    second.client.request(protocol.open_run(run="run"))
+    second.client.send(protocol.cancel(run="run", calls=[running.id]))
     wait_for(lambda: not is_alive(pid), 5)
 
 
@@ -164,9 +165,9 @@ def test_direct_calls_are_taken_up_one_by_one(starts):
         first.value(call)
     first.kill_agent()
     second = starts()
-    second.client.request("open_run", run="run")
+    second.client.request(protocol.open_run(run="run"))
     for number, call in enumerate(calls):
-        second.client.send("attach", run="run", calls=[call.id])
+        second.client.send(protocol.attach(run="run", calls=[call.id]))
         assert second.value(call) == number + 1
         time.sleep(0.2)
 
@@ -179,9 +180,9 @@ def test_a_direct_call_whose_worker_is_gone_is_lost(starts):
     first.kill_agent()
     os.kill(pids[0], 9)
     second = starts()
-    known = second.client.request("open_run", run="run")["known"]
+    known = second.client.request(protocol.open_run(run="run"))["known"]
     assert [known[call.id]["state"] for call in calls] == ["lost", "started"]
-    second.client.send("attach", run="run", calls=[calls[1].id])
+    second.client.send(protocol.attach(run="run", calls=[calls[1].id]))
     second.wait("started", calls[1])
     os.kill(pids[1], 9)
     event, _ = second.wait("worker_died", calls[1], 5)
@@ -192,11 +193,11 @@ def test_jobs_outlive_agent_and_client(starts, tmp_path):
     first = starts()
     done, running, submitted = Call(ADD, (1,)), Call(GATED, (str(tmp_path / "log"),)), Call(ADD)
     first.submit(done, running, submitted)
-    first.client.send("submitted", run="run", batch="b1", job="42")
+    first.client.send(protocol.submitted(run="run", batch="b1", job="42"))
     first.wait("started", running)
     first.close()
     second = starts()
-    known = second.client.request("open_run", run="run")["known"]
+    known = second.client.request(protocol.open_run(run="run"))["known"]
     assert {id: (f["state"], f["index"]) for id, f in known.items()} == {
         done.id: ("finished", 0),
         running.id: ("started", 1),
@@ -205,7 +206,7 @@ def test_jobs_outlive_agent_and_client(starts, tmp_path):
     for facts in known.values():
         assert facts["batch"] == "b1"
         assert (facts["job"], facts["elements"], facts["submit_output"]) == ("42", 3, "42\n")
-    second.client.send("attach", run="run", calls=list(known))
+    second.client.send(protocol.attach(run="run", calls=list(known)))
     assert second.value(done) == 2
     (tmp_path / "log.go").touch()
     second.outcome(running)
@@ -221,7 +222,7 @@ def test_a_job_whose_id_was_never_told_still_has_its_submission(starts):
     first = starts()
     first.submit(Call(ADD, (1,)))
     first.kill_agent()
-    facts = next(iter(starts().client.request("open_run", run="run")["known"].values()))
+    facts = next(iter(starts().client.request(protocol.open_run(run="run"))["known"].values()))
     assert (facts["job"], facts["submit_output"]) == (None, "42\n")
 
 
@@ -229,7 +230,7 @@ def test_a_submission_is_written_down_though_the_client_has_gone(starts):
     first = starts()
     slow = ["sh", "-c", "sleep 1; echo 43"]
     fields = {"run": "run", "batch": "b1", "script": "", "command": slow}
-    first.client.send("submit", calls=[Call(ADD, (1,)).manifest()], **fields)
+    first.client.send(protocol.submit(calls=[Call(ADD, (1,)).manifest()], **fields))
     first.close()
     submitted = first.work_dir / "runs" / "run" / "b1" / "submitted"
     wait_for(submitted.exists, 5)
@@ -242,7 +243,7 @@ def test_what_was_said_last_still_arrives(starts):
     call = Call(SLEEP, (60,))
     first.run(call)
     pid = first.wait("started", call)[0]["pid"]
-    first.client.send("cancel", run="run", calls=[call.id])
+    first.client.send(protocol.cancel(run="run", calls=[call.id]))
     first.close()
     wait_for(lambda: not is_alive(pid), 7)
 
@@ -264,10 +265,10 @@ def test_the_ids_of_acknowledged_calls_are_told_while_their_traces_are_kept(star
     far.run(kept, other)
     far.value(kept)
     far.value(other)
-    far.client.send("ack", run="run", calls=[kept.id], keep=True)
-    far.client.send("ack", run="run", calls=[other.id])
-    far.client.request("close_run", run="run")
-    found = far.client.request("open_run", run="run")
+    far.client.send(protocol.ack(run="run", calls=[kept.id], keep=True))
+    far.client.send(protocol.ack(run="run", calls=[other.id]))
+    far.client.request(protocol.close_run(run="run"))
+    found = far.client.request(protocol.open_run(run="run"))
     assert found["known"] == {}
     assert set(found["acknowledged"]) == {kept.id, other.id}
 
@@ -277,8 +278,8 @@ def test_another_run_is_not_seen(starts):
     call = Call(ADD, (1,))
     far.run(call, run="one")
     far.outcome(call)
-    assert far.client.request("open_run", run="two")["known"] == {}
-    assert set(far.client.request("open_run", run="one")["known"]) == {call.id}
+    assert far.client.request(protocol.open_run(run="two"))["known"] == {}
+    assert set(far.client.request(protocol.open_run(run="one"))["known"]) == {call.id}
 
 
 def test_a_blob_that_is_there_is_not_sent_again(starts):
@@ -322,17 +323,17 @@ def test_a_chunk_that_is_not_what_it_should_be_is_refused(starts, size):
     sha = hashlib.sha256(good).hexdigest()
     upload = {"token": sha, "index": 0, "digest": sha, "compressed": False}
     with pytest.raises(Exception, match="no upload"):
-        far.client.begin("upload_chunk", good, **upload).wait()
-    far.client.request("upload_begin", token=sha, size=size)
+        far.client.begin(protocol.upload_chunk(**upload), good).wait()
+    far.client.request(protocol.upload_begin(token=sha, size=size))
     for bad in (b"y" * size, good + b"x", good[1:]):
         with pytest.raises(Exception, match=r"another content|of the wrong size"):
-            far.client.begin("upload_chunk", bad, **upload).wait()
+            far.client.begin(protocol.upload_chunk(**upload), bad).wait()
     finish = {"token": sha, "name": sha, "executable": False}
     with pytest.raises(Exception, match="did not arrive whole"):
-        far.client.request("upload_finish", **finish)
-    far.client.begin("upload_chunk", good, **upload).wait()
-    far.client.request("upload_finish", **finish)
-    assert far.client.request("have", blobs=[sha])["missing"] == []
+        far.client.request(protocol.upload_finish(**finish))
+    far.client.begin(protocol.upload_chunk(**upload), good).wait()
+    far.client.request(protocol.upload_finish(**finish))
+    assert far.client.request(protocol.have(blobs=[sha]))["missing"] == []
 
 
 def test_much_at_once_in_both_directions(starts):

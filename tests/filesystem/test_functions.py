@@ -28,6 +28,7 @@ from clustrix_prefect import (
     cluster_stat,
 )
 from clustrix_prefect.clusters.cluster import ClusterBlock
+from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.filesystem.far_files import far_files
 
 Where = ClusterBlock | None
@@ -316,7 +317,7 @@ def test_files_that_vanish_while_they_are_listed(tree: Path, where: Where) -> No
 def test_the_far_side_runs_the_python_that_is_meant(ssh_under) -> None:
     for version in ("3.6", "3.13"):
         pid = far_files(ssh_under(version)).agent.request(
-            "command", argv=["sh", "-c", "echo $PPID"]
+            protocol.command(argv=["sh", "-c", "echo $PPID"])
         )
         assert f"python{version}" in os.readlink(f"/proc/{int(pid['stdout'])}/exe")
 

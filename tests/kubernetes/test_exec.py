@@ -18,6 +18,7 @@ from kubernetes import client
 
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.errors import ConnectionLost
+from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.kubernetes.exec import PodConnection, open_websocket
 from tests.kubernetes.exec_server import exec_server
 
@@ -120,5 +121,5 @@ def test_the_agent_runs_over_it(pod: PodConnection, tmp_path: Path) -> None:
         on_lost=lambda reason: None,
     )
     agent.start()
-    assert agent.request("configure", work_dir=str(tmp_path))["work_dir"] == str(tmp_path)
+    assert agent.request(protocol.configure(work_dir=str(tmp_path)))["work_dir"] == str(tmp_path)
     agent.close()

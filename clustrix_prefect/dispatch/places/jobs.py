@@ -28,6 +28,7 @@ from clustrix_prefect.errors import (
     JobLost,
     SubmissionRefused,
 )
+from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.schedulers.job_script import noted_end
 from clustrix_prefect.schedulers.scheduler import (
     JobSpec,
@@ -263,12 +264,13 @@ class JobExecutor:
             call.element = index // per_job if spec.array_size is not None else None
         # Not repeated by itself: a submission that was heard must not be made twice.
         answer = agent.request(
-            "submit",
-            run=run,
-            batch=batch,
-            script=scheduler.job_script(spec),
-            command=scheduler.submit_command(f"{directory}/script.sh", spec),
-            calls_attached=True,
+            protocol.submit(
+                run=run,
+                batch=batch,
+                script=scheduler.job_script(spec),
+                command=scheduler.submit_command(f"{directory}/script.sh", spec),
+                calls_attached=True,
+            ),
             attachment=attached(calls),
             timeout=300,
         )
@@ -278,7 +280,7 @@ class JobExecutor:
             named = self._job_named(batch) if answer["returncode"] == 0 else None
             if named is None:
                 self._cancel_named(spec.name)
-                self._session.request("discard", run=run, batch=batch)
+                self._session.request(protocol.discard(run=run, batch=batch))
                 raise
             logger.debug("Found by its name: %s", unclear)
             job = named
@@ -292,7 +294,7 @@ class JobExecutor:
         self._poll()
 
     def _note_job(self, batch: str, job: str, calls: Iterable[Call]) -> None:
-        self._session.send("submitted", run=self._run.run_key, batch=batch, job=job)
+        self._session.send(protocol.submitted(run=self._run.run_key, batch=batch, job=job))
         for call in calls:
             call.job = job
             call.job_id = self._scheduler.element_id(job, call.element)
@@ -300,7 +302,7 @@ class JobExecutor:
     def _cancel_named(self, name: str) -> None:
         """A submission without an answer may have made a job: its calls are to be sent again."""
         command = self._scheduler.status_command(self._session.user_id)
-        listed = self._session.request("command", argv=command)
+        listed = self._session.request(protocol.command(argv=command))
         found = [
             job_id
             for job_id, status in self._scheduler.parse_status(listed["stdout"]).items()
@@ -308,14 +310,15 @@ class JobExecutor:
         ]
         if found:
             jobs = sorted({self._scheduler.job_of(job_id) for job_id in found})
-            self._session.request("command", argv=self._scheduler.cancel_command(jobs))
+            self._session.request(protocol.command(argv=self._scheduler.cancel_command(jobs)))
 
     def _poll(self) -> None:
         self._session.send(
-            "poll_status",
-            command=self._scheduler.status_command(self._session.user_id),
-            interval_min=self._patience.poll_min,
-            interval_max=self._patience.poll_max,
+            protocol.poll_status(
+                command=self._scheduler.status_command(self._session.user_id),
+                interval_min=self._patience.poll_min,
+                interval_max=self._patience.poll_max,
+            )
         )
 
     # --- what becomes of jobs ----------------------------------------------------------------
@@ -412,7 +415,7 @@ class JobExecutor:
         if call.id != call_id or call.state.is_final:
             return
         run = self._run.run_key
-        present = self._session.request("look", run=run, calls=[call_id])["present"]
+        present = self._session.request(protocol.look(run=run, calls=[call_id]))["present"]
         if present.get(call_id) == "finished":
             return  # its event is on the way
         status = self._details(call) or status
@@ -476,7 +479,7 @@ class JobExecutor:
 
     def _stderr_tail(self, call: Call) -> str:
         try:
-            found = self._session.request("diagnose", run=self._run.run_key, call=call.id)
+            found = self._session.request(protocol.diagnose(run=self._run.run_key, call=call.id))
         except AgentError as error:
             logger.debug("There is nothing to see of %s: %s", call.task_run_name, error)
             return ""
@@ -575,8 +578,8 @@ class JobExecutor:
             self._end_survivors()
             time.sleep(_LOOK_AGAIN)
 
-    def _command(self, argv: list[str]) -> dict[str, Any]:
-        return self._session.request("command", argv=argv)
+    def _command(self, argv: list[str]) -> protocol.Ended:
+        return self._session.request(protocol.command(argv=argv))
 
     def attach(self, call: Call, known: dict[str, Any]) -> None:
         call.batch = known["batch"]

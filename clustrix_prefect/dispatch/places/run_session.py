@@ -22,6 +22,7 @@ from clustrix_prefect.environments.building import environments_of
 from clustrix_prefect.environments.interpreters import FarPython
 from clustrix_prefect.environments.preflight import Code
 from clustrix_prefect.errors import ClusterError, ConnectionFailed
+from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.sessions.session import Session
 from clustrix_prefect.transfer.download import fetch
 
@@ -137,15 +138,15 @@ class RunSession:
         call.sent_over = agent = self.session.agent
         with suppress(ConnectionFailed):  # a later agent will be told
             heard = {call.id: call.lines_heard}
-            agent.send("attach", run=self.run_key, calls=[call.id], heard=heard)
+            agent.send(protocol.attach(run=self.run_key, calls=[call.id], heard=heard))
 
-    def diagnose(self, call: Call) -> dict[str, Any]:
+    def diagnose(self, call: Call) -> protocol.Diagnosis:
         """What is to be seen of a call.
 
         Raises:
             ClusterError: The cluster does not say.
         """
-        return self.session.request("diagnose", run=self.run_key, call=call.id)
+        return self.session.request(protocol.diagnose(run=self.run_key, call=call.id))
 
     def fetch(self, call: Call, size: int, start: int) -> bytearray:
         """The body of a large result: it waits on the cluster until it is opened."""
@@ -185,7 +186,7 @@ class RunSession:
                 self._retained.pop(call_id, None)
         for start in range(0, len(ids), _IDS_PER_MESSAGE):
             some = ids[start : start + _IDS_PER_MESSAGE]
-            self.session.send("ack", run=self.run_key, calls=some, keep=keep)
+            self.session.send(protocol.ack(run=self.run_key, calls=some, keep=keep))
 
     def hold(self) -> None:
         """A result names files that are here: they are to stay for as long as the flow runs."""
@@ -311,7 +312,7 @@ class RunSession:
             retained = list(self._retained)
         for start in range(0, len(retained), _IDS_PER_MESSAGE):
             some = retained[start : start + _IDS_PER_MESSAGE]
-            self.session.send("had", run=self.run_key, calls=some)
+            self.session.send(protocol.had(run=self.run_key, calls=some))
 
     def forget_left(self, left: Iterable[str]) -> None:
         """What there was of these calls, which are over, has been stopped."""

@@ -16,6 +16,7 @@ from clustrix_prefect.dispatch.placement import CallListener, RunContext
 from clustrix_prefect.dispatch.places.run_session import RunSession
 from clustrix_prefect.dispatch.registry import CallRegistry
 from clustrix_prefect.errors import ConnectionFailed, TimeLimitExceeded
+from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.far_side.wire.frames import INLINE_LIMIT
 
 logger = logging.getLogger("prefect.clustrix")
@@ -99,10 +100,11 @@ class WorkerExecutor:
                 wanted = [call for call in of_python if not call.state.is_final]
                 if wanted:
                     agent.send(
-                        "run",
-                        run=self._run_session.run_key,
-                        pool={**self._pool, "python": python},
-                        **_in_one_frame(wanted),
+                        protocol.run(
+                            run=self._run_session.run_key,
+                            pool={**self._pool, "python": python},
+                            **_in_one_frame(wanted),
+                        )
                     )
                 for call in wanted:
                     call.sent_over = agent
@@ -125,7 +127,7 @@ class WorkerExecutor:
 
     def _cancel(self, ids: list[str]) -> None:
         with self._lock:
-            self._session.send("cancel", run=self._run_session.run_key, calls=ids)
+            self._session.send(protocol.cancel(run=self._run_session.run_key, calls=ids))
 
     def on_event(self, event: dict[str, Any]) -> None:
         call = self._registry.find(event.get("call"))

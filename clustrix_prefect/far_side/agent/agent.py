@@ -5,31 +5,34 @@ Every request is a message `{"op", "id", ...}` and is answered by `{"re": id, "o
 """
 
 import getpass
+import json
 import os
 import signal
 import sys
 import threading
 import time
-from typing import Any, Callable, Dict, List, Optional
+import zlib
+from typing import Any, Dict, List, Optional
 
 from ..environments import activation, commands, environments, probe, pythons
+from ..wire import protocol
 from ..wire.failures import Failure, describe
 from ..wire.files import write_all
 from ..wire.frames import FileBody, Message
 from ..wire.link import Link
 from ..wire.patience import Patience
 from ..wire.processes import HOST
+from ..wire.protocol import on, on_attached
 from . import listing
 from .agent_log import AgentLog, named
 from .file_operations import FileOperations
 from .loader import Program
 from .pool import Pool
 from .run_directories import Journal
-from .store_operations import Exchange
+from .store_operations import StoreOperations
 from .watch import Watcher
 from .workdir import WorkDir, plain_name
 
-PROTOCOL = 1
 # How long the agent outlives its client to bring a submission to its end.
 FINISH_SECONDS = 90.0
 
@@ -74,47 +77,44 @@ class Agent:
             silence=silence,
             open_sink=self._open_sink,
         )
-        self._exchange = Exchange(lambda: self._dir)
+        self._exchange = StoreOperations(lambda: self._dir)
         self._files = FileOperations(self._link.send)
         hold = self._link.wait_until_sendable
         self._pool = Pool(self._send_event, hold)
         self._status = commands.StatusPoller(self._link.send, self._has_jobs)
         self._watcher = Watcher(self._send_event, hold, self._status.wake, self._log.write)
         # Answered in the order of arrival, on the reading thread: quick, or order matters.
-        self._in_order: Dict[str, Callable[[Message, Any], Any]] = {
-            **self._exchange.in_order,
-            **self._files.in_order,
-            "ack": self._ack,
-            "attach": self._attach,
-            "cancel": self._cancel,
-            "had": self._had,
-            "ping": self._ping,
-            "poll_status": self._poll_status,
-            "run": self._run,
-            "submitted": self._submitted,
-        }
-        # These take their time, each on a thread of its own.
-        self._aside: Dict[str, Callable[[Message, Any], Any]] = {
-            **self._exchange.aside,
-            **self._files.aside,
-            "abandon_build": self._abandon_build,
-            "build_environment": self._build_environment,
-            "close_run": self._close_run,
-            "command": self._command,
-            "configure": self._configure,
-            "diagnose": self._diagnose,
-            "discard": self._discard,
-            "environment": self._environment,
-            "find_conda": self._find_conda,
-            "find_python": self._find_python,
-            "find_pythons": self._find_pythons,
-            "list_jobs": self._list_jobs,
-            "look": self._look,
-            "open_run": self._open_run,
-            "probe": self._probe,
-            "read_log": self._read_log,
-            "submit": self._submit,
-        }
+        self._acts: Dict[str, protocol.Act] = dict(
+            [
+                *self._exchange.acts,
+                *self._files.acts,
+                on(protocol.abandon_build, self._abandon_build),
+                on(protocol.ack, self._ack),
+                on(protocol.attach, self._attach),
+                on(protocol.build_environment, self._build_environment),
+                on(protocol.cancel, self._cancel),
+                on(protocol.close_run, self._close_run),
+                on(protocol.command, self._command),
+                on(protocol.configure, self._configure),
+                on(protocol.diagnose, self._diagnose),
+                on(protocol.discard, self._discard),
+                on(protocol.environment, self._environment),
+                on(protocol.find_conda, self._find_conda),
+                on(protocol.find_python, self._find_python),
+                on(protocol.find_pythons, self._find_pythons),
+                on(protocol.had, self._had),
+                on(protocol.list_jobs, self._list_jobs),
+                on(protocol.look, self._look),
+                on(protocol.open_run, self._open_run),
+                on(protocol.ping, self._ping),
+                on(protocol.poll_status, self._poll_status),
+                on(protocol.probe, self._probe),
+                on(protocol.read_log, self._read_log),
+                on_attached(protocol.run, self._run),
+                on_attached(protocol.submit, self._submit),
+                on(protocol.submitted, self._submitted),
+            ]
+        )
 
     def serve(self) -> None:
         """Greet the client and answer it until it goes."""
@@ -122,7 +122,7 @@ class Agent:
         self._link.send(
             {
                 "event": "hello",
-                "protocol": PROTOCOL,
+                "protocol": protocol.VERSION,
                 "python": list(sys.version_info[:3]),
                 "executable": sys.executable,
                 "host": HOST,
@@ -150,25 +150,26 @@ class Agent:
 
     def _on_message(self, message: Message, body: Any) -> None:
         op = message.get("op")
-        if op in self._in_order:
-            self._answer(self._in_order[op], message, body)
-        elif op in self._exchange.in_turn:
-            act = self._exchange.in_turn[op]
+        if op not in self._acts:
+            self._reply(message, error=Failure("ValueError", "no such operation: {}".format(op)))
+            return
+        act, order = self._acts[op], protocol.OPERATIONS[op].order
+        if order == protocol.IN_ORDER:
+            self._answer(act, message, body)
+        elif order == protocol.IN_TURN:
             self._exchange.take_turn(lambda: self._answer(act, message, body))
-        elif op in self._aside:
+        else:
             thread = threading.Thread(
                 target=self._answer,
-                args=(self._aside[op], message, body),
+                args=(act, message, body),
                 name="clustrix-" + op,
                 daemon=True,
             )
             if op in ("submit", "close_run"):
                 self._to_finish = [t for t in self._to_finish if t.is_alive()] + [thread]
             thread.start()
-        else:
-            self._reply(message, error=Failure("ValueError", "no such operation: {}".format(op)))
 
-    def _answer(self, act: Callable[[Message, Any], Any], message: Message, body: Any) -> None:
+    def _answer(self, act: protocol.Act, message: Message, body: Any) -> None:
         try:
             answer = act(message, body)
         except Exception as error:  # whatever it is, the client must hear of it
@@ -222,66 +223,114 @@ class Agent:
 
     # --- the host -------------------------------------------------------------------------
 
-    def _ping(self, message: Message, body: Any) -> Message:
+    def _ping(self) -> protocol.Time:
         return {"time": time.time()}
 
-    def _configure(self, message: Message, body: Any) -> Message:
-        work_dir = WorkDir(message.get("work_dir"), alone=bool(message.get("alone")))
-        self._pool.program = work_dir.install(self._program)
-        self._prologue = "\n".join(message.get("prologue") or ())
-        self._work_dir = work_dir
-        self._log.open(work_dir.path)
+    def _configure(
+        self,
+        *,
+        work_dir: Optional[str] = None,
+        alone: bool = False,
+        prologue: Optional[List[str]] = None,
+        hold_above: float = float("inf"),
+        worker_grace: Optional[float] = None,
+    ) -> protocol.Configured:
+        directory = WorkDir(work_dir, alone=alone)
+        self._pool.program = directory.install(self._program)
+        self._prologue = _lines(prologue)
+        self._work_dir = directory
+        self._log.open(directory.path)
         version = ".".join(map(str, sys.version_info[:3]))
         self._log.write("begins on {} with Python {}".format(HOST, version))
-        self._hold_above = float(message.get("hold_above", "inf"))
-        self._pool.grace = message.get("worker_grace", Patience().worker_grace)
-        self._journal = Journal(work_dir)
+        self._hold_above = float(hold_above)
+        self._pool.grace = Patience().worker_grace if worker_grace is None else worker_grace
+        self._journal = Journal(directory)
         return {
-            "work_dir": work_dir.path,
-            "free_bytes": work_dir.free_bytes(),
+            "work_dir": directory.path,
+            "free_bytes": directory.free_bytes(),
             "far_side": self._pool.program,
-            **self._exchange.facts(),
+            "store": self._exchange.store_id(),
         }
 
-    def _find_python(self, message: Message, body: Any) -> Message:
-        prologue = "\n".join(message.get("prologue") or ())
-        return pythons.find(message.get("python"), message["prefer"], prologue)
+    def _find_python(
+        self,
+        *,
+        python: Optional[str] = None,
+        prefer: List[int],
+        prologue: Optional[List[str]] = None,
+    ) -> protocol.Interpreters:
+        return pythons.find(python, prefer, _lines(prologue))
 
-    def _find_pythons(self, message: Message, body: Any) -> Message:
-        return {"found": pythons.find_all("\n".join(message.get("prologue") or ()))}
+    def _find_pythons(self, *, prologue: Optional[List[str]] = None) -> protocol.AllInterpreters:
+        return {"found": pythons.find_all(_lines(prologue))}
 
-    def _find_conda(self, message: Message, body: Any) -> Message:
-        return activation.find_conda(message["name"], "\n".join(message.get("prologue") or ()))
+    def _find_conda(
+        self, *, name: str, prologue: Optional[List[str]] = None
+    ) -> protocol.CondaEnvironment:
+        return activation.find_conda(name, _lines(prologue))
 
-    def _probe(self, message: Message, body: Any) -> Message:
-        return probe.ask(self._pool.program, message)
+    def _probe(
+        self,
+        *,
+        python: str,
+        prologue: Optional[List[str]] = None,
+        environment: Optional[Dict[str, str]] = None,
+        question: Dict[str, Any],
+    ) -> protocol.InterpreterFacts:
+        return probe.ask(self._pool.program, python, question, _lines(prologue), environment or {})
 
-    def _command(self, message: Message, body: Any) -> Message:
-        return commands.run(message["argv"], message.get("timeout"), prologue=self._prologue)
+    def _command(self, *, argv: List[str], timeout: Optional[float] = None) -> protocol.Ended:
+        return commands.run(argv, timeout, prologue=self._prologue)
 
-    def _poll_status(self, message: Message, body: Any) -> None:
-        wanted = message.get("command")
-        self._status.configure(dict(message, prologue=self._prologue) if wanted else None)
+    def _poll_status(
+        self,
+        *,
+        command: Optional[List[str]] = None,
+        interval_min: float = 1.0,
+        interval_max: float = 30.0,
+    ) -> protocol.Nothing:
+        self._status.configure(command, interval_min, interval_max, self._prologue)
+        return {}
 
     # --- environments ---------------------------------------------------------------------
 
-    def _environment(self, message: Message, body: Any) -> Message:
-        place = self._dir.environment(message["name"])
-        return place.watch(message.get("token"), message["offset"], message["wait"])
+    def _environment(
+        self, *, name: str, token: Optional[str] = None, offset: int, wait: float
+    ) -> protocol.BuildState:
+        return self._dir.environment(name).watch(token, offset, wait)
 
-    def _build_environment(self, message: Message, body: Any) -> Message:
-        place, recipe = self._dir.environment(message["name"]), message["recipe"]
-        store = self._dir.store.path
-        for name, blob in recipe["wheels"].items():
-            recipe["wheels"][name] = os.path.join(store, plain_name(blob))
+    def _build_environment(
+        self,
+        *,
+        name: str,
+        token: str,
+        python: str,
+        prologue: Optional[List[str]] = None,
+        environment: Optional[Dict[str, str]] = None,
+        recipe: Dict[str, Any],
+        script: Optional[str] = None,
+        command: Optional[List[str]] = None,
+    ) -> protocol.BuildBegun:
+        place, store = self._dir.environment(name), self._dir.store.path
+        for wheel, blob in recipe["wheels"].items():
+            recipe["wheels"][wheel] = os.path.join(store, plain_name(blob))
         if recipe["uv"]:
             recipe["uv"] = os.path.join(store, plain_name(recipe["uv"]))
-        return environments.begin(place, self._pool.program, message)
+        lines = _lines(prologue)
 
-    def _abandon_build(self, message: Message, body: Any) -> None:
-        place, token = self._dir.environment(message["name"]), message["token"]
+        def start() -> protocol.BuildBegun:
+            if script is not None:
+                return environments.submit(place, token, script, command or [], lines)
+            builder = environments.builder_command(python, self._pool.program, place.path, token)
+            return environments.start(place, token, builder, lines, environment or {})
+
+        return environments.begin(place, token, recipe, start)
+
+    def _abandon_build(self, *, name: str, token: str, reason: str) -> protocol.Nothing:
+        place = self._dir.environment(name)
         if place.outcome(token) is None:
-            place.end(token, message["reason"])
+            place.end(token, reason)
+        return {}
 
     def _open_sink(self, message: Message) -> Any:
         """A content that arrives in one large piece goes to the store at once."""
@@ -289,78 +338,132 @@ class Agent:
 
     # --- calls ----------------------------------------------------------------------------
 
-    def _open_run(self, message: Message, body: Any) -> Message:
+    def _open_run(self, *, run: str, client: Optional[str] = None) -> protocol.RunOpened:
         # A client that reconnects opens its runs, and whoever was opening one asks again.
         with self._opening:
-            self._runs.take_over(message["run"], message.get("client"), FINISH_SECONDS)
-            self._runs.wait_for_submissions(message["run"], FINISH_SECONDS)
-            known, acknowledged = self._runs.open(message["run"])
+            self._runs.take_over(run, client, FINISH_SECONDS)
+            self._runs.wait_for_submissions(run, FINISH_SECONDS)
+            known, acknowledged = self._runs.open(run)
         return {"known": known, "acknowledged": acknowledged}
 
-    def _run(self, message: Message, body: Any) -> None:
-        batch = self._runs.direct(message["run"])
-        self._pool.run(batch, message["pool"], self._runs.calls_of(message, body))
+    def _run(
+        self,
+        attached: protocol.Attached,
+        *,
+        run: str,
+        pool: Dict[str, Any],
+        calls: Optional[List[Dict[str, Any]]] = None,
+        calls_attached: bool = False,
+    ) -> protocol.Nothing:
+        batch = self._runs.direct(run)
+        self._pool.run(batch, pool, _calls(calls, attached, calls_attached))
+        return {}
 
-    def _submit(self, message: Message, body: Any) -> Message:
-        run = message["run"]
-        calls = self._runs.calls_of(message, body)
-        batch = self._runs.create(run, message["batch"], message["script"], calls)
-        argv = [batch.script if part == "{script}" else part for part in message["command"]]
-        outcome = commands.run(argv, cwd=batch.path, prologue=self._prologue)
-        outcome["directory"] = batch.path
-        if outcome["returncode"] == 0:
-            self._runs.note_submission(batch, outcome["stdout"])
-            self._watcher.add(run, batch, [call["id"] for call in calls])
+    def _submit(
+        self,
+        attached: protocol.Attached,
+        *,
+        run: str,
+        batch: str,
+        script: str,
+        command: List[str],
+        calls: Optional[List[Dict[str, Any]]] = None,
+        calls_attached: bool = False,
+    ) -> protocol.Submission:
+        every = _calls(calls, attached, calls_attached)
+        directory = self._runs.create(run, batch, script, every)
+        argv = [directory.script if part == "{script}" else part for part in command]
+        ended = commands.run(argv, cwd=directory.path, prologue=self._prologue)
+        if ended["returncode"] == 0:
+            self._runs.note_submission(directory, ended["stdout"])
+            self._watcher.add(run, directory, [call["id"] for call in every])
             self._status.wake()
         else:
-            self._runs.discard(run, message["batch"])
-        return outcome
+            self._runs.discard(run, batch)
+        return {
+            "returncode": ended["returncode"],
+            "stdout": ended["stdout"],
+            "stderr": ended["stderr"],
+            "directory": directory.path,
+        }
 
-    def _discard(self, message: Message, body: Any) -> None:
-        self._runs.discard(message["run"], message["batch"])
+    def _discard(self, *, run: str, batch: str) -> protocol.Nothing:
+        self._runs.discard(run, batch)
+        return {}
 
-    def _submitted(self, message: Message, body: Any) -> None:
-        self._runs.note_job(message["run"], message["batch"], message["job"])
+    def _submitted(self, *, run: str, batch: str, job: str) -> protocol.Nothing:
+        self._runs.note_job(run, batch, job)
+        return {}
 
-    def _attach(self, message: Message, body: Any) -> None:
-        run = message["run"]
-        for batch, ids in self._runs.group(run, message["calls"]):
-            self._watcher.add(run, batch, ids, message.get("heard"))
+    def _attach(
+        self, *, run: str, calls: List[str], heard: Optional[Dict[str, int]] = None
+    ) -> protocol.Nothing:
+        for batch, ids in self._runs.group(run, calls):
+            self._watcher.add(run, batch, ids, heard)
         self._status.wake()
+        return {}
 
-    def _had(self, message: Message, body: Any) -> None:
-        self._watcher.pass_over(message["run"], message["calls"])
+    def _had(self, *, run: str, calls: List[str]) -> protocol.Nothing:
+        self._watcher.pass_over(run, calls)
+        return {}
 
-    def _look(self, message: Message, body: Any) -> Message:
-        return {"present": self._runs.look(message["run"], message["calls"])}
+    def _look(self, *, run: str, calls: List[str]) -> protocol.Present:
+        return {"present": self._runs.look(run, calls)}
 
-    def _diagnose(self, message: Message, body: Any) -> Message:
-        worker = self._pool.find(message["call"])
-        found = self._runs.diagnose(message["run"], message["call"])
+    def _diagnose(self, *, run: str, call: str) -> protocol.Diagnosis:
+        worker = self._pool.find(call)
+        found = self._runs.diagnose(run, call)
         if worker is not None:
             found["stderr_tail"] = worker.stderr_tail()
         return found
 
-    def _list_jobs(self, message: Message, body: Any) -> Message:
-        return {"jobs": listing.submitted(self._dir, message["named"])}
+    def _list_jobs(self, *, named: List[str]) -> protocol.Jobs:
+        return {"jobs": listing.submitted(self._dir, named)}
 
-    def _read_log(self, message: Message, body: Any) -> Message:
-        return listing.read_log(self._dir.batch(message["run"], message["batch"]), message)
+    def _read_log(
+        self,
+        *,
+        run: str,
+        batch: str,
+        index: int,
+        call: Optional[str] = None,
+        at: Dict[str, int],
+        to_end: bool,
+    ) -> protocol.LogPiece:
+        return listing.read_log(self._dir.batch(run, batch), index, call, at, to_end)
 
-    def _cancel(self, message: Message, body: Any) -> None:
-        left = self._pool.cancel(message["calls"])
-        for worker in self._runs.orphans(message["run"], left) if left else ():
+    def _cancel(self, *, run: str, calls: List[str]) -> protocol.Nothing:
+        left = self._pool.cancel(calls)
+        for worker in self._runs.orphans(run, left) if left else ():
             self._pool.end(worker)
+        return {}
 
-    def _ack(self, message: Message, body: Any) -> None:
-        self._watcher.forget(message["run"], message["calls"])
-        self._runs.acknowledge(message["run"], message["calls"], bool(message.get("keep")))
+    def _ack(self, *, run: str, calls: List[str], keep: bool = False) -> protocol.Nothing:
+        self._watcher.forget(run, calls)
+        self._runs.acknowledge(run, calls, keep)
+        return {}
 
-    def _close_run(self, message: Message, body: Any) -> None:
-        self._pool.cancel_run(self._runs.direct(message["run"], make=False))
-        self._watcher.forget_run(message["run"])
-        self._runs.close(message["run"], bool(message.get("keep")))
-        self._exchange.close_run(message["run"])
+    def _close_run(self, *, run: str, keep: bool = False) -> protocol.Nothing:
+        self._pool.cancel_run(self._runs.direct(run, make=False))
+        self._watcher.forget_run(run)
+        self._runs.close(run, keep)
+        self._exchange.close_run(run)
+        return {}
+
+
+def _lines(prologue: Optional[List[str]]) -> str:
+    return "\n".join(prologue or ())
+
+
+def _calls(
+    calls: Optional[List[Dict[str, Any]]], attached: protocol.Attached, are_attached: bool
+) -> List[Dict[str, Any]]:
+    """Return the calls of a request, or of what came with it; their names are safe in paths."""
+    if are_attached:
+        calls = json.loads(zlib.decompress(attached.body).decode("utf-8"))
+    for call in calls or ():
+        plain_name(call["id"])
+    return calls or []
 
 
 def _user() -> str:

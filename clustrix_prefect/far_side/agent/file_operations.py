@@ -9,15 +9,16 @@ import shutil
 import stat
 import threading
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from ..wire import file_queries as questions
+from ..wire import protocol
 from ..wire.files import write_all
 from ..wire.frames import Message
+from ..wire.protocol import Attached, answering, on, on_attached, on_numbered
 from ..wire.walking import is_directory, resolve, to_name, to_text, walk
 from . import quotas
 
-Act = Callable[[Message, Any], Any]
 # More than this is asked for piece by piece.
 READ_LIMIT = 4 * 1024 * 1024
 # Of a file that says that it has no more.
@@ -40,67 +41,73 @@ class FileOperations:
         self._home = os.path.expanduser(b"~")
         self._listings: Dict[int, threading.Semaphore] = {}
         self._stopped: Dict[int, bool] = {}
-        self.in_order: Dict[str, Act] = {"fs_more": self._more, "fs_stop": self._stop}
-        actions: Dict[str, Act] = {
-            "fs_ask": self._ask,
-            "fs_chmod": self._chmod,
-            "fs_copy": self._copy,
-            "fs_info": self._info,
-            "fs_islink": self._islink,
-            "fs_link": self._link,
-            "fs_ls": self._ls,
-            "fs_mkdir": self._mkdir,
-            "fs_move": self._move,
-            "fs_quota": self._quota,
-            "fs_read": self._read,
-            "fs_remove": self._remove,
-            "fs_replace": self._replace,
-            "fs_rm": self._rm,
-            "fs_rmdir": self._rmdir,
-            "fs_space": self._space,
-            "fs_touch": self._touch,
-            "fs_walk": self._walk,
-            "fs_write": self._write,
-        }
-        self.aside: Dict[str, Act] = {name: _answering(act) for name, act in actions.items()}
+        self.acts = [
+            on(protocol.fs_more, self._more),
+            on(protocol.fs_stop, self._stop),
+            *map(
+                _failing,
+                [
+                    answering(protocol.fs_ask, self._ask),
+                    on(protocol.fs_chmod, self._chmod),
+                    on(protocol.fs_copy, self._copy),
+                    on(protocol.fs_info, self._info),
+                    on(protocol.fs_islink, self._islink),
+                    on(protocol.fs_link, self._link),
+                    answering(protocol.fs_ls, self._ls),
+                    on(protocol.fs_mkdir, self._mkdir),
+                    on(protocol.fs_move, self._move),
+                    on(protocol.fs_quota, self._quota),
+                    answering(protocol.fs_read, self._read),
+                    on(protocol.fs_remove, self._remove),
+                    on(protocol.fs_replace, self._replace),
+                    on(protocol.fs_rm, self._rm),
+                    on(protocol.fs_rmdir, self._rmdir),
+                    on(protocol.fs_space, self._space),
+                    on(protocol.fs_touch, self._touch),
+                    on_numbered(protocol.fs_walk, self._walk),
+                    on_attached(protocol.fs_write, self._write),
+                ],
+            ),
+        ]
 
-    def _path(self, message: Message, key: str = "path") -> bytes:
-        return resolve(to_name(message[key]), self._home)
+    def _far(self, path: str) -> bytes:
+        return resolve(to_name(path), self._home)
 
     # --- looking ----------------------------------------------------------------------------
 
-    def _ask(self, message: Message, body: Any) -> Any:
-        arguments = [to_name(text) for text in message["arguments"]]
-        start = message.get("start")
-        begin = self._home if start is None else resolve(to_name(start), self._home)
-        answer, skipped = questions.ask(message["question"], arguments, begin)
-        facts: Message = {"skipped": questions.incomplete(skipped, to_text)}
-        if message["question"] in ("ls", "find", "glob"):
+    def _ask(
+        self, *, question: str, arguments: List[str], start: Optional[str] = None
+    ) -> Tuple[protocol.Asked, bytes]:
+        names = [to_name(text) for text in arguments]
+        begin = self._home if start is None else self._far(start)
+        answer, skipped = questions.ask(question, names, begin)
+        left_out = questions.incomplete(skipped, to_text)
+        if question in ("ls", "find", "glob"):
             # Far quicker than JSON where there are many.
-            return dict(facts, names=len(answer)), b"\0".join(answer)
-        if message["question"] == "stat":
+            return {"skipped": left_out, "names": len(answer)}, b"\0".join(answer)
+        if question == "stat":
             answer[-1] = to_text(answer[-1])
-        return dict(facts, answer=answer)
+        return {"skipped": left_out, "answer": answer}, b""
 
-    def _info(self, message: Message, body: Any) -> Message:
-        return _info(self._path(message))
+    def _info(self, *, path: str) -> protocol.Info:
+        return _info(self._far(path))
 
-    def _islink(self, message: Message, body: Any) -> Message:
-        return {"islink": os.path.islink(self._path(message))}
+    def _islink(self, *, path: str) -> protocol.IsLink:
+        return {"islink": os.path.islink(self._far(path))}
 
-    def _ls(self, message: Message, body: Any) -> Tuple[Message, bytes]:
-        path = self._path(message)
-        facts = _info(path)
+    def _ls(self, *, path: str, detail: bool = False) -> Tuple[protocol.Listing, bytes]:
+        directory = self._far(path)
+        facts = _info(directory)
         if facts["type"] != "directory":
             return {"info": facts}, b""
         tokens: List[bytes] = []
-        with os.scandir(path) as entries:
+        with os.scandir(directory) as entries:
             for entry in entries:
-                _describe(entry, bool(message.get("detail")), tokens)
+                _describe(entry, detail, tokens)
         return {}, b"\0".join(tokens)
 
-    def _space(self, message: Message, body: Any) -> Message:
-        facts = os.statvfs(self._path(message))
+    def _space(self, *, path: str) -> protocol.Space:
+        facts = os.statvfs(self._far(path))
         return {
             "total": facts.f_blocks * facts.f_frsize,
             "free": facts.f_bfree * facts.f_frsize,
@@ -109,17 +116,18 @@ class FileOperations:
             "files_available": facts.f_favail,
         }
 
-    def _quota(self, message: Message, body: Any) -> Message:
-        return quotas.ask(self._path(message), float(message["seconds"]))
+    def _quota(self, *, path: str, seconds: float) -> protocol.QuotaAnswer:
+        return quotas.ask(self._far(path), seconds)
 
     # --- long listings ------------------------------------------------------------------------
 
-    def _walk(self, message: Message, body: Any) -> None:
+    def _walk(
+        self, number: int, *, path: str, maxdepth: Optional[int] = None, detail: bool = False
+    ) -> protocol.FileAnswer:
         """Send every directory as it is read, as far ahead of the client as it allows."""
-        number = message["id"]
         ahead = self._listings.setdefault(number, threading.Semaphore(AHEAD))
         try:
-            for part in self._parts(message):
+            for part in self._parts(self._far(path), maxdepth, detail):
                 ahead.acquire()
                 if number in self._stopped:
                     break
@@ -127,12 +135,12 @@ class FileOperations:
         finally:
             self._listings.pop(number, None)
             self._stopped.pop(number, None)
+        return {}
 
-    def _parts(self, message: Message) -> Any:
-        detail = bool(message.get("detail"))
+    def _parts(self, path: bytes, maxdepth: Optional[int], detail: bool) -> Iterator[bytes]:
         tokens: List[bytes] = []
         size, sent = 0, time.monotonic()
-        for inside, error, entries in walk(self._path(message), message.get("maxdepth")):
+        for inside, error, entries in walk(path, maxdepth):
             tokens.append(b"/" + inside)
             if error is not None:
                 tokens.append(b"!%d" % (error.errno or 0))
@@ -150,133 +158,158 @@ class FileOperations:
         if tokens:
             yield b"\0".join(tokens)
 
-    def _more(self, message: Message, body: Any) -> None:
-        ahead = self._listings.get(message["listing"])
+    def _more(self, *, listing: int, parts: int) -> protocol.Nothing:
+        ahead = self._listings.get(listing)
         if ahead is not None:
-            for _ in range(min(int(message["parts"]), AHEAD)):
+            for _ in range(min(parts, AHEAD)):
                 ahead.release()
+        return {}
 
-    def _stop(self, message: Message, body: Any) -> None:
-        number = message["listing"]
-        ahead = self._listings.get(number)
+    def _stop(self, *, listing: int) -> protocol.Nothing:
+        ahead = self._listings.get(listing)
         if ahead is not None:
-            self._stopped[number] = True
+            self._stopped[listing] = True
             ahead.release()
+        return {}
 
     # --- contents -----------------------------------------------------------------------------
 
-    def _read(self, message: Message, body: Any) -> Tuple[Message, bytes]:
-        """Bytes from `start` up to `end`, of which there may be more than come at once."""
+    def _read(
+        self, *, path: str, start: Optional[int] = None, end: Optional[int] = None
+    ) -> Tuple[protocol.FilePiece, bytes]:
+        """Read from `start` up to `end`, between which there may be more than comes at once."""
         # Not waiting for the other end, should it be a pipe.
-        path = self._path(message)
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(self._far(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-                raise OSError(errno.EINVAL, "it is a pipe, a socket or a device, not a file", path)
+                raise OSError(
+                    errno.EINVAL, "it is a pipe, a socket or a device, not a file", self._far(path)
+                )
             size = status.st_size
-            start, end = _range(message.get("start"), message.get("end"), size)
-            limit = READ_LIMIT if end is None else min(READ_LIMIT, max(0, end - start))
+            begin, stop = _range(start, end, size)
+            limit = READ_LIMIT if stop is None else min(READ_LIMIT, max(0, stop - begin))
             pieces: List[bytes] = []
-            at = start
-            while at < start + limit:
+            at = begin
+            while at < begin + limit:
                 # Beyond what a file says it has, as those of /proc: some are read into memory of
                 # the kernel, which has not as much as that.
                 most = limit if at < size else _UNSAID
-                piece = os.pread(descriptor, min(most, start + limit - at), at)
+                piece = os.pread(descriptor, min(most, begin + limit - at), at)
                 if not piece:
                     break
                 pieces.append(piece)
                 at += len(piece)
         finally:
             os.close(descriptor)
-        last = size if end is None else min(size, end)
-        facts = {
+        last = size if stop is None else min(size, stop)
+        facts: protocol.FilePiece = {
             "size": size,
-            "from": start,
-            "to": max(last, at),
+            "start": begin,
+            "end": max(last, at),
             # Some files, such as those of /proc, have more in them than they say.
-            "more": at == start + READ_LIMIT and at >= size and (end is None or at < end),
-            "is": _identity(status),
+            "more": at == begin + READ_LIMIT and at >= size and (stop is None or at < stop),
+            "identity": _identity(status),
         }
         return facts, b"".join(pieces)
 
-    def _write(self, message: Message, body: Any) -> Message:
-        path, how = self._path(message), message.get("how")
-        if message.get("parents"):
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+    def _write(
+        self,
+        attached: Attached,
+        *,
+        path: str,
+        how: Optional[str] = None,
+        offset: int = 0,
+        parents: bool = False,
+        whole: bool = False,
+        source: Optional[List[int]] = None,
+    ) -> protocol.Written:
+        file = self._far(path)
+        if parents:
+            os.makedirs(os.path.dirname(file), exist_ok=True)
         if how == "replace":
-            return _replace_with(path, message, body)
-        return _write_to(path, how, message, body)
+            return _replace_with(file, attached.body, offset, whole, source)
+        return _write_to(file, how, attached.body, offset)
 
-    def _touch(self, message: Message, body: Any) -> None:
-        path = self._path(message)
-        if message.get("parents"):
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    def _touch(
+        self, *, path: str, truncate: bool = False, parents: bool = False
+    ) -> protocol.FileAnswer:
+        file = self._far(path)
+        if parents:
+            os.makedirs(os.path.dirname(file), exist_ok=True)
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             os.utime(descriptor, None)
-            if message.get("truncate"):
+            if truncate:
                 os.ftruncate(descriptor, 0)
         finally:
             os.close(descriptor)
+        return {}
 
     # --- the tree -----------------------------------------------------------------------------
 
-    def _mkdir(self, message: Message, body: Any) -> None:
-        path = self._path(message)
-        if message.get("parents"):
-            os.makedirs(path, exist_ok=bool(message.get("exist_ok")))
+    def _mkdir(
+        self, *, path: str, parents: bool = False, exist_ok: bool = False
+    ) -> protocol.FileAnswer:
+        if parents:
+            os.makedirs(self._far(path), exist_ok=exist_ok)
         else:
-            os.mkdir(path)
+            os.mkdir(self._far(path))
+        return {}
 
-    def _rmdir(self, message: Message, body: Any) -> None:
-        os.rmdir(self._path(message))
+    def _rmdir(self, *, path: str) -> protocol.FileAnswer:
+        os.rmdir(self._far(path))
+        return {}
 
-    def _rm(self, message: Message, body: Any) -> None:
-        os.unlink(self._path(message))
+    def _rm(self, *, path: str) -> protocol.FileAnswer:
+        os.unlink(self._far(path))
+        return {}
 
-    def _remove(self, message: Message, body: Any) -> None:
-        for text in message["paths"]:
-            path = resolve(to_name(text), self._home)
+    def _remove(self, *, paths: List[str], recursive: bool = False) -> protocol.FileAnswer:
+        for path in map(self._far, paths):
             if os.path.isdir(path) and not os.path.islink(path):
-                if not message.get("recursive"):
+                if not recursive:
                     raise IsADirectoryError(21, os.strerror(21), path)
                 if os.path.realpath(path) in (b"/", os.path.realpath(self._home)):
                     raise PermissionError(1, "this is never removed as a whole", path)
                 shutil.rmtree(path)
             else:
                 os.unlink(path)
+        return {}
 
-    def _move(self, message: Message, body: Any) -> None:
-        target = self._path(message, "to")
-        if message.get("parents"):
+    def _move(self, *, path: str, to: str, parents: bool = False) -> protocol.FileAnswer:
+        target = self._far(to)
+        if parents:
             os.makedirs(os.path.dirname(target), exist_ok=True)
         # As text, which is all that older Pythons take here.
-        shutil.move(os.fsdecode(self._path(message)), os.fsdecode(target))
+        shutil.move(os.fsdecode(self._far(path)), os.fsdecode(target))
+        return {}
 
-    def _replace(self, message: Message, body: Any) -> None:
-        os.replace(self._path(message), self._path(message, "to"))
+    def _replace(self, *, path: str, to: str) -> protocol.FileAnswer:
+        os.replace(self._far(path), self._far(to))
+        return {}
 
-    def _copy(self, message: Message, body: Any) -> None:
-        source, target = self._path(message), self._path(message, "to")
-        if message.get("parents"):
+    def _copy(self, *, path: str, to: str, parents: bool = False) -> protocol.FileAnswer:
+        source, target = self._far(path), self._far(to)
+        if parents:
             os.makedirs(os.path.dirname(target), exist_ok=True)
         if stat.S_ISDIR(os.stat(source).st_mode):
             os.makedirs(target, exist_ok=True)
         else:
             shutil.copyfile(os.fsdecode(source), os.fsdecode(target))
+        return {}
 
-    def _link(self, message: Message, body: Any) -> None:
-        target = self._path(message, "to")
-        if message.get("symbolic"):
+    def _link(self, *, path: str, to: str, symbolic: bool = False) -> protocol.FileAnswer:
+        if symbolic:
             # What a symbolic link says is not ours to resolve.
-            os.symlink(to_name(message["path"]), target)
+            os.symlink(to_name(path), self._far(to))
         else:
-            os.link(self._path(message), target)
+            os.link(self._far(path), self._far(to))
+        return {}
 
-    def _chmod(self, message: Message, body: Any) -> None:
-        os.chmod(self._path(message), int(message["mode"]))
+    def _chmod(self, *, path: str, mode: int) -> protocol.FileAnswer:
+        os.chmod(self._far(path), mode)
+        return {}
 
 
 _HOW = {
@@ -287,12 +320,12 @@ _HOW = {
 }
 
 
-def _write_to(path: bytes, how: Optional[str], message: Message, body: Any) -> Message:
-    """Write into a file, where the message says."""
+def _write_to(path: bytes, how: Optional[str], body: Any, offset: int = 0) -> protocol.Written:
+    """Write into a file, from an offset on."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | _HOW[how], 0o666)
     try:
         if how != "append":
-            os.lseek(descriptor, int(message.get("offset", 0)), os.SEEK_SET)
+            os.lseek(descriptor, offset, os.SEEK_SET)
         if len(body):
             write_all(descriptor, body)
         size = os.fstat(descriptor).st_size
@@ -301,7 +334,9 @@ def _write_to(path: bytes, how: Optional[str], message: Message, body: Any) -> M
     return {"size": size}
 
 
-def _replace_with(path: bytes, message: Message, body: Any) -> Message:
+def _replace_with(
+    path: bytes, body: Any, offset: int, whole: bool, source: Optional[List[int]]
+) -> protocol.Written:
     """Write beside a file what will take its place, so that it is never half there.
 
     A file that is `whole` with this takes its place at once. For any other, the answer says what
@@ -318,7 +353,7 @@ def _replace_with(path: bytes, message: Message, body: Any) -> Message:
     except FileNotFoundError:
         pass
     if before is not None:
-        if message.get("source") == _identity(before):
+        if source == _identity(before):
             raise shutil.SameFileError("{} is the file that is sent".format(to_text(path)))
         if stat.S_ISDIR(before.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
@@ -327,14 +362,14 @@ def _replace_with(path: bytes, message: Message, body: Any) -> Message:
         mine = os.geteuid() in (before.st_uid, 0)
         beside = os.access(os.path.dirname(target), os.W_OK | os.X_OK)
         if not stat.S_ISREG(before.st_mode) or not mine or not beside:
-            return _write_to(target, "truncate", message, body)
+            return _write_to(target, "truncate", body, offset)
     draft = os.path.join(os.path.dirname(target), b"." + os.urandom(8).hex().encode() + b".part")
     try:
-        size = _write_to(draft, "exclusive", message, body)["size"]
+        size = _write_to(draft, "exclusive", body, offset)["size"]
         if before is not None:
             _own_as(before, draft)
             os.chmod(draft, stat.S_IMODE(before.st_mode))
-        if message.get("whole"):
+        if whole:
             os.replace(draft, target)
             return {"size": size}
     except BaseException:
@@ -376,8 +411,9 @@ def _range(start: Optional[int], end: Optional[int], size: int) -> Tuple[int, Op
     return start, end
 
 
-def _answering(act: Act) -> Act:
-    """Answer with what went wrong, so that the client can raise the very same."""
+def _failing(handler: "Tuple[str, protocol.Act]") -> "Tuple[str, protocol.Act]":
+    """Have an operation answer with what went wrong, so that the client can raise the very same."""
+    name, act = handler
 
     def answer(message: Message, body: Any) -> Any:
         try:
@@ -385,18 +421,22 @@ def _answering(act: Act) -> Act:
         except (OSError, ValueError) as error:
             return {"failed": _failure(error)}
 
-    return answer
+    return name, answer
 
 
-def _failure(error: Exception) -> Message:
-    facts: Message = {"type": type(error).__name__, "text": str(error)}
+def _failure(error: Exception) -> protocol.Failed:
+    facts: protocol.Failed = {"type": type(error).__name__, "text": str(error)}
     if isinstance(error, OSError) and error.errno is not None:
-        facts.update(errno=error.errno, strerror=error.strerror)
-        for key in ("filename", "filename2"):
-            name = getattr(error, key)
-            if name is not None:
-                facts[key] = to_text(name if isinstance(name, bytes) else os.fsencode(str(name)))
+        facts["errno"], facts["strerror"] = error.errno, error.strerror or ""
+        if error.filename is not None:
+            facts["filename"] = _name(error.filename)
+        if error.filename2 is not None:
+            facts["filename2"] = _name(error.filename2)
     return facts
+
+
+def _name(name: Any) -> str:
+    return to_text(name if isinstance(name, bytes) else os.fsencode(str(name)))
 
 
 def _describe(entry: Any, detail: bool, tokens: List[bytes]) -> int:
@@ -444,7 +484,7 @@ def _describe(entry: Any, detail: bool, tokens: List[bytes]) -> int:
     return len(text) + len(entry.name) + len(leads) + 3
 
 
-def _info(path: bytes) -> Message:
+def _info(path: bytes) -> protocol.Info:
     """What is known of a path; of a link, what is known of where it leads."""
     facts = os.lstat(path)
     is_link = stat.S_ISLNK(facts.st_mode)
@@ -455,7 +495,7 @@ def _info(path: bytes) -> Message:
         kind = "directory"
     elif stat.S_ISREG(facts.st_mode):
         kind = "file"
-    found: Message = {
+    found: protocol.Info = {
         "size": facts.st_size,
         "type": kind,
         "created": facts.st_ctime,

@@ -3,11 +3,12 @@
 import json
 import os
 import time
-from typing import Any, Dict, Iterable, List
+from typing import Any, Dict, Iterable, List, Optional
 
 from ..jobs.batch import BatchDirectory, read_trace
 from ..wire.failures import Failure
 from ..wire.files import read_optional
+from ..wire.protocol import LogPiece
 from .workdir import WorkDir, plain_name
 
 # So much of a log is sent at once, bytes.
@@ -64,32 +65,35 @@ def submitted(work_dir: WorkDir, named: Iterable[str]) -> List[Dict[str, Any]]:
     return found
 
 
-def read_log(directory: BatchDirectory, message: Dict[str, Any]) -> Dict[str, Any]:
-    """What was added to the output of one element of an array, and to the log of one call.
+def read_log(
+    directory: BatchDirectory, index: int, call: Optional[str], read: Dict[str, int], to_end: bool
+) -> LogPiece:
+    """Read on in the output of one element of an array, and in the log of one call.
 
     Args:
         directory: Their batch.
-        message: With the element's `index`, the `call`'s id or None, how far was read (`at`), and
-            whether the last line is taken that has no end yet (`to_end`).
+        index: The element.
+        call: The call's id.
+        read: How far was read of each, bytes.
+        to_end: Whether the last line is taken that has no end yet.
     """
-    at = dict(message["at"])
-    found = {}  # type: Dict[str, Any]
+    at = dict(read)
+    found: Dict[str, str] = {}
     for ending in ("out", "err"):
-        path = os.path.join(directory.logs, "{}.{}".format(int(message["index"]), ending))
+        path = os.path.join(directory.logs, "{}.{}".format(index, ending))
         data = _read(path, at.get(ending, 0))
-        if not message["to_end"] or len(data) == _PIECE:
+        if not to_end or len(data) == _PIECE:
             whole_lines = data.rfind(b"\n") + 1
             if whole_lines or len(data) < _PIECE:
                 data = data[:whole_lines]
         at[ending] = at.get(ending, 0) + len(data)
         found[ending] = data.decode("utf-8", "replace")
-    found["lines"] = []
-    if message.get("call"):
-        path = directory.event_file(plain_name(message["call"]))
+    logged: List[List[Any]] = []
+    if call:
+        path = directory.event_file(plain_name(call))
         lines, at["lines"] = read_trace(path, at.get("lines", 0))
-        found["lines"] = [line for line in lines if isinstance(line, list)]
-    found["at"] = at
-    return found
+        logged = [line for line in lines if isinstance(line, list)]
+    return {"out": found["out"], "err": found["err"], "lines": logged, "at": at}
 
 
 def _read(path: str, start: int) -> bytes:

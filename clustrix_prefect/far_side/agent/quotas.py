@@ -2,15 +2,16 @@
 
 import os
 import re
-from typing import Any, Dict, Tuple
+from typing import Tuple
 
 from ..environments.commands import run
+from ..wire.protocol import QuotaAnswer
 
 _MOUNTS = "/proc/self/mounts"
 _ESCAPED = re.compile(rb"\\([0-7]{3})")
 
 
-def ask(path: bytes, timeout: float) -> Dict[str, Any]:
+def ask(path: bytes, timeout: float) -> QuotaAnswer:
     """Ask for this account's quota where a path is: the command, and what it answered.
 
     Raises:
@@ -22,7 +23,13 @@ def ask(path: bytes, timeout: float) -> Dict[str, Any]:
         argv = ["lfs", "quota", "-q", "-u", str(os.getuid()), os.fsdecode(mount)]
     else:
         argv = ["quota", "-v", "-w", "-p", "-f", os.fsdecode(mount)]
-    return dict(run(argv, timeout), command=argv[:2] if argv[0] == "lfs" else argv[:1])
+    ended = run(argv, timeout)
+    return {
+        "command": argv[:2] if argv[0] == "lfs" else argv[:1],
+        "returncode": ended["returncode"],
+        "stdout": ended["stdout"],
+        "stderr": ended["stderr"],
+    }
 
 
 def _mount_of(path: bytes) -> Tuple[bytes, bytes]:

@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import time
-import zlib
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 from ..jobs.batch import (
@@ -24,6 +23,7 @@ from ..jobs.worker_log import Ledgers, Orphan, find
 from ..wire.failures import Failure
 from ..wire.files import make_dir, read_optional, remove, tail, write_private, write_whole
 from ..wire.processes import HOST, process_start
+from ..wire.protocol import Diagnosis
 from .listing import about
 from .watch import present, refresh_listing
 from .workdir import WorkDir, plain_name
@@ -53,17 +53,6 @@ class Journal:
         self._runs: Dict[str, Dict[str, _Batch]] = {}
 
     # --- calls come in --------------------------------------------------------------------
-
-    @staticmethod
-    def calls_of(message: Dict[str, Any], body: Any) -> List[Dict[str, Any]]:
-        """The calls in a message or its attachment, with names that are safe in paths."""
-        if message.get("calls_attached"):
-            calls = json.loads(zlib.decompress(body).decode("utf-8"))
-        else:
-            calls = message["calls"]
-        for call in calls:
-            plain_name(call["id"])
-        return calls  # type: ignore[no-any-return]
 
     def direct(self, run: str, make: bool = True) -> BatchDirectory:
         """The batch of a run's direct calls."""
@@ -207,7 +196,7 @@ class Journal:
                     found[id] = state
         return found
 
-    def diagnose(self, run: str, id: str) -> Dict[str, Any]:
+    def diagnose(self, run: str, id: str) -> Diagnosis:
         """What there is to see of a call: the ends of its output, and the job's script."""
         directory = self._directory_of(run, id)
         if directory is None:

@@ -8,20 +8,20 @@ from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 from ..standins.returned_files import store_id
 from ..store.store import Incoming, Store, checked_name, note_needed
 from ..store.uploads import ArrivingChunk, Uploads
-from ..wire import trees
+from ..wire import protocol, trees
 from ..wire.chunks import CHUNK_BYTES, ChunkList, of_file, read_fully
 from ..wire.failures import Failure
 from ..wire.files import open_regular
 from ..wire.frames import Message
+from ..wire.protocol import Attached, answering, on, on_attached
 from .retention import Retention, end_run
 from .workdir import WorkDir, expand, plain_name
 
-Act = Callable[[Message, Any], Any]
 # Names of items in a reply about usage: the largest of each kind.
 _MOST_ITEMS = 1000
 
 
-class Exchange:
+class StoreOperations:
     """Contents on their way into the store, and out of it.
 
     Args:
@@ -31,22 +31,19 @@ class Exchange:
     def __init__(self, work_dir: Callable[[], WorkDir]) -> None:
         self._work_dir = work_dir
         self._uploads = Uploads()
-        # Answered in the order of arrival, on the reading thread.
-        self.in_order: Dict[str, Act] = {"have": self._have, "put": self._put}
-        # One after another, while reading goes on.
-        self.in_turn: Dict[str, Act] = {
-            "upload_chunk": self._chunk,
-            "upload_end": self._end,
-            "upload_finish": self._finish,
-        }
-        self.aside: Dict[str, Act] = {
-            "describe": self._describe,
-            "read": self._read,
-            "store_prune": self._prune,
-            "store_usage": self._usage,
-            "upload_begin": self._begin,
-            "upload_offer": self._offer,
-        }
+        self.acts = [
+            answering(protocol.describe, self._describe),
+            on(protocol.have, self._have),
+            on_attached(protocol.put, self._put),
+            answering(protocol.read, self._read),
+            on(protocol.store_prune, self._prune),
+            on(protocol.store_usage, self._usage),
+            on(protocol.upload_begin, self._begin),
+            on_attached(protocol.upload_chunk, self._chunk),
+            on(protocol.upload_end, self._end),
+            on(protocol.upload_finish, self._finish),
+            on(protocol.upload_offer, self._offer),
+        ]
         self._turns: "queue.Queue[Callable[[], None]]" = queue.Queue()
         self._taking_turns: Optional[threading.Thread] = None
 
@@ -54,9 +51,9 @@ class Exchange:
     def _store(self) -> Store:
         return self._work_dir().store
 
-    def facts(self) -> Dict[str, Any]:
-        """What the client is told of the store."""
-        return {"store": store_id(self._store)}
+    def store_id(self) -> str:
+        """Return the store's id."""
+        return store_id(self._store)
 
     def take_turn(self, step: Callable[[], None]) -> None:
         """Run a step after those that came before it."""
@@ -87,13 +84,15 @@ class Exchange:
 
     # --- what is here, and what is needed ---------------------------------------------------
 
-    def _have(self, message: Message, body: Any) -> Message:
-        names = list(map(checked_name, message["blobs"]))
-        inside = {name: self._files_of(name) for name in message.get("folders") or ()}
-        if message.get("run") is not None:
-            self._work_dir().restore(message["run"])
+    def _have(
+        self, *, blobs: List[str], folders: Optional[List[str]] = None, run: Optional[str] = None
+    ) -> protocol.Missing:
+        names = list(map(checked_name, blobs))
+        inside = {name: self._files_of(name) for name in folders or ()}
+        if run is not None:
+            self._work_dir().restore(run)
             every = names + [name for files in inside.values() for name in files]
-            note_needed(self._work_dir().run(message["run"]), every)
+            note_needed(self._work_dir().run(run), every)
         missing = set(self._store.missing(names))
         # A folder of which a file is missing has to be made again as a whole.
         missing.update(name for name, files in inside.items() if self._store.missing(files))
@@ -108,7 +107,7 @@ class Exchange:
             return []
         return [checked_name(entry[3]) for entry in entries if entry[0] == trees.FILE]
 
-    def _usage(self, message: Message, body: Any) -> Message:
+    def _usage(self) -> protocol.Usage:
         items = Retention(self._work_dir()).usage()
         kinds: Dict[str, Dict[str, Any]] = {}
         for item in items:
@@ -126,8 +125,8 @@ class Exchange:
             "free_bytes": self._work_dir().free_bytes(),
         }
 
-    def _prune(self, message: Message, body: Any) -> Message:
-        gone = Retention(self._work_dir()).prune(float(message["seconds"]))
+    def _prune(self, *, seconds: float) -> protocol.Pruned:
+        gone = Retention(self._work_dir()).prune(seconds)
         return {
             "count": len(gone),
             "size": sum(item.size for item in gone),
@@ -136,62 +135,73 @@ class Exchange:
 
     # --- towards the store ------------------------------------------------------------------
 
-    def _put(self, message: Message, body: Any) -> None:
-        if "stream" in message:
-            failure = body
+    def _put(self, attached: Attached, *, sha: str, size: int) -> protocol.Nothing:
+        if attached.is_placed:
+            failure = attached.body
         else:
-            incoming = self._store.incoming(message["sha"])
-            incoming.write(body)
+            incoming = self._store.incoming(sha)
+            incoming.write(attached.body)
             failure = incoming.finish()
         if failure is not None:
             raise failure
+        return {}
 
-    def _begin(self, message: Message, body: Any) -> Message:
-        left = self._uploads.begin(self._store, message["token"], int(message["size"]))
-        return {"left": left}
+    def _begin(self, *, token: str, size: int) -> protocol.Left:
+        return {"left": self._uploads.begin(self._store, token, size)}
 
-    def _offer(self, message: Message, body: Any) -> Message:
-        upload = self._uploads.get(message["token"])
-        return {"missing": upload.offer(message["first"], message["digests"])}
+    def _offer(self, *, token: str, first: int, digests: List[str]) -> protocol.MissingChunks:
+        return {"missing": self._uploads.get(token).offer(first, digests)}
 
-    def _chunk(self, message: Message, body: Any) -> None:
-        if "stream" in message and not message["compressed"]:
-            if body is not None:
-                raise body
-            return
-        upload = self._uploads.get(message["token"])
-        upload.write(message["index"], message["digest"], body, message["compressed"])
+    def _chunk(
+        self, attached: Attached, *, token: str, index: int, digest: str, compressed: bool
+    ) -> protocol.Nothing:
+        if not attached.is_placed or compressed:
+            self._uploads.get(token).write(index, digest, attached.body, compressed)
+        elif attached.body is not None:
+            raise attached.body
+        return {}
 
-    def _finish(self, message: Message, body: Any) -> None:
-        self._uploads.finish(message["token"], message["name"], bool(message["executable"]))
+    def _finish(self, *, token: str, name: str, executable: bool) -> protocol.Nothing:
+        self._uploads.finish(token, name, executable)
+        return {}
 
-    def _end(self, message: Message, body: Any) -> None:
-        self._uploads.end(message["token"], bool(message["keep"]))
+    def _end(self, *, token: str, keep: bool) -> protocol.Nothing:
+        self._uploads.end(token, keep)
+        return {}
 
     # --- from here --------------------------------------------------------------------------
 
-    def _describe(self, message: Message, body: Any) -> Tuple[Message, bytes]:
-        """The chunk list of a content, or of a file anywhere on this host; what a folder holds."""
-        if "folder" in message:
-            return {}, trees.describe(_entries(expand(message["folder"])))
-        if "content" in message:
-            chunks = self._store.chunks(message["content"])
-        else:
-            chunks = of_file(expand(message["path"]))
+    def _describe(
+        self,
+        *,
+        content: Optional[str] = None,
+        path: Optional[str] = None,
+        folder: Optional[str] = None,
+    ) -> Tuple[protocol.Description, bytes]:
+        if folder is not None:
+            return {}, trees.describe(_entries(expand(folder)))
+        chunks = self._store.chunks(content) if content else of_file(expand(path or ""))
         return {"size": chunks.size, "name": chunks.name}, _text(chunks)
 
-    def _read(self, message: Message, body: Any) -> Tuple[Message, bytes]:
-        """A piece of a content, of a result, or of a file anywhere on this host."""
-        if "content" in message:
-            path = self._store.file(message["content"])
-        elif "call" in message:
-            path = self._result_file(message["run"], message["call"])
+    def _read(
+        self,
+        *,
+        offset: int,
+        size: int,
+        content: Optional[str] = None,
+        path: Optional[str] = None,
+        run: Optional[str] = None,
+        call: Optional[str] = None,
+    ) -> Tuple[protocol.Nothing, bytes]:
+        if content is not None:
+            file = self._store.file(content)
+        elif call is not None:
+            file = self._result_file(run or "", call)
         else:
-            path = expand(message["path"])
-        size = min(int(message["size"]), CHUNK_BYTES)
-        descriptor = open_regular(os.path.realpath(path) if "path" in message else path)
+            file = os.path.realpath(expand(path or ""))
+        descriptor = open_regular(file)
         try:
-            return {}, read_fully(descriptor, size, int(message["offset"]))
+            return {}, read_fully(descriptor, min(size, CHUNK_BYTES), offset)
         finally:
             os.close(descriptor)
 

@@ -7,6 +7,7 @@ import shlex
 from typing import Any, Dict, Iterator, List
 
 from ..wire.login import login_environment
+from ..wire.protocol import CondaEnvironment
 
 _ROOTS = (
     "~/miniforge3",
@@ -22,7 +23,7 @@ _ROOTS = (
 )
 
 
-def find_conda(name: str, prologue: str) -> Dict[str, Any]:
+def find_conda(name: str, prologue: str) -> CondaEnvironment:
     """A conda environment, by its name or path.
 
     conda itself is often not on the path after logging in, so it is not needed: it keeps a list

@@ -9,6 +9,7 @@ import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ..wire.login import login_environment
+from ..wire.protocol import Ended
 
 COMMAND_TIMEOUT = 60.0
 
@@ -18,7 +19,7 @@ def run(
     timeout: Optional[float] = None,
     cwd: Optional[str] = None,
     prologue: str = "",
-) -> Dict[str, Any]:
+) -> Ended:
     """Run a command without a shell; `returncode`, `stdout` and `stderr`.
 
     A command that is not on the agent's PATH is looked for in the environment of a login
@@ -70,7 +71,7 @@ def _said_so_far(process: "subprocess.Popen[bytes]") -> Tuple[bytes, bytes]:
         return b"", b""
 
 
-def _answer(returncode: int, stdout: bytes, stderr: bytes) -> Dict[str, Any]:
+def _answer(returncode: int, stdout: bytes, stderr: bytes) -> Ended:
     return {
         "returncode": returncode,
         "stdout": stdout.decode("utf-8", "replace"),
@@ -78,7 +79,7 @@ def _answer(returncode: int, stdout: bytes, stderr: bytes) -> Dict[str, Any]:
     }
 
 
-def _failed(returncode: int, text: str) -> Dict[str, Any]:
+def _failed(returncode: int, text: str) -> Ended:
     return _answer(returncode, b"", text.encode("utf-8", "replace"))
 
 
@@ -98,15 +99,27 @@ class StatusPoller:
         self._send = send
         self._needed = needed
         self._changed = threading.Condition()
-        self._settings: Optional[Dict[str, Any]] = None
+        self._command: Optional[List[str]] = None
+        self._shortest = self._longest = 0.0
+        self._prologue = ""
         self._hurry = False
         self._started = False
 
-    def configure(self, settings: Optional[Dict[str, Any]]) -> None:
-        """Poll as these settings say, or not at all."""
+    def configure(
+        self, command: Optional[List[str]], shortest: float, longest: float, prologue: str
+    ) -> None:
+        """Poll with this command, or not at all.
+
+        Args:
+            command: Its words.
+            shortest: Seconds between two looks while something happens.
+            longest: Seconds between two looks when nothing does.
+            prologue: Lines of a shell after which the command is found.
+        """
         with self._changed:
-            self._settings = settings
-            if settings and not self._started:
+            self._command, self._prologue = command, prologue
+            self._shortest, self._longest = shortest, longest
+            if command and not self._started:
                 self._started = True
                 threading.Thread(target=self._poll, name="clustrix-status", daemon=True).start()
         self.wake()
@@ -123,21 +136,21 @@ class StatusPoller:
         last: Any = None
         while True:
             with self._changed:
-                settings = self._settings
-                if settings is None or not self._needed():
+                command = self._command
+                if not command or not self._needed():
                     last = None
                     self._hurry = False
                     self._changed.wait()
                     looked = time.monotonic()
                     continue
-                shortest, longest = settings["interval_min"], settings["interval_max"]
+                shortest, longest = self._shortest, self._longest
                 if self._hurry:
                     interval, self._hurry = shortest, False
                 due = looked + max(interval, min(_STATUS_SHARE * took, longest))
                 if self._changed.wait_for(lambda: self._hurry, max(0.0, due - time.monotonic())):
                     continue  # due earlier, perhaps, but never at once
             looked = time.monotonic()
-            outcome = run(settings["command"], prologue=settings.get("prologue", ""))
+            outcome = run(command, prologue=self._prologue)
             took = time.monotonic() - looked
             if outcome == last:
                 interval = min(interval * 1.5, longest)

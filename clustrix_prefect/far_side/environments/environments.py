@@ -18,11 +18,12 @@ import signal
 import subprocess
 import threading
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from ..wire.failures import Failure
 from ..wire.files import make_dir, open_log, read_optional, tail, write_whole
 from ..wire.login import after_prologue
+from ..wire.protocol import BuildBegun, BuildState
 from . import commands
 from .locks import Lock
 
@@ -89,7 +90,7 @@ class Environment:
         outcome: Optional[Dict[str, Any]] = json.loads(text) if text else None
         return outcome
 
-    def state(self, token: Optional[str]) -> Dict[str, Any]:
+    def state(self, token: Optional[str]) -> BuildState:
         """`state`: "ready", "building" with its `token`, "failed" with the `failure`, or "absent".
 
         Args:
@@ -110,13 +111,13 @@ class Environment:
             return {"state": "failed", "failure": outcome["failure"]}
         return {"state": "absent"}
 
-    def watch(self, token: Optional[str], offset: int, wait: float) -> Dict[str, Any]:
+    def watch(self, token: Optional[str], offset: int, wait: float) -> BuildState:
         """The state, and what the build printed from this offset on; waits for news."""
         end = time.monotonic() + wait
         while True:
             found = self.state(token)
             lines, offset = self._lines(found.get("token", token), offset)
-            found.update(lines=lines, offset=offset)
+            found["lines"], found["offset"] = lines, offset
             news = lines or found["state"] != "building" or found["token"] != token
             if news or time.monotonic() > end:
                 return found
@@ -133,20 +134,20 @@ class Environment:
         return lines, offset + len(whole) + len(newline)
 
 
-def begin(environment: Environment, program: str, message: Dict[str, Any]) -> Dict[str, Any]:
-    """Begin a build, beside the agent or as a job, unless another one is going on.
+def begin(
+    environment: Environment,
+    token: str,
+    recipe: Dict[str, Any],
+    start: Callable[[], BuildBegun],
+) -> BuildBegun:
+    """Begin a build, unless another one is going on or none is needed.
 
     Args:
         environment: Its place.
-        program: The directory of the far side's program.
-        message: The `recipe`, the build's `token`, the `python` that runs it, `prologue` and
-            `environment`; for a job its `script` and the `command` that submits it, in which
-            "{script}" stands for the script's path.
-
-    Returns:
-        `begun`, and for a job what the command printed.
+        token: Names the build.
+        recipe: What is to be in it.
+        start: Begins the build, beside the agent or as a job.
     """
-    token = message["token"]
     make_dir(environment.path)
     if not environment.lock.acquire(token):
         return {"begun": False}
@@ -154,14 +155,11 @@ def begin(environment: Environment, program: str, message: Dict[str, Any]) -> Di
         environment.lock.release(token)
         return {"begun": False}
     try:
-        write_whole(environment.recipe, json.dumps(message["recipe"]).encode("ascii"))
-        if message.get("script"):
-            return _submit(environment, message)
-        _start(environment, program, message)
+        write_whole(environment.recipe, json.dumps(recipe).encode("ascii"))
+        return start()
     except BaseException:
         environment.lock.release(token)
         raise
-    return {"begun": True}
 
 
 def builder_command(python: str, program: str, path: str, token: str) -> List[str]:
@@ -169,27 +167,52 @@ def builder_command(python: str, program: str, path: str, token: str) -> List[st
     return [python, os.path.join(program, "worker.py"), "--build", path, token]
 
 
-def _submit(environment: Environment, message: Dict[str, Any]) -> Dict[str, Any]:
-    script = os.path.join(environment.path, _SCRIPT)
+def submit(
+    environment: Environment, token: str, script: str, command: List[str], prologue: str
+) -> BuildBegun:
+    """Submit the job that builds.
+
+    Args:
+        environment: Its place.
+        token: Names the build.
+        script: The job's script.
+        command: The words that submit it; "{script}" stands for the script's path.
+        prologue: Lines of a shell after which the command is found.
+    """
+    path = os.path.join(environment.path, _SCRIPT)
     make_dir(os.path.join(environment.path, "logs"))
-    write_whole(script, message["script"].encode("utf-8"))
-    os.chmod(script, 0o700)
-    argv = [script if part == "{script}" else part for part in message["command"]]
-    prologue = "\n".join(message.get("prologue") or ())
-    outcome = commands.run(argv, cwd=environment.path, prologue=prologue)
-    outcome["begun"] = outcome["returncode"] == 0
-    if not outcome["begun"]:
-        environment.lock.release(message["token"])
-    return outcome
+    write_whole(path, script.encode("utf-8"))
+    os.chmod(path, 0o700)
+    argv = [path if part == "{script}" else part for part in command]
+    ended = commands.run(argv, cwd=environment.path, prologue=prologue)
+    begun = ended["returncode"] == 0
+    if not begun:
+        environment.lock.release(token)
+    return {
+        "begun": begun,
+        "returncode": ended["returncode"],
+        "stdout": ended["stdout"],
+        "stderr": ended["stderr"],
+    }
 
 
-def _start(environment: Environment, program: str, message: Dict[str, Any]) -> None:
-    token = message["token"]
-    argv, variables = after_prologue(
-        builder_command(message["python"], program, environment.path, token),
-        "\n".join(message.get("prologue") or ()),
-        message.get("environment") or {},
-    )
+def start(
+    environment: Environment,
+    token: str,
+    builder: List[str],
+    prologue: str,
+    variables_of_block: Dict[str, str],
+) -> BuildBegun:
+    """Start the process that builds.
+
+    Args:
+        environment: Its place.
+        token: Names the build.
+        builder: The command.
+        prologue: Lines of a shell that go before it.
+        variables_of_block: Variables.
+    """
+    argv, variables = after_prologue(builder, prologue, variables_of_block)
     output = open_log(environment.log(token))
     try:
         process = subprocess.Popen(
@@ -202,7 +225,7 @@ def _start(environment: Environment, program: str, message: Dict[str, Any]) -> N
             start_new_session=True,  # it goes on when this client has gone
         )
     except OSError as error:
-        raise Failure("BuildNotStarted", "{}: {}".format(message["python"], error)) from None
+        raise Failure("BuildNotStarted", "{}: {}".format(builder[0], error)) from None
     finally:
         os.close(output)
 
@@ -212,6 +235,7 @@ def _start(environment: Environment, program: str, message: Dict[str, Any]) -> N
             environment.end(token, _ended_early(environment, token, returncode))
 
     threading.Thread(target=reap, name="clustrix-reap", daemon=True).start()
+    return {"begun": True}
 
 
 def _ended_early(environment: Environment, token: str, returncode: int) -> str:

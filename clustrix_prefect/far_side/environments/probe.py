@@ -16,6 +16,7 @@ from typing import Any, Dict, List, Optional
 from ..wire import installed as having
 from ..wire.failures import Failure
 from ..wire.login import after_prologue
+from ..wire.protocol import InterpreterFacts
 from ..wire.sources import compile_source
 
 ASK_TIMEOUT = 120.0
@@ -30,20 +31,29 @@ _PROGRAM = (
 # --- in the agent --------------------------------------------------------------------------
 
 
-def ask(program: str, message: Dict[str, Any]) -> Dict[str, Any]:
+def ask(
+    program: str,
+    python: str,
+    question: Dict[str, Any],
+    prologue: str,
+    environment: Dict[str, str],
+) -> InterpreterFacts:
     """Start an interpreter as a worker would be started, and have it answer.
 
     Args:
         program: The directory of the far side's program.
-        message: `python`, `prologue`, `environment`, and the `question` (see `answer`).
+        python: The interpreter.
+        question: What it is asked; see `answer`.
+        prologue: Lines of a shell that go before it.
+        environment: Variables.
 
     Raises:
         Failure: "InterpreterFailed": it did not answer.
     """
     argv, variables = after_prologue(
-        [message["python"], "-c", _PROGRAM, program],
-        "\n".join(message.get("prologue") or ()),
-        message.get("environment") or {},
+        [python, "-c", _PROGRAM, program],
+        prologue,
+        environment,
     )
     # A prologue may read standard input, and a long variable may be refused: a pipe of its own.
     reader, writer = os.pipe()
@@ -61,12 +71,12 @@ def ask(program: str, message: Dict[str, Any]) -> Dict[str, Any]:
         )
     except OSError as error:
         os.close(writer)
-        raise Failure("InterpreterFailed", "{}: {}".format(message["python"], error)) from None
+        raise Failure("InterpreterFailed", "{}: {}".format(python, error)) from None
     finally:
         os.close(reader)
-    question = json.dumps(message["question"]).encode("ascii")
+    asked = json.dumps(question).encode("ascii")
     # What the prologue prints must be read meanwhile.
-    threading.Thread(target=_put, args=(writer, question), daemon=True).start()
+    threading.Thread(target=_put, args=(writer, asked), daemon=True).start()
     try:
         stdout, stderr = process.communicate(timeout=ASK_TIMEOUT)
     except subprocess.TimeoutExpired:
@@ -77,7 +87,7 @@ def ask(program: str, message: Dict[str, Any]) -> Dict[str, Any]:
     if not found:
         said = stderr.decode("utf-8", "replace").strip()[-2000:]
         raise Failure("InterpreterFailed", said or "it ended without a word")
-    reply: Dict[str, Any] = json.loads(text)
+    reply: InterpreterFacts = json.loads(text)
     return reply
 
 

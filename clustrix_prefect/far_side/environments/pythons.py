@@ -6,9 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Dict, Iterator, List, Optional
 
 from ..wire.login import login_environment
+from ..wire.protocol import Interpreter, Interpreters
 
 # `sys` is part of the interpreter: no file of the directory that it is started in is read.
 _PROBE = "import sys; print(repr(sys.executable)); print(list(sys.version_info[:3]))"
@@ -17,7 +18,7 @@ OLDEST = [3, 6]
 NEWEST = [3, 14]
 
 
-def find(python: Optional[str], prefer: List[int], prologue: str) -> Dict[str, Any]:
+def find(python: Optional[str], prefer: List[int], prologue: str) -> Interpreters:
     """The interpreters found, and the one to use.
 
     Args:
@@ -30,10 +31,10 @@ def find(python: Optional[str], prefer: List[int], prologue: str) -> Dict[str, A
         ends at the first of the preferred version.
     """
     environment = login_environment(prologue) if prologue else dict(os.environ)
-    found: List[Dict[str, Any]] = []
+    found: List[Interpreter] = []
     for candidate in [python] if python else _candidates(prefer[:2]):
         path = shutil.which(os.path.expanduser(candidate), path=environment.get("PATH"))
-        interpreter = path and _probe(path, environment)
+        interpreter = _probe(path, environment) if path else None
         if not interpreter or interpreter["version"] < OLDEST or interpreter in found:
             continue
         found.append(interpreter)
@@ -42,17 +43,17 @@ def find(python: Optional[str], prefer: List[int], prologue: str) -> Dict[str, A
     return {"found": found, "chosen": found[0] if found else None}
 
 
-def find_all(prologue: str) -> List[Dict[str, Any]]:
+def find_all(prologue: str) -> List[Interpreter]:
     """Every interpreter that there seems to be, the newest first."""
     environment = login_environment(prologue) if prologue else dict(os.environ)
     paths = environment.get("PATH")
     # By the file that they lead to: python3 is often a link to python3.11.
-    found: Dict[str, Dict[str, Any]] = {}
+    found: Dict[str, Interpreter] = {}
     for minor in range(NEWEST[1], OLDEST[1] - 1, -1):
         for candidate in _candidates([3, minor]):
             path = shutil.which(os.path.expanduser(candidate), path=paths)
             real = os.path.realpath(path) if path else ""
-            interpreter = path and real not in found and _probe(path, environment)
+            interpreter = _probe(path, environment) if path and real not in found else None
             if interpreter and interpreter["version"] >= OLDEST:
                 found[real] = interpreter
     return sorted(found.values(), key=lambda one: one["version"], reverse=True)
@@ -68,7 +69,7 @@ def _candidates(version: List[int]) -> Iterator[str]:
     yield "python3"
 
 
-def _probe(path: str, environment: Dict[str, str]) -> Optional[Dict[str, Any]]:
+def _probe(path: str, environment: Dict[str, str]) -> Optional[Interpreter]:
     """What an interpreter says of itself; None if it is none."""
     try:
         output = subprocess.check_output(
