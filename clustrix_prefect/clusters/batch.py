@@ -13,6 +13,7 @@ from clustrix_prefect.clusters.host import SSHHost
 from clustrix_prefect.connections.connection import Connection
 from clustrix_prefect.connections.local import LocalConnection
 from clustrix_prefect.errors import InvalidResources
+from clustrix_prefect.far_side.wire import layout
 from clustrix_prefect.schedulers.scheduler import JobSpec, Scheduler
 from clustrix_prefect.task_resources import Resources
 
@@ -140,22 +141,20 @@ class BatchCluster(ClusterBlock, SSHHost, ABC):
         wanted = self.resources.merged(asked)
         self.check_resources(wanted)
         scheduler = self.scheduler()
-        work_dir = (self.remote_work_dir or "~/.clustrix-prefect").replace("~", "/HOME", 1)
+        work_dir = (self.remote_work_dir or layout.WORK_DIR).replace("~", "/HOME", 1)
+        directory = layout.batch_directory(work_dir, "RUN", "BATCH")
         spec = JobSpec(
             name="TASK-RUN",
             resources=wanted,
             array_size=10,
-            directory=f"{work_dir}/runs/RUN/BATCH",
-            command=[
+            directory=directory,
+            command=layout.batch_command(
                 self._shown_python(work_dir),
-                f"{work_dir}/far_side/HASH/worker.py",
-                "--batch",
-                f"{work_dir}/runs/RUN/BATCH",
-                "--index-variable",
+                layout.program_directory(work_dir, "HASH"),
+                directory,
+                wanted.calls_per_job or 1,
                 scheduler.index_variable,
-                "--calls-per-job",
-                str(wanted.calls_per_job or 1),
-            ],
+            ),
             prologue=self.worker_prologue,
             environment=self.environment,
         )
@@ -163,5 +162,5 @@ class BatchCluster(ClusterBlock, SSHHost, ABC):
 
     def _shown_python(self, work_dir: str) -> str:
         if self.managed_environment is not None:
-            return f"{work_dir}/environments/HASH/env/bin/python"
+            return layout.environment_python(work_dir, "HASH")
         return self.interpreter or "PYTHON"

@@ -24,7 +24,7 @@ from importlib.abc import Traversable
 
 from clustrix_prefect.connections.connection import Channel
 from clustrix_prefect.errors import LoginInterrupted
-from clustrix_prefect.far_side.agent.workdir import DEFAULT as DEFAULT_WORK_DIR
+from clustrix_prefect.far_side.wire.layout import WORK_DIR
 
 CANDIDATES = (
     "python3",
@@ -129,7 +129,7 @@ def command_line(
         str(len(program)),
         f"{silence:g}",
         hashlib.sha256(program).hexdigest(),
-        (work_dir or DEFAULT_WORK_DIR).encode().hex(),
+        (work_dir or WORK_DIR).encode().hex(),
     )
     quoted = " ".join(shlex.quote(argument) for argument in arguments)
     return f"exec sh -c 'eval \"$0\"' {quoted}"

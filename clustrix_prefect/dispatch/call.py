@@ -22,6 +22,7 @@ from clustrix_prefect.engine import CallFinished, CallStarted, Event
 from clustrix_prefect.environments.interpreters import FarPython
 from clustrix_prefect.environments.preflight import Code
 from clustrix_prefect.far_side.wire.protocol import Diagnosis
+from clustrix_prefect.far_side.wire.signing import parts_of_call
 from clustrix_prefect.packaging import signing
 from clustrix_prefect.packaging.arguments import PackedArguments
 from clustrix_prefect.packaging.bundle import Bundle
@@ -204,7 +205,7 @@ class Call:
         """The call as the far side reads it, signed."""
         function, arguments = self.package.function, self.package.arguments
         inline = self.package.payload_is_inline
-        return {
+        manifest = {
             "id": self.id,
             "key": self.key.hex(),
             "attempt": self.attempt,
@@ -213,20 +214,12 @@ class Call:
             "payload_sha256": arguments.payload_sha256,
             "inline": base64.b64encode(arguments.payload).decode() if inline else None,
             "refers": arguments.refers,
-            "mac": signing.sign(
-                self.key,
-                "clustrix-call/1",
-                self.id,
-                str(self.attempt),
-                function.code_sha256,
-                function.captured_sha256 or "",
-                arguments.payload_sha256,
-            ),
             "expects": self.expects,
             "task": {"key": self.task_key, "module": self.task_module},
             "context": self.context,
             "results": self.results,
         }
+        return {**manifest, "mac": signing.sign(self.key, *parts_of_call(manifest))}
 
     @property
     def needs(self) -> list[Part]:

@@ -29,7 +29,7 @@ from clustrix_prefect.environments.interpreters import FarPython, ask
 from clustrix_prefect.environments.preflight import Code
 from clustrix_prefect.environments.wheels import Target
 from clustrix_prefect.errors import EnvironmentNotBuilt, PythonVersionMismatch
-from clustrix_prefect.far_side.wire import protocol
+from clustrix_prefect.far_side.wire import layout, protocol
 from clustrix_prefect.packaging.identity import digest, sha256
 from clustrix_prefect.schedulers.scheduler import JobSpec
 from clustrix_prefect.sessions.session import Session
@@ -127,7 +127,7 @@ class Environments:
                 recipe = Recipe.of(_requirements(managed, code, self._base), self._base)
                 self._recipes[code.sha256] = recipe
         major, minor, *_ = recipe.base.target.version
-        path = f"{session.work_dir}/environments/{recipe.name}/env/bin/python"
+        path = layout.environment_python(session.work_dir, recipe.name)
         return FarPython(path, (major, minor))
 
     def is_ready(self, code: Code) -> bool:
@@ -332,7 +332,7 @@ class _Build:
 
     def _job_spec(self, python: str, token: str) -> JobSpec:
         session = self._session
-        directory = f"{session.work_dir}/environments/{self._recipe.name}"
+        directory = layout.environment_directory(session.work_dir, self._recipe.name)
         wanted = _BUILD_RESOURCES.merged(session.cluster.resources).merged(
             Resources.of(**self._managed.build_resources)
         )
@@ -341,10 +341,7 @@ class _Build:
             resources=wanted,
             array_size=None,
             directory=directory,
-            command=[
-                *(python, f"{session.far_side}/worker.py"),
-                *("--build", directory, token),
-            ],
+            command=layout.build_command(python, session.far_side, directory, token),
             prologue=session.worker_prologue,
             environment=session.cluster.environment,
         )

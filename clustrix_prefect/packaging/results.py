@@ -22,6 +22,7 @@ from clustrix_prefect.errors import (
     TamperedResult,
 )
 from clustrix_prefect.far_side.wire.plain import from_plain
+from clustrix_prefect.far_side.wire.signing import parts_of_result
 from clustrix_prefect.packaging import signing
 from clustrix_prefect.packaging.identity import sha256
 from clustrix_prefect.packaging.pickling import HERE, restore
@@ -46,14 +47,10 @@ def checked_header(key: bytes, call_id: str, attempt: int, header: Any) -> dict[
         raise _tampered("What came back from a call is no result")
     if header.get("status") == "unreadable":
         raise _tampered(f"The result of a call cannot be read ({str(header.get('text'))[:300]})")
-    signed = _signed_parts(call_id, attempt, str(header.get("status")), str(header.get("sha256")))
+    signed = parts_of_result(call_id, attempt, str(header.get("status")), str(header.get("sha256")))
     if not signing.verify(key, str(header.get("mac", "")), *signed):
         raise _tampered("The signature of a result does not fit")
     return {name: header[name] for name, is_one in _FACTS.items() if is_one(header.get(name))}
-
-
-def _signed_parts(call_id: str, attempt: int, status: str, digest: str) -> tuple[str, ...]:
-    return "clustrix-result/1", call_id, str(attempt), "result", status, digest
 
 
 def _tampered(what: str) -> TamperedResult:
@@ -162,7 +159,7 @@ def open_result(
         ResultNotPortable: The task ran, but its value cannot be pickled or unpickled.
         BaseException: What the task raised, as what it was.
     """
-    signed = _signed_parts(call_id, attempt, str(header.get("status")), sha256(body))
+    signed = parts_of_result(call_id, attempt, str(header.get("status")), sha256(body))
     if not signing.verify(key, str(header.get("mac", "")), *signed):
         raise _tampered("The signature of a result does not fit")
     if header["status"] == "not_portable":

@@ -28,7 +28,7 @@ from clustrix_prefect.errors import (
     JobLost,
     SubmissionRefused,
 )
-from clustrix_prefect.far_side.wire import protocol
+from clustrix_prefect.far_side.wire import layout, protocol
 from clustrix_prefect.schedulers.job_script import noted_end
 from clustrix_prefect.schedulers.scheduler import (
     JobSpec,
@@ -238,22 +238,20 @@ class JobExecutor:
         elements = -(-len(calls) // per_job)
         run = self._run.run_key
         batch = secrets.token_hex(8)
-        directory = f"{session.work_dir}/runs/{run}/{batch}"
+        directory = layout.batch_directory(session.work_dir, run, batch)
         cluster = self._run.cluster
         spec = JobSpec(
             name=f"{_plain(gathering.name)}-{self._run.run_key[:8]}-{batch[:8]}",
             resources=gathering.resources,
             array_size=elements if elements > 1 else None,
             directory=directory,
-            command=[
+            command=layout.batch_command(
                 calls[0].package.python.path,
-                f"{session.far_side}/worker.py",
-                "--batch",
+                session.far_side,
                 directory,
-                "--calls-per-job",
-                str(per_job),
-                *(["--index-variable", scheduler.index_variable] if elements > 1 else []),
-            ],
+                per_job,
+                scheduler.index_variable if elements > 1 else None,
+            ),
             prologue=session.worker_prologue,
             environment=cluster.environment,
         )

@@ -15,7 +15,7 @@ import zlib
 from typing import Any, Dict, List, Optional
 
 from ..environments import activation, commands, environments, probe, pythons
-from ..wire import protocol
+from ..wire import layout, protocol
 from ..wire.failures import Failure, describe
 from ..wire.files import write_all
 from ..wire.frames import FileBody, Message
@@ -321,7 +321,7 @@ class Agent:
         def start() -> protocol.BuildBegun:
             if script is not None:
                 return environments.submit(place, token, script, command or [], lines)
-            builder = environments.builder_command(python, self._pool.program, place.path, token)
+            builder = layout.build_command(python, self._pool.program, place.path, token)
             return environments.start(place, token, builder, lines, environment or {})
 
         return environments.begin(place, token, recipe, start)

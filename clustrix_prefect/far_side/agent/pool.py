@@ -17,6 +17,7 @@ from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Set
 
 from ..jobs.batch import BatchDirectory
 from ..jobs.worker_log import find, whole
+from ..wire import layout
 from ..wire.cgroup import cores, oom_kills
 from ..wire.files import make_dir, open_log, tail, write_all
 from ..wire.frames import Inbox, Message, encode
@@ -63,10 +64,10 @@ class WarmWorker:
         settings = first.settings
         their_read, self._write_end = os.pipe()
         self.read_end, their_write = os.pipe()
-        worker = os.path.join(program, "worker.py")
-        argv = [settings["python"], worker, "--serve", str(their_read), str(their_write)]
         argv, environment = after_prologue(
-            argv, "\n".join(settings.get("prologue") or ()), settings.get("environment") or {}
+            layout.serve_command(settings["python"], program, their_read, their_write),
+            "\n".join(settings.get("prologue") or ()),
+            settings.get("environment") or {},
         )
         logs = make_dir(first.batch.logs)
         draft = os.path.join(logs, "starting-{}-{}".format(os.getpid(), self.read_end))

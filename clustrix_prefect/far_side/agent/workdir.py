@@ -1,10 +1,4 @@
-"""The directory on the cluster that everything of ours lies in.
-
-far_side/HASH   the far side's own program, for the workers
-store/SHA       blobs, named by their digest
-runs/RUN/BATCH  the calls of a flow run
-environments/   virtual environments that were built for calls
-agent.log       what agents say of themselves (agent_log.py)
+"""The directory on the cluster that everything of ours lies in; `wire/layout.py` says what.
 
 What lies here is run as this account: no part of it, nor of the way to it, may be anybody else's.
 """
@@ -19,12 +13,12 @@ from typing import Any, Dict, List, Optional
 from ..environments.environments import Environment
 from ..jobs.batch import BatchDirectory
 from ..store.store import Store
+from ..wire import layout
 from ..wire.failures import Failure, describe
 from ..wire.files import draft_beside, make_dir, open_regular, remove, write_private
 from .loader import PACKAGE, Program
 from .ways import check_own, check_way
 
-DEFAULT = "~/.clustrix-prefect"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}\Z")
 
 
@@ -37,7 +31,7 @@ def plain_name(name: Any) -> str:
 
 def expand(path: Optional[str]) -> str:
     """An absolute path, `~` and variables expanded."""
-    expanded = os.path.expandvars(os.path.expanduser(path or DEFAULT))
+    expanded = os.path.expandvars(os.path.expanduser(path or layout.WORK_DIR))
     if "$" in expanded:
         raise Failure("WorkDirNotWritable", "{} names a variable that is not set".format(path))
     # A relative path is meant from the home directory, where a login starts.
@@ -142,7 +136,7 @@ class WorkDir:
         return [self.batch(run, name) for name in sorted(names) if _PLAIN_NAME.match(name)]
 
     def _program_path(self, program: Program) -> str:
-        return os.path.join(self.programs, program.name[:16])
+        return layout.program_directory(self.path, program.name)
 
     def install(self, program: Program) -> str:
         """Write the program where workers can run it; the directory, named by its content.

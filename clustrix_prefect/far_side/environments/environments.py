@@ -162,11 +162,6 @@ def begin(
         raise
 
 
-def builder_command(python: str, program: str, path: str, token: str) -> List[str]:
-    """The command that builds, for a process and for a job."""
-    return [python, os.path.join(program, "worker.py"), "--build", path, token]
-
-
 def submit(
     environment: Environment, token: str, script: str, command: List[str], prologue: str
 ) -> BuildBegun:
