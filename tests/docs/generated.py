@@ -1,6 +1,6 @@
 """Write what the code says into the documentation: `python -m tests.docs.generated`.
 
-The pages of docs/reference on blocks and on the command line, and the files that pages show.
+The pages on blocks, on the command line and on the protocol, and the files that pages show.
 
 `test_generated.py` fails where a page is not what this writes.
 """
@@ -28,6 +28,7 @@ from clustrix_prefect.clusters.host import SSHHost
 from clustrix_prefect.clusters.workers import WorkerCluster
 from clustrix_prefect.kubernetes.pods import default_image
 from tests.docs.pages import DOCS, pages, with_files
+from tests.docs.protocol_page import protocol_page
 
 _NOTE = "<!-- Written by `python -m tests.docs.generated`; change the code, not this page. -->"
 _COMPLETION = """\
@@ -111,7 +112,11 @@ def command_line_page() -> str:
     return _joined([*lines, _COMPLETION])
 
 
-PAGES = {"reference/blocks.md": blocks_page, "reference/command-line.md": command_line_page}
+PAGES = {
+    "reference/blocks.md": blocks_page,
+    "reference/command-line.md": command_line_page,
+    "develop/protocol.md": protocol_page,
+}
 
 
 def _joined(parts: Iterable[str]) -> str:
