@@ -18,6 +18,7 @@ from clustrix_prefect.dispatch.registry import CallRegistry
 from clustrix_prefect.errors import ConnectionFailed, TimeLimitExceeded
 from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.far_side.wire.frames import INLINE_LIMIT
+from clustrix_prefect.far_side.wire.protocol import Request
 
 logger = logging.getLogger("prefect.clustrix")
 
@@ -99,13 +100,8 @@ class WorkerExecutor:
             with self._lock:
                 wanted = [call for call in of_python if not call.state.is_final]
                 if wanted:
-                    agent.send(
-                        protocol.run(
-                            run=self._run_session.run_key,
-                            pool={**self._pool, "python": python},
-                            **_in_one_frame(wanted),
-                        )
-                    )
+                    pool = {**self._pool, "python": python}
+                    agent.send(*_in_one_frame(self._run_session.run_key, pool, wanted))
                 for call in wanted:
                     call.sent_over = agent
                 self._waiting = [call for call in self._waiting if call not in of_python]
@@ -194,9 +190,11 @@ class WorkerExecutor:
         self._listener.fail(call, worker_failure(None, "", started=True, node=node))
 
 
-def _in_one_frame(calls: list[Call]) -> dict[str, Any]:
-    """The calls of a message that nothing sent after it can overtake, as it can a stream."""
+def _in_one_frame(
+    run: str, pool: dict[str, Any], calls: list[Call]
+) -> tuple[Request[protocol.Nothing], bytes]:
+    """Return a request that nothing sent after it can overtake, as it can a stream."""
     attachment = attached(calls)
     if len(attachment) > INLINE_LIMIT:
-        return {"calls": [call.manifest() for call in calls]}
-    return {"calls_attached": True, "attachment": attachment}
+        return protocol.run(run=run, pool=pool, calls=[call.manifest() for call in calls]), b""
+    return protocol.run(run=run, pool=pool, calls_attached=True), attachment
