@@ -60,6 +60,7 @@ lint: $(VENV)/.services $(VENV)/.docs
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/codespell
+	@mkdir -p build && { $(BIN)/lint-imports >build/imports.log 2>&1 || { cat build/imports.log; exit 1; }; }
 	@# asyncio.run and dataclasses stand behind a check of what is there.
 	@$(BIN)/vermin --quiet --target=3.6- --violations --no-tips \
 		--exclude asyncio.run --exclude dataclasses --exclude typing.Concatenate \

@@ -38,7 +38,7 @@ from prefect.utilities.engine import emit_task_run_state_change_event, should_lo
 
 from clustrix_prefect.display.live_line import IN_LIVE_LINE
 from clustrix_prefect.display.terminal import SAID_BEFORE
-from clustrix_prefect.errors import ClusterError, own_copy
+from clustrix_prefect.errors import ClustrixError, own_copy
 
 # --- what the engine waits for ------------------------------------------------------------
 
@@ -136,7 +136,7 @@ class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
 
     _worker_runs = False
     _state_sent: Callable[[UUID, datetime], None]
-    _was_said: Callable[[ClusterError, UUID], bool]
+    _was_said: Callable[[ClustrixError, UUID], bool]
 
     def steps(
         self,
@@ -290,7 +290,7 @@ class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
     def handle_exception(self, exc: Exception) -> None:
         """Retry, or fail; the log does not repeat what it says of another task run."""
         assert self.task_run is not None
-        if isinstance(exc, ClusterError) and self._was_said(exc, self.task_run.id):
+        if isinstance(exc, ClustrixError) and self._was_said(exc, self.task_run.id):
             self.logger.extra[SAID_BEFORE] = True  # type: ignore[attr-defined]  # an adapter
         super().handle_exception(exc)
 
@@ -320,7 +320,7 @@ def _has_failed(state: State[Any]) -> bool:
 
 def _without_our_frames(error: Exception) -> Exception:
     """Cut from tracebacks what leads from the engine to the code that raised."""
-    if isinstance(error, ClusterError) and error.__cause__ is not None:
+    if isinstance(error, ClustrixError) and error.__cause__ is not None:
         error.__cause__.__traceback__ = _below_ours(error.__cause__.__traceback__)
     return error.with_traceback(_below_ours(error.__traceback__))
 
@@ -356,7 +356,7 @@ def new_engine(
     parameters: dict[str, Any],
     wait_for: Any,
     state_sent: Callable[[UUID, datetime], None],
-    was_said: Callable[[ClusterError, UUID], bool],
+    was_said: Callable[[ClustrixError, UUID], bool],
 ) -> RemoteTaskRunEngine:
     """An engine for one run of a task.
 

@@ -22,7 +22,7 @@ from typing import ClassVar, TypeVar
 DOCUMENTATION = "https://clustrix-prefect.readthedocs.io/en/latest/"
 
 
-class ClusterError(Exception):
+class ClustrixError(Exception):
     """Root of this package's exceptions.
 
     As text it is its message, and on a line of its own a link to what the documentation says of
@@ -62,7 +62,7 @@ class ClusterError(Exception):
 
 def message_of(error: BaseException) -> str:
     """Return what an exception says without a link, for texts that go on after it."""
-    return error.message if isinstance(error, ClusterError) else str(error)
+    return error.message if isinstance(error, ClustrixError) else str(error)
 
 
 E = TypeVar("E", bound=BaseException)
@@ -74,7 +74,7 @@ def own_copy(error: E) -> E:
     The traceback of an object that many calls raise grows with each of them. An exception that is
     not of this package is returned as it is: its class may not take its `args`.
     """
-    if not isinstance(error, ClusterError):
+    if not isinstance(error, ClustrixError):
         return error
     made = copy(error)
     made.__cause__, made.__suppress_context__ = error.__cause__, error.__suppress_context__
@@ -84,7 +84,7 @@ def own_copy(error: E) -> E:
 # --- before anything is submitted ---------------------------------------------------------
 
 
-class ConfigurationError(ClusterError):
+class ConfigurationError(ClustrixError):
     """A block, a resource or an argument is wrong."""
 
 
@@ -133,7 +133,7 @@ class EnvironmentNotBuilt(ConfigurationError):
 # --- reaching the cluster -----------------------------------------------------------------
 
 
-class ConnectionFailed(ClusterError, ConnectionError):
+class ConnectionFailed(ClustrixError, ConnectionError):
     """The cluster cannot be reached."""
 
 
@@ -165,7 +165,7 @@ class ConnectionLost(ConnectionFailed):
     """An open connection broke and could not be re-opened."""
 
 
-class AgentError(ClusterError):
+class AgentError(ClustrixError):
     """The far side could not do what it was asked (a full disk, a read-only home).
 
     Attributes:
@@ -180,7 +180,7 @@ class AgentError(ClusterError):
 # --- a call that was submitted and did not come back ---------------------------------------
 
 
-class InfrastructureError(ClusterError):
+class InfrastructureError(ClustrixError):
     """The cluster failed a call; the task's own code is not to blame.
 
     Attributes:

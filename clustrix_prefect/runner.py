@@ -16,7 +16,7 @@ from prefect.tasks import Task
 
 from clustrix_prefect.clusters import load_cluster
 from clustrix_prefect.clusters.cluster import ClusterBlock
-from clustrix_prefect.credentials.memory import memory_of, remembering
+from clustrix_prefect.credentials.cache import memory_of, remembering
 from clustrix_prefect.dispatch.runtime import Runtime
 from clustrix_prefect.display.api_server import start_no_other
 from clustrix_prefect.display.terminal import be_brief

@@ -25,7 +25,7 @@ from prefect.states import Completed, Failed
 
 from clustrix_prefect.credentials.checking import Checked, check_block, saved_blocks
 from clustrix_prefect.display.markdown import cell, escape, table
-from clustrix_prefect.errors import ClusterError
+from clustrix_prefect.errors import ClustrixError
 from clustrix_prefect.validation.report import now, number, took_words
 
 AT_MOST = 10
@@ -71,7 +71,7 @@ def validate_credentials(blocks: list[str] | None = None) -> State[Any]:
 
 def unchecked(block: str, error: BaseException) -> Checked:
     """What is said of a block whose check an exception ended."""
-    if isinstance(error, ClusterError):
+    if isinstance(error, ClustrixError):
         problem, remedy = error.what, error.remedy
     else:  # not its text: nobody knows what is in it
         problem = f"The check ended with {type(error).__name__}."

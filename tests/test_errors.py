@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from clustrix_prefect import errors
-from clustrix_prefect.errors import ClusterError, own_copy
+from clustrix_prefect.errors import ClustrixError, own_copy
 from clustrix_prefect.pricing.errors import PricingError
 
 # Providers' errors end no call.
 ALL = [
     found
     for _, found in inspect.getmembers(errors, inspect.isclass)
-    if issubclass(found, ClusterError) and not issubclass(found, PricingError)
+    if issubclass(found, ClustrixError) and not issubclass(found, PricingError)
 ]
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from clustrix_prefect.cli.apply import add_apply_commands
 from clustrix_prefect.cli.prices import add_price_commands
 from clustrix_prefect.cli.store import add_store_commands
-from clustrix_prefect.errors import ClusterError
+from clustrix_prefect.errors import ClustrixError
 
 if TYPE_CHECKING:
     from clustrix_prefect.sessions.job_listing import OurJob
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     send_silently()
     try:
         status: int = options.run(options)
-    except ClusterError as error:
+    except ClustrixError as error:
         print(f"clustrix-prefect: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

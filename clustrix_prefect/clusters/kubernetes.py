@@ -446,7 +446,7 @@ class KubernetesCluster(ClusterBlock):
             InfrastructureError: The pod does not start.
             ConnectionFailed: The API server cannot be reached, or refuses us.
         """
-        from clustrix_prefect.kubernetes.visiting import Visit
+        from clustrix_prefect.kubernetes.ephemeral_pod import EphemeralPod
 
         api = self.api()
         self.check_fields()
@@ -457,7 +457,7 @@ class KubernetesCluster(ClusterBlock):
             labels=self.labels,
             calls=1,
         )
-        return Visit(api, manifest, self.start_timeout)
+        return EphemeralPod(api, manifest, self.start_timeout)
 
 
 def _access_of(name: str, context: str | None) -> Access:

@@ -9,8 +9,8 @@ from pydantic import ConfigDict, Field, SecretStr, field_validator
 
 from clustrix_prefect.clusters.fields import one_line, unset_if_empty
 from clustrix_prefect.connections.authentication import Login
+from clustrix_prefect.credentials.cache import current_cache, remembering
 from clustrix_prefect.credentials.known_fields import KnownFields
-from clustrix_prefect.credentials.memory import current_memory, remembering
 from clustrix_prefect.credentials.onepassword import store_name
 from clustrix_prefect.credentials.references import check
 from clustrix_prefect.credentials.resolving import resolve
@@ -114,7 +114,7 @@ class SSHCredentials(KnownFields):
         Raises:
             CredentialError: A reference cannot be resolved.
         """
-        with remembering(current_memory()):  # what lies in one item is read once
+        with remembering(current_cache()):  # what lies in one item is read once
             return Login(
                 username=self.username,
                 key_file=Path(self.key_file) if self.key_file else None,

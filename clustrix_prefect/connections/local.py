@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from clustrix_prefect.connections.connection import ChannelsOnly
 from clustrix_prefect.connections.tail import Tail
-from clustrix_prefect.credentials.withheld import without_secrets
+from clustrix_prefect.credentials.env_filter import without_secrets
 
 
 class LocalChannel:

@@ -19,7 +19,7 @@ from urllib.parse import quote
 import httpx
 
 from clustrix_prefect.credentials import http_bodies
-from clustrix_prefect.credentials.memory import Memory
+from clustrix_prefect.credentials.cache import SecretCache
 from clustrix_prefect.credentials.references import OnePasswordReference, same_name, spellings
 from clustrix_prefect.credentials.stores import Found, field_of
 from clustrix_prefect.errors import (
@@ -57,7 +57,7 @@ class ConnectServer:
         digest = hashlib.sha256(token.encode()).hexdigest()
         self._key = ("connect", self._host, digest)
 
-    def find(self, reference: OnePasswordReference, memory: Memory) -> Found:
+    def find(self, reference: OnePasswordReference, memory: SecretCache) -> Found:
         """Read one field; the item is asked for once."""
         asking = _Asking(self, str(reference), memory.once((*self._key, "client"), self._client))
         vault = reference.vault
@@ -79,14 +79,14 @@ class ConnectServer:
 
     # --- names to ids -------------------------------------------------------------------------
 
-    def _vault_id(self, asking: _Asking, name: str, memory: Memory) -> str:
+    def _vault_id(self, asking: _Asking, name: str, memory: SecretCache) -> str:
         return memory.once(
             (*self._key, "vault", name),
             lambda: asking.only("/v1/vaults", "vault", name),
         )
 
     def _item(
-        self, asking: _Asking, vault: str, reference: OnePasswordReference, memory: Memory
+        self, asking: _Asking, vault: str, reference: OnePasswordReference, memory: SecretCache
     ) -> Any:
         try:
             return _item_in(asking, vault, reference.item)

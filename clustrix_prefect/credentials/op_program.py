@@ -13,7 +13,7 @@ import threading
 from itertools import product
 from typing import IO, Any
 
-from clustrix_prefect.credentials.memory import Memory
+from clustrix_prefect.credentials.cache import SecretCache
 from clustrix_prefect.credentials.references import OnePasswordReference, spellings
 from clustrix_prefect.credentials.stores import Found, field_of
 from clustrix_prefect.errors import (
@@ -117,7 +117,7 @@ class OpProgram:
         self._seconds = seconds
         self._key = ("op", executable, hashlib.sha256(token.encode()).hexdigest())
 
-    def find(self, reference: OnePasswordReference, memory: Memory) -> Found:
+    def find(self, reference: OnePasswordReference, memory: SecretCache) -> Found:
         """Read one field; op is run once for all fields of an item."""
         if reference.attribute is not None:  # a code holds for seconds
             return field_of(self._item(reference), reference, self.description)

@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import BlockDocument
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL
 
-from clustrix_prefect.credentials.memory import Memory
+from clustrix_prefect.credentials.cache import SecretCache
 from clustrix_prefect.credentials.references import BlockReference
 from clustrix_prefect.credentials.stores import Found
 from clustrix_prefect.errors import (
@@ -23,7 +23,7 @@ from clustrix_prefect.errors import (
 )
 
 
-def find(reference: BlockReference, memory: Memory) -> Found:
+def find(reference: BlockReference, memory: SecretCache) -> Found:
     """Read one field of a block; the block is asked for once.
 
     Raises:

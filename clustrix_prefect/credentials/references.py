@@ -20,7 +20,7 @@ from typing import Literal, TypeAlias
 
 from pydantic import SecretStr
 
-from clustrix_prefect.credentials.withheld import withhold
+from clustrix_prefect.credentials.env_filter import withhold
 from clustrix_prefect.errors import CredentialError
 
 # "op:/" is an op:// with a slash lost. Schemes are told in any case, and written in lower case.

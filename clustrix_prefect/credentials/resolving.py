@@ -7,8 +7,7 @@ import os
 from pydantic import SecretStr
 
 from clustrix_prefect.credentials import prefect_blocks
-from clustrix_prefect.credentials.choosing import choose_store
-from clustrix_prefect.credentials.memory import Memory, current_memory
+from clustrix_prefect.credentials.cache import SecretCache, current_cache
 from clustrix_prefect.credentials.onepassword import OnePasswordBlock
 from clustrix_prefect.credentials.references import (
     BlockReference,
@@ -17,6 +16,7 @@ from clustrix_prefect.credentials.references import (
     Reference,
     parse,
 )
+from clustrix_prefect.credentials.store_selection import choose_store
 from clustrix_prefect.credentials.stores import Found
 from clustrix_prefect.errors import CredentialError, CredentialNotFound
 
@@ -61,7 +61,7 @@ def find(reference: Reference, *, store: OnePasswordBlock | str | None = None) -
     Raises:
         CredentialError: It cannot be resolved.
     """
-    memory = current_memory()
+    memory = current_cache()
     if isinstance(reference, EnvironmentReference):
         return memory.once(reference, lambda: _from_environment(reference))
     if isinstance(reference, BlockReference):
@@ -83,7 +83,7 @@ def _from_environment(reference: EnvironmentReference) -> Found:
 
 
 def _from_onepassword(
-    reference: OnePasswordReference, store: OnePasswordBlock | str | None, memory: Memory
+    reference: OnePasswordReference, store: OnePasswordBlock | str | None, memory: SecretCache
 ) -> Found:
     name = store if isinstance(store, str) else None
     block = (

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from clustrix_prefect.credentials.memory import Memory
+from clustrix_prefect.credentials.cache import SecretCache
 from clustrix_prefect.credentials.references import OnePasswordReference, same_name, spellings
 from clustrix_prefect.errors import CredentialNotFound, CredentialStoreUnavailable
 
@@ -39,7 +39,7 @@ class OnePasswordStore(Protocol):
     def description(self) -> str:
         """The store for people; no secret in it."""
 
-    def find(self, reference: OnePasswordReference, memory: Memory) -> Found:
+    def find(self, reference: OnePasswordReference, memory: SecretCache) -> Found:
         """Read one field. What was read already is taken from the memory.
 
         Raises:

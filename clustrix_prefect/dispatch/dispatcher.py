@@ -29,7 +29,7 @@ from clustrix_prefect.dispatch.report import Report
 from clustrix_prefect.dispatch.task_run import TaskRunDriver
 from clustrix_prefect.engine import CallQueued, CallRequest, timed_out
 from clustrix_prefect.errors import (
-    ClusterError,
+    ClustrixError,
     ContentLost,
     InfrastructureError,
     TamperedResult,
@@ -85,11 +85,11 @@ class Dispatcher:
         self.first_started: float | None = None
         self._results = results
         self._met: set[str] = set()  # tasks by their keys
-        self._errors_said: dict[tuple[type[ClusterError], str], UUID] = {}
+        self._errors_said: dict[tuple[type[ClustrixError], str], UUID] = {}
         self._lock = threading.Lock()
         self._looks: list[threading.Event] = []
         self._clocks = NodeClocks()
-        self._gone: ClusterError | None = None
+        self._gone: ClustrixError | None = None
         self._context = copy_context()
         self._place = opened.place_for(run, self.registry, self)
         self._packer = Packer(self._place, run.cluster.module_data_limit * 1024 * 1024)
@@ -191,7 +191,7 @@ class Dispatcher:
         )
         self._place.end_left(left)
 
-    def was_said(self, error: ClusterError, task_run_id: UUID) -> bool:
+    def was_said(self, error: ClustrixError, task_run_id: UUID) -> bool:
         """Whether the log says of another task run what befell this one, with others, alike."""
         if error.of_one_call:
             return False
@@ -273,7 +273,7 @@ class Dispatcher:
         self.fail_for_good(call, tampered, stop=True)
         return True
 
-    def on_gone(self, calls: Iterable[Call], error: ClusterError) -> None:
+    def on_gone(self, calls: Iterable[Call], error: ClustrixError) -> None:
         """Where these calls are cannot be reached any more, nor can new ones be sent."""
         self._gone = error
         for call in calls:
@@ -406,7 +406,7 @@ class Dispatcher:
             return
         try:
             found: Diagnosis = call.placement.diagnose(call) if call.placement is not None else {}
-        except ClusterError as error:
+        except ClustrixError as error:
             found = {}
             logger.debug("%s could not be looked into: %s", call.task_run_name, error)
         if isinstance(call.failure, InfrastructureError):
@@ -497,7 +497,7 @@ class Dispatcher:
                 self._place.attach(call, left)
             else:
                 self._place.send(call)
-        except ClusterError as failure:
+        except ClustrixError as failure:
             self.fail_for_good(call, failure)
 
     def _settle(self, call: Call, finish: Callable[[], bool]) -> bool:
@@ -514,7 +514,7 @@ class Dispatcher:
         for placement, its_own in _by_placement(sent):
             try:
                 placement.acknowledge(its_own, keep)
-            except ClusterError:
+            except ClustrixError:
                 logger.debug("The cluster is gone; its files stay", exc_info=True)
 
     def _is_kept(self, call: Call) -> bool:

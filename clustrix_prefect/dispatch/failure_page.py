@@ -14,7 +14,7 @@ from typing import Any
 from clustrix_prefect.applying.secret_shapes import holds_secret, names_a_secret
 from clustrix_prefect.dispatch.call import Call
 from clustrix_prefect.display.markdown import escape, prose, table, utc
-from clustrix_prefect.errors import ClusterError, RemoteTaskError, RemoteTraceback
+from clustrix_prefect.errors import ClustrixError, RemoteTaskError, RemoteTraceback
 from clustrix_prefect.far_side.wire.protocol import Diagnosis
 
 _FRAME = re.compile(r'^  File "(.+)", line (\d+), in .+\n    (.+)$', re.MULTILINE)
@@ -106,13 +106,13 @@ def _argument(name: str, value: Any) -> str:
 
 
 def _message(failure: BaseException | None) -> str:
-    if isinstance(failure, ClusterError):
+    if isinstance(failure, ClustrixError):
         return prose(failure.what)
     return escape(first_line(failure)[:1000])
 
 
 def _next_step(failure: BaseException | None) -> str:
-    if isinstance(failure, ClusterError) and failure.remedy:
+    if isinstance(failure, ClustrixError) and failure.remedy:
         return f"{prose(failure.remedy)} ([more]({failure.link}))"
     return "The task's own code raised this: correct it, or its arguments, and run the flow again."
 

@@ -19,7 +19,7 @@ from clustrix_prefect.dispatch.timers import Timers
 from clustrix_prefect.engine import Event
 from clustrix_prefect.environments.interpreters import FarPython
 from clustrix_prefect.environments.preflight import Code
-from clustrix_prefect.errors import ClusterError, InfrastructureError
+from clustrix_prefect.errors import ClustrixError, InfrastructureError
 from clustrix_prefect.task_resources import Resources
 
 
@@ -100,7 +100,7 @@ class CallListener(Protocol):
         """Count from now on how long a call waits for the cluster."""
         ...
 
-    def on_gone(self, calls: Iterable[Call], error: ClusterError) -> None:
+    def on_gone(self, calls: Iterable[Call], error: ClustrixError) -> None:
         """Fail these calls: where they are cannot be reached any more."""
         ...
 

@@ -36,14 +36,14 @@ from clustrix_prefect.engine import (
     UpstreamRequest,
     new_engine,
 )
-from clustrix_prefect.errors import ClusterError
+from clustrix_prefect.errors import ClustrixError
 from clustrix_prefect.task_resources import Resources
 
 
 class CallSender(Protocol):
     """Sends the calls of task runs to a cluster."""
 
-    def was_said(self, error: ClusterError, task_run_id: UUID) -> bool:
+    def was_said(self, error: ClustrixError, task_run_id: UUID) -> bool:
         """Return whether the log says of another task run what befell this one."""
         ...
 

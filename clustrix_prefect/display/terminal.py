@@ -8,7 +8,7 @@ from types import TracebackType
 
 from clustrix_prefect.display import api_server
 from clustrix_prefect.display.tracebacks import is_of_machinery, shortened
-from clustrix_prefect.errors import ClusterError
+from clustrix_prefect.errors import ClustrixError
 
 # Prefect's own loggers of runs: what goes through them is seen on the terminal and on the pages.
 _RUNS = ("prefect.flow_runs", "prefect.task_runs")
@@ -59,7 +59,7 @@ def _brief(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     if error is not None:
         record.exc_text = shortened(error)
-        if isinstance(error, ClusterError) and "Traceback (most" not in record.exc_text:
+        if isinstance(error, ClustrixError) and "Traceback (most" not in record.exc_text:
             record.exc_info = record.exc_text = None  # the record's message says the same
     return True
 

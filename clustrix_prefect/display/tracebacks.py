@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from traceback import FrameSummary, StackSummary, TracebackException
 
-from clustrix_prefect.errors import ClusterError, RemoteTraceback
+from clustrix_prefect.errors import ClustrixError, RemoteTraceback
 
 # What a person who writes flows did not write, and does not look into.
 _MACHINERY = (
@@ -49,7 +49,7 @@ def shortened(error: BaseException) -> str:
 
 def is_of_machinery(error: BaseException) -> bool:
     """Whether frames of Prefect or of this package are among an exception's, or it is of ours."""
-    if isinstance(error, ClusterError):
+    if isinstance(error, ClustrixError):
         return True
     frames = TracebackException.from_exception(error, lookup_lines=False).stack
     return any(frame.filename.startswith(_DIRECTORIES) for frame in frames)
@@ -58,7 +58,7 @@ def is_of_machinery(error: BaseException) -> bool:
 def _shorten(error: BaseException, shown: TracebackException) -> None:
     kept = list(_without_machinery(shown.stack))
     innermost = shown.stack[-1:]
-    if not isinstance(error, ClusterError) and innermost and kept[-1:] != innermost:
+    if not isinstance(error, ClustrixError) and innermost and kept[-1:] != innermost:
         kept += innermost
     shown.stack = StackSummary.from_list(kept)
     before, before_shown = _before(error, shown)
@@ -88,8 +88,8 @@ def _before(
 
 
 def _says_nothing(error: BaseException, shown: TracebackException, led_to: BaseException) -> bool:
-    if isinstance(error, ClusterError):
-        return isinstance(led_to, ClusterError)
+    if isinstance(error, ClustrixError):
+        return isinstance(led_to, ClustrixError)
     return bool(shown.stack) and not any(_without_machinery(shown.stack))
 
 

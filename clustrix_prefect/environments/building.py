@@ -148,7 +148,7 @@ class Environments:
         Raises:
             EnvironmentNotBuilt: The environment cannot be built.
             EnvironmentMismatch: The interpreter lacks what the code needs.
-            ClusterError: The cluster cannot be reached, or does not answer.
+            ClustrixError: The cluster cannot be reached, or does not answer.
         """
         python = self.interpreter_for(code)
         managed = self._session.cluster.managed_environment

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 
 from clustrix_prefect.errors import (
     AuthenticationFailed,
-    ClusterError,
+    ClustrixError,
     ConnectionFailed,
     ConnectionLost,
     KubernetesForbidden,
@@ -284,7 +284,7 @@ class KubernetesApi:
 
     def _refusal(
         self, verb: str, resource: str, status: int, data: bytes, failure: object = None
-    ) -> ClusterError:
+    ) -> ClustrixError:
         said = _message(data) or str(failure or f"status {status}")
         if status == 401:
             return AuthenticationFailed(

@@ -19,7 +19,7 @@ def remove_leftovers(api: KubernetesApi) -> None:
     does for its job what the cluster would do for one that has ended.
 
     Raises:
-        ClusterError: The API server cannot be reached, or refuses us.
+        ClustrixError: The API server cannot be reached, or refuses us.
     """
     active = {
         job["metadata"]["name"]: float(job["spec"].get("ttlSecondsAfterFinished", 0))

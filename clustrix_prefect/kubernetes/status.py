@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from clustrix_prefect.errors import (
-    ClusterError,
+    ClustrixError,
     ImagePullFailed,
     InfrastructureError,
     Unschedulable,
@@ -65,7 +65,7 @@ class PodStatus:
     reason: str = ""
     node: str | None = None
     exit_code: int | None = None
-    failure: ClusterError | None = field(default=None, compare=False)
+    failure: ClustrixError | None = field(default=None, compare=False)
     stuck: InfrastructureError | None = field(default=None, compare=False)
     held: bool = False
 
@@ -78,7 +78,7 @@ class PodStatus:
             node=self.node,
         )
 
-    def ended(self, failure: ClusterError) -> PodStatus:
+    def ended(self, failure: ClustrixError) -> PodStatus:
         """The same pod, whose end has this cause."""
         code = failure.exit_code if isinstance(failure, InfrastructureError) else None
         return replace(

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from clustrix_prefect.errors import (
-    ClusterError,
+    ClustrixError,
     ConnectionFailed,
     InfrastructureError,
     PodDeleted,
@@ -192,7 +192,7 @@ class PodWatch:
         try:
             events = self._api.list_events(f"involvedObject.name={status.pod}")
             has_job = self._api.find_job(status.job) is not None
-        except ClusterError as error:
+        except ClustrixError as error:
             logger.debug("What happened to pod %s is not known: %s", status.pod, error)
             return status
         failure = ending_by_events(events, status.job, status.node)
@@ -236,7 +236,7 @@ class PodWatch:
             there = self._those_of(made)
             held = {name for name, job in there.items() if is_suspended(job)}
             queued = self._api.list_events("involvedObject.kind=Workload") if held else []
-        except ClusterError as error:
+        except ClustrixError as error:
             logger.debug("Why jobs have no pods is not known: %s", error)
             return
         for job in held:

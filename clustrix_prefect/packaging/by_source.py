@@ -33,7 +33,6 @@ from clustrix_prefect.packaging.annotation_text import (
     without_defaults,
 )
 from clustrix_prefect.packaging.bundle import Built, Bundle, Home
-from clustrix_prefect.packaging.effects import take_effects
 from clustrix_prefect.packaging.identity import digest, sha256
 from clustrix_prefect.packaging.imports import Imports, of_tree, top_level
 from clustrix_prefect.packaging.local_classes import cells_of, held_values, local_class
@@ -50,6 +49,7 @@ from clustrix_prefect.packaging.pickling import (
     reduce_cached,
     sets_itself_up,
 )
+from clustrix_prefect.packaging.registrations import take_effects
 from clustrix_prefect.packaging.slicing import Piece, Slice, Variable
 from clustrix_prefect.packaging.sources import (
     InnerFunction,

@@ -24,9 +24,9 @@ from typing import Any
 from clustrix_prefect.errors import NotPortable
 from clustrix_prefect.far_side.wire.sources import MAKER
 from clustrix_prefect.packaging.annotation_text import without_values
-from clustrix_prefect.packaging.held import held_by, removed_from
 from clustrix_prefect.packaging.names import names_when_defined, without_annotations
 from clustrix_prefect.packaging.ownership import is_user_module
+from clustrix_prefect.packaging.runtime_values import held_by, removed_from
 from clustrix_prefect.packaging.source_files import Definition, SourceFile, first_line
 from clustrix_prefect.packaging.sources import InnerFunction, ModuleSources
 

@@ -249,7 +249,7 @@ def dotted(python: tuple[int, int]) -> str:
 
 
 # Where results that an earlier version left on a cluster look for what they name.
-_MOVED = {"clustrix_prefect.data": "clustrix_prefect.sessions.remote_files"}
+_MOVED = {"clustrix_prefect.files": "clustrix_prefect.sessions.remote_files"}
 
 
 class _ResultUnpickler(PortableUnpickler):

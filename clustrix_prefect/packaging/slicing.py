@@ -21,7 +21,6 @@ from prefect.tasks import Task
 
 from clustrix_prefect.errors import NotPortable
 from clustrix_prefect.packaging.annotation_text import without_defaults
-from clustrix_prefect.packaging.held import held_by, held_by_function, is_held, removed_from
 from clustrix_prefect.packaging.local_modules import imported_names
 from clustrix_prefect.packaging.names import (
     global_names,
@@ -29,6 +28,12 @@ from clustrix_prefect.packaging.names import (
     without_annotations,
 )
 from clustrix_prefect.packaging.ownership import plain_function
+from clustrix_prefect.packaging.runtime_values import (
+    held_by,
+    held_by_function,
+    is_held,
+    removed_from,
+)
 from clustrix_prefect.packaging.source_files import Definition, SourceFile, first_line
 from clustrix_prefect.packaging.sources import InnerFunction, ModuleSources
 

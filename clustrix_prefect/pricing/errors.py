@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from clustrix_prefect.errors import ClusterError
+from clustrix_prefect.errors import ClustrixError
 from clustrix_prefect.pricing.fetch import Fetch
 
 
-class PricingError(ClusterError):
+class PricingError(ClustrixError):
     """A provider gave no prices. There is no fallback: it is unavailable.
 
     Attributes:

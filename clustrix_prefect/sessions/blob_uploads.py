@@ -36,7 +36,7 @@ class WithAgent(Protocol):
     def __call__(self, step: Callable[[AgentClient], T]) -> T: ...
 
 
-class Contents:
+class BlobUploads:
     """The contents of a cluster's store, as far as this process needs them.
 
     Args:
@@ -80,7 +80,7 @@ class Contents:
 
         Raises:
             NotPortable: A part that ought to be there already is not.
-            ClusterError: They cannot be sent.
+            ClustrixError: They cannot be sent.
         """
         with self._lock:
             here = self._here.setdefault(run, set())

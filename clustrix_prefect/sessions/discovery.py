@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from clustrix_prefect.connections.agent import AgentClient
-from clustrix_prefect.errors import ClusterError
+from clustrix_prefect.errors import ClustrixError
 from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.schedulers.scheduler import Limits, Scheduler
 
@@ -27,7 +27,7 @@ def ask_site(
         try:
             answer = agent.request(protocol.command(argv=command), timeout=timeout)
             outputs.append((answer["returncode"], answer["stdout"]))
-        except ClusterError:
+        except ClustrixError:
             logger.debug("%s failed on the cluster", command, exc_info=True)
             outputs.append((127, ""))
     limits = scheduler.parse_limits(outputs)

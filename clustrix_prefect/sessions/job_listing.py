@@ -17,7 +17,7 @@ from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.clusters.kubernetes import KubernetesCluster
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.display.markdown import utc
-from clustrix_prefect.errors import AgentError, ClusterError, ConfigurationError
+from clustrix_prefect.errors import AgentError, ClustrixError, ConfigurationError
 from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.kubernetes.leftovers import remove_leftovers
 from clustrix_prefect.kubernetes.pods import FLOW_RUN_LABEL, MANAGED_BY
@@ -114,7 +114,7 @@ class NamespaceJobs:
         self._api = api
 
     def find(self) -> list[OurJob]:
-        with contextlib.suppress(ClusterError):  # who may only look, looks
+        with contextlib.suppress(ClustrixError):  # who may only look, looks
             remove_leftovers(self._api)
         pods = {status.job: status for status in map(read_pod, self._api.list_pods(MANAGED_BY)[0])}
         return [self._described(job, pods) for job in self._api.list_jobs(MANAGED_BY)]

@@ -198,7 +198,7 @@ def parts_of(what: StoredFile) -> list[Part]:
     """What a task returned, as parts that are read from where it is while they are sent.
 
     Raises:
-        ClusterError: It cannot be reached.
+        ClustrixError: It cannot be reached.
     """
     assert what.content is not None
     with _session_of(what, None) as session:

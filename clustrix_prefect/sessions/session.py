@@ -14,9 +14,9 @@ from typing import Any, Protocol, TypeVar
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.connections.connection import Connection
-from clustrix_prefect.credentials.memory import current_memory, remembering
+from clustrix_prefect.credentials.cache import current_cache, remembering
 from clustrix_prefect.errors import (
-    ClusterError,
+    ClustrixError,
     ConfigurationError,
     ConnectionFailed,
     ConnectionLost,
@@ -27,7 +27,7 @@ from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.far_side.wire.protocol import Request
 from clustrix_prefect.packaging.identity import sha256
 from clustrix_prefect.schedulers.scheduler import Limits, Scheduler
-from clustrix_prefect.sessions.blob_uploads import Contents
+from clustrix_prefect.sessions.blob_uploads import BlobUploads
 from clustrix_prefect.sessions.discovery import ask_site
 
 logger = logging.getLogger("prefect.clustrix")
@@ -54,7 +54,7 @@ class RunListener(Protocol):
         """There is a new agent; these calls it found."""
         ...
 
-    def on_gone(self, error: ClusterError) -> None:
+    def on_gone(self, error: ClustrixError) -> None:
         """The cluster cannot be reached any more."""
         ...
 
@@ -81,7 +81,7 @@ class Session:
         self.cluster = cluster
         self._start_timeout = start_timeout
         self._connect = connect or cluster.connect
-        self._secrets = current_memory()
+        self._secrets = current_cache()
         self.scheduler: Scheduler | None = cluster.scheduler()
         self.agent_python = ""
         self.python = ""
@@ -94,7 +94,7 @@ class Session:
         self.limits = Limits()
         self.prologue = cluster.prologue
         self.worker_prologue = cluster.worker_prologue
-        self.contents = Contents(self.with_agent)
+        self.uploads = BlobUploads(self.with_agent)
         self.store = ""
         self._token = secrets.token_hex(8)
         # Who wants to go there the usual way shares it.
@@ -102,7 +102,7 @@ class Session:
         self._agent: AgentClient | None = None
         self._connection: Connection | None = None
         self._up = threading.Event()
-        self._gone: ClusterError | None = None
+        self._gone: ClustrixError | None = None
         self._leave_by: float | None = None
         self._closed = False
         self._lock = threading.RLock()
@@ -163,7 +163,7 @@ class Session:
                 raise ConnectionLost(f"The connection to {self.cluster.description} broke at once.")
             self._agent, self._connection = agent, connection
             self._blobs.clear()
-            self.contents.forget()
+            self.uploads.forget()
             self._up.set()
 
     def close(self) -> None:
@@ -171,7 +171,7 @@ class Session:
         if self._closed:
             return
         self._closed = True
-        self.contents.close()
+        self.uploads.close()
         self._up.set()
         if self._agent is not None:
             self._agent.close()
@@ -345,10 +345,10 @@ class Session:
 
     def close_run(self, listener: RunListener, keep: bool) -> None:
         """End a flow run: its warm workers stop, its files go."""
-        self.contents.close_run(listener.run_key)
+        self.uploads.close_run(listener.run_key)
         try:
             self.request(protocol.close_run(run=listener.run_key, keep=keep))
-        except ClusterError:
+        except ClustrixError:
             logger.debug("The run could not be closed", exc_info=True)
         with self._lock:
             if self._listeners.get(listener.run_key) is listener:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.connections.agent import AgentClient
-from clustrix_prefect.errors import AgentError, ClusterError, InfrastructureError
+from clustrix_prefect.errors import AgentError, ClustrixError, InfrastructureError
 from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.schedulers.scheduler import JobSpec, Scheduler, TryLater
 from clustrix_prefect.sessions.discovery import ask_site
@@ -59,7 +59,7 @@ def _submit_and_cancel(name: str, cluster: ClusterBlock, scheduler: Scheduler) -
             problem=f"The job was not taken now: {refusal}.",
             remedy="Try again later.",
         )
-    except ClusterError as error:
+    except ClustrixError as error:
         return Check.failed(name, "submit and cancel", error)
     return Check(name, "submit and cancel", told, seconds=time.monotonic() - began)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from clustrix_prefect.errors import ClusterError
+from clustrix_prefect.errors import ClustrixError
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Check:
     @classmethod
     def failed(cls, cluster: str, name: str, error: BaseException) -> Check:
         """A check that an exception ended."""
-        if isinstance(error, ClusterError):
+        if isinstance(error, ClustrixError):
             return cls(cluster, name, problem=error.what, remedy=error.remedy)
         return cls(cluster, name, problem=f"{type(error).__name__}: {error}")
 

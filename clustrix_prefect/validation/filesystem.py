@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
-from clustrix_prefect.errors import ClusterError
+from clustrix_prefect.errors import ClustrixError
 from clustrix_prefect.filesystem.cluster_filesystem import ClusterFileSystem
 from clustrix_prefect.filesystem.functions import (
     cluster_count_files,
@@ -55,7 +55,7 @@ def check_filesystem(
     files = ClusterFileSystem(cluster)
     try:
         files.exists("~")
-    except (ClusterError, OSError) as error:
+    except (ClustrixError, OSError) as error:
         yield Check.failed(name, "connection", error)
         return
     yield _timed(name, "latency", lambda: _latency(files))
@@ -76,7 +76,7 @@ def _timed(name: str, what: str, look: Callable[[], str]) -> Check:
         value = look()
     except _Wrong as wrong:
         return Check(name, what, problem=str(wrong), seconds=time.monotonic() - began)
-    except (ClusterError, OSError) as error:
+    except (ClustrixError, OSError) as error:
         return Check.failed(name, what, error)
     return Check(name, what, value, seconds=time.monotonic() - began)
 
@@ -135,10 +135,10 @@ def _known_tree(name: str, cluster: ClusterBlock, files: ClusterFileSystem) -> I
         ]
         for what, ask, expected in answers:
             yield _timed(name, f"known files: {what}", partial(_same, ask, expected))
-    except (ClusterError, OSError) as error:
+    except (ClustrixError, OSError) as error:
         yield Check.failed(name, "known files", error)
     finally:
-        with suppress(ClusterError, OSError):
+        with suppress(ClustrixError, OSError):
             files.rm(tree, recursive=True)
 
 

@@ -19,7 +19,7 @@ from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.connections.connection import Connection
 from clustrix_prefect.connections.ssh import SSHConnection
 from clustrix_prefect.display.nearest import what_was_meant
-from clustrix_prefect.errors import AgentError, ClusterError
+from clustrix_prefect.errors import AgentError, ClustrixError
 from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.kubernetes.permissions import Permission
 from clustrix_prefect.kubernetes.pods import MANAGED_BY
@@ -80,18 +80,18 @@ def inspect_cluster(cluster: ClusterBlock) -> Iterator[Finding]:
     if isinstance(cluster, KubernetesCluster):
         try:
             yield from _namespace(cluster)
-        except ClusterError as error:
+        except ClustrixError as error:
             yield _problem("API server", error)
             return
         try:
             cluster.check_fields()
-        except ClusterError as error:
+        except ClustrixError as error:
             yield _problem("pods", error)
             return
     began = time.monotonic()
     try:
         connection = cluster.connect()
-    except ClusterError as error:
+    except ClustrixError as error:
         yield _problem("connection", error)
         return
     with closing(connection):
@@ -99,17 +99,17 @@ def inspect_cluster(cluster: ClusterBlock) -> Iterator[Finding]:
         agent = agent_for_questions(cluster, connection)
         try:
             hello = agent.start()
-        except ClusterError as error:
+        except ClustrixError as error:
             yield _problem("login", error)
             return
         with closing(agent):
             try:
                 yield from _beyond_login(cluster, agent, hello)
-            except ClusterError as error:
+            except ClustrixError as error:
                 yield _problem("connection", error)
 
 
-def _problem(name: str, error: ClusterError) -> Finding:
+def _problem(name: str, error: ClustrixError) -> Finding:
     return Finding(name, problem=error.what, remedy=error.remedy)
 
 
@@ -306,7 +306,7 @@ def _trial(cluster: ClusterBlock, scheduler: Scheduler, agent: AgentClient) -> I
         scheduler.parse_submit(done["returncode"], "", done["stderr"])
     except TryLater as refusal:
         yield Finding("trial job", problem=f"Not taken now: {refusal}.", remedy="Try again later.")
-    except ClusterError as error:
+    except ClustrixError as error:
         yield _problem("trial job", error)
 
 

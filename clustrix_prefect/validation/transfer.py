@@ -54,7 +54,7 @@ def measure_files(name: str, cluster: ClusterBlock, sizes: Sequence[int]) -> Ite
     """Send and fetch a file of each size; its content is new each time, so all of it travels.
 
     Raises:
-        ClusterError: The cluster cannot be reached.
+        ClustrixError: The cluster cannot be reached.
         OSError: The file cannot be written.
         Damaged: What came back is something else.
     """

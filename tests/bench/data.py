@@ -78,7 +78,7 @@ def map_shared(cluster: ClusterBlock) -> Sent:
             seconds = time.perf_counter() - began
             if found != [len(value) + index for index in range(CALLS)]:
                 raise AssertionError("the results are wrong")
-            return Sent(session.agent.bytes_sent - before, session.contents.sent_bytes, seconds)
+            return Sent(session.agent.bytes_sent - before, session.uploads.sent_bytes, seconds)
         finally:
             sessions.release(session)
 

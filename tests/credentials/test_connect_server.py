@@ -17,7 +17,7 @@ import trustme
 
 from clustrix_prefect import OnePasswordConnect
 from clustrix_prefect.credentials import resolve
-from clustrix_prefect.credentials.memory import Memory, remembering
+from clustrix_prefect.credentials.cache import SecretCache, remembering
 from clustrix_prefect.errors import (
     CredentialError,
     CredentialForbidden,
@@ -113,7 +113,7 @@ class TestFinding:
         self, connect: OnePasswordConnect, connect_server: ConnectServer
     ) -> None:
         connect_server.vaults[0].add("other", {"password": "another"})
-        with remembering(Memory()):
+        with remembering(SecretCache()):
             for field in ("password", "username", "keys/private key", "password"):
                 connect.read(f"op://Clusters/ndoli/{field}")
             assert len(connect_server.requests) == 3
@@ -325,7 +325,7 @@ class TestTrouble:
     def test_a_failure_is_not_remembered(
         self, connect: OnePasswordConnect, connect_server: ConnectServer
     ) -> None:
-        with remembering(Memory()):
+        with remembering(SecretCache()):
             with connect_server.failing("500"):
                 failure(connect)
             assert connect.read(REFERENCE).get_secret_value() == "correct horse"
@@ -355,7 +355,7 @@ class TestItems:
     ) -> None:
         connect_server.vaults[0].add("two steps", {"login/otp": "SEED", "password": "p"})
         reference = "op://Clusters/two steps/otp"
-        with remembering(Memory()):
+        with remembering(SecretCache()):
             assert "SEED" in resolve(reference, store=connect)
             asked = len(connect_server.requests)
             for _ in range(2):  # a code holds for seconds: it is asked for each time

@@ -26,7 +26,7 @@ from clustrix_prefect import (
     SSHCredentials,
 )
 from clustrix_prefect.credentials import resolve
-from clustrix_prefect.credentials.memory import Memory, current_memory
+from clustrix_prefect.credentials.cache import SecretCache, current_cache
 from clustrix_prefect.errors import (
     AuthenticationFailed,
     CredentialForbidden,
@@ -107,7 +107,7 @@ class TestOncePerFlowRun:
         assert len(of_environment.requests) == 3
 
     def test_who_asks_meanwhile_waits(self, of_environment: ConnectServer) -> None:
-        memory = Memory()
+        memory = SecretCache()
         asked = []
         together = threading.Barrier(8)
 
@@ -136,14 +136,14 @@ class TestOncePerFlowRun:
         assert using() == "rotated"
 
     def test_it_is_forgotten_with_the_flow_run(self, of_environment: ConnectServer) -> None:
-        remembered: list[weakref.ref[Memory]] = []
+        remembered: list[weakref.ref[SecretCache]] = []
 
         @flow
         def using() -> None:
             resolve("op://Clusters/ndoli/password")
             context = FlowRunContext.get()
             assert context is not None
-            remembered.append(weakref.ref(current_memory()))
+            remembered.append(weakref.ref(current_cache()))
             assert remembered[0]() is not None
 
         using()
@@ -151,7 +151,7 @@ class TestOncePerFlowRun:
         assert remembered[0]() is None
 
     def test_it_does_not_travel_or_show_itself(self) -> None:
-        memory = Memory()
+        memory = SecretCache()
         memory.once("key", lambda: "hunter2")
         assert "hunter2" not in repr(memory)
         with pytest.raises(TypeError, match="do not travel"):

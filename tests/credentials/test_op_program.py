@@ -16,7 +16,7 @@ import pytest
 
 from clustrix_prefect import OnePasswordCLI
 from clustrix_prefect.credentials import resolve
-from clustrix_prefect.credentials.memory import Memory, remembering
+from clustrix_prefect.credentials.cache import SecretCache, remembering
 from clustrix_prefect.errors import (
     CredentialError,
     CredentialForbidden,
@@ -45,7 +45,7 @@ def failure(store: OnePasswordCLI, reference: str = REFERENCE) -> CredentialErro
 
 
 def test_fields_of_an_item_with_one_run(cli: OnePasswordCLI, standin_op: StandInOp) -> None:
-    with remembering(Memory()):
+    with remembering(SecretCache()):
         assert resolve(REFERENCE, store=cli) == "correct horse"
         assert resolve("op://Clusters/ndoli/keys/private key", store=cli) == "KEY"
     (call,) = standin_op.calls
@@ -252,7 +252,7 @@ def test_there_is_no_such_program(tmp_path: Path) -> None:
 def test_the_code_of_a_one_time_password(cli: OnePasswordCLI, standin_op: StandInOp) -> None:
     standin_op.add("Clusters", "two steps", {"login/otp": "SEED", "password": "p"})
     reference = "op://Clusters/two steps/login/otp"
-    with remembering(Memory()):
+    with remembering(SecretCache()):
         assert "SEED" in resolve(reference, store=cli)
         assert resolve(f"{reference}?attribute=otp", store=cli) == "134253"
         # A code holds for seconds: it is asked for each time.

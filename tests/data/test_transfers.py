@@ -149,9 +149,9 @@ class TestDroppedConnections:
 
         @flow(task_runner=ClusterTaskRunner(over_ssh))
         def uploading() -> Any:
-            before = used(over_ssh, lambda session: session.contents.sent_bytes)
+            before = used(over_ssh, lambda session: session.uploads.sent_bytes)
             found = digest_of.submit(File(path)).result()
-            return found, used(over_ssh, lambda session: session.contents.sent_bytes) - before
+            return found, used(over_ssh, lambda session: session.uploads.sent_bytes) - before
 
         found, sent = uploading()
         assert found == digest
@@ -203,7 +203,7 @@ def test_of_a_changed_file_it_is_said_how_much_was_new(
 
         def bring(session: Session) -> None:
             session.request(protocol.open_run(run="a-run"))
-            wait = session.contents.bring("a-run", [part], lambda level, line: lines.append(line))
+            wait = session.uploads.bring("a-run", [part], lambda level, line: lines.append(line))
             if wait is not None:
                 wait.result(60)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import clustrix_prefect
-from clustrix_prefect.errors import DOCUMENTATION, ClusterError, JobLost, RemoteTaskError
+from clustrix_prefect.errors import DOCUMENTATION, ClustrixError, JobLost, RemoteTaskError
 from clustrix_prefect.far_side.standins.tasks import NotAvailableFarAway
 from tests.docs.pages import DOCS, ROOT, anchors
 
@@ -24,21 +24,21 @@ else:
 
 def _every_exception() -> list[type[BaseException]]:
     """Those of the whole package that reach people: its own, and what stands for a task's."""
-    found: set[type[BaseException]] = {ClusterError, RemoteTaskError, NotAvailableFarAway}
+    found: set[type[BaseException]] = {ClustrixError, RemoteTaskError, NotAvailableFarAway}
     for module in pkgutil.walk_packages(clustrix_prefect.__path__, "clustrix_prefect."):
         if "far_side" not in module.name:
             names = inspect.getmembers(importlib.import_module(module.name), inspect.isclass)
-            found |= {kind for _, kind in names if issubclass(kind, ClusterError)}
-    return sorted(found - {ClusterError}, key=lambda kind: kind.__name__)
+            found |= {kind for _, kind in names if issubclass(kind, ClustrixError)}
+    return sorted(found - {ClustrixError}, key=lambda kind: kind.__name__)
 
 
-def _made(kind: Any) -> ClusterError:
+def _made(kind: Any) -> ClustrixError:
     taken = inspect.signature(kind).parameters.values()
     positional = [one for one in taken if one.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
     keywords = [one for one in taken if one.kind is inspect.Parameter.KEYWORD_ONLY]
     needed = {one.name: None for one in keywords if one.default is inspect.Parameter.empty}
     values = () if kind.__name__ == "WrongFiles" else [f"The {one.name}." for one in positional]
-    made: ClusterError = kind(*(values or [()]), **needed)
+    made: ClustrixError = kind(*(values or [()]), **needed)
     return made
 
 
@@ -49,10 +49,10 @@ def test_an_exception_has_its_section(kind: type[BaseException]) -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    [kind for kind in _every_exception() if issubclass(kind, ClusterError)],
+    [kind for kind in _every_exception() if issubclass(kind, ClustrixError)],
     ids=lambda kind: kind.__name__,
 )
-def test_a_message_ends_with_a_link_to_it(kind: type[ClusterError]) -> None:
+def test_a_message_ends_with_a_link_to_it(kind: type[ClustrixError]) -> None:
     *_, last = str(_made(kind)).splitlines()
     assert last == f"See {DOCUMENTATION}troubleshooting/#{kind.__name__.lower()}"
 

@@ -12,7 +12,7 @@ import pytest
 
 from clustrix_prefect.far_side.agent.watch import WatchedJobs, Watcher
 from clustrix_prefect.far_side.jobs.batch import PARTS, BatchDirectory
-from clustrix_prefect.far_side.jobs.worker_log import Ledgers
+from clustrix_prefect.far_side.jobs.worker_log import WorkerLogs
 from clustrix_prefect.far_side.wire.frames import FileBody, encode
 
 GOOD = json.dumps({"size": 1, "status": "ok"}).encode() + b"\nx"
@@ -107,4 +107,4 @@ def test_odd_lines_of_a_ledger_are_passed_over(batch: BatchDirectory) -> None:
     Path(batch.ledger(1)).write_bytes(b"".join(frames))
     os.mkfifo(batch.ledger(2))
     Path(batch.ledger(3)).write_bytes(encode([1]))  # type: ignore[arg-type]
-    assert Ledgers(batch).news() == [(good, b"")]
+    assert WorkerLogs(batch).news() == [(good, b"")]

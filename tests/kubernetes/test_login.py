@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from clustrix_prefect.errors import AuthenticationFailed, ClusterError, ConfigurationError
+from clustrix_prefect.errors import AuthenticationFailed, ClustrixError, ConfigurationError
 from clustrix_prefect.kubernetes.access import Access
 from clustrix_prefect.kubernetes.api import KubernetesApi
 from tests.kubernetes.test_api import Server, server
@@ -291,7 +291,7 @@ def test_a_plugin_that_fails_is_named_and_nothing_is_asked(
     ],
 )
 def test_plugins_that_cannot_be_used(
-    api: Api, plugin: dict[str, Any], kind: type[ClusterError], says: str
+    api: Api, plugin: dict[str, Any], kind: type[ClustrixError], says: str
 ) -> None:
     with pytest.raises(kind, match=says):
         api({"exec": plugin})

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from clustrix_prefect.dispatch.call import Call, CallState
 from clustrix_prefect.task_resources import Resources
 
-# A gathering ends after this long (seconds), or when no further call has come for a twelfth of
+# A builder ends after this long (seconds), or when no further call has come for a twelfth of
 # it. That doubles with each submission that follows at once: a single call goes soon, a large
 # map begins early, and it still takes few commands.
 _FIRST = 0.6
@@ -33,7 +33,7 @@ _MANY = 100
 
 
 @dataclass
-class Gathering:
+class ArrayBuilder:
     """Calls of one task with equal resources, on their way into one submission.
 
     Attributes:

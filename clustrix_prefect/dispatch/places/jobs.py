@@ -17,13 +17,13 @@ from typing import Any
 from clustrix_prefect.dispatch.call import Call, CallState, attached
 from clustrix_prefect.dispatch.failures import explained, job_failure, memory_at_end
 from clustrix_prefect.dispatch.placement import CallListener, RunContext
-from clustrix_prefect.dispatch.places.array_builder import Gathering
+from clustrix_prefect.dispatch.places.array_builder import ArrayBuilder
 from clustrix_prefect.dispatch.places.run_session import RunSession
 from clustrix_prefect.dispatch.registry import CallRegistry
 from clustrix_prefect.engine import CallQueued
 from clustrix_prefect.errors import (
     AgentError,
-    ClusterError,
+    ClustrixError,
     ConnectionFailed,
     JobLost,
     SubmissionRefused,
@@ -44,7 +44,7 @@ from clustrix_prefect.task_resources import Resources
 
 logger = logging.getLogger("prefect.clustrix")
 
-_LOOK_AT_GATHERINGS = 0.02
+_LOOK_AT_BUILDERS = 0.02
 _NEXT_ARRAY = 1.0
 _LOOK_AGAIN = 0.5
 # A limit that is so many times what is asked for needs no counting of the queue.
@@ -80,7 +80,7 @@ class JobExecutor:
         self._session = run_session.session
         self._scheduler = scheduler
         self._patience = self._session.cluster.patience
-        self._gatherings: dict[tuple[str, str], Gathering] = {}
+        self._builders: dict[tuple[str, str], ArrayBuilder] = {}
         self._lock = threading.Lock()
         self._statuses: Mapping[str, JobStatus] | None = None
         self._asked_at = -math.inf
@@ -100,28 +100,28 @@ class JobExecutor:
         self._fails_unrunnable = getattr(cluster, "unrunnable", "wait") == "fail"
         self._thread = threading.Thread(target=self._work_on, name="clustrix-jobs", daemon=True)
         self._thread.start()
-        run.timers.every(_LOOK_AT_GATHERINGS, self._look_at_gatherings)
+        run.timers.every(_LOOK_AT_BUILDERS, self._look_at_builders)
         run.timers.every(1.0, self._look_at_missing)
 
-    # --- gathering and submitting ----------------------------------------------------------
+    # --- builder and submitting ----------------------------------------------------------
 
     def send(self, call: Call) -> None:
         with self._lock:
-            self._gathering_of(call).add(call)
+            self._builder_of(call).add(call)
 
-    def _gathering_of(self, call: Call) -> Gathering:
+    def _builder_of(self, call: Call) -> ArrayBuilder:
         key = (call.package.function.code_sha256, call.resources.model_dump_json())
-        gathering = self._gatherings.get(key)
-        if gathering is None:
-            gathering = self._gatherings[key] = Gathering(call.task_name, call.resources)
-        return gathering
+        builder = self._builders.get(key)
+        if builder is None:
+            builder = self._builders[key] = ArrayBuilder(call.task_name, call.resources)
+        return builder
 
-    def _look_at_gatherings(self) -> None:
+    def _look_at_builders(self) -> None:
         with self._lock:
             over = self._over()
-            for gathering in self._gatherings.values():
-                if gathering.is_due(self._calls_per_array(gathering.resources), over):
-                    self._work.put(partial(self._submit_all, gathering, gathering.take()))
+            for builder in self._builders.values():
+                if builder.is_due(self._calls_per_array(builder.resources), over):
+                    self._work.put(partial(self._submit_all, builder, builder.take()))
 
     def _over(self) -> int:
         counts = self._registry.counts.by_state()
@@ -134,40 +134,40 @@ class JobExecutor:
         most = min(filter(None, known), default=self._scheduler.default_array_size)
         return most * (resources.calls_per_job or 1)
 
-    def _submit_all(self, gathering: Gathering, calls: list[Call]) -> None:
+    def _submit_all(self, builder: ArrayBuilder, calls: list[Call]) -> None:
         calls = [call for call in calls if not call.state.is_final]
-        per_job = gathering.resources.calls_per_job or 1
-        limit = gathering.resources.max_parallel_jobs
+        per_job = builder.resources.calls_per_job or 1
+        limit = builder.resources.max_parallel_jobs
         while calls:
-            if limit is not None and gathering.is_under_way():
+            if limit is not None and builder.is_under_way():
                 # The scheduler keeps to the limit in each array by itself, not across arrays.
-                self._hold(gathering, calls, f"at most {limit} jobs at once", _NEXT_ARRAY)
+                self._hold(builder, calls, f"at most {limit} jobs at once", _NEXT_ARRAY)
                 return
-            size = gathering.size(self._calls_per_array(gathering.resources))
+            size = builder.size(self._calls_per_array(builder.resources))
             part = calls[: max(size // per_job, 1) * per_job]
-            room, why = self._room(gathering.resources, -(-len(part) // per_job))
+            room, why = self._room(builder.resources, -(-len(part) // per_job))
             part = part[: room * per_job]
             if not part:
-                self._hold_for_room(gathering, calls, why)
+                self._hold_for_room(builder, calls, why)
                 return
             try:
-                self._submit(gathering, part)
-                gathering.took(part)
+                self._submit(builder, part)
+                builder.took(part)
             except LimitReached as refusal:
                 # A limit that nobody told of, or other jobs than ours: less may be taken.
-                if not gathering.shrink(len(part), per_job):
-                    self._hold_for_room(gathering, calls, str(refusal))
+                if not builder.shrink(len(part), per_job):
+                    self._hold_for_room(builder, calls, str(refusal))
                     return
                 continue
             except TryLater as refusal:
-                self._say_held(gathering, calls, str(refusal))
-                self._hold(gathering, calls, str(refusal))
+                self._say_held(builder, calls, str(refusal))
+                self._hold(builder, calls, str(refusal))
                 return
             except ConnectionFailed as error:
                 # `_take_up` asks the cluster which of these it has.
-                gathering.submitted.extend(part)
+                builder.submitted.extend(part)
                 logger.debug("The submission's fate is unknown: %s", error)
-            except ClusterError as error:
+            except ClustrixError as error:
                 for call in part:
                     self._listener.fail_for_good(call, error)
             calls = calls[len(part) :]
@@ -203,23 +203,23 @@ class JobExecutor:
         )
         return listed + sum(job_id not in statuses for job_id in ours)
 
-    def _hold_for_room(self, gathering: Gathering, calls: list[Call], why: str) -> None:
+    def _hold_for_room(self, builder: ArrayBuilder, calls: list[Call], why: str) -> None:
         """Try again when one of our jobs has ended, or ever later."""
-        self._say_held(gathering, calls, why)
-        self._hold(gathering, calls, f"the limit of submitted jobs: {why}", over=self._over())
+        self._say_held(builder, calls, why)
+        self._hold(builder, calls, f"the limit of submitted jobs: {why}", over=self._over())
 
-    def _say_held(self, gathering: Gathering, calls: list[Call], why: str) -> None:
+    def _say_held(self, builder: ArrayBuilder, calls: list[Call], why: str) -> None:
         """Tell in the flow run's log, once, what its calls wait for outside the queue."""
         self._run.log.say_once(
             logging.INFO,
-            f"{len(calls)} calls of {gathering.name} are held back for now by"
+            f"{len(calls)} calls of {builder.name} are held back for now by"
             f" {self._scheduler.name}: {why}",
-            about=f"held back: {gathering.name}: {why}",
+            about=f"held back: {builder.name}: {why}",
         )
 
     def _hold(
         self,
-        gathering: Gathering,
+        builder: ArrayBuilder,
         calls: list[Call],
         why: str,
         seconds: float | None = None,
@@ -227,22 +227,22 @@ class JobExecutor:
     ) -> None:
         """Try again after so long, or ever later."""
         with self._lock:
-            gathering.hold_back(calls, seconds, over)
+            builder.hold_back(calls, seconds, over)
         for call in calls:
             call.batch = None
             self._say_queued(call, f"held back: {why}")
 
-    def _submit(self, gathering: Gathering, calls: list[Call]) -> None:
+    def _submit(self, builder: ArrayBuilder, calls: list[Call]) -> None:
         session, scheduler = self._session, self._scheduler
-        per_job = gathering.resources.calls_per_job or 1
+        per_job = builder.resources.calls_per_job or 1
         elements = -(-len(calls) // per_job)
         run = self._run.run_key
         batch = secrets.token_hex(8)
         directory = layout.batch_directory(session.work_dir, run, batch)
         cluster = self._run.cluster
         spec = JobSpec(
-            name=f"{_plain(gathering.name)}-{self._run.run_key[:8]}-{batch[:8]}",
-            resources=gathering.resources,
+            name=f"{_plain(builder.name)}-{self._run.run_key[:8]}-{batch[:8]}",
+            resources=builder.resources,
             array_size=elements if elements > 1 else None,
             directory=directory,
             command=layout.batch_command(
@@ -387,12 +387,12 @@ class JobExecutor:
     def _hint(self) -> None:
         """Tell, once, of calls that are too short for jobs of their own."""
         with self._lock:
-            gatherings = list(self._gatherings.values())
-        for gathering in gatherings:
-            if (fits := gathering.fitting_calls_per_job()) is not None:
+            builders = list(self._builders.values())
+        for builder in builders:
+            if (fits := builder.fitting_calls_per_job()) is not None:
                 self._run.log.say(
                     logging.INFO,
-                    f"The calls of {gathering.name} are shorter than the start of a job:"
+                    f"The calls of {builder.name} are shorter than the start of a job:"
                     f" resources(calls_per_job={fits}) would take fewer of them.",
                 )
 
@@ -515,8 +515,8 @@ class JobExecutor:
     def cancel(self, calls: Iterable[Call]) -> None:
         stopped = set(calls)
         with self._lock:
-            for gathering in self._gatherings.values():
-                gathering.calls = [call for call in gathering.calls if call not in stopped]
+            for builder in self._builders.values():
+                builder.calls = [call for call in builder.calls if call not in stopped]
         self._work.put(partial(self._cancel, list(stopped)))
 
     def _cancel(self, calls: list[Call]) -> None:
@@ -584,7 +584,7 @@ class JobExecutor:
         call.element = known["index"] if known["elements"] > 1 else None
         if call.resources.max_parallel_jobs is not None:
             with self._lock:
-                self._gathering_of(call).submitted.append(call)
+                self._builder_of(call).submitted.append(call)
         job = self._job_in(known)
         if job is not None:
             call.job, call.job_id = job, self._scheduler.element_id(job, call.element)

@@ -73,7 +73,7 @@ def open_cluster(cluster: ClusterBlock) -> OpenedCluster:
     """Open a cluster for a task runner.
 
     Raises:
-        ClusterError: It cannot be used.
+        ClustrixError: It cannot be used.
     """
     if isinstance(cluster, KubernetesCluster):
         from clustrix_prefect.dispatch.places.pods import OpenedNamespace

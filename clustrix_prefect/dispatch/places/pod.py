@@ -20,7 +20,7 @@ from clustrix_prefect.dispatch.places.run_session import RunSession
 from clustrix_prefect.dispatch.places.warm_workers import WorkerExecutor
 from clustrix_prefect.dispatch.registry import CallRegistry
 from clustrix_prefect.errors import (
-    ClusterError,
+    ClustrixError,
     ConnectionFailed,
     ConnectionLost,
     InfrastructureError,
@@ -132,7 +132,7 @@ class PodsOfRun(Protocol):
         """Tell the calls whose pods are starting what these wait for."""
         ...
 
-    def cannot_start(self, pod: Pod, error: ClusterError) -> None:
+    def cannot_start(self, pod: Pod, error: ClustrixError) -> None:
         """Take note that a pod did not come to run calls."""
         ...
 
@@ -189,7 +189,7 @@ class PodSession(RunSession):
         super().give_up(call, error)
         self._pod.release([call])
 
-    def on_gone(self, error: ClusterError) -> None:
+    def on_gone(self, error: ClustrixError) -> None:
         self._pod.lose(error)
 
 
@@ -223,7 +223,7 @@ class Pod:
         self._taken = 0
         self._holds = False
         self._runs_since = 0.0
-        self._lost: ClusterError | None = None
+        self._lost: ClustrixError | None = None
         self._session: Session | None = None
 
     def begin(self) -> None:
@@ -284,7 +284,7 @@ class Pod:
             self._has.difference_update(calls)
             self.changed.notify_all()
 
-    def lose(self, error: ClusterError) -> None:
+    def lose(self, error: ClustrixError) -> None:
         """It cannot be reached any more."""
         with self.pods.lock:
             self._lost = error
@@ -301,7 +301,7 @@ class Pod:
         try:
             if self._start():
                 self._serve()
-        except ClusterError as error:
+        except ClustrixError as error:
             logger.debug("Pod %s: %s", self.name, error)
             if isinstance(error, ConnectionFailed) and not isinstance(error, REFUSALS):
                 self._wait_for_reason()
@@ -320,7 +320,7 @@ class Pod:
         """Bring it to where it can run calls; False if nobody needs it any more.
 
         Raises:
-            ClusterError: It does not come to that.
+            ClustrixError: It does not come to that.
         """
         if self.group is not None:
             manifest = self.pods.cluster.job_manifest(
@@ -428,7 +428,7 @@ class Pod:
         """Hand it call after call, as long as there are any that it may take.
 
         Raises:
-            ClusterError: It ended without having had one.
+            ClustrixError: It ended without having had one.
         """
         while (call := self._next()) is not None:
             self._hand_over(call)
@@ -472,7 +472,7 @@ class Pod:
             with self.pods.lock:
                 if not self._is_over():
                     self._lost = self._failure()
-        except ClusterError as error:
+        except ClustrixError as error:
             host.give_up(call, error)
 
     def _wait_for_reason(self) -> None:
@@ -515,7 +515,7 @@ class Pod:
         for step in steps:
             try:
                 step()
-            except ClusterError as error:
+            except ClustrixError as error:
                 logger.warning("Pod %s is left to the cluster: %s", self.name, error)
         for call in calls:
             self.pods.listener.fail(call, self._failure())

@@ -24,7 +24,7 @@ from clustrix_prefect.environments.building import environments_of
 from clustrix_prefect.environments.interpreters import FarPython
 from clustrix_prefect.environments.preflight import Code
 from clustrix_prefect.errors import (
-    ClusterError,
+    ClustrixError,
     InfrastructureError,
     JobCancelled,
     PythonVersionMismatch,
@@ -180,7 +180,7 @@ class Pods:
         """The interpreter that runs this code, which may still have to be built.
 
         Raises:
-            ClusterError: There can be none.
+            ClustrixError: There can be none.
         """
         if self._version is not None and self._needs_no_pod_to_know:
             return FarPython("python", self._version)  # each pod says where
@@ -317,7 +317,7 @@ class Pods:
     def _remove_leftovers(self) -> None:
         try:
             remove_leftovers(self.api)
-        except ClusterError as error:
+        except ClustrixError as error:
             logger.debug("What other flows left was not looked at: %s", error)
 
     def _on_change(self, status: PodStatus) -> None:
@@ -375,7 +375,7 @@ class Pods:
         """Whether the cluster runs other pods of this flow run."""
         return any(pod.host is not None for pod in self._pods.values() if pod is not but)
 
-    def cannot_start(self, pod: Pod, error: ClusterError) -> None:
+    def cannot_start(self, pod: Pod, error: ClustrixError) -> None:
         """A pod did not come to run calls.
 
         What befell this pod alone concerns the call that it would have had. What another one
@@ -404,7 +404,7 @@ class Pods:
             else:
                 self.listener.fail_for_good(call, error)
 
-    def _comes_again(self, group: PodQueue, error: ClusterError) -> bool:
+    def _comes_again(self, group: PodQueue, error: ClustrixError) -> bool:
         """Whether another pod may tell the first newcomer what this one did not."""
         first = next(iter(group.newcomers), None)
         if first is None or not getattr(error, "requeue", False):

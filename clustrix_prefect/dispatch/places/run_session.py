@@ -21,7 +21,7 @@ from clustrix_prefect.engine import CallQueued
 from clustrix_prefect.environments.building import environments_of
 from clustrix_prefect.environments.interpreters import FarPython
 from clustrix_prefect.environments.preflight import Code
-from clustrix_prefect.errors import ClusterError, ConnectionFailed
+from clustrix_prefect.errors import ClustrixError, ConnectionFailed
 from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.sessions.session import Session
 from clustrix_prefect.transfer.download import fetch
@@ -144,7 +144,7 @@ class RunSession:
         """What is to be seen of a call.
 
         Raises:
-            ClusterError: The cluster does not say.
+            ClustrixError: The cluster does not say.
         """
         return self.session.request(protocol.diagnose(run=self.run_key, call=call.id))
 
@@ -164,7 +164,7 @@ class RunSession:
         """These calls are over; their files may go.
 
         Raises:
-            ClusterError: The cluster is gone.
+            ClustrixError: The cluster is gone.
         """
         ids = [call.id for call in calls]
         for call_id in ids:
@@ -197,7 +197,7 @@ class RunSession:
 
     def forget_contents(self) -> None:
         """Take nothing for granted that was sent there for the flow run."""
-        self.session.contents.close_run(self.run_key)
+        self.session.uploads.close_run(self.run_key)
 
     def end_left(self, left: Mapping[str, Any]) -> None:
         """Stop calls that an earlier process left here, and that nobody takes up."""
@@ -223,7 +223,7 @@ class RunSession:
         """Nothing of the calls whose outcome was had is needed any more."""
         with self._lock:
             retained = dict(self._retained)
-        with suppress(ClusterError):  # it is gone, and what is there is left to `store prune`
+        with suppress(ClustrixError):  # it is gone, and what is there is left to `store prune`
             for keep in (True, False):
                 self._acknowledge([id for id, kept in retained.items() if kept is keep], keep)
 
@@ -267,7 +267,7 @@ class RunSession:
     def _send_on(self, call: Call) -> None:
         """Send a call once the cluster's store has what it needs."""
         call.expects = environments_of(self.session).expected_of_nodes(call.package.code)
-        contents = self.session.contents
+        contents = self.session.uploads
         ready = contents.bring(self.run_key, call.needs, self._run.log.say)
         if ready is None:
             self._hand_over(call)
@@ -323,7 +323,7 @@ class RunSession:
         """The calls of the flow run that there is anything of, by a fresh look."""
         return self.session.find_calls(self)[0]
 
-    def on_gone(self, error: ClusterError) -> None:
+    def on_gone(self, error: ClustrixError) -> None:
         """The other end cannot be reached any more."""
         self._listener.on_gone(self._unfinished(), error)
 

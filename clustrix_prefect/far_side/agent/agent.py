@@ -28,7 +28,7 @@ from .agent_log import AgentLog, named
 from .file_operations import FileOperations
 from .loader import Program
 from .pool import Pool
-from .run_directories import Journal
+from .run_directories import RunDirectories
 from .store_operations import StoreOperations
 from .watch import Watcher
 from .workdir import WorkDir, plain_name
@@ -62,7 +62,7 @@ class Agent:
     def __init__(self, program: Program, silence: float) -> None:
         self._program = program
         self._work_dir: Optional[WorkDir] = None
-        self._journal: Optional[Journal] = None
+        self._run_directories: Optional[RunDirectories] = None
         self._prologue = ""
         self._hold_above = float("inf")
         self._to_finish: List[threading.Thread] = []
@@ -213,10 +213,10 @@ class Agent:
         return self._work_dir
 
     @property
-    def _runs(self) -> Journal:
-        if self._journal is None:
+    def _runs(self) -> RunDirectories:
+        if self._run_directories is None:
             raise Failure("NotConfigured", "`configure` comes first")
-        return self._journal
+        return self._run_directories
 
     def _has_jobs(self) -> bool:
         return self._watcher.is_waiting_for_jobs()
@@ -244,7 +244,7 @@ class Agent:
         self._log.write("begins on {} with Python {}".format(HOST, version))
         self._hold_above = float(hold_above)
         self._pool.grace = Patience().worker_grace if worker_grace is None else worker_grace
-        self._journal = Journal(directory)
+        self._run_directories = RunDirectories(directory)
         return {
             "work_dir": directory.path,
             "free_bytes": directory.free_bytes(),

@@ -11,7 +11,7 @@ from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 from ..environments.environments import Environment
 from ..jobs.batch import BatchDirectory, read_manifest
-from ..jobs.worker_log import Ledgers
+from ..jobs.worker_log import WorkerLogs
 from ..store.store import CHUNKS, NEEDED, PARTIAL, VIEWS, Store
 from ..store.views import content_of_view, remove_tree
 from ..wire.files import DRAFT, remove
@@ -185,7 +185,7 @@ class Retention:
 def _is_unfinished(batch: BatchDirectory) -> bool:
     """Whether a call of a batch may be waiting or running."""
     if batch.is_direct:
-        return "started" in Ledgers(batch).states().values()
+        return "started" in WorkerLogs(batch).states().values()
     return any(not finished(batch, call["id"]) for call in read_manifest(batch))
 
 

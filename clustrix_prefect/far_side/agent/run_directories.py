@@ -19,7 +19,7 @@ from ..jobs.batch import (
     read_result,
     read_trace,
 )
-from ..jobs.worker_log import Ledgers, Orphan, find
+from ..jobs.worker_log import Orphan, WorkerLogs, find
 from ..wire.failures import Failure
 from ..wire.files import make_dir, read_optional, remove, tail, write_private, write_whole
 from ..wire.processes import HOST, process_start
@@ -41,7 +41,7 @@ class _Batch:
         self.keep = False
 
 
-class Journal:
+class RunDirectories:
     """The flow runs in a work directory.
 
     Args:
@@ -183,7 +183,7 @@ class Journal:
     def orphans(self, run: str, ids: Iterable[str]) -> List[Orphan]:
         """The workers of an earlier agent that run these calls now."""
         directory = self._work_dir.batch(run, DIRECT)
-        return Ledgers(directory).workers_of(ids)
+        return WorkerLogs(directory).workers_of(ids)
 
     # --- questions ------------------------------------------------------------------------
 
@@ -274,7 +274,7 @@ def _states(directory: BatchDirectory, submitted: Iterable[str]) -> Dict[str, st
     """How far the unacknowledged calls of a batch have come, by a fresh look."""
     done = directory.done()
     if directory.is_direct:
-        states = Ledgers(directory).states()
+        states = WorkerLogs(directory).states()
         return {id: state for id, state in states.items() if id not in done}
     for path in (directory.results, directory.events):
         refresh_listing(path)

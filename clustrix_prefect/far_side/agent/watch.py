@@ -10,7 +10,7 @@ import time
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 from ..jobs.batch import BatchDirectory, read_result, read_trace, started_event, unreadable
-from ..jobs.worker_log import Ledgers
+from ..jobs.worker_log import WorkerLogs
 from ..wire.frames import Message
 from .agent_log import named
 
@@ -111,7 +111,7 @@ class WatchedWorkers:
     def __init__(self, run: str, batch: BatchDirectory) -> None:
         self.run = run
         self.waiting: Set[str] = set()
-        self._ledgers = Ledgers(batch)
+        self._ledgers = WorkerLogs(batch)
         self._checked = 0.0
         # The client takes its calls up one by one: what others did meanwhile is kept for it.
         self._kept: Dict[str, List[Event]] = {}

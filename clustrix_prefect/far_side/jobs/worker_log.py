@@ -17,7 +17,7 @@ from .batch import BatchDirectory, read_result, unreadable
 MAX_BODY = 32 * 1024
 
 
-class Ledger:
+class WorkerLog:
     """A worker's own ledger.
 
     Args:
@@ -47,7 +47,7 @@ class Ledger:
         os.close(self._descriptor)
 
 
-class LedgerReader:
+class WorkerLogReader:
     """Reads a ledger while it grows."""
 
     def __init__(self, path: str) -> None:
@@ -67,12 +67,12 @@ class LedgerReader:
             return []
 
 
-class Ledgers:
+class WorkerLogs:
     """The ledgers of all workers that ran calls of a run."""
 
     def __init__(self, batch: BatchDirectory) -> None:
         self._batch = batch
-        self._readers: Dict[str, LedgerReader] = {}
+        self._readers: Dict[str, WorkerLogReader] = {}
         self._started: Dict[str, Message] = {}
         self._finished: Set[str] = set()
 
@@ -81,7 +81,7 @@ class Ledgers:
         news = []
         for name in _names(self._batch.events):
             path = os.path.join(self._batch.events, name)
-            for message, body in self._readers.setdefault(name, LedgerReader(path)).news():
+            for message, body in self._readers.setdefault(name, WorkerLogReader(path)).news():
                 id = message.get("call")
                 if not isinstance(id, str) or not isinstance(message.get("event"), str):
                     continue  # not a worker's of ours
@@ -162,7 +162,7 @@ def _is_dead(started: Message) -> bool:
 
 def find(batch: BatchDirectory, id: str, event: str) -> Optional[Tuple[Message, Any]]:
     """An event of one call, and its body."""
-    for message, body in Ledgers(batch).news():
+    for message, body in WorkerLogs(batch).news():
         if message["event"] == event and message["call"] == id:
             return message, body
     return None

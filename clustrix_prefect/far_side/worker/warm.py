@@ -5,7 +5,7 @@ import threading
 from typing import Any, Dict, Optional
 
 from ..jobs.batch import BatchDirectory, Process, output_sizes, started_event
-from ..jobs.worker_log import MAX_BODY, Ledger
+from ..jobs.worker_log import MAX_BODY, WorkerLog
 from ..standins import importer
 from ..standins.log_capture import LogLine
 from ..wire.files import write_all
@@ -42,7 +42,7 @@ class _Server:
         self._surroundings = Surroundings()
         self._blobs: Dict[str, calls.BlobCache] = {}
         self._process = Process(job=None)
-        self._ledger: Optional[Ledger] = None
+        self._ledger: Optional[WorkerLog] = None
         self._ledger_of = ""
 
     def run(self, call: Dict[str, Any], directory: str) -> None:
@@ -74,12 +74,12 @@ class _Server:
         self._surroundings.restore()
         self._send(frame)
 
-    def _open_ledger(self, batch: BatchDirectory, pid: int) -> Ledger:
+    def _open_ledger(self, batch: BatchDirectory, pid: int) -> WorkerLog:
         """This worker's ledger of the run whose calls it runs now."""
         if self._ledger is None or self._ledger_of != batch.path:
             if self._ledger is not None:
                 self._ledger.close()
-            self._ledger, self._ledger_of = Ledger(batch.ledger(pid)), batch.path
+            self._ledger, self._ledger_of = WorkerLog(batch.ledger(pid)), batch.path
         return self._ledger
 
     def _send(self, frame: bytes) -> bool:

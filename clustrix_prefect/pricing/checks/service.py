@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from clustrix_prefect.errors import ClusterError, CredentialError
+from clustrix_prefect.errors import ClustrixError, CredentialError
 from clustrix_prefect.pricing.checks.finding import Evidence, Finding, Level
 from clustrix_prefect.pricing.errors import PricingError
 from clustrix_prefect.pricing.fetch import Fetch, PriceList
@@ -31,7 +31,7 @@ def failed(provider: str, error: BaseException) -> Finding:
         )
     if isinstance(error, CredentialError):
         return Finding(Level.FAILURE, "authentication", provider, f"unavailable: {error.message}")
-    if isinstance(error, ClusterError):
+    if isinstance(error, ClustrixError):
         return Finding(Level.FAILURE, "availability", provider, f"unavailable: {error.message}")
     return Finding(
         Level.FAILURE,

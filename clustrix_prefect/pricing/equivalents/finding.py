@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from clustrix_prefect.errors import ClusterError, ConfigurationError
+from clustrix_prefect.errors import ClustrixError, ConfigurationError
 from clustrix_prefect.pricing.asking import Question, ask
 from clustrix_prefect.pricing.blocks import PricingCredentials
 from clustrix_prefect.pricing.equivalents.accounts import (
@@ -167,7 +167,7 @@ def _linux_on_demand(question: Question) -> list[Price] | Unavailable:
         return Unavailable(provider, error.kind, error.message)
     except ConfigurationError as error:  # a client library or a secret is missing
         return Unavailable(provider, "not set up", error.message)
-    except ClusterError as error:
+    except ClustrixError as error:
         return Unavailable(provider, "unavailable", error.message)
     return [
         price

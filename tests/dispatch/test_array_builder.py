@@ -9,7 +9,7 @@ import pytest
 
 from clustrix_prefect.dispatch.call import CallState
 from clustrix_prefect.dispatch.places import array_builder as module
-from clustrix_prefect.dispatch.places.array_builder import Gathering
+from clustrix_prefect.dispatch.places.array_builder import ArrayBuilder
 from clustrix_prefect.task_resources import Resources
 
 
@@ -29,13 +29,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def gathering() -> Gathering:
-    return Gathering("fit", Resources())
+def builder() -> ArrayBuilder:
+    return ArrayBuilder("fit", Resources())
 
 
 def submit_all(calls: int, room: int, per_job: int = 1) -> list[int]:
     """The sizes of the submissions that a site with so much room takes, until one is held back."""
-    fit, taken = gathering(), []
+    fit, taken = builder(), []
     refusals = 0
     while calls:
         part = min(fit.size(1000), calls)
@@ -61,7 +61,7 @@ def test_no_part_is_smaller_than_what_a_job_takes() -> None:
 
 
 def test_it_grows_again() -> None:
-    fit = gathering()
+    fit = builder()
     assert fit.shrink(100, 1)
     assert fit.size(1000) == 50
     for _ in range(6):
@@ -70,7 +70,7 @@ def test_it_grows_again() -> None:
 
 
 def test_what_is_held_back_goes_when_another_call_has_ended(clock: Clock) -> None:
-    fit, call = gathering(), Any
+    fit, call = builder(), Any
     fit.hold_back([call], over=7)  # type: ignore[list-item]  # a call is not looked at
     clock.now += 1.5
     assert not fit.is_due(1, over=7)
@@ -78,7 +78,7 @@ def test_what_is_held_back_goes_when_another_call_has_ended(clock: Clock) -> Non
 
 
 def test_else_it_goes_ever_later(clock: Clock) -> None:
-    fit, call = gathering(), SimpleNamespace(map_index=None)
+    fit, call = builder(), SimpleNamespace(map_index=None)
     waits = []
     for _ in range(7):
         fit.hold_back([call], over=7)  # type: ignore[list-item]
@@ -92,9 +92,9 @@ def test_else_it_goes_ever_later(clock: Clock) -> None:
     assert waits[-1] == pytest.approx(60)
 
 
-def ended(count: int, seconds: float) -> Gathering:
+def ended(count: int, seconds: float) -> ArrayBuilder:
     """Calls of a map that took so long."""
-    fit = gathering()
+    fit = builder()
     for _ in range(count):
         over = SimpleNamespace(state=CallState.DONE, started_at=1.0, ended_at=1.0 + seconds)
         fit.submitted.append(over)  # type: ignore[arg-type]  # no more of it is looked at

@@ -14,7 +14,7 @@ from prefect.context import FlowRunContext
 T = TypeVar("T")
 
 
-class Memory:
+class SecretCache:
     """What was read, by what it was read from. It does not travel, and does not show itself."""
 
     def __init__(self) -> None:
@@ -38,20 +38,20 @@ class Memory:
         raise TypeError("secrets that were read do not travel to other processes")
 
 
-_given: ContextVar[Memory | None] = ContextVar("clustrix_credentials_memory", default=None)
-_memories: dict[int, Memory] = {}
+_given: ContextVar[SecretCache | None] = ContextVar("clustrix_credentials_memory", default=None)
+_memories: dict[int, SecretCache] = {}
 _lock = threading.Lock()
 
 
-def current_memory() -> Memory:
+def current_cache() -> SecretCache:
     """The memory of the flow run that this is called in; a fresh one outside of flow runs."""
     if (memory := _given.get()) is not None:
         return memory
     context = FlowRunContext.get()
-    return memory_of(context.task_runner) if context is not None else Memory()
+    return memory_of(context.task_runner) if context is not None else SecretCache()
 
 
-def memory_of(task_runner: object) -> Memory:
+def memory_of(task_runner: object) -> SecretCache:
     """The memory of the flow run that has this task runner.
 
     Each flow run has a task runner of its own. It is there, and connects to its cluster, before
@@ -60,13 +60,13 @@ def memory_of(task_runner: object) -> Memory:
     key = id(task_runner)
     with _lock:
         if key not in _memories:
-            _memories[key] = Memory()
+            _memories[key] = SecretCache()
             weakref.finalize(task_runner, _memories.pop, key, None).atexit = False
         return _memories[key]
 
 
 @contextlib.contextmanager
-def remembering(memory: Memory) -> Iterator[None]:
+def remembering(memory: SecretCache) -> Iterator[None]:
     """Use this memory for a while, whatever flow run this is."""
     token = _given.set(memory)
     try:

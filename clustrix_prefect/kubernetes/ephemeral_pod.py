@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from clustrix_prefect.connections.connection import Channel
-from clustrix_prefect.errors import ClusterError
+from clustrix_prefect.errors import ClustrixError
 from clustrix_prefect.kubernetes.api import KubernetesApi
 from clustrix_prefect.kubernetes.exec import PodConnection
 from clustrix_prefect.kubernetes.pods import CONTAINER
@@ -16,7 +16,7 @@ from clustrix_prefect.kubernetes.status import PodPhase, PodStatus
 from clustrix_prefect.kubernetes.watching import PodWatch
 
 
-class Visit:
+class EphemeralPod:
     """A connection into a pod that is made for it, and deleted when it is closed.
 
     Args:
@@ -75,6 +75,6 @@ class Visit:
             self._pod.close()
         self._watch.forget(self._name)
         self._watch.close()
-        with contextlib.suppress(ClusterError):  # the pod ends by itself when nobody is there
+        with contextlib.suppress(ClustrixError):  # the pod ends by itself when nobody is there
             self._api.delete_job(self._name)
         self._api.close()
