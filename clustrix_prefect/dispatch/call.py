@@ -121,6 +121,62 @@ class Placement(Protocol):
 
 
 @dataclass(eq=False)
+class Attempt:
+    """One submission of a call, and what is known of it.
+
+    Attributes:
+        number: Counts submissions, from 0.
+        id: By which the far side knows it.
+        key: With which it, and its result, are signed.
+        batch: The directory that it was submitted in.
+        job: The scheduler's job, of which it may be one element.
+        job_id: The scheduler's id of that element, or the pod's name.
+        element: Its number in the job array, counted from 0; None where there is no array.
+        queue_reason: What it waits for.
+        placement: Where it was sent.
+        sent_at: When it was sent there, by this machine's clock.
+        sent_over: The agent that it was sent to.
+        started_at: When a worker began it, by this machine's clock.
+        ended_at: When it ended, likewise.
+        node: The host that runs it.
+        pid: The process that runs it.
+        exit_code: How that process ended.
+        peak_memory: What it needed at most, in bytes.
+        missing_since: When the scheduler listed it last, by the monotonic clock.
+        lines_heard: How many lines of its log have arrived.
+        last_lines: The last of them.
+    """
+
+    number: int = 0
+    id: str = ""
+    key: bytes = b""
+    batch: str | None = None
+    job: str | None = None
+    job_id: str | None = None
+    element: int | None = None
+    queue_reason: str = ""
+    placement: Placement | None = None
+    sent_at: float | None = None
+    sent_over: object = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    node: str | None = None
+    pid: int | None = None
+    exit_code: int | None = None
+    peak_memory: int | None = None
+    missing_since: float | None = None
+    lines_heard: int = 0
+    last_lines: deque[str] = field(default_factory=partial(deque, maxlen=_LAST_LINES), repr=False)
+    timers: list[Timer] = field(default_factory=list, repr=False)
+
+    def cancel_timers(self) -> None:
+        """Hold the call no longer for what was to be looked at later."""
+        for timer in self.timers:
+            timer.cancel()
+        self.timers.clear()
+
+
+@dataclass(eq=False)
 class Call:
     """A call and what is known of it.
 
@@ -138,7 +194,7 @@ class Call:
         logger: The task run's logger.
         log_context: The `contextvars` in which its lines are logged while it is under way.
         ordinal: Which one this is among equal calls of the same flow run.
-        attempt: Counts submissions, from 0.
+        attempt: Its present submission.
         map_index: Which element of a map it is, counted from 0; None where it is of none.
         expects: What the node that runs it must have, as the login node has.
         results: How its result comes back: "pickle" or "json".
@@ -158,39 +214,24 @@ class Call:
     task_module: str = ""
     map_index: int | None = None
     ordinal: int = 0
-    attempt: int = 0
+    attempt: Attempt = field(default_factory=Attempt)
     expects: dict[str, Any] | None = None
     results: str = "pickle"
     requeues: int = 0
-    id: str = ""
-    key: bytes = b""
     state: CallState = CallState.QUEUED
-    batch: str | None = None
-    job_id: str | None = None
-    job: str | None = None
-    element: int | None = None
-    queue_reason: str = ""
     submitted_at: float = field(default_factory=time.time)
-    sent_at: float | None = None
-    placement: Placement | None = None
-    sent_over: object = None
-    started_at: float | None = None
-    ended_at: float | None = None
-    node: str | None = None
-    pid: int | None = None
-    exit_code: int | None = None
-    peak_memory: int | None = None
     failure: BaseException | None = None
-    missing_since: float | None = None
-    lines_heard: int = 0
-    last_lines: deque[str] = field(default_factory=partial(deque, maxlen=_LAST_LINES), repr=False)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    _timers: list[Timer] = field(default_factory=list, repr=False)
+
+    @property
+    def id(self) -> str:
+        """The id of its present attempt, by which the far side knows it."""
+        return self.attempt.id
 
     def name_attempt(self, run_id: str, run_key: bytes) -> None:
         """Give the call the id and the key of its current attempt."""
-        self.id = self.id_of_attempt(run_id, self.attempt)
-        self.key = signing.call_key(run_key, self.id)
+        self.attempt.id = self.id_of_attempt(run_id, self.attempt.number)
+        self.attempt.key = signing.call_key(run_key, self.attempt.id)
 
     def id_of_attempt(self, run_id: str, attempt: int) -> str:
         """The id by which a later process of the same flow run finds this call again."""
@@ -207,8 +248,8 @@ class Call:
         inline = self.package.payload_is_inline
         manifest = {
             "id": self.id,
-            "key": self.key.hex(),
-            "attempt": self.attempt,
+            "key": self.attempt.key.hex(),
+            "attempt": self.attempt.number,
             "bundle": function.code_sha256,
             "captured": function.captured_sha256,
             "payload_sha256": arguments.payload_sha256,
@@ -219,7 +260,7 @@ class Call:
             "context": self.context,
             "results": self.results,
         }
-        return {**manifest, "mac": signing.sign(self.key, *parts_of_call(manifest))}
+        return {**manifest, "mac": signing.sign(self.attempt.key, *parts_of_call(manifest))}
 
     @property
     def needs(self) -> list[Part]:
@@ -234,10 +275,10 @@ class Call:
             if self.state is not CallState.QUEUED:
                 return False
             self.state = CallState.RUNNING
-            self.started_at = at
-            self.node = event.get("host")
-            self.pid = event.get("pid")
-            self.job_id = event.get("job") or self.job_id
+            self.attempt.started_at = at
+            self.attempt.node = event.get("host")
+            self.attempt.pid = event.get("pid")
+            self.attempt.job_id = event.get("job") or self.attempt.job_id
         self.post(CallStarted(datetime.fromtimestamp(at, timezone.utc)))
         return True
 
@@ -254,33 +295,24 @@ class Call:
         """Cancel a timer when the attempt is over, so that it does not hold the call."""
         with self.lock:
             if not self.state.is_final:
-                self._timers.append(timer)
+                self.attempt.timers.append(timer)
                 return
         timer.cancel()
 
-    def _cancel_timers(self) -> None:
-        for timer in self._timers:
-            timer.cancel()
-        self._timers.clear()
-
     def begin_anew(self) -> None:
-        """Forget what its last submission came to."""
+        """Begin another attempt."""
         with self.lock:
+            self.attempt.cancel_timers()
+            self.attempt = Attempt(self.attempt.number + 1)
             self.state = CallState.QUEUED
-            self.attempt += 1
-            self._cancel_timers()
-            self.batch = self.job = self.job_id = self.node = self.pid = None
-            self.started_at = self.ended_at = self.exit_code = self.missing_since = None
-            self.queue_reason = ""
-            self.lines_heard = 0
 
     def _finish(self, state: CallState, event: Event | None) -> bool:
         with self.lock:
             if self.state.is_final:
                 return False
             self.state = state
-            self.ended_at = self.ended_at or time.time()
-            self._cancel_timers()
+            self.attempt.ended_at = self.attempt.ended_at or time.time()
+            self.attempt.cancel_timers()
         if event is not None:
             self.post(event)
         self._let_go()

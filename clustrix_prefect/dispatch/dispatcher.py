@@ -153,7 +153,7 @@ class Dispatcher:
         if known:
             for attempt, call_id in registry.ids_of_attempts(call):
                 if (left := known.pop(call_id, None)) is not None:
-                    call.attempt = attempt
+                    call.attempt.number = attempt
                     registry.name(call, place.acknowledged)
                     call.logger.info("Found this call again, submitted by an earlier process")
                     place.attach(call, left)
@@ -243,8 +243,8 @@ class Dispatcher:
         if call is None:
             return False
         if kind == "log":
-            call.lines_heard += len(event["lines"])
-            call.last_lines.extend(line[3] for line in event["lines"])
+            call.attempt.lines_heard += len(event["lines"])
+            call.attempt.last_lines.extend(line[3] for line in event["lines"])
             self._log(call, event["lines"])
         elif kind == "started":
             self._started(call, event)
@@ -269,7 +269,7 @@ class Dispatcher:
             "Find out who else can write to the cluster's work directory, then run again.",
         )
         tampered.__cause__ = error
-        tampered.job_id, tampered.node = call.job_id, call.node
+        tampered.job_id, tampered.node = call.attempt.job_id, call.attempt.node
         self.fail_for_good(call, tampered, stop=True)
         return True
 
@@ -282,15 +282,15 @@ class Dispatcher:
     def _started(self, call: Call, event: dict[str, Any]) -> None:
         node = event.get("host") or ""
         at = _placement_of(call).here(event["time"])
-        self._clocks.note_start(node, at, call.sent_at or 0.0)
+        self._clocks.note_start(node, at, call.attempt.sent_at or 0.0)
         if not call.started(event, min(self._clocks.here(node, at), time.time())):
             return
         self.registry.counts.follow(call)
-        self.first_started = self.first_started or call.started_at
+        self.first_started = self.first_started or call.attempt.started_at
         if call.timeout_seconds is not None:
             limit = call.timeout_seconds
-            assert call.started_at is not None
-            left = call.started_at + limit - time.time()
+            assert call.attempt.started_at is not None
+            left = call.attempt.started_at + limit - time.time()
             call.until_over(
                 self.run.timers.after(
                     max(left, min(limit, _RESULT_BEHIND)),
@@ -300,9 +300,11 @@ class Dispatcher:
 
     def _result(self, call: Call, event: dict[str, Any], body: Any) -> None:
         try:
-            header = checked_header(call.key, call.id, call.attempt, event.get("header"))
+            header = checked_header(
+                call.attempt.key, call.id, call.attempt.number, event.get("header")
+            )
         except TamperedResult as error:
-            error.job_id, error.node = call.job_id, call.node
+            error.job_id, error.node = call.attempt.job_id, call.attempt.node
             # Who should have written it may still run.
             self.fail_for_good(call, error, stop=True)
             return
@@ -320,12 +322,12 @@ class Dispatcher:
                     "job": header.get("job"),
                 },
             )
-        call.node = header.get("host", call.node)
-        call.pid = header.get("pid", call.pid)
-        call.peak_memory = header.get("peak_memory")
-        call.exit_code = header.get("exit_code")
+        call.attempt.node = header.get("host", call.attempt.node)
+        call.attempt.pid = header.get("pid", call.attempt.pid)
+        call.attempt.peak_memory = header.get("peak_memory")
+        call.attempt.exit_code = header.get("exit_code")
         if "ended" in header:
-            call.ended_at = self._time_here(call, header["ended"])
+            call.attempt.ended_at = self._time_here(call, header["ended"])
         held = None
         if "fetch_from" in event:
             held = (int(event["fetch_size"]), int(event["fetch_from"]))
@@ -334,7 +336,7 @@ class Dispatcher:
             partial(
                 call.came_back,
                 header.get("status") == "ok",
-                partial(self._open, call, call.attempt, header, body, held),
+                partial(self._open, call, call.attempt.number, header, body, held),
             ),
         )
 
@@ -365,12 +367,12 @@ class Dispatcher:
             if held is not None:
                 body = _placement_of(call).fetch(call, *held)
             reading = plain if self._results == "json" else pickled
-            result = open_result(call.key, call.id, attempt, header, body, reading)
+            result = open_result(call.attempt.key, call.id, attempt, header, body, reading)
             if opening.names_files:
                 _placement_of(call).hold()
         except BaseException as error:
             if isinstance(error, InfrastructureError):
-                error.job_id, error.node = call.job_id, call.node
+                error.job_id, error.node = call.attempt.job_id, call.attempt.node
                 self.registry.note_over([call])
             if isinstance(error, TamperedResult):
                 self._cancel_there([call])  # the one who should have written it may still run
@@ -405,7 +407,9 @@ class Dispatcher:
         if self.report is None:
             return
         try:
-            found: Diagnosis = call.placement.diagnose(call) if call.placement is not None else {}
+            found: Diagnosis = (
+                call.attempt.placement.diagnose(call) if call.attempt.placement is not None else {}
+            )
         except ClustrixError as error:
             found = {}
             logger.debug("%s could not be looked into: %s", call.task_run_name, error)
@@ -418,7 +422,7 @@ class Dispatcher:
         if call.state.is_final:
             return
         error = own_copy(error)
-        error.job_id = error.job_id or call.job_id
+        error.job_id = error.job_id or call.attempt.job_id
         if error.requeue and call.requeues < self.run.requeues:
             self._requeue(call, error)
         else:
@@ -510,7 +514,7 @@ class Dispatcher:
         self.registry.note_over(calls)
         keep = any(self._is_kept(call) for call in calls)
         # Of one that never went out nothing is there, and its failure is no reason to keep others'.
-        sent = [call for call in calls if call.sent_at is not None]
+        sent = [call for call in calls if call.attempt.sent_at is not None]
         for placement, its_own in _by_placement(sent):
             try:
                 placement.acknowledge(its_own, keep)
@@ -535,7 +539,7 @@ class Dispatcher:
             return
         limit = call.resources.queue_timeout
         assert limit is not None
-        error = queue_timed_out(limit, call.queue_reason, call.job_id)
+        error = queue_timed_out(limit, call.attempt.queue_reason, call.attempt.job_id)
         self.fail_for_good(call, error, stop=True)
 
     # --- logs ------------------------------------------------------------------------------
@@ -557,7 +561,7 @@ class Dispatcher:
             target.handle(record)
 
     def _time_here(self, call: Call, far_time: float) -> float:
-        return self._clocks.here(call.node or "", _placement_of(call).here(far_time))
+        return self._clocks.here(call.attempt.node or "", _placement_of(call).here(far_time))
 
     # --- the end ---------------------------------------------------------------------------
 
@@ -575,14 +579,16 @@ class Dispatcher:
 
 
 def _placement_of(call: Call) -> Placement:
-    assert call.placement is not None, "only a call that was sent is heard of"
-    return call.placement
+    assert call.attempt.placement is not None, "only a call that was sent is heard of"
+    return call.attempt.placement
 
 
 def _by_placement(calls: Iterable[Call]) -> list[tuple[Placement, list[Call]]]:
     """Return the calls that go somewhere, by where to."""
     found: dict[int, tuple[Placement, list[Call]]] = {}
     for call in calls:
-        if call.placement is not None:
-            found.setdefault(id(call.placement), (call.placement, []))[1].append(call)
+        if call.attempt.placement is not None:
+            found.setdefault(id(call.attempt.placement), (call.attempt.placement, []))[1].append(
+                call
+            )
     return list(found.values())

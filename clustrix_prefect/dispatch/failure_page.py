@@ -41,7 +41,7 @@ def failure_page(call: Call, found: Diagnosis) -> str:
     for title, text in (
         ("Traceback", traceback),
         ("The code", _code_around(traceback)),
-        ("The last that it logged", "\n".join(call.last_lines)),
+        ("The last that it logged", "\n".join(call.attempt.last_lines)),
         ("End of its standard output", found.get("stdout_tail")),
         ("End of its standard error", found.get("stderr_tail")),
     ):
@@ -61,8 +61,10 @@ def index_words(call: Call) -> str:
     """Which element of a map the call is, and which of the job's array, where that is another."""
     if call.map_index is None:
         return ""
-    other = call.element is not None and call.element != call.map_index
-    return f"{call.map_index} (array index {call.element})" if other else str(call.map_index)
+    other = call.attempt.element is not None and call.attempt.element != call.map_index
+    return (
+        f"{call.map_index} (array index {call.attempt.element})" if other else str(call.map_index)
+    )
 
 
 def exit_words(code: int) -> str:
@@ -80,16 +82,18 @@ def exit_words(code: int) -> str:
 
 def _facts(call: Call, found: Diagnosis) -> Iterator[list[str]]:
     arguments = (call.context.get("task_run") or {}).get("parameters") or {}
-    ran = call.started_at is not None and call.ended_at is not None
+    ran = call.attempt.started_at is not None and call.attempt.ended_at is not None
     facts = {
         "Call": call.task_run_name,
         "Map index": index_words(call),
         "Arguments": ", ".join(f"{name}={_argument(name, arguments[name])}" for name in arguments),
-        "Job": call.job_id,
-        "Node": call.node,
-        "Exit code": None if call.exit_code is None else exit_words(call.exit_code),
-        "Started": None if call.started_at is None else utc(call.started_at),
-        "Ran": f"{max(0.0, (call.ended_at or 0) - (call.started_at or 0)):.2f} s" if ran else None,
+        "Job": call.attempt.job_id,
+        "Node": call.attempt.node,
+        "Exit code": None if call.attempt.exit_code is None else exit_words(call.attempt.exit_code),
+        "Started": None if call.attempt.started_at is None else utc(call.attempt.started_at),
+        "Ran": f"{max(0.0, (call.attempt.ended_at or 0) - (call.attempt.started_at or 0)):.2f} s"
+        if ran
+        else None,
         "Files": found.get("directory"),
     }
     return ([name, escape(str(value))] for name, value in facts.items() if value)

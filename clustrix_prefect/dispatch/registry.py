@@ -77,7 +77,7 @@ class CallRegistry:
                 call.ordinal = self._ordinals[equal]
                 self._ordinals[equal] += 1
             else:
-                call.ordinal, call.attempt = retry_of.ordinal, retry_of.attempt + 1
+                call.ordinal, call.attempt.number = retry_of.ordinal, retry_of.attempt.number + 1
             self.calls.append(call)
             self.counts.add(call)
 
@@ -96,12 +96,14 @@ class CallRegistry:
 
     def skip(self, call: Call, acknowledged: Collection[str]) -> None:
         """Count on from the attempts of a call whose outcomes were had."""
-        while acknowledged and call.id_of_attempt(self._run_id, call.attempt) in acknowledged:
-            call.attempt += 1
+        while (
+            acknowledged and call.id_of_attempt(self._run_id, call.attempt.number) in acknowledged
+        ):
+            call.attempt.number += 1
 
     def ids_of_attempts(self, call: Call) -> Iterable[tuple[int, str]]:
         """Return the attempts that a call may have had before, with the ids of each."""
-        for attempt in range(call.attempt, call.attempt + self._requeues + 1):
+        for attempt in range(call.attempt.number, call.attempt.number + self._requeues + 1):
             yield attempt, call.id_of_attempt(self._run_id, attempt)
 
     def find(self, call_id: object) -> Call | None:

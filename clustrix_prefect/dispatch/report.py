@@ -126,7 +126,7 @@ def row(call: Call) -> dict[str, str]:
 
     What a person looks for comes first: the page shows as many columns as fit, and scrolls.
     """
-    exit_code = call.exit_code
+    exit_code = call.attempt.exit_code
     if exit_code == 0 and call.state is not CallState.DONE:
         exit_code = None  # the worker's, and not what failed
     cells = {
@@ -134,15 +134,17 @@ def row(call: Call) -> dict[str, str]:
         "call": call.task_run_name,
         "why": _why(call.failure),
         "map index": index_words(call),
-        "job": call.job_id or "",
-        "node": call.node or "",
-        "ran (s)": _seconds(call.started_at, call.ended_at),
-        "queued (s)": _seconds(call.submitted_at, call.started_at),
+        "job": call.attempt.job_id or "",
+        "node": call.attempt.node or "",
+        "ran (s)": _seconds(call.attempt.started_at, call.attempt.ended_at),
+        "queued (s)": _seconds(call.submitted_at, call.attempt.started_at),
         "exit code": "" if exit_code is None else str(exit_code),
-        "peak memory (MiB)": f"{call.peak_memory / 2**20:.1f}" if call.peak_memory else "",
+        "peak memory (MiB)": f"{call.attempt.peak_memory / 2**20:.1f}"
+        if call.attempt.peak_memory
+        else "",
         "resubmitted": str(call.requeues or ""),
-        "pid": str(call.pid or ""),
-        "started (UTC)": _utc(call.started_at),
+        "pid": str(call.attempt.pid or ""),
+        "started (UTC)": _utc(call.attempt.started_at),
     }
     return {name: text if _is_number(text) else escape(text) for name, text in cells.items()}
 

@@ -140,7 +140,7 @@ class ArrayBuilder:
         """Whether a call that was submitted before is not over."""
         while self.submitted:
             call = self.submitted[0]
-            if call.batch is not None and not call.state.is_final:
+            if call.attempt.batch is not None and not call.state.is_final:
                 return True
             self.submitted.popleft()
         return False
@@ -154,9 +154,9 @@ class ArrayBuilder:
         if self._was_looked_at or self.resources.calls_per_job or len(self.submitted) < _MANY:
             return None
         seconds = [
-            call.ended_at - call.started_at
+            call.attempt.ended_at - call.attempt.started_at
             for call in tuple(self.submitted)
-            if call.state is CallState.DONE and call.started_at and call.ended_at
+            if call.state is CallState.DONE and call.attempt.started_at and call.attempt.ended_at
         ]
         if len(seconds) < _MANY:
             return None

@@ -174,7 +174,11 @@ class JobExecutor:
 
     def _room(self, resources: Resources, wanted: int) -> tuple[int, str]:
         """How many of so many jobs may be submitted now, and which limit there is no room under."""
-        ours = {call.job_id for call in self._registry.unfinished() if call.job_id is not None}
+        ours = {
+            call.attempt.job_id
+            for call in self._registry.unfinished()
+            if call.attempt.job_id is not None
+        }
         room, why = wanted, ""
         if self._max_submitted is not None and self._max_submitted - len(ours) < room:
             room, why = self._max_submitted - len(ours), "max_submitted_jobs of the block"
@@ -229,7 +233,7 @@ class JobExecutor:
         with self._lock:
             builder.hold_back(calls, seconds, over)
         for call in calls:
-            call.batch = None
+            call.attempt.batch = None
             self._say_queued(call, f"held back: {why}")
 
     def _submit(self, builder: ArrayBuilder, calls: list[Call]) -> None:
@@ -257,9 +261,9 @@ class JobExecutor:
         )
         agent = session.agent
         for index, call in enumerate(calls):
-            call.batch, call.sent_over = batch, agent
+            call.attempt.batch, call.attempt.sent_over = batch, agent
             call.context["index"] = index // per_job
-            call.element = index // per_job if spec.array_size is not None else None
+            call.attempt.element = index // per_job if spec.array_size is not None else None
         # Not repeated by itself: a submission that was heard must not be made twice.
         answer = agent.request(
             protocol.submit(
@@ -294,8 +298,8 @@ class JobExecutor:
     def _note_job(self, batch: str, job: str, calls: Iterable[Call]) -> None:
         self._session.send(protocol.submitted(run=self._run.run_key, batch=batch, job=job))
         for call in calls:
-            call.job = job
-            call.job_id = self._scheduler.element_id(job, call.element)
+            call.attempt.job = job
+            call.attempt.job_id = self._scheduler.element_id(job, call.attempt.element)
 
     def _cancel_named(self, name: str) -> None:
         """A submission without an answer may have made a job: its calls are to be sent again."""
@@ -329,10 +333,10 @@ class JobExecutor:
         self._statuses = statuses = self._scheduler.parse_status(stdout)
         self._name_jobs(statuses)
         for call in self._registry.unfinished():
-            status = statuses.get(call.job_id or "")
+            status = statuses.get(call.attempt.job_id or "")
             if status is None:
                 continue
-            call.missing_since = None
+            call.attempt.missing_since = None
             if status.state is JobState.QUEUED and call.state is CallState.QUEUED:
                 self._say_queued(call, status.reason)
                 self._look_at_reason(call, status.reason)
@@ -340,13 +344,13 @@ class JobExecutor:
                 self._settle_later(call, status)
 
     def _say_queued(self, call: Call, reason: str) -> None:
-        if reason == call.queue_reason or call.state is not CallState.QUEUED:
+        if reason == call.attempt.queue_reason or call.state is not CallState.QUEUED:
             return
-        call.queue_reason = reason
-        where = f"{self._scheduler.name} job {call.job_id}: " if call.job_id else ""
+        call.attempt.queue_reason = reason
+        where = f"{self._scheduler.name} job {call.attempt.job_id}: " if call.attempt.job_id else ""
         call.post(CallQueued(f"{where}{reason}"))
-        if call.job:
-            said = f"Queued: {self._scheduler.name} job {call.job}"
+        if call.attempt.job:
+            said = f"Queued: {self._scheduler.name} job {call.attempt.job}"
             words = self._scheduler.in_words(reason)
             self._run.log.say_once(logging.INFO, f"{said}: {words}" if words else said)
 
@@ -357,13 +361,13 @@ class JobExecutor:
             return
         if self._fails_unrunnable:
             what = f"{self._scheduler.name} took the job, and does not run it: {reason}."
-            error = SubmissionRefused(what, remedy, job_id=call.job_id)
+            error = SubmissionRefused(what, remedy, job_id=call.attempt.job_id)
             self._listener.fail_for_good(call, error, stop=True)
         else:
             self._run.log.say_once(
                 logging.WARNING,
-                f"{self._scheduler.name} job {call.job_id} of {call.task_name} will not start by"
-                f" waiting ({reason}). {remedy} It stays in the queue until somebody cancels it;"
+                f"{self._scheduler.name} job {call.attempt.job_id} of {call.task_name} will not start"
+                f" by waiting ({reason}). {remedy} It stays in the queue until somebody cancels it;"
                 ' the block\'s unrunnable="fail" fails such calls.',
                 about=f"never runs: {call.task_name}: {reason}",
             )
@@ -374,14 +378,15 @@ class JobExecutor:
             return
         self._hint()
         now = time.monotonic()
+        patience = self._patience.unexplained + self._accounting_delay
         if self._nameless:
             self._work.put(partial(self._name_jobs, self._statuses))
         for call in self._registry.unfinished():
-            if call.job_id is None or call.job_id in self._statuses:
+            if call.attempt.job_id is None or call.attempt.job_id in self._statuses:
                 continue
-            if call.missing_since is None:
-                call.missing_since = now
-            elif now - call.missing_since > self._patience.unexplained + self._accounting_delay:
+            if call.attempt.missing_since is None:
+                call.attempt.missing_since = now
+            elif now - call.attempt.missing_since > patience:
                 self._settle_later(call, None)
 
     def _hint(self) -> None:
@@ -419,11 +424,15 @@ class JobExecutor:
         status = self._details(call) or status
         if status is None:
             if not self._is_unlisted(call):
-                call.missing_since = None
+                call.attempt.missing_since = None
                 return
             if self._was_taken_out(call):
                 status = JobStatus(JobState.CANCELLED)
-        if status is not None and status.state is JobState.QUEUED and call.started_at is not None:
+        if (
+            status is not None
+            and status.state is JobState.QUEUED
+            and call.attempt.started_at is not None
+        ):
             status = JobStatus(JobState.REQUEUED)
         if status is not None and not status.state.is_final:
             return
@@ -439,16 +448,16 @@ class JobExecutor:
         if not started and status is not None and self._was_not_reached(call, status):
             self._listener.send_again(call, "the job ended before it was this call's turn")
             return
-        call.peak_memory = memory_at_end(stderr_tail)
+        call.attempt.peak_memory = memory_at_end(stderr_tail)
         if status is not None:
-            call.exit_code = status.exit_code
-            call.node = call.node or status.node
+            call.attempt.exit_code = status.exit_code
+            call.attempt.node = call.attempt.node or status.node
         error = job_failure(
             status,
             stderr_tail,
             started=started,
-            job_id=call.job_id,
-            node=call.node,
+            job_id=call.attempt.job_id,
+            node=call.attempt.node,
         )
         if status is not None and status.state in _STILL_THERE:
             self._spare_their_mates([call], "the scheduler put their job back into its queue")
@@ -466,7 +475,7 @@ class JobExecutor:
             if not self._refresh():
                 return False
             self._asked_at = now
-        return call.job_id not in (self._statuses or ())
+        return call.attempt.job_id not in (self._statuses or ())
 
     def _refresh(self) -> bool:
         """Ask for the listing now; whether it came."""
@@ -485,13 +494,13 @@ class JobExecutor:
 
     def _give_up_job(self, call: Call) -> None:
         """No job must be left that could run the call once more."""
-        if call.job_id is not None:
-            self._command(self._scheduler.cancel_command([call.job_id]))
+        if call.attempt.job_id is not None:
+            self._command(self._scheduler.cancel_command([call.attempt.job_id]))
 
     def _was_not_reached(self, call: Call, status: JobStatus) -> bool:
         """Whether the job ended under another of its calls."""
         return status.state in _ONE_CALLS_DOING and any(
-            mate.job_id == call.job_id and mate.started_at is not None
+            mate.attempt.job_id == call.attempt.job_id and mate.attempt.started_at is not None
             for mate in self._registry.calls
         )
 
@@ -502,11 +511,11 @@ class JobExecutor:
         """
         job_of = self._scheduler.job_of
         return call.state is CallState.QUEUED and any(
-            job_of(listed) == call.job for listed in self._statuses or ()
+            job_of(listed) == call.attempt.job for listed in self._statuses or ()
         )
 
     def _details(self, call: Call) -> JobStatus | None:
-        command = self._scheduler.details_command(call.job_id or "")
+        command = self._scheduler.details_command(call.attempt.job_id or "")
         answer = self._command(command)
         return self._scheduler.parse_details(answer["returncode"], answer["stdout"])
 
@@ -522,12 +531,12 @@ class JobExecutor:
     def _cancel(self, calls: list[Call]) -> None:
         """Cancel the jobs that no other call needs: what runs is asked to end first."""
         self._spare_their_mates(calls, "a call before it in the same job was cancelled")
-        needed = {call.job_id for call in self._registry.unfinished()}
+        needed = {call.attempt.job_id for call in self._registry.unfinished()}
         running: set[str] = set()
         waiting: set[str] = set()
         for call in calls:
-            if call.job_id is not None and call.job_id not in needed:
-                (waiting if call.started_at is None else running).add(call.job_id)
+            if call.attempt.job_id is not None and call.attempt.job_id not in needed:
+                (waiting if call.attempt.started_at is None else running).add(call.attempt.job_id)
         self._end_jobs(waiting, running)
 
     def _end_jobs(self, waiting: set[str], running: set[str]) -> None:
@@ -546,9 +555,9 @@ class JobExecutor:
 
     def _spare_their_mates(self, calls: list[Call], why: str) -> None:
         """Submit the calls anew that wait in the same jobs for ones that do not go on."""
-        jobs = {call.job_id for call in calls if call.started_at is not None}
+        jobs = {call.attempt.job_id for call in calls if call.attempt.started_at is not None}
         for mate in self._registry.unfinished():
-            if mate.job_id in jobs and mate not in calls:
+            if mate.attempt.job_id in jobs and mate not in calls:
                 self._listener.send_again(mate, why)
 
     def _end_survivors(self) -> None:
@@ -580,14 +589,17 @@ class JobExecutor:
         return self._session.request(protocol.command(argv=argv))
 
     def attach(self, call: Call, known: dict[str, Any]) -> None:
-        call.batch = known["batch"]
-        call.element = known["index"] if known["elements"] > 1 else None
+        call.attempt.batch = known["batch"]
+        call.attempt.element = known["index"] if known["elements"] > 1 else None
         if call.resources.max_parallel_jobs is not None:
             with self._lock:
                 self._builder_of(call).submitted.append(call)
         job = self._job_in(known)
         if job is not None:
-            call.job, call.job_id = job, self._scheduler.element_id(job, call.element)
+            call.attempt.job, call.attempt.job_id = (
+                job,
+                self._scheduler.element_id(job, call.attempt.element),
+            )
         else:
             self._nameless.setdefault(known["batch"], time.monotonic())
         self._run_session.watch(call)
@@ -608,11 +620,11 @@ class JobExecutor:
         agent = self._session.agent
         without_files = []
         for call in calls:
-            if call.state.is_final or call.sent_over is agent or call.batch is None:
+            if call.state.is_final or call.attempt.sent_over is agent or call.attempt.batch is None:
                 continue
             if call.id in known:
                 self.attach(call, known[call.id])
-            elif call.job_id is None:
+            elif call.attempt.job_id is None:
                 self._send_unheard(call)
             else:
                 without_files.append((call, call.id))
@@ -635,8 +647,8 @@ class JobExecutor:
                 JobLost(
                     "The files of the call are gone from the cluster, so that no result can come.",
                     "Look whether the work directory, `remote_work_dir`, is purged.",
-                    job_id=call.job_id,
-                    node=call.node,
+                    job_id=call.attempt.job_id,
+                    node=call.attempt.node,
                 ),
             )
 
@@ -652,7 +664,7 @@ class JobExecutor:
                 index = facts["index"] if facts["elements"] > 1 else None
                 jobs = running if facts["state"] == "started" else waiting
                 jobs.add(self._scheduler.element_id(job, index))
-        needed = {call.job_id for call in self._registry.unfinished()}
+        needed = {call.attempt.job_id for call in self._registry.unfinished()}
         self._end_jobs(waiting - running - needed, running - needed)
         self._run_session.forget_left(left)
 
@@ -672,13 +684,13 @@ class JobExecutor:
         )
 
     def _send_unheard(self, call: Call) -> None:
-        call.batch = None
+        call.attempt.batch = None
         self.send(call)
 
     def _name_jobs(self, statuses: Mapping[str, JobStatus]) -> None:
         """Find the jobs of submissions whose answer nobody heard, by their names."""
         for batch, since in tuple(self._nameless.items()):
-            calls = [call for call in self._registry.unfinished() if call.batch == batch]
+            calls = [call for call in self._registry.unfinished() if call.attempt.batch == batch]
             job = self._job_of_batch(batch, statuses)
             if job is not None:
                 self._note_job(batch, job, calls)

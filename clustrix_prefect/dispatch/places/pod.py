@@ -265,7 +265,7 @@ class Pod:
             self.unclaimed.pop(call.id, None)
             self._has.add(call)
             host = self.host
-        call.job_id = self.name
+        call.attempt.job_id = self.name
         if host is None:
             self.pods.listener.fail(call, self._failure())
         else:
@@ -462,7 +462,7 @@ class Pod:
     def _hand_over(self, call: Call) -> None:
         host = self.host
         assert host is not None
-        call.job_id = self.name
+        call.attempt.job_id = self.name
         try:
             python = host.interpreter_for(call.package.code)
             call.package = replace(call.package, python=python)

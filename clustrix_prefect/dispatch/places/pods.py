@@ -226,7 +226,7 @@ class Pods:
 
     def send(self, call: Call) -> None:
         """Let a call wait for a pod, and see that there is one."""
-        call.placement, call.sent_at = None, None
+        call.attempt.placement, call.attempt.sent_at = None, None
         self.listener.limit_queueing(call)
         with self.lock:
             group = self._group_of(call.resources)
@@ -343,8 +343,8 @@ class Pods:
                 self.run.log.say_once(logging.INFO, f"Queued: {reason}")
             concerned = list(group.waiting)[: sum(pod.host is None for pod in group.pods)]
         for call in concerned:
-            if call.queue_reason != reason and call.state is CallState.QUEUED:
-                call.queue_reason = reason
+            if call.attempt.queue_reason != reason and call.state is CallState.QUEUED:
+                call.attempt.queue_reason = reason
                 call.post(CallQueued(reason))
 
     # --- what a pod asks -------------------------------------------------------------------

@@ -108,7 +108,7 @@ class RunSession:
     def send(self, call: Call) -> None:
         """Send a call, or let it wait until the interpreter for it is ready."""
         self.expect(call)
-        call.sent_at = call.sent_over = None
+        call.attempt.sent_at = call.attempt.sent_over = None
         ready = self._preparation_of(call.package.code)
         if ready is None:
             self._send_on(call)
@@ -120,7 +120,7 @@ class RunSession:
     def attach(self, call: Call, known: dict[str, Any]) -> None:
         """Take up a call that an earlier process sent here."""
         self.expect(call)
-        call.sent_at = 0.0  # some time ago
+        call.attempt.sent_at = 0.0  # some time ago
         self._executor.attach(call, known)
 
     def cancel(self, calls: Iterable[Call]) -> None:
@@ -129,15 +129,15 @@ class RunSession:
 
     def expect(self, call: Call) -> None:
         """This call's events concern us."""
-        call.placement = self
+        call.attempt.placement = self
         call.context["run"] = self.run_key
         self.session.expect(call.id, self)
 
     def watch(self, call: Call) -> None:
         """Have the agent tell what becomes of a call that an earlier one left, from here on."""
-        call.sent_over = agent = self.session.agent
+        call.attempt.sent_over = agent = self.session.agent
         with suppress(ConnectionFailed):  # a later agent will be told
-            heard = {call.id: call.lines_heard}
+            heard = {call.id: call.attempt.lines_heard}
             agent.send(protocol.attach(run=self.run_key, calls=[call.id], heard=heard))
 
     def diagnose(self, call: Call) -> protocol.Diagnosis:
@@ -276,7 +276,7 @@ class RunSession:
 
     def _hand_over(self, call: Call) -> None:
         self._listener.limit_queueing(call)
-        call.sent_at = time.time()
+        call.attempt.sent_at = time.time()
         self._executor.send(call)
 
     # --- from the cluster ------------------------------------------------------------------
@@ -298,7 +298,7 @@ class RunSession:
         sent = [
             call
             for call in self._unfinished()
-            if call.sent_at is not None and call.sent_over is not agent
+            if call.attempt.sent_at is not None and call.attempt.sent_over is not agent
         ]
         self._executor.on_reconnected(sent, known)
         # Their end was not heard: it came while nobody could be told.
@@ -328,4 +328,4 @@ class RunSession:
         self._listener.on_gone(self._unfinished(), error)
 
     def _unfinished(self) -> list[Call]:
-        return [call for call in self._registry.unfinished() if call.placement is self]
+        return [call for call in self._registry.unfinished() if call.attempt.placement is self]

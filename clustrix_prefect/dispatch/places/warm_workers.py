@@ -103,7 +103,7 @@ class WorkerExecutor:
                     pool = {**self._pool, "python": python}
                     agent.send(*_in_one_frame(self._run_session.run_key, pool, wanted))
                 for call in wanted:
-                    call.sent_over = agent
+                    call.attempt.sent_over = agent
                 self._waiting = [call for call in self._waiting if call not in of_python]
             for call in wanted:
                 self._hold_to_limit(call)
@@ -134,20 +134,23 @@ class WorkerExecutor:
                 event["returncode"],
                 event.get("stderr_tail", ""),
                 started=event["started"],
-                node=call.node or self._session.host,
+                node=call.attempt.node or self._session.host,
                 out_of_memory=event.get("out_of_memory", False),
             )
-            call.exit_code, call.peak_memory = event["returncode"], event.get("peak_memory")
+            call.attempt.exit_code, call.attempt.peak_memory = (
+                event["returncode"],
+                event.get("peak_memory"),
+            )
             self._listener.fail(call, error)
 
     def on_reconnected(self, calls: Iterable[Call], known: dict[str, Any]) -> None:
         for call in calls:
             with self._lock:
-                if call.sent_over in (None, self._session.agent_now):
+                if call.attempt.sent_over in (None, self._session.agent_now):
                     continue  # it waits here, or has just been sent
                 unheard = call.id not in known and call.state is CallState.QUEUED
                 if unheard:
-                    call.sent_over = None
+                    call.attempt.sent_over = None
                     self._waiting.append(call)
             if call.id in known:
                 self._take_up(call, known[call.id])
@@ -171,7 +174,11 @@ class WorkerExecutor:
         limit = call.resources.time
         if call.id != call_id or call.state.is_final or limit is None:
             return
-        left = limit if call.started_at is None else call.started_at + limit - time.time()
+        left = (
+            limit
+            if call.attempt.started_at is None
+            else call.attempt.started_at + limit - time.time()
+        )
         if left > 0:
             self._run.timers.after(min(left, 1.0), partial(self._limit, call, call_id))
             return
@@ -181,12 +188,12 @@ class WorkerExecutor:
             TimeLimitExceeded(
                 f"The call ran for longer than its {limit} s.",
                 'Ask for more with resources(time="HH:MM:SS"), or split the work.',
-                node=call.node,
+                node=call.attempt.node,
             ),
         )
 
     def _fail_lost(self, call: Call) -> None:
-        node = call.node or self._session.host
+        node = call.attempt.node or self._session.host
         self._listener.fail(call, worker_failure(None, "", started=True, node=node))
 
 
