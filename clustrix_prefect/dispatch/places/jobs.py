@@ -366,9 +366,9 @@ class JobExecutor:
         else:
             self._run.log.say_once(
                 logging.WARNING,
-                f"{self._scheduler.name} job {call.attempt.job_id} of {call.task_name} will not start"
-                f" by waiting ({reason}). {remedy} It stays in the queue until somebody cancels it;"
-                ' the block\'s unrunnable="fail" fails such calls.',
+                f"{self._scheduler.name} job {call.attempt.job_id} of {call.task_name} will not"
+                f" start by waiting ({reason}). {remedy} It stays in the queue until somebody"
+                ' cancels it; the block\'s unrunnable="fail" fails such calls.',
                 about=f"never runs: {call.task_name}: {reason}",
             )
 
