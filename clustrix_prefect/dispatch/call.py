@@ -145,6 +145,7 @@ class Attempt:
         missing_since: When the scheduler listed it last, by the monotonic clock.
         lines_heard: How many lines of its log have arrived.
         last_lines: The last of them.
+        seen: What was to be seen of it when it was found to have failed.
     """
 
     number: int = 0
@@ -167,6 +168,7 @@ class Attempt:
     missing_since: float | None = None
     lines_heard: int = 0
     last_lines: deque[str] = field(default_factory=partial(deque, maxlen=_LAST_LINES), repr=False)
+    seen: Diagnosis = field(default_factory=dict, repr=False)  # type: ignore[assignment]
     timers: list[Timer] = field(default_factory=list, repr=False)
 
     def cancel_timers(self) -> None:

@@ -35,7 +35,6 @@ from clustrix_prefect.errors import (
     TamperedResult,
     own_copy,
 )
-from clustrix_prefect.far_side.wire.protocol import Diagnosis
 from clustrix_prefect.packaging import signing
 from clustrix_prefect.packaging.results import (
     checked_header,
@@ -404,15 +403,15 @@ class Dispatcher:
 
     def _report_failure(self, call: Call) -> None:
         """Tell what is to be seen of a failed call, before its files go."""
-        if self.report is None:
+        if self.report is None or not self.report.wants_failure():
             return
-        try:
-            found: Diagnosis = (
-                call.attempt.placement.diagnose(call) if call.attempt.placement is not None else {}
-            )
-        except ClustrixError as error:
-            found = {}
-            logger.debug("%s could not be looked into: %s", call.task_run_name, error)
+        found = call.attempt.seen
+        placement = call.attempt.placement
+        if not found and placement is not None:
+            try:
+                found = placement.diagnose(call)
+            except ClustrixError as error:
+                logger.debug("%s could not be looked into: %s", call.task_run_name, error)
         if isinstance(call.failure, InfrastructureError):
             found["stderr_tail"] = call.failure.stderr_tail or found.get("stderr_tail", "")
         self.report.failure(call, found)

@@ -9,6 +9,7 @@ import re
 import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -85,6 +86,7 @@ class JobExecutor:
         self._statuses: Mapping[str, JobStatus] | None = None
         self._asked_at = -math.inf
         self._settling: set[str] = set()
+        self._due: deque[tuple[Call, str, JobStatus | None]] = deque()
         self._asked_to_end: dict[str, float] = {}
         # Batches that an earlier agent may or may not have submitted, and since when.
         self._nameless: dict[str, float] = {}
@@ -408,19 +410,41 @@ class JobExecutor:
         # Only a job that ended well should have left a result.
         completed = status is not None and status.state in (JobState.COMPLETED, JobState.ENDED)
         patience = self._patience.unexplained if completed else self._patience.explained
-        self._run.timers.after(
-            patience, partial(self._work.put, partial(self._settle, call, call.id, status))
-        )
+        self._run.timers.after(patience, partial(self._settle_soon, call, call.id, status))
 
-    def _settle(self, call: Call, call_id: str, status: JobStatus | None) -> None:
-        """The job left its node and there was no result: look once more, then name it."""
-        self._settling.discard(call_id)
-        if call.id != call_id or call.state.is_final:
+    def _settle_soon(self, call: Call, call_id: str, status: JobStatus | None) -> None:
+        """Settle a call with the others that are due."""
+        self._due.append((call, call_id, status))
+        self._work.put(self._settle_due)
+
+    def _settle_due(self) -> None:
+        due = []
+        while self._due:
+            call, call_id, status = self._due.popleft()
+            self._settling.discard(call_id)
+            if call.id == call_id and not call.state.is_final:
+                due.append((call, call_id, status))
+        if not due:
             return
-        run = self._run.run_key
-        present = self._session.request(protocol.look(run=run, calls=[call_id]))["present"]
-        if present.get(call_id) == "finished":
-            return  # its event is on the way
+        ids = [call_id for _, call_id, _ in due]
+        look = protocol.look(run=self._run.run_key, calls=ids)
+        present = self._session.request(look)["present"]
+        for call, call_id, status in due:
+            # One at a time: what goes wrong with one concerns no other.
+            settle = partial(self._settle, call, call_id, status, present.get(call_id, ""))
+            self._work.put(settle)
+
+    def _settle(self, call: Call, call_id: str, status: JobStatus | None, present: str) -> None:
+        """The job left its node and there was no result: name how it ended.
+
+        Args:
+            call: The call.
+            call_id: The id of the attempt whose job it was.
+            status: How the scheduler's listing had it.
+            present: What its files said just now.
+        """
+        if call.id != call_id or call.state.is_final or present == "finished":
+            return  # if finished, its event is on the way
         status = self._details(call) or status
         if status is None:
             if not self._is_unlisted(call):
@@ -439,7 +463,7 @@ class JobExecutor:
         stderr_tail = self._stderr_tail(call)
         noted = noted_end(self._scheduler, stderr_tail, call.resources.time)
         status = explained(status, noted)
-        started = present.get(call_id) == "started" or call.state is CallState.RUNNING
+        started = present == "started" or call.state is CallState.RUNNING
         if status is not None and status.state is JobState.ENDED:
             # Nobody says how: what never ran was taken out of the queue.
             ended = JobState.COMPLETED if started else JobState.CANCELLED
@@ -486,7 +510,8 @@ class JobExecutor:
 
     def _stderr_tail(self, call: Call) -> str:
         try:
-            found = self._session.request(protocol.diagnose(run=self._run.run_key, call=call.id))
+            request = protocol.diagnose(run=self._run.run_key, call=call.id)
+            found = call.attempt.seen = self._session.request(request)
         except AgentError as error:
             logger.debug("There is nothing to see of %s: %s", call.task_run_name, error)
             return ""
