@@ -58,12 +58,14 @@ class Report:
         except Exception as error:  # a report must not fail the run that it reports on
             logger.debug("The progress could not be shown: %s", error)
 
-    def failure(self, call: Call, found: Diagnosis) -> None:
-        """A page on a failed call."""
+    def wants_failure(self) -> bool:
+        """Count one failed call more, and return whether it gets a page."""
         with self._lock:
             self._failures += 1
-            if self._failures > MOST_FAILURE_PAGES:
-                return
+            return self._failures <= MOST_FAILURE_PAGES
+
+    def failure(self, call: Call, found: Diagnosis) -> None:
+        """A page on a failed call."""
         try:
             self._create(
                 "markdown",
