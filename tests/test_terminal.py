@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from clustrix_prefect.cli.main import _print_finding
+from clustrix_prefect.cli.check import _print_finding
 from clustrix_prefect.dispatch.progress import Progress, in_words
 from clustrix_prefect.display.terminal import _brief
 from clustrix_prefect.errors import JobLost

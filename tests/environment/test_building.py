@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from clustrix_prefect import ManagedEnvironment
+from clustrix_prefect.environments.building import environments_of
 from clustrix_prefect.environments.preflight import Code
 from clustrix_prefect.errors import EnvironmentNotBuilt, PythonVersionMismatch
 from clustrix_prefect.sessions.session import Session
@@ -37,7 +38,7 @@ def managed(**fields: Any) -> ManagedEnvironment:
 
 def prepare(session: Session, what: Code) -> Told:
     told = Told()
-    session.environments.prepare(what, told)
+    environments_of(session).prepare(what, told)
     return told
 
 
@@ -155,7 +156,7 @@ def test_a_connection_that_breaks_does_not_end_the_build(
             ssh_host.drop_connections()
 
     with opened(cluster) as session:
-        session.environments.prepare(code("tinypkg"), drop)
+        environments_of(session).prepare(code("tinypkg"), drop)
         python = session.environments.interpreter_for(code("tinypkg"))
         assert run_there(session, python.path, VERSION) == "1.0 1.5"
     assert sum("Building with" in line for line in said) == 1
