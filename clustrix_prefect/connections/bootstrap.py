@@ -63,7 +63,7 @@ while len(PACKED) < size:
         sys.exit("the program did not arrive")
     PACKED += more
 MODULES = json.loads(zlib.decompress(PACKED).decode())["modules"]
-exec(compile(MODULES["agent.loader"], "<clustrix_far_side.agent.agent.loader>", "exec"))
+exec(compile(MODULES["agent.loader"], "<clustrix_far_side.agent.loader>", "exec"))
 """
 
 # $0 this script, $1 python or "", $2 prologue in octal, $3 what a login shell does, $4 "" or

@@ -9,9 +9,10 @@ import json
 import sys
 
 from clustrix_prefect import LocalCluster
+from clustrix_prefect.environments.building import environments_of
 from tests.environment.conftest import code, opened
 
 if __name__ == "__main__":
     with opened(LocalCluster(**json.loads(sys.argv[1]))) as session:
-        session.environments.prepare(code(), lambda level, line: print(line, flush=True))
+        environments_of(session).prepare(code(), lambda level, line: print(line, flush=True))
         print("prepared", flush=True)

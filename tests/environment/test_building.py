@@ -64,7 +64,7 @@ def test_it_is_built_once(place: Place, use_uv: bool) -> None:
         pytest.importorskip("uv")
     cluster = place.cluster(managed_environment=managed(use_uv=use_uv), environment=place.offline)
     with opened(cluster) as session:
-        python = session.environments.interpreter_for(code("tinypkg"))
+        python = environments_of(session).interpreter_for(code("tinypkg"))
         told = prepare(session, code("tinypkg"))
         assert run_there(session, python.path, VERSION) == "1.0 1.5"
         prefix = run_there(session, python.path, "import sys; print(sys.prefix)")
@@ -121,7 +121,7 @@ def test_a_build_that_was_killed_is_done_again(here: Place) -> None:
         os.killpg(json.loads(owner.read_text())["pid"], signal.SIGKILL)
     with opened(here.cluster(**{**fields, "environment": here.offline})) as session:
         told = prepare(session, code("tinypkg"))
-        python = session.environments.interpreter_for(code("tinypkg"))
+        python = environments_of(session).interpreter_for(code("tinypkg"))
         assert run_there(session, python.path, VERSION) == "1.0 1.5"
     assert "already" not in told.text
     assert len(builds(here)) == 1
@@ -132,7 +132,7 @@ def test_a_build_that_keeps_dying_is_given_up(here: Place) -> None:
     dying = {"PYTHONHOME": "/nowhere"}
     cluster = here.cluster(managed_environment=managed())
     with opened(cluster) as session:
-        session.environments.interpreter_for(code())
+        environments_of(session).interpreter_for(code())
         session.cluster.environment.update(dying)
         with pytest.raises(EnvironmentNotBuilt, match="the build ended with exit status 1"):
             prepare(session, code())
@@ -157,7 +157,7 @@ def test_a_connection_that_breaks_does_not_end_the_build(
 
     with opened(cluster) as session:
         environments_of(session).prepare(code("tinypkg"), drop)
-        python = session.environments.interpreter_for(code("tinypkg"))
+        python = environments_of(session).interpreter_for(code("tinypkg"))
         assert run_there(session, python.path, VERSION) == "1.0 1.5"
     assert sum("Building with" in line for line in said) == 1
     assert len(list(remote_work_dir.glob("environments/*/env.*"))) == 1
@@ -188,7 +188,7 @@ def test_an_environment_whose_interpreter_is_gone_is_built_again(
     cluster = here.cluster(managed_environment=wanted, environment=here.offline)
     with opened(cluster) as session:
         prepare(session, code())
-        path = session.environments.interpreter_for(code()).path
+        path = environments_of(session).interpreter_for(code()).path
     Path(path).unlink()
     with opened(cluster) as session:
         assert prepare(session, code()).lines[-1].endswith("is ready")
@@ -199,20 +199,20 @@ def test_an_environment_whose_interpreter_is_gone_is_built_again(
 def test_another_python_another_environment(here: Place, pythons: dict[str, str]) -> None:
     old = here.cluster(managed_environment=managed(python="3.6"), environment=here.offline)
     with opened(old) as session:
-        python = session.environments.interpreter_for(code())
+        python = environments_of(session).interpreter_for(code())
         assert python.version == (3, 6)
         told = prepare(session, code("tinypkg"))
         assert "Building with" in told.text
         version = run_there(session, python.path, "import sys, tinypkg; print(sys.version_info[1])")
         assert version == "6"
     with opened(here.cluster(managed_environment=managed())) as session:
-        assert session.environments.interpreter_for(code()) != python
+        assert environments_of(session).interpreter_for(code()) != python
 
 
 def test_a_python_that_nobody_has(place: Place) -> None:
     cluster = place.cluster(managed_environment=managed(python=">=3.99"))
     with opened(cluster) as session, pytest.raises(PythonVersionMismatch, match=r">=3\.99"):
-        session.environments.interpreter_for(code())
+        environments_of(session).interpreter_for(code())
 
 
 @pytest.mark.usefixtures("package_index")
@@ -243,7 +243,7 @@ def test_wheels_are_collected_here_for_a_cluster_without_an_index(
     wanted = managed(requirements=["tinypkg", "six"], wheelhouse=True, use_uv=False)
     with opened(place.cluster(managed_environment=wanted, environment=nothing)) as session:
         told = prepare(session, code("tinypkg", "six"))
-        python = session.environments.interpreter_for(code("tinypkg", "six"))
+        python = environments_of(session).interpreter_for(code("tinypkg", "six"))
         assert run_there(session, python.path, VERSION) == "2.0 1.5"
     assert "Collecting wheels for Python" in told.text
     assert "pip, six, tinydep, tinypkg" in told.text
@@ -268,7 +268,7 @@ def test_what_the_code_imports_is_pinned_to_what_is_here(here: Place) -> None:
     automatic = ManagedEnvironment(python=HERE)
     with opened(here.cluster(managed_environment=automatic)) as session:
         told = prepare(session, code("six.moves", "json"))
-        python = session.environments.interpreter_for(code("six.moves", "json"))
+        python = environments_of(session).interpreter_for(code("six.moves", "json"))
         assert run_there(session, python.path, "import six; print(six.__version__)") == (
             six.__version__
         )
@@ -293,7 +293,7 @@ def test_what_that_needs_in_turn_is_as_here_too(
             here.cluster(managed_environment=automatic, environment={**here.offline, **index})
         ) as session:
             told = prepare(session, code("tinypkg"))
-            python = session.environments.interpreter_for(code("tinypkg"))
+            python = environments_of(session).interpreter_for(code("tinypkg"))
             assert run_there(session, python.path, VERSION) == "1.0 1.0"
     finally:
         forget_installed()

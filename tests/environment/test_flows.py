@@ -18,6 +18,7 @@ from prefect.runtime import flow_run
 from prefect.settings import PREFECT_LOGGING_TO_API_BATCH_INTERVAL, temporary_settings
 
 from clustrix_prefect import ClusterTaskRunner, ManagedEnvironment
+from clustrix_prefect.environments.building import environments_of
 from clustrix_prefect.errors import ConfigurationError, EnvironmentMismatch, EnvironmentNotBuilt
 from clustrix_prefect.far_side.wire import protocol
 from tests.contract.api import eventually, history
@@ -277,5 +278,5 @@ class TestSlurm:
                     session.request(protocol.command(argv=["scancel", job[1]]))
 
             with pytest.raises(EnvironmentNotBuilt, match=r"SLURM job \d+ .* cancelled"):
-                session.environments.prepare(code("tinypkg"), cancel)
+                environments_of(session).prepare(code("tinypkg"), cancel)
         assert not list(remote_work_dir.glob("environments/*/lock"))

@@ -35,7 +35,7 @@ def serve():
     sys.path[:] = [path for path in sys.path if path != sys.argv[3]]
     sys.path[0] = sys.argv[1]
     from clustrix_far_side.standins import importer
-    from clustrix_far_side.worker.worker import call as calls
+    from clustrix_far_side.worker import call as calls
     sys.path[0] = os.path.join(sys.argv[1], "vendor")
     importer.install()
     blobs = calls.BlobCache(sys.argv[2])

@@ -23,7 +23,7 @@ ASK_TIMEOUT = 120.0
 _MARKER = "clustrix-prefect answers: "
 _PROGRAM = (
     "import sys; here = sys.argv[1]; sys.path[0] = here; "
-    "from clustrix_far_side.environments.environments import probe; "
+    "from clustrix_far_side.environments import probe; "
     "sys.path[0] = here + '/vendor'; probe.main()"
 )
 
