@@ -17,6 +17,7 @@ from clustrix_prefect.dispatch.places.opening import OpenedSession
 from clustrix_prefect.dispatch.places.run_session import RunSession
 from clustrix_prefect.dispatch.registry import CallRegistry
 from clustrix_prefect.errors import PythonVersionMismatch
+from clustrix_prefect.far_side.wire.protocol import Request
 from clustrix_prefect.sessions.session import Session, Sessions
 from tests.contract.api import flow_run_logs
 
@@ -73,8 +74,9 @@ def test_a_host_without_a_python_is_said_to_have_none(
 ) -> None:
     request = AgentClient.request
 
-    def find_none(self: AgentClient, op: str, **fields: Any) -> dict[str, Any]:
-        return {"chosen": None} if op == "find_python" else request(self, op, **fields)
+    def find_none(self: AgentClient, wanted: Request[Any], *timeout: float | None) -> Any:
+        is_it = wanted.op == "find_python"
+        return {"found": [], "chosen": None} if is_it else request(self, wanted, *timeout)
 
     monkeypatch.setattr(AgentClient, "request", find_none)
     sessions = Sessions()

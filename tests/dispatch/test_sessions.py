@@ -14,6 +14,7 @@ import pytest
 from clustrix_prefect import SSHCluster
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.errors import ConnectionLost
+from clustrix_prefect.far_side.wire.protocol import Request
 from clustrix_prefect.sessions import session as session_module
 from clustrix_prefect.sessions.session import Session, Sessions
 from tests.dispatch.test_outages import outage
@@ -49,14 +50,14 @@ def test_an_agent_lost_while_a_session_is_opened_is_not_replaced(
     request = AgentClient.request
     reconnecting: list[str] = []
 
-    def lose(self: AgentClient, op: str, **fields: Any) -> dict[str, Any]:
-        if op == "find_python":
+    def lose(self: AgentClient, wanted: Request[Any], timeout: float | None = 60) -> Any:
+        if wanted.op == "find_python":
             lost = threading.Event()
             monkeypatch.setattr(self, "_on_lost", _then(self._on_lost, lost))
             os.kill(self._hello.message["pid"], signal.SIGKILL)
             if moment == "between two":
                 assert lost.wait(60)
-        return request(self, op, **fields)
+        return request(self, wanted, timeout)
 
     monkeypatch.setattr(AgentClient, "request", lose)
     monkeypatch.setattr(Session, "_reconnect", lambda self, error: reconnecting.append(str(error)))

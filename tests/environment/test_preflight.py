@@ -15,6 +15,7 @@ from clustrix_prefect.environments import distributions, preflight
 from clustrix_prefect.environments.building import environments_of
 from clustrix_prefect.environments.interpreters import FarPython
 from clustrix_prefect.errors import AgentError, EnvironmentMismatch, NotPortable
+from clustrix_prefect.far_side.wire.protocol import Request
 from clustrix_prefect.sessions.session import Session
 from tests.environment.conftest import Place, Told, code, forget_installed, opened
 from tests.environment.wheels import unpacked
@@ -144,10 +145,10 @@ def test_the_same_code_is_asked_about_once(here: Place, monkeypatch: pytest.Monk
     asked: list[dict[str, Any]] = []
     request = Session.request
 
-    def noting(session: Session, op: str, **fields: Any) -> Any:
-        if op == "probe":
-            asked.append(fields["question"])
-        return request(session, op, **fields)
+    def noting(session: Session, wanted: Request[Any], timeout: float | None = 60) -> Any:
+        if wanted.op == "probe":
+            asked.append(wanted.fields["question"])
+        return request(session, wanted, timeout)
 
     monkeypatch.setattr(Session, "request", noting)
 
