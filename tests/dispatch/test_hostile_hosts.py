@@ -32,6 +32,7 @@ from clustrix_prefect.errors import (
 )
 from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.far_side.wire.chunks import CHUNK_BYTES
+from clustrix_prefect.far_side.wire.protocol import Request
 from tests.live import clusters
 
 pytestmark = pytest.mark.usefixtures("quick_prefect")
@@ -50,8 +51,9 @@ def give(size: int) -> bytes:
 def altered(module: str, old: str, new: str) -> bytes:
     """The far side's program with a piece of it changed."""
     program = json.loads(zlib.decompress(bootstrap.packed_program()))
-    assert old in program["modules"][module]
-    program["modules"][module] = program["modules"][module].replace(old, new)
+    (name,) = (name for name in program["modules"] if name.endswith(f".{module}"))
+    assert old in program["modules"][name]
+    program["modules"][name] = program["modules"][name].replace(old, new)
     return zlib.compress(json.dumps(program, sort_keys=True).encode())
 
 
@@ -116,35 +118,31 @@ def test_what_cannot_be_taken_in_ends_its_call(
 
 
 @pytest.mark.parametrize(
-    ("module", "old", "new", "op", "fields"),
+    ("module", "old", "new", "request_"),
     [
         (
-            "exchange",
+            "store_operations",
             "return {}, read_fully(",
             'return {}, b"x" * 10**8 or read_fully(',
-            "read",
-            {"path": "/etc/hostname", "offset": 0, "size": CHUNK_BYTES},
+            protocol.read(path="/etc/hostname", offset=0, size=CHUNK_BYTES),
         ),
         (
             "file_operations",
             'return facts, b"".join(pieces)',
             'return facts, b"x" * 10**8',
-            "fs_read",
-            {"path": "/etc/hostname"},
+            protocol.fs_read(path="/etc/hostname"),
         ),
         (
             "agent",
             'return {"time": time.time()}',
             'self._link.send({"event": "result", "call": "x"}, bytes(10**9)) or 1/0',
-            "ping",
-            {},
+            protocol.ping(),
         ),
         (
             "agent",
             'return {"time": time.time()}',
             'self._link.send({"event": "more"}, bytes(10**6)) or 1/0',
-            "ping",
-            {},
+            protocol.ping(),
         ),
     ],
     ids=["a piece", "a file", "a result", "an event"],
@@ -153,8 +151,7 @@ def test_more_than_was_asked_for_ends_the_connection(
     module: str,
     old: str,
     new: str,
-    op: str,
-    fields: dict[str, Any],
+    request_: Request[Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -165,7 +162,7 @@ def test_more_than_was_asked_for_ends_the_connection(
     def ask() -> None:
         client.start()  # which pings
         client.request(protocol.configure(work_dir=str(tmp_path / "work")))
-        client.begin(op, **fields).wait(60)
+        client.begin(request_).wait(60)
 
     with pytest.raises(ConnectionLost, match="nobody asked for"):
         ask()

@@ -14,6 +14,7 @@ import pytest
 from clustrix_prefect import SSHCluster
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.errors import ConnectionLost
+from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.far_side.wire.protocol import Request
 from clustrix_prefect.sessions import session as session_module
 from clustrix_prefect.sessions.session import Session, Sessions
@@ -34,7 +35,7 @@ def test_who_comes_while_another_leaves_waits_for_a_broken_connection(
     try:
         with ThreadPoolExecutor(1) as pool:
             with outage(ssh_host):
-                answer = pool.submit(second.request, "find_pythons")
+                answer = pool.submit(second.request, protocol.find_pythons())
                 with pytest.raises(TimeoutError):
                     answer.result(3)
             assert answer.result(60)["found"]
