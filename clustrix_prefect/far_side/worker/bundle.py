@@ -396,7 +396,7 @@ def _cannot_run(error: BaseException, what: str) -> CannotRun:
         return CannotRun("ForeignBytecode", "{}: {}".format(what, error))
     text = "{} cannot be opened here: {}".format(what, error)
     # Of the store: `Failure`, which is not imported before there is one.
-    of_store = type(error).__module__ == __name__.rpartition(".")[0] + ".failures"
+    of_store = type(error).__module__.endswith(".wire.failures")
     return CannotRun(getattr(error, "kind", "") if of_store else type(error).__name__, text)
 
 
