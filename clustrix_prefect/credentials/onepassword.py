@@ -9,9 +9,11 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import ConfigDict, Field, SecretStr, field_validator
 
+from clustrix_prefect.credentials.cache import current_cache
 from clustrix_prefect.credentials.connect_server import ConnectServer
 from clustrix_prefect.credentials.known_fields import KnownFields
 from clustrix_prefect.credentials.op_program import OpProgram
+from clustrix_prefect.credentials.plain import resolve_plain
 from clustrix_prefect.credentials.references import OnePasswordReference, check, parse
 from clustrix_prefect.credentials.stores import OnePasswordStore
 from clustrix_prefect.errors import CredentialError, CredentialStoreUnavailable
@@ -47,14 +49,12 @@ class OnePasswordBlock(KnownFields, ABC):
         Raises:
             CredentialError: It cannot be read.
         """
-        from clustrix_prefect.credentials.resolving import find
-
         parsed = parse(reference)
         if not isinstance(parsed, OnePasswordReference):
             raise CredentialError(
                 "This is not a reference to 1Password.", "Write op://vault/item/field."
             )
-        return SecretStr(find(parsed, store=self).value)
+        return SecretStr(self.opened().find(parsed, current_cache()).value)
 
 
 class OnePasswordConnect(OnePasswordBlock):
@@ -216,9 +216,7 @@ def _token(value: SecretStr | None) -> SecretStr | None:
 
 
 def _revealed(token: SecretStr | None, variable: str, store: str) -> str:
-    from clustrix_prefect.credentials.resolving import resolve
-
-    text = (resolve(token) or os.environ.get(variable, "")).strip()
+    text = (resolve_plain(token) or os.environ.get(variable, "")).strip()
     if not text:
         raise _missing(f"a token for {store}", variable, "token")
     if not text.isascii() or not text.isprintable() or " " in text:

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import os
-
 from pydantic import SecretStr
 
-from clustrix_prefect.credentials import prefect_blocks
 from clustrix_prefect.credentials.cache import SecretCache, current_cache
 from clustrix_prefect.credentials.onepassword import OnePasswordBlock
-from clustrix_prefect.credentials.references import (
-    BlockReference,
-    EnvironmentReference,
-    OnePasswordReference,
-    Reference,
-    parse,
-)
+from clustrix_prefect.credentials.plain import find_plain, reference_in
+from clustrix_prefect.credentials.references import OnePasswordReference, Reference
 from clustrix_prefect.credentials.store_selection import choose_store
 from clustrix_prefect.credentials.stores import Found
-from clustrix_prefect.errors import CredentialError, CredentialNotFound
-
-# What the Prefect API shows in the place of a secret.
-_MASK = "********"
 
 
 def resolve(
@@ -41,18 +29,8 @@ def resolve(
     Raises:
         CredentialError: It cannot be resolved. The message names the reference and the store.
     """
-    text = value.get_secret_value() if isinstance(value, SecretStr) else value
-    if not text:
-        return None
-    reference = parse(text)
-    if reference is not None:
-        return find(reference, store=store).value
-    if text == _MASK:
-        raise CredentialError(
-            f"A secret is {_MASK!r}, which the Prefect API shows in the place of secrets.",
-            "Save the block again with the secret, or with a reference to it.",
-        )
-    return text
+    text, reference = reference_in(value)
+    return (text or None) if reference is None else find(reference, store=store).value
 
 
 def find(reference: Reference, *, store: OnePasswordBlock | str | None = None) -> Found:
@@ -61,25 +39,9 @@ def find(reference: Reference, *, store: OnePasswordBlock | str | None = None) -
     Raises:
         CredentialError: It cannot be resolved.
     """
-    memory = current_cache()
-    if isinstance(reference, EnvironmentReference):
-        return memory.once(reference, lambda: _from_environment(reference))
-    if isinstance(reference, BlockReference):
-        return prefect_blocks.find(reference, memory)
-    return _from_onepassword(reference, store, memory)
-
-
-def _from_environment(reference: EnvironmentReference) -> Found:
-    value = os.environ.get(reference.name)
-    if not value:
-        is_empty = "is empty" if value == "" else "is not set"
-        raise CredentialNotFound(
-            f"{reference}: the variable {reference.name} {is_empty} in the flow's environment.",
-            "Set it where the flow runs, in its shell, container or worker.",
-            reference=str(reference),
-            store="the flow's environment",
-        )
-    return Found(value=value, store="the flow's environment")
+    if isinstance(reference, OnePasswordReference):
+        return _from_onepassword(reference, store, current_cache())
+    return find_plain(reference)
 
 
 def _from_onepassword(
