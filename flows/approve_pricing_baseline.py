@@ -51,7 +51,7 @@ class Confirmation(RunInput):
     reason: str = ""
 
 
-@flow(name="approve-pricing-baseline", task_runner=ThreadPoolTaskRunner(max_workers=8))  # type: ignore[arg-type]
+@flow(name="approve-pricing-baseline", task_runner=ThreadPoolTaskRunner(max_workers=8))
 def approve_pricing_baseline(
     providers: list[Provider] | None = None,
     regions: dict[Provider, list[str]] | None = None,
@@ -88,9 +88,9 @@ def approve_pricing_baseline(
     asked = ask_all(
         questions(
             providers,
-            regions=regions,  # type: ignore[arg-type]
+            regions=regions,
             credentials=load_credentials(credentials),
-            options=options,  # type: ignore[arg-type]
+            options=options,
             deadline=deadline,
         )
     )

@@ -51,7 +51,7 @@ def measure(name: str, sizes: Sequence[int], measured: list[Measured]) -> Check 
     try:
         cluster = cluster_named(name)
         measured.extend(measure_files(name, cluster, sizes))
-        packages_to_a_cluster.with_options(task_runner=ClusterTaskRunner(cluster))()  # type: ignore[arg-type]
+        packages_to_a_cluster.with_options(task_runner=ClusterTaskRunner(cluster))()
     except Exception as error:  # the other clusters are measured all the same
         return Check.failed(name, "transfers", error)
     return None

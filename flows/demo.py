@@ -64,7 +64,7 @@ def count_primes(start: int) -> Slice:
     return {"primes": primes, "host": platform.node(), "pid": os.getpid()}
 
 
-@flow(task_runner=ClusterTaskRunner(LocalCluster()))  # type: ignore[arg-type]
+@flow(task_runner=ClusterTaskRunner(LocalCluster()))
 def primes_below_one_million() -> tuple[UUID, list[Slice]]:
     """Map the slices over this machine's cores and wait for all of them."""
     futures = count_primes.map([LENGTH * number for number in range(SLICES)])

@@ -34,7 +34,7 @@ def look_at(cluster: str) -> list[Check]:
 
 @flow(
     name="validate-cluster-access",
-    task_runner=ThreadPoolTaskRunner(max_workers=8),  # type: ignore[arg-type]
+    task_runner=ThreadPoolTaskRunner(max_workers=8),
     persist_result=False,
 )
 def validate_cluster_access(clusters: list[str] | None = None) -> State[None]:

@@ -1,11 +1,11 @@
-"""Check that every reference to a secret in saved blocks resolves; no secret is shown.
+r"""Check that every reference to a secret in saved blocks resolves; no secret is shown.
 
     python flows/validate_credentials.py                        every block that holds one
     python flows/validate_credentials.py ssh-credentials/ndoli  these blocks
 
 Each morning at six, from this machine:
 
-    prefect flow serve flows/validate_credentials.py:validate_credentials \\
+    prefect flow serve flows/validate_credentials.py:validate_credentials \
         --name daily --cron "0 6 * * *"
 
 The run fails if one does not resolve. Its page has a table of all of them: what was found beside

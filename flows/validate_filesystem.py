@@ -42,7 +42,7 @@ def look_at(cluster: str, expectations: list[Expectation]) -> list[Check]:
 
 @flow(
     name="validate-filesystem",
-    task_runner=ThreadPoolTaskRunner(max_workers=8),  # type: ignore[arg-type]
+    task_runner=ThreadPoolTaskRunner(max_workers=8),
     persist_result=False,
 )
 def validate_filesystem(

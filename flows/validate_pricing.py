@@ -36,7 +36,7 @@ from clustrix_prefect.pricing.validation import (
 Provider = Literal["aws", "gcp", "azure", "lambda_cloud", "huggingface"]
 
 
-@flow(name="validate-pricing", task_runner=ThreadPoolTaskRunner(max_workers=8))  # type: ignore[arg-type]
+@flow(name="validate-pricing", task_runner=ThreadPoolTaskRunner(max_workers=8))
 def validate_pricing(
     providers: list[Provider] | None = None,
     regions: dict[Provider, list[str]] | None = None,
@@ -67,9 +67,9 @@ def validate_pricing(
     asked = ask_all(
         questions(
             providers,
-            regions=regions,  # type: ignore[arg-type]
+            regions=regions,
             credentials=load_credentials(credentials),
-            options=options,  # type: ignore[arg-type]
+            options=options,
             deadline=deadline,
             spot=spot,
         ),

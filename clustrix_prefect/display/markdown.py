@@ -53,7 +53,7 @@ def _seen(text: str) -> str:
 
 
 def _named(letter: str) -> str:
-    """A letter that would not show: "\\n", or "\\xff" for a byte of a name that is no text."""
+    r"""Return a letter that would not show: "\n", or "\xff" for a byte that is no text."""
     if "\udc80" <= letter <= "\udcff":
         return f"\\x{ord(letter) - 0xDC00:02x}"
     return letter.encode("unicode_escape").decode()

@@ -104,7 +104,7 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
     @storage_options.setter
     def storage_options(self, options: dict[str, Any]) -> None:
-        """fsspec would keep what it was made of, the block with its secrets included."""
+        """Keep nothing; fsspec would keep the block, with its secrets included."""
 
     @property
     def storage_args(self) -> tuple[Any, ...]:

@@ -67,8 +67,11 @@ def check_fields(value: Any, kind: str, where: str) -> None:
 
 
 def _unknown(value: Any, kind: str, path: str) -> Iterator[tuple[str, str | None, str]]:
-    """What is wrong below a place: the path to it; and an unknown key with the model that does not
-    have it, or None with what should be there instead.
+    """Yield what is wrong below a place.
+
+    Yields:
+        The path to it; and an unknown key with the model that does not have it, or None with what
+        should be there instead.
     """
     listed, mapping, fields = _LIST.fullmatch(kind), _MAPPING.fullmatch(kind), _fields_of(kind)
     if value is None or kind == "object":

@@ -125,7 +125,6 @@ def on_attached(
     operation: "Operation[P, A]", act: "Callable[Concatenate[Attached, P], A]"
 ) -> "Tuple[str, Act]":
     """Have a function do an operation, with the bytes that came with the request."""
-
     do: Any = act
 
     def take(message: Message, body: Any) -> Any:

@@ -1,5 +1,4 @@
-"""The asking itself: did it work, how long did it take, what is left of the quota, how old is
-what came?"""
+"""The asking itself: did it work, how long did it take, what is left, how old is what came?"""
 
 from __future__ import annotations
 
