@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import paramiko
 
@@ -21,11 +22,19 @@ _OPEN_TIMEOUT = 30.0
 
 @dataclass(frozen=True)
 class HostFacts:
-    """What was learnt on the way in, for people to read."""
+    """What was learnt on the way in, for people to read.
+
+    Attributes:
+        host_key: The host's key.
+        authenticated_with: What the host took.
+        jumps: The hosts on the way.
+        certificate_ends: When the certificate that the host took ends, if it was one and it does.
+    """
 
     host_key: str
     authenticated_with: str
     jumps: tuple[str, ...] = ()
+    certificate_ends: datetime | None = None
 
 
 class SSHChannel:
