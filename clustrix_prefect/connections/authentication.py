@@ -115,6 +115,8 @@ def authenticate(
             raise
         except (paramiko.SSHException, EOFError, OSError) as error:
             tried.append(attempt.label)
+            if attempt.method == interactive.METHOD and not questions.were_asked:
+                notes.append("it asked no question, as hosts do that count logins")
             if not transport.is_active():
                 notes.append(f"the host then hung up ({error})" if str(error) else "it hung up")
                 break
@@ -144,11 +146,11 @@ def _failure(
     did = f"Tried: {', '.join(tried)}." if tried else "There was nothing to try."
     noted = f" Also: {'; '.join(notes)}." if notes else ""
     what = f"{where} does not let {user} in. {did}{noted} The host accepts: {', '.join(accepted)}."
-    if login.codes is not None and login.codes.count:
+    if login.codes is not None:
         return AuthenticationFailed(
             what,
             "Check the password, the `totp` and this machine's clock; a host that counts logins "
-            "takes none for a while.",
+            "takes none for some minutes.",
         )
     if any(note.startswith("the certificate ") for note in notes):
         return AuthenticationFailed(what, "Renew the certificate, or name the right one.")

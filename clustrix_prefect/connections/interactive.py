@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import paramiko
 
 from clustrix_prefect.connections.one_time_codes import OneTimeCodes
-from clustrix_prefect.errors import AuthenticationFailed
+from clustrix_prefect.errors import AuthenticationFailed, ClusterError
 
 METHOD = "keyboard-interactive"
 _SHOWN = 200
@@ -46,16 +46,19 @@ class Questions:
 
     Attributes:
         said: What the host said beside its questions.
+        were_asked: Whether it asked any.
     """
 
     def __init__(
         self, where: str, user: str, password: str | None, codes: OneTimeCodes | None
     ) -> None:
         self.said: list[str] = []
+        self.were_asked = False
         self._where = where
         self._user = user
         self._password = password
         self._codes = codes
+        self._without_answer: ClusterError | None = None
         self._answered: set[str] = set()
         self._given: list[str] = []  # codes
 
@@ -73,12 +76,26 @@ class Questions:
             AuthenticationFailed: It asks what there is no answer for.
             CredentialError: A code cannot be asked for.
         """
-        return transport.auth_interactive(user, self._answer)
+        try:
+            return transport.auth_interactive(user, self._answer)
+        except (paramiko.SSHException, EOFError, OSError):
+            if self._without_answer is None:
+                raise
+            raise self._without_answer from None
 
     def _answer(
         self, title: str, instructions: str, prompts: Sequence[tuple[str, bool]]
     ) -> list[str]:
-        # What is raised here, on paramiko's thread, ends the connection, and reaches `run`.
+        """Run on paramiko's thread, which ends the connection and itself with an SSHException."""
+        try:
+            return self._answers(title, instructions, prompts)
+        except ClusterError as error:
+            self._without_answer = error
+            raise paramiko.SSHException("There is no answer.") from error
+
+    def _answers(
+        self, title: str, instructions: str, prompts: Sequence[tuple[str, bool]]
+    ) -> list[str]:
         texts = [title, instructions, *(prompt for prompt, _ in prompts)]
         if _CHANGE.search("\n".join(text.strip() for text in texts)):
             raise AuthenticationFailed(
@@ -86,6 +103,7 @@ class Questions:
                 "Log in with `ssh` and change it; if the block has it, put the new one there.",
             )
         questions = [_question(prompt) for prompt, _ in prompts]
+        self.were_asked = self.were_asked or bool(questions)
         self._note([title, instructions, *(before for before, _ in questions)])
         return [self._answer_to(question) for _, question in questions]
 

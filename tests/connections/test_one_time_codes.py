@@ -6,7 +6,7 @@ import base64
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +20,7 @@ SEED = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A clock that sleeping puts forward."""
     clock = SimpleNamespace(now=1_000_000_000.0, slept=0.0)
 
@@ -33,7 +33,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
     monkeypatch.setattr(
         one_time_codes, "_given", type(one_time_codes._given)(one_time_codes._Given)
     )
-    yield clock
+    return clock
 
 
 # RFC 6238, appendix B: the seeds are as long as the hash.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import re
+import secrets
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,8 +18,6 @@ from tests.live.ssh_host import SSHHost
 PASSWORD = "auth requisite pam_unix.so"
 CODE = "auth required pam_google_authenticator.so"
 KEYBOARD = "KbdInteractiveAuthentication yes"
-# Base32 of twenty bytes, as such programs write it.
-SEED = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
 # sshd is told the name of its PAM service from this release on; before, it is the program's.
 _NAMES_ITS_SERVICE = (9, 8)
 
@@ -28,7 +28,7 @@ class PAMHost(SSHHost):
     Without `asking` it takes the account's key alone.
 
     Attributes:
-        seed: What the account's one-time codes are made from.
+        seed: What the account's one-time codes are made from, once there are any.
     """
 
     def __init__(self, run: RunDirectory, environment: Mapping[str, str] | None = None) -> None:
@@ -36,7 +36,7 @@ class PAMHost(SSHHost):
         told = _version() >= _NAMES_ITS_SERVICE
         super().__init__(run, environment, "pam", program="sshd" if told else service)
         self.settings = ["UsePAM yes", *([f"PAMServiceName {service}"] if told else [])]
-        self.seed = SEED
+        self.seed = ""
         self._period = 30
         self._service = Path("/etc/pam.d") / service
         self._needs += ["google-authenticator", "oathtool"]
@@ -76,6 +76,8 @@ class PAMHost(SSHHost):
             period: Seconds that a code holds for.
         """
         self._period = period
+        # Another one each time: codes of the last one are not waited for.
+        self.seed = base64.b32encode(secrets.token_bytes(20)).decode()
         path = self.home / ".google_authenticator"
         lines = ["DISALLOW_REUSE", "TOTP_AUTH", f"STEP_SIZE {period}", *options]
         path.write_text("\n".join([self.seed, *(f'" {line}' for line in lines), ""]))
@@ -84,7 +86,6 @@ class PAMHost(SSHHost):
             yield
         finally:
             path.unlink(missing_ok=True)
-            self._period = 30
 
     def code(self, periods: int = 0) -> str:
         """The code that holds now, or so many periods later, as oathtool makes it."""
