@@ -12,11 +12,11 @@ import paramiko
 import pytest
 
 from clustrix_prefect import SSHCluster, SSHCredentials
-from clustrix_prefect.clusters.opened import opened
 from clustrix_prefect.connections.authentication import Login
 from clustrix_prefect.connections.one_time_codes import codes_of_seed
 from clustrix_prefect.connections.route import Destination, open_ssh
 from clustrix_prefect.errors import AuthenticationFailed, LoginInterrupted
+from clustrix_prefect.sessions.opened import opened
 from tests.connections.conftest import read_all
 from tests.live.pam_host import CODE, KEYBOARD, PASSWORD, PAMHost
 
