@@ -239,6 +239,11 @@ class SSHHost:
         return found
 
     @property
+    def log(self) -> str:
+        """What the server has written down since it was first started."""
+        return (self._directory / "sshd.log").read_text()
+
+    @property
     def processes(self) -> list[int]:
         """The ids of the account's processes, those of sshd excepted."""
         return [pid for pid in rundir.processes_of(self.uid) if not _is_sshd(pid)]
