@@ -158,6 +158,28 @@ class TestLoggingIn:
         key.write_text(ssh_host.key_file.read_text())
         assert authenticated_with(with_login(destination)) == f"key file {key}"
 
+    def test_by_kerberos_is_for_openssh(
+        self, destination: Destination, start_server: StartServer, home: Path
+    ) -> None:
+        port = start_server("GSSAPIAuthentication yes", "AuthenticationMethods gssapi-with-mic")
+        way = dataclasses.replace(destination, port=port, known_hosts=None)
+        with pytest.raises(AuthenticationFailed) as caught:
+            open_ssh(way)
+        assert "in by Kerberos alone, which this connection does not speak" in caught.value.what
+        assert 'connection="openssh"' in caught.value.remedy
+        assert "`clustrix-prefect login`" in caught.value.remedy
+        config = home / ".ssh" / "config"
+        config.write_text("Host *\n  PreferredAuthentications gssapi-keyex,gssapi-with-mic\n")
+        with pytest.raises(AuthenticationFailed, match="wants Kerberos alone") as caught:
+            open_ssh(destination)
+        assert 'connection="openssh"' in caught.value.remedy
+        # What ssh would do after Kerberos, as with Debian's own settings, is done here, too.
+        config.write_text(
+            "Host *\n  GSSAPIAuthentication yes\n"
+            "  PreferredAuthentications gssapi-with-mic,publickey\n"
+        )
+        assert whoami(destination) == destination.login.username
+
     def test_with_nothing(self, destination: Destination) -> None:
         message = failure(with_login(destination), AuthenticationFailed)
         assert "There was nothing to try" in message
