@@ -9,7 +9,6 @@ from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.serialization import ssh
 
 from clustrix_prefect.connections.private_keys import UnusableKey
 
@@ -62,16 +61,16 @@ def read_certificate(path: Path) -> UserCertificate:
     """
     try:
         text = path.read_bytes().strip()
-        found = ssh.load_ssh_public_identity(text)
+        found = serialization.load_ssh_public_identity(text)
     except FileNotFoundError:
         raise UnusableKey("does not exist") from None
     except OSError as error:
         raise UnusableKey(f"cannot be read ({error.strerror})") from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise UnusableKey("is not a certificate, or of an unsupported type") from error
-    if not isinstance(found, ssh.SSHCertificate):
+    if not isinstance(found, serialization.SSHCertificate):
         raise UnusableKey("is a public key, and not a certificate")
-    if found.type is not ssh.SSHCertificateType.USER:
+    if found.type is not serialization.SSHCertificateType.USER:
         raise UnusableKey("is a host's certificate, and not a user's")
     line = found.public_key().public_bytes(
         serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH

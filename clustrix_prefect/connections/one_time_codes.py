@@ -123,7 +123,7 @@ def codes_of_seed(text: str) -> OneTimeCodes:
         codes = _Totp(**_parameters(text.strip()))
         codes.at(0)
     except (ValueError, binascii.Error):  # not chained: they may hold a part of it
-        raise _not_a_seed("is no base32, or has digits or a period that nobody uses") from None
+        raise _not_a_seed("is no seed in base32") from None
     name = hashlib.sha256(f"{codes.secret} {codes.interval}".encode()).hexdigest()
     return OneTimeCodes(name, codes.at, codes.interval)
 
@@ -141,8 +141,10 @@ def _parameters(text: str) -> dict[str, Any]:
     if algorithm not in _HASHES:
         raise _not_a_seed("names an algorithm that is not SHA1, SHA256 or SHA512")
     digits, period = query.get("digits", "6"), query.get("period", str(_PERIOD))
-    if not (query.get("secret") and digits.isdecimal() and period.isdecimal()):
-        raise _not_a_seed("is an otpauth:// URI without a secret, or with digits that are none")
+    if not query.get("secret"):
+        raise _not_a_seed("is an otpauth:// URI without a secret")
+    if digits not in ("6", "7", "8") or not period.isdecimal() or not 1 <= int(period) <= 120:
+        raise _not_a_seed("has other digits than 6 to 8, or a period that is not 1 to 120 seconds")
     return {
         "s": _compact(query["secret"]),
         "digits": int(digits),

@@ -211,7 +211,7 @@ class TestCredentials:
     @pytest.mark.parametrize(
         ("totp", "says"),
         [
-            ("secret", "is no base32"),
+            ("secret1", "is no seed in base32"),
             ("654321", "is a code, which holds for seconds"),
             ("otpauth://hotp/x?secret=secret", "of another kind than totp"),
             ("op://vault/secret", "has 2 parts"),

@@ -71,14 +71,15 @@ def test_a_short_seed_of_a_site(clock: SimpleNamespace) -> None:
     ("text", "says"),
     [
         ("287082", "is a code, which holds for seconds"),
-        ("secret-01189", "is no base32"),
+        ("secret-01189", "is no seed in base32"),
         ("otpauth://hotp/x?secret=SECRETAA&counter=1", "of another kind than totp"),
         ("otpauth://totp/x?issuer=SECRETAA", "without a secret"),
-        ("otpauth://totp/x?secret=SECRET01", "is no base32"),
+        ("otpauth://totp/x?secret=SECRET01", "is no seed in base32"),
         ("otpauth://totp/x?secret=SECRETAA&algorithm=MD5", "SHA1, SHA256 or SHA512"),
-        ("otpauth://totp/x?secret=SECRETAA&digits=six", "digits that are none"),
-        ("otpauth://totp/x?secret=SECRETAA&period=0", "a period that nobody uses"),
-        ("otpauth://totp/x?secret=SECRETAA&digits=3", "digits or a period"),
+        ("otpauth://totp/x?secret=SECRETAA&digits=six", "other digits than 6 to 8"),
+        ("otpauth://totp/x?secret=SECRETAA&period=0", "a period that is not 1 to 120"),
+        ("otpauth://totp/x?secret=SECRETAA&digits=3", "other digits than 6 to 8"),
+        ("otpauth://totp/x?secret=SECRETAA&period=121", "a period that is not 1 to 120"),
     ],
 )
 def test_what_is_refused_without_being_repeated(text: str, says: str) -> None:
