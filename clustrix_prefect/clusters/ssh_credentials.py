@@ -166,10 +166,10 @@ class SSHCredentials(KnownFields):
             return None
         text = self.totp.get_secret_value()
         if is_code(text):  # 1Password makes them, each when it is wanted
-            memory = current_memory()
+            cache = current_cache()
 
             def ask(now: float) -> str:
-                with remembering(memory):
+                with remembering(cache):
                     return resolve(text, store=self.secret_store) or ""
 
             return OneTimeCodes(f"{text.strip()} {self.secret_store}", ask)

@@ -23,7 +23,7 @@ from clustrix_prefect.connections.private_keys import (
     public_blob,
 )
 from clustrix_prefect.connections.ssh_config import HostSettings
-from clustrix_prefect.errors import AuthenticationFailed, ClusterError
+from clustrix_prefect.errors import AuthenticationFailed, ClustrixError
 
 _DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 _KERBEROS = "gssapi"
@@ -111,7 +111,7 @@ def authenticate(
         waiting.remove(attempt)
         try:
             accepted = attempt.run(transport, user)
-        except ClusterError:
+        except ClustrixError:
             raise
         except (paramiko.SSHException, EOFError, OSError) as error:
             tried.append(attempt.label)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import paramiko
 
 from clustrix_prefect.connections.one_time_codes import OneTimeCodes
-from clustrix_prefect.errors import AuthenticationFailed, ClusterError
+from clustrix_prefect.errors import AuthenticationFailed, ClustrixError
 
 METHOD = "keyboard-interactive"
 _SHOWN = 200
@@ -58,7 +58,7 @@ class Questions:
         self._user = user
         self._password = password
         self._codes = codes
-        self._without_answer: ClusterError | None = None
+        self._without_answer: ClustrixError | None = None
         self._answered: set[str] = set()
         self._given: list[str] = []  # codes
 
@@ -89,7 +89,7 @@ class Questions:
         """Run on paramiko's thread, which ends the connection and itself with an SSHException."""
         try:
             return self._answers(title, instructions, prompts)
-        except ClusterError as error:
+        except ClustrixError as error:
             self._without_answer = error
             raise paramiko.SSHException("There is no answer.") from error
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clustrix_prefect import SSHCluster, SSHCredentials
-from clustrix_prefect.credentials.memory import Memory, remembering
+from clustrix_prefect.credentials.cache import SecretCache, remembering
 from clustrix_prefect.errors import CredentialNotFound
 from tests.credentials.conftest import SERVICE_ACCOUNT, TOKEN
 from tests.live.onepassword_connect import ConnectServer
@@ -39,7 +39,7 @@ def test_connect_is_asked_when_the_host_asks(
 ) -> None:
     item = of_environment.vaults[0].add("two steps", {"otp": "SEED"})
     settings = ("AuthenticationMethods publickey,keyboard-interactive", KEYBOARD)
-    with pam_host.codes(), pam_host.asking(*settings, auth=(CODE,)), remembering(Memory()):
+    with pam_host.codes(), pam_host.asking(*settings, auth=(CODE,)), remembering(SecretCache()):
         cluster = cluster_at(pam_host, ASKED.format("two steps"))
         assert cluster.destination.login.codes is not None
         assert of_environment.requests == []
@@ -53,7 +53,7 @@ def test_the_seed_may_lie_in_connect(of_environment: ConnectServer, pam_host: PA
     settings = ("AuthenticationMethods publickey,keyboard-interactive", KEYBOARD)
     with pam_host.codes(period=5), pam_host.asking(*settings, auth=(CODE,)):
         item["fields"][0]["value"] = pam_host.seed_uri
-        with remembering(Memory()):
+        with remembering(SecretCache()):
             cluster_at(pam_host, "op://Clusters/the seed/otp").connect().close()
             asked = len(of_environment.requests)
             # Waits for the next one, and has not to ask for it.
