@@ -147,18 +147,19 @@ def _failure(
     noted = f" Also: {'; '.join(notes)}." if notes else ""
     what = f"{where} does not let {user} in. {did}{noted} The host accepts: {', '.join(accepted)}."
     if login.codes is not None:
-        return AuthenticationFailed(
-            what,
+        remedy = (
             "Check the password, the `totp` and this machine's clock; a host that counts logins "
-            "takes none for some minutes.",
+            "takes none for some minutes."
         )
-    if any(note.startswith("the certificate ") for note in notes):
-        return AuthenticationFailed(what, "Renew the certificate, or name the right one.")
-    return AuthenticationFailed(
-        what,
-        "Check the user name; give SSHCredentials a key_file, private_key or password that "
-        "the host knows, or load a key with `ssh-add`.",
-    )
+    elif any(note.startswith("the certificate ") for note in notes):
+        remedy = "Renew the certificate, or name the right one."
+    else:
+        remedy = (
+            "Check the user name; give SSHCredentials a key_file, private_key or password that "
+            "the host knows, or load a key with `ssh-add`."
+        )
+    counted = login.password is not None or login.codes is not None
+    return AuthenticationFailed(what, remedy, is_counted=counted)
 
 
 class _Attempts:

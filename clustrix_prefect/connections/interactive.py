@@ -158,7 +158,8 @@ class Questions:
 
     def _failure(self, what: str, remedy: str) -> AuthenticationFailed:
         said = f' It says "{" / ".join(self.said)}".' if self.said else ""
-        return AuthenticationFailed(f"{self._where} {what}.{said}", remedy)
+        counted = bool(self._answered or self._given)
+        return AuthenticationFailed(f"{self._where} {what}.{said}", remedy, is_counted=counted)
 
     def _shown(self, text: str) -> str:
         """The host's words in one line, without any answer that it repeats."""

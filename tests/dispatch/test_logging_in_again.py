@@ -14,6 +14,7 @@ from prefect import flow, task
 
 from clustrix_prefect import ClusterTaskRunner, SSHCredentials
 from clustrix_prefect.connections.certificates import read_certificate
+from clustrix_prefect.errors import ConnectionLost
 from tests.dispatch.marks import mark, marks, wait_for_marks
 from tests.live import clusters
 from tests.live.daemon import wait_until
@@ -61,6 +62,33 @@ def test_with_the_next_code(
     used = next(line for line in taken.splitlines() if "DISALLOW_REUSE" in line).split()[2:]
     assert 2 <= len(set(used)) == len(used)
     assert pam_host.seed not in caplog.text
+
+
+def test_a_password_that_has_changed_is_not_tried_until_the_account_is_locked(
+    pam_host: PAMHost, far_pythons: FarPythons, far_dir: Path
+) -> None:
+    cluster = clusters.ssh_cluster(
+        pam_host,
+        far_pythons,
+        pam_host.home / "work" / "password",
+        credentials=SSHCredentials(username=pam_host.username, password="as it was"),
+        reconnect_seconds=20,
+    )
+
+    @flow(task_runner=ClusterTaskRunner(cluster))
+    def locked_out() -> str:
+        future = work.submit(str(far_dir), "call", 600)
+        wait_for_marks(far_dir, 1)
+        with pam_host.password("as it is now"):
+            pam_host.drop_connections()
+            return future.result()
+
+    chain = ("AuthenticationMethods password", "PasswordAuthentication yes")
+    with pam_host.password("as it was"), pam_host.asking(*chain):
+        log = len(pam_host.log)
+        with pytest.raises(ConnectionLost, match="does not let"):
+            locked_out()
+    assert pam_host.log[log:].count("Failed password for") == 1
 
 
 @pytest.mark.parametrize(
