@@ -16,6 +16,7 @@ from clustrix_prefect.connections.authentication import Login
 from clustrix_prefect.connections.one_time_codes import codes_of_seed
 from clustrix_prefect.connections.route import Destination, open_ssh
 from clustrix_prefect.errors import AuthenticationFailed, LoginInterrupted
+from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.sessions.opened import opened
 from tests.connections.conftest import read_all
 from tests.live.pam_host import CODE, KEYBOARD, PASSWORD, PAMHost
@@ -243,7 +244,7 @@ class TestStrictHosts:
         with pam_host.codes(), pam_host.asking(*KEY_AND_CODE, "MaxSessions 1", auth=(CODE,)):
             cluster = cluster_at(pam_host, key_file=str(pam_host.key_file), totp=pam_host.seed_uri)
             with opened(cluster) as there:
-                done = there.agent.request("command", argv=["whoami"])
+                done = there.agent.request(protocol.command(argv=["whoami"]))
                 assert done["stdout"].strip() == pam_host.username
 
     @pytest.mark.parametrize(
