@@ -27,7 +27,7 @@ class SSHCredentials(KnownFields):
 
     _block_type_name = "SSH Credentials"
     _block_type_slug = "ssh-credentials"
-    _description = "What to log in with over SSH: a user name, and a key or a password."
+    _description = "What to log in with over SSH: a user name, keys, passwords, one-time codes."
     _code_example = """
         ```python
         from clustrix_prefect import SSHCredentials, SSHCluster

@@ -115,7 +115,7 @@ def authenticate(
             raise
         except (paramiko.SSHException, EOFError, OSError) as error:
             tried.append(attempt.label)
-            if attempt.method == interactive.METHOD and not questions.were_asked:
+            if attempt.method == interactive.METHOD and login.codes and not questions.were_asked:
                 notes.append("it asked no question, as hosts do that count logins")
             if not transport.is_active():
                 notes.append(f"the host then hung up ({error})" if str(error) else "it hung up")

@@ -26,7 +26,7 @@ _ONE_AFTER_THE_OTHER = re.compile(r"[+&]|\b(and|then|followed by)\b", re.I)
 _PIN = re.compile(r"\bpin\b", re.I)
 _CHANGE = re.compile(
     r"\b(new|retype|re-?enter|repeat|old|current)\b[^\n]*pass ?word[^\n]*\Z"
-    r"|\b(required to|must|have to) change your password\b|^changing password",
+    r"|\b(required to|must|have to) change your password (now|immediately)\b|^changing password",
     re.I | re.M,
 )
 _BY_HAND = (

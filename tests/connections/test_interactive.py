@@ -61,6 +61,7 @@ def answers(*prompts: str, password: str | None = PASSWORD, with_codes: bool = T
         "Mot de passe : ",
         "Contraseña: ",
         "Your password will expire in 7 days.\nPassword: ",
+        "You have to change your password every 90 days.\nPassword: ",
     ],
 )
 def test_a_password(prompt: str) -> None:

@@ -107,6 +107,7 @@ class TestLoggingIn:
             assert authenticated_with(way) == "the password"
             message = failure(with_login(destination, password="wrong"), AuthenticationFailed)
         assert "Tried: the password" in message
+        assert "no question" not in message  # this server never asks one
         assert "The host accepts: publickey, password" in message
         assert "wrong" not in message.replace("wrong way", "")
 
@@ -119,6 +120,7 @@ class TestLoggingIn:
             accepted = authenticated_with(with_login(way, password="correct horse"))
             message = failure(with_login(way, password="wrong"), AuthenticationFailed)
         assert accepted == "the password (keyboard-interactive)"
+        assert "no question" not in message
         assert "Tried: the password (keyboard-interactive)" in message
 
     def test_with_a_key_and_a_password_where_both_are_wanted(
