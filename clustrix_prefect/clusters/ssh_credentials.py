@@ -13,8 +13,9 @@ from clustrix_prefect.connections.one_time_codes import OneTimeCodes, codes_of_s
 from clustrix_prefect.credentials.cache import current_cache, remembering
 from clustrix_prefect.credentials.known_fields import KnownFields
 from clustrix_prefect.credentials.onepassword import store_name
+from clustrix_prefect.credentials.plain import MASK
 from clustrix_prefect.credentials.references import check, is_code, is_reference
-from clustrix_prefect.credentials.resolving import MASK, resolve
+from clustrix_prefect.credentials.resolving import resolve
 from clustrix_prefect.errors import ConfigurationError
 
 
