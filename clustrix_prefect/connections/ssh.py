@@ -11,7 +11,7 @@ from datetime import datetime
 import paramiko
 
 from clustrix_prefect.connections.connection import Channel
-from clustrix_prefect.connections.tail import Tail
+from clustrix_prefect.connections.tail import LAST_WORDS_SECONDS, Tail
 from clustrix_prefect.errors import ConnectionLost
 
 # Channel.sendall copies what is left of its buffer once per packet: quadratic, if it is large.
@@ -44,7 +44,10 @@ class SSHChannel:
         self._channel = channel
         self._tail = Tail()
         channel.exec_command(command)
-        threading.Thread(target=self._drain_stderr, name="clustrix-stderr", daemon=True).start()
+        self._drain = threading.Thread(
+            target=self._drain_stderr, name="clustrix-stderr", daemon=True
+        )
+        self._drain.start()
 
     def _drain_stderr(self) -> None:
         """Standard error shares the channel's window: unread, it would stop everything."""
@@ -60,6 +63,8 @@ class SSHChannel:
             self._channel.sendall(bytes(view[start : start + _SLICE]))
 
     def stderr_tail(self) -> str:
+        if self._channel.exit_status_ready():
+            self._drain.join(LAST_WORDS_SECONDS)
         return self._tail.text()
 
     def exit_status(self) -> int | None:
