@@ -142,7 +142,16 @@ class HostKeyRefused(ConnectionFailed):
 
 
 class AuthenticationFailed(ConnectionFailed):
-    """The host refused every way to log in."""
+    """The host refused every way to log in.
+
+    Attributes:
+        is_counted: Whether a password or a one-time code was refused: hosts lock accounts after
+            some of these.
+    """
+
+    def __init__(self, what: str, remedy: str = "", *, is_counted: bool = False) -> None:
+        super().__init__(what, remedy)
+        self.is_counted = is_counted
 
 
 class KubernetesForbidden(ConnectionFailed):

@@ -27,7 +27,7 @@ def look_at(cluster: str) -> list[Check]:
     log = get_run_logger()
     checks = []
     for check in check_access(cluster, cluster_named(cluster)):
-        log.log(20 if check.is_ok else 40, "%s", check)
+        log.log(check.log_level, "%s", check)
         checks.append(check)
     return checks
 

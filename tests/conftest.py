@@ -40,6 +40,7 @@ from tests.live import grouping  # noqa: E402
 from tests.live.daemon import ServiceUnavailable  # noqa: E402
 from tests.live.gridengine import GridEngine, environment_of  # noqa: E402
 from tests.live.openpbs import OpenPBS  # noqa: E402
+from tests.live.pam_host import PAMHost  # noqa: E402
 from tests.live.prefect_server import PrefectServer  # noqa: E402
 from tests.live.pythons import (  # noqa: E402
     NUMPY,
@@ -217,6 +218,12 @@ def ssh_host(run_directory: RunDirectory, pytestconfig: pytest.Config) -> Iterat
     """An SSH server with an account of its own, whose logins see `slurm` and `gridengine`."""
     environment = {"SLURM_CONF": str(conf_of(run_directory)), **environment_of(run_directory)}
     yield from _running(SSHHost(run_directory, environment), pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def pam_host(run_directory: RunDirectory, pytestconfig: pytest.Config) -> Iterator[PAMHost]:
+    """An SSH server with an account of its own, which can be had ask for passwords and codes."""
+    yield from _running(PAMHost(run_directory), pytestconfig)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ import pytest
 from clustrix_prefect import LocalCluster, SlurmCluster, SSHCluster, SSHCredentials
 from clustrix_prefect.cli.main import main
 from clustrix_prefect.clusters.cluster import ClusterBlock
+from tests.live.pam_host import PAMHost
 from tests.live.prefect_server import PrefectServer
 from tests.live.slurm import Slurm
+from tests.live.ssh_authority import SSHAuthority
 from tests.live.ssh_host import SSHHost
 
 Save = Callable[[ClusterBlock], str]
@@ -77,6 +80,39 @@ class TestCheck:
         assert found["round trip"]["value"].endswith(" ms")
         assert "GiB free" in found["work directory"]["value"]
         assert "trial job" not in found
+
+    def test_a_certificate_tells_when_it_ends(
+        self, save: Save, pam_host: PAMHost, tmp_path: Path, capsys: Any
+    ) -> None:
+        authority = SSHAuthority(tmp_path / "authority")
+        key = tmp_path / "key"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+        credentials = SSHCredentials(username=pam_host.username, key_file=str(key))
+        name = save(
+            SSHCluster(
+                host=pam_host.host,
+                port=pam_host.port,
+                known_hosts=str(pam_host.known_hosts),
+                credentials=credentials,
+            )
+        )
+        with pam_host.asking(*authority.settings):
+            authority.sign(key, pam_host.username, "-1m:+52w")
+            status, found = check(name, capsys)
+            ends = datetime.now() + timedelta(weeks=52)
+            assert found["certificate"]["value"].startswith(f"ends at {ends:%Y-%m-%d }")
+            assert (status, found["certificate"]["warning"]) == (0, "")
+            authority.sign(key, pam_host.username, "-1m:+3h")
+            assert main(["check", name]) == 0
+            output = capsys.readouterr().out
+            assert "warn  certificate     ends at " in output
+            assert "It ends in 2 h 59 min." in output
+            assert "Renew it" in output
+            authority.sign(key, pam_host.username, "-2h:-1h")
+            status, found = check(name, capsys)
+        assert status == 1
+        assert "ended at " in found["connection"]["problem"]
+        assert "Renew the certificate" in found["connection"]["remedy"]
 
     def test_slurm(self, save: Save, way: dict[str, Any], slurm: Slurm, capsys: Any) -> None:
         _, found = check(save(SlurmCluster(**way)), capsys)

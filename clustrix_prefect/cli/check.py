@@ -57,8 +57,10 @@ def _print_finding(finding: Finding) -> None:
     from rich.text import Text
 
     mark = ("ok  ", "green") if finding.is_ok else ("FAIL", "bold red")
+    mark = ("warn", "yellow") if finding.is_ok and finding.warning else mark
     indent = " " * 22
-    texts = [text for text in (finding.value, finding.problem, finding.remedy) if text]
+    told = (finding.value, finding.problem, finding.warning, finding.remedy)
+    texts = [text for text in told if text]
     line = f"  {finding.name:<14}  {texts[0] if texts else ''}".rstrip()
     # Colours on a terminal only, and not where NO_COLOR is set.
     Console(soft_wrap=True, highlight=False).print(Text.assemble(mark, line))

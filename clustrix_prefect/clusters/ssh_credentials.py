@@ -9,15 +9,18 @@ from pydantic import ConfigDict, Field, SecretStr, field_validator
 
 from clustrix_prefect.clusters.fields import one_line, unset_if_empty
 from clustrix_prefect.connections.authentication import Login
+from clustrix_prefect.connections.one_time_codes import OneTimeCodes, codes_of_seed
 from clustrix_prefect.credentials.cache import current_cache, remembering
 from clustrix_prefect.credentials.known_fields import KnownFields
 from clustrix_prefect.credentials.onepassword import store_name
-from clustrix_prefect.credentials.references import check
+from clustrix_prefect.credentials.plain import MASK
+from clustrix_prefect.credentials.references import check, is_code, is_reference
 from clustrix_prefect.credentials.resolving import resolve
+from clustrix_prefect.errors import ConfigurationError
 
 
 class SSHCredentials(KnownFields):
-    """A user name, and a key or a password: themselves, or references to them.
+    """A user name, a key or a password, and one-time codes: themselves, or references to them.
 
     A reference is `op://vault/item/field`, `env:NAME` or `prefect:block-name`, and is resolved when
     a connection is opened. Whatever is left out comes from `~/.ssh/config` and ssh-agent.
@@ -25,7 +28,7 @@ class SSHCredentials(KnownFields):
 
     _block_type_name = "SSH Credentials"
     _block_type_slug = "ssh-credentials"
-    _description = "What to log in with over SSH: a user name, and a key or a password."
+    _description = "What to log in with over SSH: a user name, keys, passwords, one-time codes."
     _code_example = """
         ```python
         from clustrix_prefect import SSHCredentials, SSHCluster
@@ -60,10 +63,27 @@ class SSHCredentials(KnownFields):
         title="Passphrase",
         description="What the private key or key file is encrypted with, or a reference to it.",
     )
+    certificate_file: str | None = Field(
+        default=None,
+        title="Certificate",
+        description=(
+            "Path of a certificate for the key. Default: the one beside the key file, such as "
+            "id_ed25519-cert.pub, or what ~/.ssh/config says. It is read for each connection."
+        ),
+        examples=["~/.ssh/id_ed25519-cert.pub"],
+    )
     password: SecretStr | None = Field(
         default=None,
         title="Password",
         description="The account's password, or a reference to it; a key is safer.",
+    )
+    totp: SecretStr | None = Field(
+        default=None,
+        title="One-time codes",
+        description=(
+            "What one-time codes are made from: an otpauth:// URI, a base32 seed, or a reference "
+            "to one of them. With ?attribute=otp, 1Password is asked for each code."
+        ),
     )
 
     secret_store: str | None = Field(
@@ -88,6 +108,11 @@ class SSHCredentials(KnownFields):
             raise ValueError(f"{value!r} is not a user name")
         return value
 
+    @field_validator("certificate_file")
+    @classmethod
+    def _certificate(cls, value: str | None) -> str | None:
+        return None if value is None else one_line(value)
+
     @field_validator("key_file")
     @classmethod
     def _private(cls, value: str | None) -> str | None:
@@ -97,10 +122,21 @@ class SSHCredentials(KnownFields):
             )
         return value
 
-    @field_validator("private_key", "passphrase", "password")
+    @field_validator("private_key", "passphrase", "password", "totp")
     @classmethod
     def _secret_or_reference(cls, value: SecretStr | None) -> SecretStr | None:
         return check(value)
+
+    @field_validator("totp")
+    @classmethod
+    def _seed(cls, value: SecretStr | None) -> SecretStr | None:
+        text = value.get_secret_value() if value is not None else ""
+        if text not in ("", MASK) and not is_reference(text):
+            try:
+                codes_of_seed(text)
+            except ConfigurationError as error:
+                raise ValueError(error.message) from None
+        return value
 
     @field_validator("secret_store")
     @classmethod
@@ -113,6 +149,7 @@ class SSHCredentials(KnownFields):
 
         Raises:
             CredentialError: A reference cannot be resolved.
+            ConfigurationError: No one-time codes can be made from `totp`.
         """
         with remembering(current_cache()):  # what lies in one item is read once
             return Login(
@@ -121,4 +158,21 @@ class SSHCredentials(KnownFields):
                 private_key=resolve(self.private_key, store=self.secret_store),
                 passphrase=resolve(self.passphrase, store=self.secret_store),
                 password=resolve(self.password, store=self.secret_store),
+                codes=self._codes(),
+                certificate_file=Path(self.certificate_file) if self.certificate_file else None,
             )
+
+    def _codes(self) -> OneTimeCodes | None:
+        if self.totp is None:
+            return None
+        text = self.totp.get_secret_value()
+        if is_code(text):  # 1Password makes them, each when it is wanted
+            cache = current_cache()
+
+            def ask(now: float) -> str:
+                with remembering(cache):
+                    return resolve(text, store=self.secret_store) or ""
+
+            return OneTimeCodes(f"{text.strip()} {self.secret_store}", ask)
+        seed = resolve(text, store=self.secret_store)
+        return codes_of_seed(seed) if seed else None

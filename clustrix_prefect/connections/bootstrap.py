@@ -34,6 +34,8 @@ CANDIDATES = (
 # More than this before the marker is not a banner.
 _MAX_NOISE = 1024 * 1024
 _SHOWN_NOISE = 2000
+# What sshd says (do_pwchange in its session.c), whatever the login was made with.
+_MUST_CHANGE = re.compile(r"password has expired|Password change required", re.IGNORECASE)
 
 # What the interpreter runs; no module comes from the directory that it happens to be in, where
 # others may write. It prints the marker with "known" if an earlier agent left the very
@@ -223,6 +225,12 @@ def _interrupted(
                 break
             time.sleep(0.05)
     status = channel.exit_status()
+    if _MUST_CHANGE.search(channel.stderr_tail()):
+        return LoginInterrupted(
+            f"The password of {where} has expired, and nothing starts there before it is changed.",
+            "Log in with `ssh` and change it; if the block has it, put the new one there.",
+            status=status,
+        )
     what = (
         f"The login shell on {where} did not start our program within {timeout:g} s."
         if timeout is not None
@@ -231,7 +239,8 @@ def _interrupted(
     )
     return LoginInterrupted(
         what + _met(noise, channel.stderr_tail()),
-        "Look at what .bashrc, .profile or .cshrc do in a shell that is not interactive.",
+        "Look at what .bashrc, .profile or .cshrc do in a shell that is not interactive; if the "
+        "host lets no program start (ForceCommand of its sshd), ask its administrators.",
         status=status,
     )
 

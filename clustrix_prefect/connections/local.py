@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 
 from clustrix_prefect.connections.connection import ChannelsOnly
-from clustrix_prefect.connections.tail import Tail
+from clustrix_prefect.connections.tail import LAST_WORDS_SECONDS, Tail
 from clustrix_prefect.credentials.env_filter import without_secrets
 
 
@@ -39,7 +39,10 @@ class LocalChannel:
         self._in_use = 0
         self._closed = False
         self._tail = Tail()
-        threading.Thread(target=self._drain_stderr, name="clustrix-stderr", daemon=True).start()
+        self._drain = threading.Thread(
+            target=self._drain_stderr, name="clustrix-stderr", daemon=True
+        )
+        self._drain.start()
 
     def _drain_stderr(self) -> None:
         """Keep the program from blocking on its standard error, then reap it."""
@@ -80,6 +83,8 @@ class LocalChannel:
             self._socket.sendall(data)
 
     def stderr_tail(self) -> str:
+        if self._process.poll() is not None:
+            self._drain.join(LAST_WORDS_SECONDS)
         return self._tail.text()
 
     def exit_status(self) -> int | None:

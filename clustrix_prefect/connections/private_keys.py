@@ -61,16 +61,6 @@ def key_from_text(text: str, passphrase: str | None) -> paramiko.PKey:
     return kind.from_private_key(io.StringIO(plain.decode()))
 
 
-def with_certificate(path: Path, passphrase: str | None) -> paramiko.PKey | None:
-    """The key with the certificate beside it (`id_ed25519-cert.pub`), if there is one."""
-    certificate = path.with_name(path.name + "-cert.pub")
-    if not certificate.exists():
-        return None
-    key = key_from_file(path, passphrase)
-    key.load_certificate(str(certificate))
-    return key
-
-
 def public_blob(path: Path) -> bytes | None:
     """The public key that a file holds (or the `.pub` beside it), as SSH sends it."""
     for candidate in (path, path.with_name(path.name + ".pub")):

@@ -9,6 +9,7 @@ import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import paramiko
@@ -24,7 +25,7 @@ from clustrix_prefect.connections.names import checked_user
 from clustrix_prefect.connections.proxy_command import start_proxy
 from clustrix_prefect.connections.ssh import HostFacts, SSHConnection
 from clustrix_prefect.connections.ssh_config import HostSettings, host_settings
-from clustrix_prefect.errors import ConfigurationError, ConnectionFailed
+from clustrix_prefect.errors import AuthenticationFailed, ConfigurationError, ConnectionFailed
 
 _LOG = "clustrix_prefect.paramiko"
 # Whatever paramiko logs as an error reaches us as an exception, too.
@@ -82,8 +83,25 @@ def open_ssh(destination: Destination) -> SSHConnection:
         ConnectionFailed: A host on the way cannot be reached.
         HostKeyRefused: A host on the way is not the one we know, or not known.
         AuthenticationFailed: A host on the way does not let us in.
+        CredentialError: A one-time code cannot be asked for.
     """
+    codes = destination.login.codes
+    if codes is None:
+        return _open(destination)
+    with codes.turn():
+        try:
+            return _open(destination)
+        except AuthenticationFailed:
+            if codes.count != 1:
+                raise
+            # Another process may have used up that code: hosts do not say so. The next is ours.
+            codes.await_next()
+            return _open(destination)
+
+
+def _open(destination: Destination) -> SSHConnection:
     *jumps, target = _hops(destination)
+    ends: list[datetime] = []
     with contextlib.ExitStack() as on_failure:
         transports: list[paramiko.Transport] = []
         previous: _Hop | None = None
@@ -94,11 +112,12 @@ def open_ssh(destination: Destination) -> SSHConnection:
             on_failure.callback(transport.close)
             transports.append(transport)
             host_key = _verified_key(transport, hop, previous)
-            how = authenticate(transport, hop.user, hop.login, hop.settings, str(hop))
+            done = authenticate(transport, hop.user, hop.login, hop.settings, str(hop))
+            ends += [done.certificate_ends] if done.certificate_ends is not None else []
             transport.set_keepalive(_KEEPALIVE)
             previous = hop
         on_failure.pop_all()
-    facts = HostFacts(host_key, how, tuple(map(str, jumps)))
+    facts = HostFacts(host_key, done.how, tuple(map(str, jumps)), min(ends, default=None))
     return SSHConnection(transports, str(target), facts)
 
 
@@ -203,7 +222,8 @@ def _transport(stream: socket.socket | paramiko.Channel, hop: _Hop) -> paramiko.
     transport = paramiko.Transport(stream)
     transport.set_log_channel(_LOG)
     transport.banner_timeout = hop.timeout
-    transport.auth_timeout = _LOGIN_TIMEOUT
+    codes = hop.login.codes
+    transport.auth_timeout = _LOGIN_TIMEOUT + (codes.period if codes else 0)  # for the next one
     options = transport.get_security_options()
     # The quickest cipher that both sides have; paramiko would take it last.
     options.ciphers = sorted(options.ciphers, key=lambda name: "gcm" not in name)

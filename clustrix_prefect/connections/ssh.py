@@ -6,11 +6,12 @@ import contextlib
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import paramiko
 
 from clustrix_prefect.connections.connection import Channel
-from clustrix_prefect.connections.tail import Tail
+from clustrix_prefect.connections.tail import LAST_WORDS_SECONDS, Tail
 from clustrix_prefect.errors import ConnectionLost
 
 # Channel.sendall copies what is left of its buffer once per packet: quadratic, if it is large.
@@ -21,11 +22,19 @@ _OPEN_TIMEOUT = 30.0
 
 @dataclass(frozen=True)
 class HostFacts:
-    """What was learnt on the way in, for people to read."""
+    """What was learnt on the way in, for people to read.
+
+    Attributes:
+        host_key: The host's key.
+        authenticated_with: What the host took.
+        jumps: The hosts on the way.
+        certificate_ends: When the certificate that the host took ends, if it was one and it does.
+    """
 
     host_key: str
     authenticated_with: str
     jumps: tuple[str, ...] = ()
+    certificate_ends: datetime | None = None
 
 
 class SSHChannel:
@@ -35,7 +44,10 @@ class SSHChannel:
         self._channel = channel
         self._tail = Tail()
         channel.exec_command(command)
-        threading.Thread(target=self._drain_stderr, name="clustrix-stderr", daemon=True).start()
+        self._drain = threading.Thread(
+            target=self._drain_stderr, name="clustrix-stderr", daemon=True
+        )
+        self._drain.start()
 
     def _drain_stderr(self) -> None:
         """Standard error shares the channel's window: unread, it would stop everything."""
@@ -51,6 +63,8 @@ class SSHChannel:
             self._channel.sendall(bytes(view[start : start + _SLICE]))
 
     def stderr_tail(self) -> str:
+        if self._channel.exit_status_ready():
+            self._drain.join(LAST_WORDS_SECONDS)
         return self._tail.text()
 
     def exit_status(self) -> int | None:

@@ -32,6 +32,7 @@ class HostSettings:
     port: int | None = None
     user: str | None = None
     identity_files: tuple[Path, ...] = ()
+    certificate_file: Path | None = None
     identities_only: bool = False
     identity_agent: str | None = None
     known_hosts: tuple[Path, ...] | None = None
@@ -40,6 +41,7 @@ class HostSettings:
     proxy_jump: str | None = None
     proxy_command: str | None = None
     connect_timeout: float | None = None
+    preferred_authentications: tuple[str, ...] = ()
 
 
 def host_settings(
@@ -134,13 +136,13 @@ def _settings(host: str, found: paramiko.SSHConfigDict) -> HostSettings:
     if user is not None:
         checked_user(user)
     known_hosts = found.get("userknownhostsfile")
-    revoked = found.get("revokedhostkeys", "none")
     timeout = found.get("connecttimeout", "none")
     return HostSettings(
         hostname=hostname,
         port=int(found["port"]) if "port" in found else None,
         user=user,
         identity_files=tuple(_path(name) for name in found.get("identityfile", ())),
+        certificate_file=_file(found, "certificatefile", host),
         identities_only=found.get("identitiesonly", "no").lower() == "yes",
         identity_agent=found.get("identityagent"),
         known_hosts=(
@@ -148,14 +150,20 @@ def _settings(host: str, found: paramiko.SSHConfigDict) -> HostSettings:
             if known_hosts
             else None
         ),
-        revoked_host_keys=(
-            _path(expanded(revoked.strip('"'), host, found)) if revoked.lower() != "none" else None
-        ),
+        revoked_host_keys=_file(found, "revokedhostkeys", host),
         host_key_alias=found.get("hostkeyalias"),
         proxy_jump=found.get("proxyjump"),
         proxy_command=found.get("proxycommand"),
         connect_timeout=float(timeout) if timeout.lower() != "none" else None,
+        preferred_authentications=tuple(
+            name.strip() for name in found.get("preferredauthentications", "").split(",") if name
+        ),
     )
+
+
+def _file(found: paramiko.SSHConfigDict, keyword: str, host: str) -> Path | None:
+    name = str(found.get(keyword, "none"))
+    return None if name.lower() == "none" else _path(expanded(name.strip('"'), host, found))
 
 
 def _path(name: str) -> Path:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 
 TAIL_BYTES = 8192
+# A program's last words may come after its exit status, and are often the reason for it.
+LAST_WORDS_SECONDS = 2.0
 
 
 class Tail:

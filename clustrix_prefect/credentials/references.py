@@ -81,6 +81,12 @@ def is_reference(text: str) -> bool:
     return _SCHEME.match(text) is not None
 
 
+def is_code(text: str) -> bool:
+    """Whether a text refers to a one-time code, which holds for seconds."""
+    reference = parse(text)
+    return isinstance(reference, OnePasswordReference) and reference.attribute == "otp"
+
+
 def parse(text: str) -> Reference | None:
     """The reference that a text is, or None if it is a secret itself.
 

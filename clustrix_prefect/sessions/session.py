@@ -16,6 +16,7 @@ from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.connections.connection import Connection
 from clustrix_prefect.credentials.cache import current_cache, remembering
 from clustrix_prefect.errors import (
+    AuthenticationFailed,
     ClustrixError,
     ConfigurationError,
     ConnectionFailed,
@@ -38,6 +39,10 @@ A = TypeVar("A")
 _LOOK_SECONDS = 0.5
 # Who leaves while the connection is broken waits this long for it to be opened again.
 _LEAVE_SECONDS = 10.0
+_LONGEST_PAUSE = 15.0
+# Between logins whose password or code was refused; hosts lock accounts after some of these.
+_FIRST_PAUSE_OF_REFUSED = 60.0
+_LONGEST_PAUSE_OF_REFUSED = 600.0
 _CLIENT_PYTHON = (sys.version_info.major, sys.version_info.minor)
 
 
@@ -407,12 +412,17 @@ class Session:
                 break
             except Exception as failure:
                 error = failure
+                longest = _LONGEST_PAUSE
+                if isinstance(failure, AuthenticationFailed) and failure.is_counted:
+                    # The directory of accounts may be late, but the account is not to be locked.
+                    longest = _LONGEST_PAUSE_OF_REFUSED
+                    pause = max(pause, _FIRST_PAUSE_OF_REFUSED)
                 if time.monotonic() + pause > deadline:
                     self._give_up(failure)
                     return
                 logger.debug("Not yet: %s", failure)
                 time.sleep(pause)
-                pause = min(pause * 2, 15.0)
+                pause = min(pause * 2, longest)
         if self._closed:
             return
         logger.info("The connection to %s is open again.", self.cluster.description)

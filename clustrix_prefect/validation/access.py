@@ -32,7 +32,9 @@ def check_access(name: str, cluster: ClusterBlock) -> Iterator[Check]:
     reached = False
     for finding in inspect_cluster(cluster):
         reached = reached or (finding.name == "work directory" and finding.is_ok)
-        yield Check(name, finding.name, finding.value, finding.problem, finding.remedy)
+        yield Check(
+            name, finding.name, finding.value, finding.problem, finding.remedy, finding.warning
+        )
     scheduler = cluster.scheduler()
     if scheduler is None:
         yield Check(name, "submit and cancel", left_out="It has no scheduler.")

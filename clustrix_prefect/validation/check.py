@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from clustrix_prefect.errors import ClustrixError
@@ -17,6 +18,7 @@ class Check:
         value: What was found.
         problem: What is wrong with it, if anything.
         remedy: What to do about that.
+        warning: What will soon be wrong with it, if anything.
         left_out: Why it was not checked, if it was not.
         seconds: How long it took, if that was measured.
     """
@@ -26,6 +28,7 @@ class Check:
     value: str = ""
     problem: str = ""
     remedy: str = ""
+    warning: str = ""
     left_out: str = ""
     seconds: float | None = None
 
@@ -33,6 +36,13 @@ class Check:
     def is_ok(self) -> bool:
         """Whether nothing is wrong."""
         return not self.problem
+
+    @property
+    def log_level(self) -> int:
+        """How loudly a log tells of it."""
+        if not self.is_ok:
+            return logging.ERROR
+        return logging.WARNING if self.warning else logging.INFO
 
     @classmethod
     def failed(cls, cluster: str, name: str, error: BaseException) -> Check:
@@ -42,5 +52,5 @@ class Check:
         return cls(cluster, name, problem=f"{type(error).__name__}: {error}")
 
     def __str__(self) -> str:
-        told = [self.value, self.problem, self.remedy, self.left_out]
+        told = [self.value, self.problem, self.warning, self.remedy, self.left_out]
         return f"{self.cluster}, {self.name}: {' '.join(text for text in told if text)}"

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from clustrix_prefect.clusters.batch import BatchCluster
@@ -16,8 +17,10 @@ from clustrix_prefect.clusters.kubernetes import KubernetesCluster
 from clustrix_prefect.clusters.loading import CLUSTER_TYPES
 from clustrix_prefect.clusters.workers import WorkerCluster
 from clustrix_prefect.connections.agent import AgentClient
+from clustrix_prefect.connections.certificates import told
 from clustrix_prefect.connections.connection import Connection
 from clustrix_prefect.connections.ssh import SSHConnection
+from clustrix_prefect.dispatch.progress import in_words
 from clustrix_prefect.display.nearest import what_was_meant
 from clustrix_prefect.errors import AgentError, ClustrixError
 from clustrix_prefect.far_side.wire import protocol
@@ -30,6 +33,7 @@ from clustrix_prefect.sessions.opened import agent_for_questions
 _GIB = 1024**3
 _LITTLE_SPACE = _GIB // 10
 _CLOCKS_APART = 60.0
+_DAY = timedelta(days=1)
 _MODULE_MISSING = re.compile(r"\bERROR\b|Unable to locate|command not found", re.IGNORECASE)
 
 # Commands of a scheduler that is installed but not set up can take minutes to give up.
@@ -51,12 +55,14 @@ class Finding:
         value: What was found.
         problem: What is wrong with it, if anything.
         remedy: What to do about that.
+        warning: What will soon be wrong with it, if anything.
     """
 
     name: str
     value: str = ""
     problem: str = ""
     remedy: str = ""
+    warning: str = ""
 
     @property
     def is_ok(self) -> bool:
@@ -137,8 +143,24 @@ def _way(connection: Connection, seconds: float) -> Iterator[Finding]:
     if isinstance(connection, SSHConnection):
         yield Finding("host key", connection.facts.host_key)
         yield Finding("logged in with", connection.facts.authenticated_with)
+        if connection.facts.certificate_ends is not None:
+            yield _certificate(connection.facts.certificate_ends)
         if connection.facts.jumps:
             yield Finding("through", ", ".join(connection.facts.jumps))
+
+
+def _certificate(ends: datetime) -> Finding:
+    """When the certificate that was logged in with ends: a day before, it is warned of."""
+    left = ends - datetime.now(timezone.utc)
+    value = f"ends at {told(ends)}"
+    if left > _DAY:
+        return Finding("certificate", value)
+    return Finding(
+        "certificate",
+        value,
+        warning=f"It ends in {in_words(left.total_seconds())}.",
+        remedy="Renew it before: who reconnects, also in a run, takes the new one.",
+    )
 
 
 def _beyond_login(

@@ -77,15 +77,16 @@ def page_of(
     """The page in the UI, as markdown."""
     failed = [check for check in checks if not check.is_ok]
     lines = [f"**{escape(verdict)}** {now()}"]
-    if failed:
+    wanting = [*failed, *(check for check in checks if check.is_ok and check.warning)]
+    if wanting:
         lines += ["", "### What to do", ""]
         lines += [
-            f"- **{escape(f'{check.cluster}, {check.name}')}**: {prose(check.problem)} "
-            f"{prose(check.remedy)}".rstrip()
-            for check in failed
+            f"- **{escape(f'{check.cluster}, {check.name}')}**: "
+            f"{prose(check.problem or check.warning)} {prose(check.remedy)}".rstrip()
+            for check in wanting
         ]
     lines += ["", *more] if more else []
-    order = sorted(checks, key=lambda check: check.is_ok)
+    order = sorted(checks, key=lambda check: (check.is_ok, not check.warning))
     timed = any(check.seconds is not None for check in checks)
     header = ["result", "cluster", "check", *(["took:"] if timed else []), "found"]
     lines += ["", "### Each check", "", *table(header, (_row(check, timed) for check in order))]
@@ -103,7 +104,9 @@ def page_of(
 
 def _row(check: Check, timed: bool) -> list[str]:
     result = "failed" if check.problem else "left out" if check.left_out else "ok"
-    told = " ".join(text for text in (check.value, check.problem, check.left_out) if text)
+    result = "warning" if check.warning and check.is_ok else result
+    texts = (check.value, check.problem, check.warning, check.left_out)
+    told = " ".join(text for text in texts if text)
     took = [took_words(check.seconds)] if timed else []
     return [result, escape(check.cluster), cell(check.name), *took, prose_cell(told)]
 

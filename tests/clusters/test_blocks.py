@@ -21,7 +21,7 @@ from clustrix_prefect import (
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.clusters.loading import CLUSTER_TYPES
 from clustrix_prefect.connections.authentication import Login
-from clustrix_prefect.errors import InvalidResources
+from clustrix_prefect.errors import CredentialError, InvalidResources
 from clustrix_prefect.task_resources import Resources
 
 CLUSTERS = {
@@ -188,9 +188,44 @@ class TestCredentials:
 
     def test_fields_cleared_in_the_ui_are_unset(self) -> None:
         credentials = SSHCredentials(
-            username="", key_file="", private_key="", passphrase="", password=""
+            username="",
+            key_file="",
+            private_key="",
+            passphrase="",
+            password="",
+            totp="",
+            certificate_file="",
         )
         assert credentials.login == Login()
+
+    def test_a_seed_of_one_time_codes_is_shown_nowhere(self) -> None:
+        seed = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+        for totp in (seed, f"otpauth://totp/x?secret={seed}"):
+            credentials = SSHCredentials(username="alice", totp=totp)
+            login = credentials.login
+            assert login.codes is not None
+            assert len(login.codes.next()) == 6
+            for text in (repr(login), repr(credentials), credentials.model_dump_json()):
+                assert seed not in text
+
+    @pytest.mark.parametrize(
+        ("totp", "says"),
+        [
+            ("secret1", "is no seed in base32"),
+            ("654321", "is a code, which holds for seconds"),
+            ("otpauth://hotp/x?secret=secret", "of another kind than totp"),
+            ("op://vault/secret", "has 2 parts"),
+        ],
+    )
+    def test_what_makes_no_one_time_codes_is_refused_unseen(self, totp: str, says: str) -> None:
+        message = refusal(SSHCredentials, totp=totp)
+        assert says in message
+        assert "654321" not in message
+        assert "secret" not in message
+
+    def test_what_the_api_shows_for_a_secret_is_refused_where_it_is_used(self) -> None:
+        with pytest.raises(CredentialError, match="in the place of secrets"):
+            _ = SSHCredentials(totp="********").login
 
     def test_a_public_key_file_is_refused_by_name(self) -> None:
         assert "name the private one" in refusal(SSHCredentials, key_file="~/.ssh/id_ed25519.pub")

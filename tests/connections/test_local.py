@@ -40,6 +40,12 @@ def test_output_input_and_exit_status(connection):
     assert wait_for(lambda: channel.stderr_tail() == "oops\n")
 
 
+def test_last_words_that_come_after_the_exit_status(connection):
+    channel = connection.start("(sleep 0.3; echo last words >&2) >/dev/null & exit 3")
+    wait_for(lambda: channel.exit_status() == 3)
+    assert channel.stderr_tail() == "last words\n"
+
+
 def test_a_lot_of_stderr_blocks_nothing(connection):
     channel = connection.start("yes e | head -c 3000000 >&2; echo done")
     assert read_all(channel) == b"done\n"

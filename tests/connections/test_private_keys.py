@@ -12,7 +12,6 @@ from clustrix_prefect.connections.private_keys import (
     key_from_file,
     key_from_text,
     public_blob,
-    with_certificate,
 )
 
 
@@ -79,15 +78,3 @@ class TestUnusable:
         with pytest.raises(UnusableKey, match="is not a private key"):
             key_from_file(file, None)
         assert public_blob(file) is None
-
-
-def test_a_certificate_beside_the_key_is_found(tmp_path: Path) -> None:
-    authority = make(tmp_path, "ed25519")
-    (tmp_path / "user").mkdir()
-    file = make(tmp_path / "user", "ed25519")
-    assert with_certificate(file, None) is None
-    sign = ["ssh-keygen", "-q", "-s", authority, "-I", "alice", "-n", "alice", f"{file}.pub"]
-    subprocess.run(sign, check=True)
-    certified = with_certificate(file, None)
-    assert certified is not None
-    assert certified.public_blob.key_type == "ssh-ed25519-cert-v01@openssh.com"

@@ -107,6 +107,7 @@ class TestLoggingIn:
             assert authenticated_with(way) == "the password"
             message = failure(with_login(destination, password="wrong"), AuthenticationFailed)
         assert "Tried: the password" in message
+        assert "no question" not in message  # this server never asks one
         assert "The host accepts: publickey, password" in message
         assert "wrong" not in message.replace("wrong way", "")
 
@@ -119,6 +120,7 @@ class TestLoggingIn:
             accepted = authenticated_with(with_login(way, password="correct horse"))
             message = failure(with_login(way, password="wrong"), AuthenticationFailed)
         assert accepted == "the password (keyboard-interactive)"
+        assert "no question" not in message
         assert "Tried: the password (keyboard-interactive)" in message
 
     def test_with_a_key_and_a_password_where_both_are_wanted(
@@ -157,6 +159,28 @@ class TestLoggingIn:
         key = home / ".ssh" / "id_ed25519"
         key.write_text(ssh_host.key_file.read_text())
         assert authenticated_with(with_login(destination)) == f"key file {key}"
+
+    def test_by_kerberos_is_for_openssh(
+        self, destination: Destination, start_server: StartServer, home: Path
+    ) -> None:
+        port = start_server("GSSAPIAuthentication yes", "AuthenticationMethods gssapi-with-mic")
+        way = dataclasses.replace(destination, port=port, known_hosts=None)
+        with pytest.raises(AuthenticationFailed) as caught:
+            open_ssh(way)
+        assert "in by Kerberos alone, which this connection does not speak" in caught.value.what
+        assert 'connection="openssh"' in caught.value.remedy
+        assert "`clustrix-prefect login`" in caught.value.remedy
+        config = home / ".ssh" / "config"
+        config.write_text("Host *\n  PreferredAuthentications gssapi-keyex,gssapi-with-mic\n")
+        with pytest.raises(AuthenticationFailed, match="wants Kerberos alone") as caught:
+            open_ssh(destination)
+        assert 'connection="openssh"' in caught.value.remedy
+        # What ssh would do after Kerberos, as with Debian's own settings, is done here, too.
+        config.write_text(
+            "Host *\n  GSSAPIAuthentication yes\n"
+            "  PreferredAuthentications gssapi-with-mic,publickey\n"
+        )
+        assert whoami(destination) == destination.login.username
 
     def test_with_nothing(self, destination: Destination) -> None:
         message = failure(with_login(destination), AuthenticationFailed)

@@ -40,6 +40,12 @@ def test_output_input_and_exit_status(connection: SSHConnection) -> None:
     wait_for(lambda: channel.stderr_tail() == "oops\n")
 
 
+def test_last_words_that_come_after_the_exit_status(connection: SSHConnection) -> None:
+    channel = connection.start("(sleep 0.3; echo last words >&2) >/dev/null & exit 3")
+    wait_for(lambda: channel.exit_status() == 3)
+    assert channel.stderr_tail() == "last words\n"
+
+
 def test_several_programs_share_one_connection(
     connection: SSHConnection, ssh_host: SSHHost
 ) -> None:

@@ -37,6 +37,8 @@ def test_everything_we_act_on(config: Path) -> None:
           User alice
           IdentityFile /keys/%r
           IdentityFile /keys/second
+          CertificateFile "/keys/%h cert.pub"
+          PreferredAuthentications publickey, password
           IdentitiesOnly yes
           IdentityAgent /run/agent
           UserKnownHostsFile /a/known_hosts "/b c/known_hosts"
@@ -51,6 +53,8 @@ def test_everything_we_act_on(config: Path) -> None:
         port=2222,
         user="alice",
         identity_files=(Path("/keys/alice"), Path("/keys/second")),
+        certificate_file=Path("/keys/login.example.org cert.pub"),
+        preferred_authentications=("publickey", "password"),
         identities_only=True,
         identity_agent="/run/agent",
         known_hosts=(Path("/a/known_hosts"), Path("/b c/known_hosts")),

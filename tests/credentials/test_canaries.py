@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import json
 import os
@@ -36,6 +37,7 @@ from tests.credentials.scanner import Scanner, forms_of
 from tests.live import clusters
 from tests.live.onepassword_connect import ConnectServer
 from tests.live.op_standin import StandInOp
+from tests.live.pam_host import CODE, KEYBOARD, PAMHost
 from tests.live.prefect_server import PrefectServer
 from tests.live.pythons import FarPythons
 from tests.live.rundir import RunDirectory
@@ -91,6 +93,7 @@ class Run:
 def run(
     prefect_server: PrefectServer,
     ssh_host: SSHHost,
+    pam_host: PAMHost,
     slurm: Slurm,
     far_pythons: FarPythons,
     run_directory: RunDirectory,
@@ -187,6 +190,19 @@ def run(
         blocks[f"{kind}-cluster/canary-{name}"] = make(
             ssh_host, far_pythons, work / name, credentials=login, **fields
         )
+    asks = contextlib.ExitStack()
+    asks.enter_context(pam_host.codes(period=5))
+    chain = "AuthenticationMethods publickey,keyboard-interactive"
+    asks.enter_context(pam_host.asking(chain, KEYBOARD, auth=(CODE,)))
+    blocks["ssh-cluster/canary-codes"] = clusters.ssh_cluster(
+        pam_host,
+        far_pythons,
+        pam_host.home / "work",
+        credentials=SSHCredentials(
+            username=pam_host.username, key_file=str(pam_host.key_file), totp=pam_host.seed_uri
+        ),
+        **fields,
+    )
     for name, block in blocks.items():
         block.save(name.partition("/")[2], overwrite=True, _sync=True)
 
@@ -196,6 +212,8 @@ def run(
             **tokens,
             **{f"{name}, a line": key.line for name, key in keys.items()},
             **{f"{name}, decrypted": key.seed for name, key in keys.items()},
+            "seed of codes": pam_host.seed,
+            "seed of codes, decoded": base64.b32decode(pam_host.seed),
             "control": control,
         }
     )
@@ -227,6 +245,7 @@ def run(
             scanner.in_files(
                 run_directory.path,
                 ssh_host.home,
+                pam_host.home / "work",
                 tmp_path / "work",
                 # Interpreters and images, made before: none of the flows runs in a pod.
                 without=[run_directory.path / name for name in ("pythons", "kubernetes")],
@@ -241,6 +260,7 @@ def run(
         yield Run(scanner, hits, refer, log.read_text())
     finally:
         authorized.write_bytes(before)
+        asks.close()
         connect.stop()
         for name, block in blocks.items():
             type(block).delete(name.partition("/")[2], _sync=True)
@@ -284,6 +304,7 @@ def test_no_canary_is_anywhere(run: Run) -> None:
         r"process of local-cluster/canary-local: \d+ cmdline",
         r"/home/.*/work/canaries/plain/.*",
         r"/home/.*/work/canaries/cli/.*",
+        r"/home/cxpam\d+/work/.*",
         r".*/canaries0/work/.*",
         r".*/prefect-home/storage/.*",
         r"log\.message",

@@ -31,6 +31,7 @@ SERVICES = {
     "pbs_hosts": "openpbs",
     "rooted_host": "ssh",
     "ssh_host": "ssh",
+    "pam_host": "pam",
     "prefect_server": "",  # each process has its own
 }
 # Fixtures that ask for a service by the value of a parameter, which names it like this.

@@ -25,6 +25,11 @@ _SSH = {"sshd": "openssh-server", "ssh": "openssh-client", "setpriv": "util-linu
 _PODS = {"debootstrap": "debootstrap", "ip": "iproute2"}
 PACKAGES: dict[str, dict[str, str]] = {
     "ssh_host": {**_SSH, "tcsh": "tcsh", "zsh": "zsh", "ksh": "ksh", "fish": "fish"},
+    "pam_host": {
+        **_SSH,
+        "google-authenticator": "libpam-google-authenticator",
+        "oathtool": "oathtool",
+    },
     "slurm": {**_SSH, **_SLURM},
     "slurm_site": {**_SSH, "mmdebstrap": "mmdebstrap"},
     "gridengine": {

@@ -29,7 +29,7 @@ class RunDirectory:
 
     The owner holds a lock on it, so that any later run can tell a directory in use from one
     whose owner died. Everything that outlives its owner is found again through it: mounts lie
-    inside it, and accounts are listed in it before they are made.
+    inside it, and accounts, and files elsewhere, are listed in it before they are made.
     """
 
     def __init__(self) -> None:
@@ -61,6 +61,11 @@ class RunDirectory:
         with (self.path / "accounts").open("a") as accounts:
             accounts.write(f"{username}\n")
 
+    def will_make_file(self, path: Path) -> None:
+        """Note a file outside of this directory, so that it is removed likewise."""
+        with (self.path / "files").open("a") as files:
+            files.write(f"{path}\n")
+
     def remove(self) -> None:
         """End what still runs, and remove accounts, mounts and files."""
         self._watcher.kill()
@@ -87,6 +92,9 @@ def _remove(path: Path) -> None:
     accounts = path / "accounts"
     for username in accounts.read_text().split() if accounts.exists() else []:
         remove_account(username)
+    files = path / "files"
+    for name in files.read_text().splitlines() if files.exists() else []:
+        Path(name).unlink(missing_ok=True)
     _unmount_below(path)
     shutil.rmtree(path, ignore_errors=True)
 

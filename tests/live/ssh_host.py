@@ -30,10 +30,13 @@ class SSHHost:
         key_file: The private key that logs in.
         known_hosts: A known_hosts file that names this server's key.
         banner: A file whose text is shown before logging in, if it exists.
+        settings: Lines of sshd_config that go before its other ones.
 
     Args:
         run: The test run's directory.
         environment: Variables that every login gets.
+        account: What the account's name has in it.
+        program: The name that sshd is run by.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class SSHHost:
         run: RunDirectory,
         environment: Mapping[str, str] | None = None,
         account: str = "test",
+        program: str = "sshd",
     ) -> None:
         self._run = run
         self._environment = dict(environment or {})
@@ -53,15 +57,20 @@ class SSHHost:
         self.key_file = self._directory / "id_ed25519"
         self.known_hosts = self._directory / "known_hosts"
         self.banner = self._directory / "banner"
-        sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+        self.settings: list[str] = []
+        sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/sbin") or "sshd"
+        if program != "sshd":
+            named = self._directory / program
+            named.unlink(missing_ok=True)
+            named.symlink_to(sshd)
+            sshd = str(named)
         self._sshd = Daemon(
-            [sshd or "sshd", "-D", "-e", "-f", str(self._directory / "sshd_config")],
+            [sshd, "-D", "-e", "-f", str(self._directory / "sshd_config")],
             log=self._directory / "sshd.log",
             environment={"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"},
             ready=lambda: listens(self.port),
         )
-        self._missing = [] if sshd else ["sshd (openssh-server)"]
-        self._missing += [name for name in ("ssh", "ssh-keygen", "useradd") if not _has(name)]
+        self._needs = ["sshd", "ssh", "ssh-keygen", "useradd"]
 
     # --- starting and ending --------------------------------------------------------------
 
@@ -73,8 +82,8 @@ class SSHHost:
         """
         if os.geteuid() != 0:
             raise ServiceUnavailable("an SSH server with an account of its own needs root")
-        if self._missing:
-            raise ServiceUnavailable(f"not installed: {', '.join(self._missing)}")
+        if missing := [program for program in self._needs if not _has(program)]:
+            raise ServiceUnavailable(f"not installed: {', '.join(missing)}")
         self._make_account()
         self._make_keys()
         self._configure(self._environment)
@@ -230,6 +239,11 @@ class SSHHost:
         return found
 
     @property
+    def log(self) -> str:
+        """What the server has written down since it was first started."""
+        return (self._directory / "sshd.log").read_text()
+
+    @property
     def processes(self) -> list[int]:
         """The ids of the account's processes, those of sshd excepted."""
         return [pid for pid in rundir.processes_of(self.uid) if not _is_sshd(pid)]
@@ -288,6 +302,7 @@ class SSHHost:
     def _configure(self, environment: Mapping[str, str]) -> None:
         variables = " ".join(f'{name}="{value}"' for name, value in environment.items())
         lines = [
+            *self.settings,  # of several lines for one thing, sshd takes the first
             f"Port {self.port}",
             f"ListenAddress {self.host}",
             f"HostKey {self._directory / 'host_key'}",

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
-from clustrix_prefect import SlurmCluster
+import pytest
+
+from clustrix_prefect import SlurmCluster, SSHCluster, SSHCredentials
 from flows.validate_cluster_access import validate_cluster_access
 from tests.live.daemon import free_port
+from tests.live.pam_host import PAMHost
 from tests.live.slurm import Slurm
+from tests.live.ssh_authority import SSHAuthority
 from tests.live.ssh_host import SSHHost
 from tests.validation.conftest import Save
 from tests.validation.pages import page_of, rows_of
@@ -66,3 +71,30 @@ def test_a_refused_submission_is_a_failure(saved: Save, ndoli: str, slurm: Slurm
     }
     assert found["submit and cancel"]["result"] == "failed"
     assert "nvalid partition" in found["submit and cancel"]["found"]
+
+
+def test_a_certificate_that_ends_within_a_day_is_warned_of(
+    saved: Save, pam_host: PAMHost, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    authority = SSHAuthority(tmp_path / "authority")
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    authority.sign(key, pam_host.username, "-1m:+3h")
+    cluster = SSHCluster(
+        host=pam_host.host,
+        port=pam_host.port,
+        known_hosts=str(pam_host.known_hosts),
+        credentials=SSHCredentials(username=pam_host.username, key_file=str(key)),
+    )
+    name = saved(cluster, "certified")
+    with pam_host.asking(*authority.settings):
+        state = validate_cluster_access([name], return_state=True)
+    assert state.is_completed(), state.message
+    page = page_of(state, "cluster-access")
+    rows = [row for row in rows_of(page) if "check" in row]
+    assert (rows[0]["check"], rows[0]["result"]) == ("certificate", "warning")
+    assert "It ends in 2 h 5" in rows[0]["found"]
+    assert "### What to do" in page
+    assert "Renew it" in page
+    warned = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert any("It ends in 2 h 5" in record.getMessage() for record in warned)
