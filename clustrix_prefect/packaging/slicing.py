@@ -263,6 +263,8 @@ class Slice:
             return self._take_variable(name, None)
         file, node = bindings[-1]
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            if not node.decorator_list:  # given to the name from elsewhere, as by `global`
+                return self._take_variable(name, None)
             return self._take_definition(name, file, node)
         imports = [each for each in bindings if isinstance(each[1], (ast.Import, ast.ImportFrom))]
         if imports:
@@ -321,7 +323,7 @@ class Slice:
                         " source travels.",
                         "Leave it in, or use the same version of Python on both sides.",
                     )
-        elif not kept.is_of:
+        elif not kept.is_of and self.sources.bindings_of(node.name)[-1][1] is not node:
             return set()  # a later definition has taken its name
         elif kept.is_itself and value.__name__ != node.name:
             kept.values[f"{node.name}.__name__"] = value.__name__
