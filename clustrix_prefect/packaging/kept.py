@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from clustrix_prefect.far_side.wire.kept import REGISTERED, cells, describe, inside
+from clustrix_prefect.far_side.wire.kept import CONTENT, REGISTERED, cells, describe, inside
 from clustrix_prefect.packaging.ownership import (
     is_user_file,
     is_user_module,
@@ -29,6 +29,7 @@ from clustrix_prefect.packaging.runtime_values import (
     held_by,
     is_fresh,
     is_plain,
+    is_users_descriptor,
 )
 from clustrix_prefect.packaging.source_files import CELL, Definition, SourceFile
 
@@ -87,6 +88,13 @@ class Kept:
         elif _is_made_by_users_class(value):
             self.layers[path] = describe(value)
             self._look_at_attributes(_attributes(value), path)
+            if isinstance(value, (dict, list, set)):
+                self.values[f"{path}.{CONTENT}"] = inside(value, CONTENT)
+        elif isinstance(value, functools.partial):
+            self.look_at(value.func, f"{path}.func")
+            for name in ("args", "keywords"):
+                if given := getattr(value, name):
+                    self._note(given, f"{path}.{name}", is_users=True)
 
     def _look_at_class(self, value: type, path: str) -> None:
         held: set[str] = set()
@@ -102,8 +110,11 @@ class Kept:
             if isinstance(member, enum.Enum):
                 self._look_at_attributes(_noted_on(member), f"{path}.{name}")
         for name, each in list(vars(value).items()):
-            if name not in held:
-                self.look_at(each, f"{path}.{name}")
+            if name in held:
+                continue
+            self.look_at(each, f"{path}.{name}")
+            if is_users_descriptor(each):
+                self._look_at_attributes(_attributes(each), f"{path}.{name}")
 
     def _look_at_function(self, function: types.FunctionType, path: str) -> None:
         code = function.__code__
@@ -160,7 +171,8 @@ class Kept:
             return look_up(value.__module__, value.__qualname__) is not value
         if isinstance(value, _LAYERS) or type(value) is Cached:
             return True
-        if isinstance(value, types.MethodType) or _is_made_by_users_class(value):
+        wraps = isinstance(value, (types.MethodType, functools.partial))
+        if wraps or _is_made_by_users_class(value):
             below = Kept(self.file, self.node)
             below.look_at(value, "")
             return below.is_of
@@ -206,7 +218,7 @@ def _attributes(value: Any) -> dict[str, Any]:
 
 
 def _noted_on(member: enum.Enum) -> dict[str, Any]:
-    return {k: v for k, v in vars(member).items() if not (k.startswith("_") or k == "name")}
+    return {k: v for k, v in vars(member).items() if not (k.startswith("_") and k.endswith("_"))}
 
 
 def _slots(kind: type) -> Iterator[tuple[str, Any]]:

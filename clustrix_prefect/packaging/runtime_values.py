@@ -116,15 +116,16 @@ def may_be_changed(value: Any) -> bool:
 def _may_hold(value: Any) -> bool:
     """Whether an attribute of a class is an object that may hold what was put into it."""
     is_code = isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType))
-    return (
-        not is_code
-        and not is_fresh(value)
-        and not any(
-            # What attributes go through.
-            hasattr(type(value), name)
-            for name in ("__get__", "__set__", "__set_name__")
-        )
-    )
+    return not (is_code or is_fresh(value) or _is_descriptor(value))
+
+
+def is_users_descriptor(value: Any) -> bool:
+    """Whether attributes go through a value, which is of a class of the user's."""
+    return is_user_module(type(value).__module__) and _is_descriptor(value)
+
+
+def _is_descriptor(value: Any) -> bool:
+    return any(hasattr(type(value), name) for name in ("__get__", "__set__", "__set_name__"))
 
 
 def _code_of(value: Any) -> types.CodeType | None:

@@ -271,7 +271,10 @@ class Slice:
             return self._take_imports(name, imports)
         if _is_known_by_its_name(value, name, self.sources.name):
             return self._take_statement(file, file.top_statement_of(node))
-        return self._take_variable(name, (file, node))
+        # `table += [...]`: what comes in between may have to do with it.
+        return self._take_variable(
+            name, bindings[0] if isinstance(node, ast.AugAssign) else (file, node)
+        )
 
     # --- definitions ----------------------------------------------------------------------
 
@@ -333,7 +336,10 @@ class Slice:
         for path in kept.values:
             # Last: other definitions may change it once more.
             layers = tuple(each for each in kept.layers.items() if f"{path}.".startswith(each[0]))
-            self.variables[path] = Variable(self._at_the_end, path, where, layers)
+            position = self._at_the_end
+            if kept.is_itself and path.endswith("defaults__"):
+                position = self._position(file, node)  # decorators may call it
+            self.variables[path] = Variable(position, path, where, layers)
         return kept.defaults
 
     def _prefects_decorators(self, file: SourceFile, node: Definition) -> Iterator[ast.expr]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clustrix_prefect.errors import CallNotPortable, NotPortable
-from clustrix_prefect.packaging.bundle import FunctionBundles
+from clustrix_prefect.packaging.function_bundles import FunctionBundles
 from tests.packaging.elsewhere import Elsewhere
 from tests.packaging.project import load, write
 

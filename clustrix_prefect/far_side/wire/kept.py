@@ -2,10 +2,12 @@
 
 A path is one step after the other, with dots between them: an attribute (of a module, to begin
 with), `(name)` for a variable in the closure of a function, or `register()` for what was
-registered with a function of `functools.singledispatch` or an abstract class.
+registered with a function of `functools.singledispatch` or an abstract class, or `content()` for
+what a dictionary, a list or the like holds.
 """
 
 import collections
+import functools
 import types
 
 TYPE_CHECKING = False
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple
 
 REGISTERED = "register()"
+CONTENT = "content()"
 _CONTAINERS: "Any" = (collections.OrderedDict, dict, set, list, collections.deque)
 # What decorators put nothing into.
 _WHOLE = (type, types.ModuleType, types.FunctionType, str, bytes, int, float)
@@ -29,6 +32,8 @@ def inside(owner: "Any", step: str) -> "Any":
         return cells(owner)[step[1:-1]].cell_contents
     if step == REGISTERED:
         return _registered(owner)
+    if step == CONTENT:
+        return list(dict.items(owner) if isinstance(owner, dict) else owner)
     if step in getattr(owner, "__members__", ()):
         return owner.__members__[step]
     if not isinstance(owner, type):
@@ -82,6 +87,12 @@ def put(owner: "Any", step: str, value: "Any") -> None:
     elif step == REGISTERED:
         for each in value:
             owner.register(*each)
+    elif step == CONTENT:
+        fill(owner, value)
+    elif isinstance(owner, functools.partial):
+        given = {"args": owner.args, "keywords": owner.keywords, step: value}
+        state = owner.func, given["args"], given["keywords"], vars(owner)
+        owner.__setstate__(state)  # type: ignore[attr-defined]
     elif isinstance(owner, (type, types.FunctionType, types.ModuleType)):
         setattr(owner, step, value)
     else:  # whatever the user's class does when an attribute is set
@@ -119,11 +130,15 @@ class Contents:
     def put_back(self) -> None:
         """Give everything the content that it had."""
         for value, content in self._held:
-            # Not by methods that the user's classes have of their own.
-            kind = next(each for each in _CONTAINERS if isinstance(value, each))
-            kind.clear(value)
-            fill = kind.update if hasattr(kind, "update") else kind.extend
             fill(value, content)
+
+
+def fill(value: "Any", content: "Any") -> None:
+    """Give a dictionary, a list or the like this content, whatever methods the user gave it."""
+    kind = next(each for each in _CONTAINERS if isinstance(value, each))
+    kind.clear(value)
+    add = kind.update if hasattr(kind, "update") else kind.extend
+    add(value, content)
 
 
 def _cell_setter() -> "Any":

@@ -629,6 +629,101 @@ def linked(x: int) -> int:
 ids = itertools.count(3)
 
 
+class Memo(dict):  # type: ignore[type-arg]
+    """A decorator that is a dictionary."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def __call__(self, x: int) -> Any:
+        return self[x]
+
+    def __missing__(self, x: int) -> Any:
+        self[x] = self.function(x), len(self)
+        return self[x]
+
+
+@Memo
+def kept_in_itself(x: int) -> int:
+    return x
+
+
+STORE: dict[str, int] = {}
+
+
+def throttled(key: str, store: dict[str, int] = STORE) -> Any:
+    """Its state is in a default that is a variable."""
+
+    def around(function: Any) -> Any:
+        store[key] = 0
+
+        def wrapper(*args: Any) -> Any:
+            store[key] += 1
+            return store[key], function(*args)
+
+        return wrapper
+
+    return around
+
+
+@throttled("a")
+def slowed(x: int) -> int:
+    return x
+
+
+def with_first(function: Any) -> Any:
+    return functools.partial(function, 10, [])
+
+
+@with_first
+def given_first(a: int, own: list[int], b: list[int] = []) -> Any:  # noqa: B006
+    own.append(a)
+    b.append(a)
+    return own, b
+
+
+class Event:
+    def __init__(self) -> None:
+        self.handlers: list[Any] = []
+
+    def __iadd__(self, handler: Any) -> Any:
+        self.handlers.append(handler)
+        return self
+
+    def on(self, function: Any) -> Any:
+        self.handlers.append(function)
+        return function
+
+    def fire(self) -> list[Any]:
+        return [handler() for handler in self.handlers]
+
+
+event = Event()
+
+
+@event.on
+def first_handler() -> int:
+    return 1
+
+
+event += lambda: 2
+
+
+class Hits:
+    """A descriptor that counts."""
+
+    def __init__(self) -> None:
+        self.hits = 0
+
+    def __get__(self, instance: Any, owner: Any = None) -> int:
+        self.hits += 1
+        return self.hits
+
+
+class Watched:
+    seen = Hits()
+
+
 # What is passed to a call, each to one.
 @counted
 def given(x: int) -> int:
@@ -698,6 +793,11 @@ def used() -> None:
     Holder.limits.most = 6
     Config.rate = 7
     Level.HIGH.note = "high"  # type: ignore[attr-defined]
+    Level.LOW._hidden = "low"  # type: ignore[attr-defined]
+    kept_in_itself(1)
+    slowed(1)
+    given_first()
+    assert Watched.seen == 1
     service.growing_more(1)
     for call in (*GIVEN, given, given_growing):
         call(1)
@@ -776,6 +876,12 @@ CASES: list[Any] = [
     lambda: stepping(5),
     lambda: (linked(5), chain.total),
     lambda: next(ids),
+    lambda: getattr(Level.LOW, "_hidden", None),
+    lambda: (kept_in_itself(5), kept_in_itself(1)),
+    lambda: (slowed(5), STORE),
+    lambda: given_first(),
+    lambda: event.fire(),
+    lambda: Watched.seen,
     *((through, each, 6) for each in GIVEN),
     (given, 9),
     (given_growing, 9),

@@ -88,7 +88,7 @@ BY_CLOUDPICKLE = {
     *(f"modules-{number}" for number in (9, 11, 12, 13, 14)),
     *(f"inside-{number}" for number in (0, 1, 4, 5, 13, 15, 17, 18)),
     *(f"wild-{number}" for number in (1, 2, 6, 23, 57)),
-    *(f"kept-{number}" for number in (6, 27, 38, 45)),
+    *(f"kept-{number}" for number in (6, 27, 38, 45, 50)),
 }
 # Where there is only the standard library.
 WITHOUT_PACKAGES: set[str] = {f"wild-{number}" for number in range(33, 38)}
