@@ -8,14 +8,17 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from clustrix_prefect import SSHCluster, SSHCredentials
 from tests.live import clusters
+from tests.live.daemon import wait_until
 from tests.live.prefect_server import PrefectServer
 from tests.live.pythons import FarPythons, Interpreters
+from tests.live.rundir import RunDirectory
 from tests.live.slurm import Slurm
 from tests.live.ssh_host import SSHHost
 
@@ -61,7 +64,7 @@ def run_script(
         variables: Of its environment; one that is empty is not set.
     """
     script = directory / "script.py"
-    script.write_text(_SCRIPT.replace("local-cluster/mine", block).replace(*mistake))
+    script.write_text(_SCRIPT.replace(*mistake).replace("local-cluster/mine", block))
     environment = {**os.environ, **variables}
     done = subprocess.run(
         [sys.executable, str(script)],
@@ -76,10 +79,10 @@ def run_script(
     return done.stdout.splitlines()
 
 
-def assert_short(lines: list[str], *said: str) -> None:
+def assert_short(lines: list[str], *said: str, most: int = _MOST_LINES) -> None:
     """The terminal has few lines, and what to do is among its last."""
     text = "\n".join(lines)
-    assert len(lines) <= _MOST_LINES, text
+    assert len(lines) <= most, text
     end = "\n".join(lines[-_REMEDY_WITHIN:])
     for pattern in said:
         assert re.search(pattern, end), f"{pattern!r} is not said at the end of:\n{text}"
@@ -198,3 +201,109 @@ def test_what_a_call_cannot_be(
     saved_local: str, tmp_path: Path, right: str, wrong: str, said: tuple[str, str]
 ) -> None:
     assert_short(run_script(tmp_path, saved_local, (right, wrong)), *said)
+
+
+_IN_IPYTHON = """\
+from IPython.core.interactiveshell import InteractiveShell
+
+shell = InteractiveShell.instance(colors="NoColor")
+shell.run_cell({cell!r}, store_history=True)
+print("%tb shows")
+shell.run_line_magic("tb", "")
+raise SystemExit(1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        pytest.param("cores=1", 'memory="8 gigs"', ("8 gigs", "8GB"), id="no memory"),
+        pytest.param("mistaken", "mistakne", ("mistakne'", "mistaken"), id="no block"),
+        pytest.param("return seed", "lock.locked()", ("'lock'", "inside the task"), id="a lock"),
+    ],
+)
+def test_ipython_and_notebooks_show_the_users_lines(
+    saved_local: str, tmp_path: Path, right: str, wrong: str, said: tuple[str, str]
+) -> None:
+    cell = _SCRIPT.partition("\n\nif __name__")[0].replace("local-cluster/mine", saved_local)
+    cell = f"{cell}\nsweep()".replace(right, wrong)
+    lines = run_script(tmp_path, "", (_SCRIPT, _IN_IPYTHON.format(cell=cell)))
+    before = lines[: lines.index("%tb shows")]
+    # IPython shows up to five lines around each of the two places, the log only those.
+    assert_short(before, *said, most=_MOST_LINES + 3)
+    shown = lines[lines.index("%tb shows") + 1 :]
+    assert_short(shown, *said)
+    assert not [line for line in shown if line.startswith("File ")], shown
+    assert len([line for line in shown if line.startswith("Cell In[1]")]) == 2, shown
+
+
+_WAITING = """
+    import time
+
+    here = Path({here!r})
+    (here / f"began-{{seed}}").touch()
+    while not (here / "go").exists():
+        time.sleep(0.1)
+    (here / f"ended-{{seed}}").touch()
+    return seed"""
+
+
+@pytest.fixture(params=["local", "ssh"])
+def some_cluster(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The source of a cluster whose address the script has: its server cannot be asked for any."""
+    if request.param == "local":
+        here = clusters.local_cluster(tmp_path / "work", max_parallel_calls=2)
+        return f"LocalCluster.model_validate_json({here.model_dump_json()!r})"
+    host: SSHHost = request.getfixturevalue("ssh_host")
+    found = clusters.ssh_cluster(
+        host,
+        request.getfixturevalue("far_pythons"),
+        request.getfixturevalue("remote_work_dir"),
+        max_parallel_calls=2,
+    )
+    return f"SSHCluster.model_validate_json({found.model_dump_json()!r})"
+
+
+def test_a_server_that_dies_while_calls_run(
+    some_cluster: str, run_directory: RunDirectory, tmp_path: Path
+) -> None:
+    """The calls go on, and the command ends; the terminal says once what happened."""
+    marks = Path(tempfile.mkdtemp(dir=run_directory.child("mistakes")))
+    marks.chmod(0o777)  # other accounts leave marks, too
+    (tmp_path / "server").mkdir()
+    server = PrefectServer(tmp_path / "server")
+    server.start()
+    script = tmp_path / "script.py"
+    script.write_text(
+        _SCRIPT.replace("import threading\n", "from pathlib import Path\n")
+        .replace("lock = threading.Lock()\n", "")
+        .replace("import ClusterTaskRunner, resources", "import *")
+        .replace('"local-cluster/mine"', some_cluster)
+        .replace("n: int = 100", "n: int = 4")
+        .replace("    return seed * 2", _WAITING.format(here=str(marks)))
+    )
+    environment = {**os.environ, "PREFECT_API_URL": server.api_url}
+    # Prefect's client asks a server that is away for half a minute, each time.
+    environment["PREFECT_CLIENT_MAX_RETRIES"] = "0"
+    output = tmp_path / "output"
+    try:
+        with output.open("w") as terminal:
+            running = subprocess.Popen(
+                [sys.executable, str(script)],
+                cwd=tmp_path,
+                env=environment,
+                stdout=terminal,
+                stderr=subprocess.STDOUT,
+            )
+        wait_until(lambda: running.poll() is not None or any(marks.glob("began-*")))
+    finally:
+        server.stop()
+    (marks / "go").touch()
+    assert running.wait(120) != 0, output.read_text()
+    assert len(list(marks.glob("ended-*"))) == 4
+    lines = output.read_text().splitlines()
+    assert_short(lines, server.api_url, "Start the server", "PREFECT_API_URL")
+    text = "\n".join(lines)
+    assert text.count("The calls go on, and their states do not reach it.") == 1, text
+    assert "Unable to connect" not in text
+    assert "failed to process item" not in text

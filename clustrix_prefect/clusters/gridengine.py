@@ -34,15 +34,13 @@ class SGECluster(BatchCluster):
     _code_example = """
         ```python
         from prefect import flow, task
-        from clustrix_prefect import SGECluster, ClusterTaskRunner, resources
-
-        cluster = SGECluster.load("BLOCK_NAME")
+        from clustrix_prefect import ClusterTaskRunner, resources
 
         @task
         def fit(seed: int):
             return seed / 2
 
-        @flow(task_runner=ClusterTaskRunner(cluster))
+        @flow(task_runner=ClusterTaskRunner("sge-cluster/BLOCK_NAME"))
         def sweep():
             with resources(cores=4, memory="8GB", time="00:30:00"):
                 return fit.map(range(100)).result()

@@ -64,15 +64,13 @@ class KubernetesCluster(ClusterBlock):
     _code_example = """
         ```python
         from prefect import flow, task
-        from clustrix_prefect import KubernetesCluster, ClusterTaskRunner
-
-        cluster = KubernetesCluster.load("BLOCK_NAME")
+        from clustrix_prefect import ClusterTaskRunner
 
         @task
         def square(x: int):
             return x * x
 
-        @flow(task_runner=ClusterTaskRunner(cluster))
+        @flow(task_runner=ClusterTaskRunner("kubernetes-cluster/BLOCK_NAME"))
         def squares():
             return square.map(range(10)).result()
         ```

@@ -26,15 +26,13 @@ class LocalCluster(WorkerCluster):
     _code_example = """
         ```python
         from prefect import flow, task
-        from clustrix_prefect import LocalCluster, ClusterTaskRunner
-
-        cluster = LocalCluster.load("BLOCK_NAME")
+        from clustrix_prefect import ClusterTaskRunner
 
         @task
         def square(x: int):
             return x * x
 
-        @flow(task_runner=ClusterTaskRunner(cluster))
+        @flow(task_runner=ClusterTaskRunner("local-cluster/BLOCK_NAME"))
         def squares():
             return square.map(range(10)).result()
         ```

@@ -24,15 +24,13 @@ class SSHCluster(WorkerCluster, SSHHost):
     _code_example = """
         ```python
         from prefect import flow, task
-        from clustrix_prefect import SSHCluster, ClusterTaskRunner
-
-        cluster = SSHCluster.load("BLOCK_NAME")
+        from clustrix_prefect import ClusterTaskRunner
 
         @task
         def square(x: int):
             return x * x
 
-        @flow(task_runner=ClusterTaskRunner(cluster))
+        @flow(task_runner=ClusterTaskRunner("ssh-cluster/BLOCK_NAME"))
         def squares():
             return square.map(range(10)).result()
         ```

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 
@@ -23,6 +25,8 @@ logger = logging.getLogger("prefect.clustrix")
 # Pages for failed calls in one flow run; the table names the rest.
 MOST_FAILURE_PAGES = 50
 _LONGEST_WHY = 60
+# Prefect's client asks an API that does not answer for half a minute: not for every page.
+_AWAY_SECONDS = 60.0
 
 
 class Report:
@@ -40,6 +44,7 @@ class Report:
         self._cluster = cluster
         self._progress_id: UUID | None = None
         self._failures = 0
+        self._away_since = -_AWAY_SECONDS
         self._lock = threading.Lock()
 
     def progress(self, counts: Counter[CallState]) -> None:
@@ -48,15 +53,16 @@ class Report:
         over = sum(count for state, count in counts.items() if state.is_final)
         percent = 100.0 * over / total if total else 0.0
         text = f"{self._cluster}: {describe(counts)}"
-        try:
+
+        def show() -> None:
             if self._progress_id is None:
                 self._progress_id = self._create("progress", "cluster-progress", percent, text)
             else:
                 self._client.update_artifact(
                     self._progress_id, ArtifactUpdate(data=percent, description=escape(text))
                 )
-        except Exception as error:  # a report must not fail the run that it reports on
-            logger.debug("The progress could not be shown: %s", error)
+
+        self._asked(show, "The progress could not be shown")
 
     def wants_failure(self) -> bool:
         """Count one failed call more, and return whether it gets a page."""
@@ -66,7 +72,8 @@ class Report:
 
     def failure(self, call: Call, found: Diagnosis) -> None:
         """A page on a failed call."""
-        try:
+
+        def show() -> None:
             self._create(
                 "markdown",
                 "cluster-call-failed",
@@ -74,8 +81,8 @@ class Report:
                 f"Why {call.task_run_name} failed",
                 task_run_id=UUID(call.task_run_id),
             )
-        except Exception as error:
-            logger.debug("The failure could not be shown: %s", error)
+
+        self._asked(show, "The failure could not be shown")
 
     def table(self, calls: Sequence[Call]) -> None:
         """One row for each call, failures first."""
@@ -91,10 +98,25 @@ class Report:
             if all(call.state is CallState.DONE for call in calls)
             else f"{self._cluster}: {describe(Counter(call.state for call in calls))}."
         )
-        try:
+
+        def store() -> None:
             self._create("table", "cluster-calls", json.dumps(rows), text)
+
+        self._asked(store, "The table of calls could not be stored", logging.WARNING)
+
+    def _asked(self, ask: Callable[[], None], what: str, level: int = logging.DEBUG) -> None:
+        """Ask the API for something, unless it did not answer a moment ago.
+
+        A report must not fail the run that it reports on, nor hold it up.
+        """
+        if time.monotonic() - self._away_since < _AWAY_SECONDS:
+            return
+        try:
+            ask()
         except Exception as error:
-            logger.warning("The table of calls could not be stored: %s", error)
+            if isinstance(error, httpx.TransportError):
+                self._away_since = time.monotonic()
+            logger.log(level, "%s: %s", what, error)
 
     def _create(
         self, kind: str, key: str, data: Any, text: str, task_run_id: UUID | None = None

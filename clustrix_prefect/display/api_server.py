@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from typing import Any
 
 import httpx
+from prefect._internal.concurrency import services
 from prefect.context import refresh_global_settings_context
+from prefect.events.worker import EventsWorker
 from prefect.settings import PREFECT_API_URL
 
 from clustrix_prefect.errors import ConfigurationError
@@ -22,6 +26,36 @@ _HOW_TO_REACH_IT = (
     "Start the server (`prefect server start`), or correct PREFECT_API_URL"
     " (`prefect config view` shows it)."
 )
+
+_LOST = "The Prefect API at {} does not answer. The calls go on, and their states do not reach it. "
+_said_to_be_lost: set[str | None] = set()
+
+
+def say_once_that_it_is_lost(record: logging.LogRecord) -> bool:
+    """Let one record pass of those that say, for each state, that it does not reach the server.
+
+    From then on no state is waited for as long as the first: at the end of a process that takes
+    7 s for each, and there are three or four for each task run. What did not reach the server is
+    sent again as soon as there is one.
+    """
+    said = str(record.msg)
+    is_new = said.startswith("Unable to connect to")
+    if not is_new and not (said.startswith("Service %r failed") and _names_states(record)):
+        return True
+    for service in tuple(getattr(services, "_active_services", ())):
+        client: Any = getattr(service, "_client", None)
+        if isinstance(service, EventsWorker) and hasattr(client, "_reconnection_attempts"):
+            client._reconnection_attempts = 1
+    url = PREFECT_API_URL.value()
+    if not is_new or url in _said_to_be_lost:
+        return False
+    _said_to_be_lost.add(url)
+    record.msg, record.args = _LOST.format(url) + _HOW_TO_REACH_IT, ()
+    return True
+
+
+def _names_states(record: logging.LogRecord) -> bool:
+    return isinstance(record.args, tuple) and EventsWorker.__name__ in record.args
 
 
 def refuse_unnamed() -> None:

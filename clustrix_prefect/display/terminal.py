@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import sys
 from types import TracebackType
+from typing import Any
 
 from clustrix_prefect.display import api_server
-from clustrix_prefect.display.tracebacks import is_of_machinery, shortened
+from clustrix_prefect.display.tracebacks import is_of_machinery, mend, shortened
 from clustrix_prefect.errors import ClustrixError
 
 # Prefect's own loggers of runs: what goes through them is seen on the terminal and on the pages.
 _RUNS = ("prefect.flow_runs", "prefect.task_runs")
 # They count what they have still to send, at the end of every process that was busy.
 _SENDING = ("EventsWorker", "APILogWorker")
+# They say of each state that it could not be sent.
+_STATES = ("prefect.events.clients", "prefect._internal.concurrency")
 # On a record: what it says was said of another call before.
 SAID_BEFORE = "clustrix_said_before"
 
@@ -21,13 +24,19 @@ SAID_BEFORE = "clustrix_said_before"
 def be_brief() -> None:
     """Shorten tracebacks on the terminal and in the logs of runs, unless at level DEBUG.
 
-    Who has installed an `excepthook` keeps it.
+    Who has installed an `excepthook`, or a handler in IPython, keeps it.
     """
     for name in _RUNS:
         logging.getLogger(name).addFilter(_brief)  # once: the same function is not added twice
+    for name in _STATES:
+        logging.getLogger(name).addFilter(_is_news)
     send_silently()
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = _print_briefly
+    # IPython and notebooks show exceptions by themselves.
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is not None and not shell.custom_exceptions:
+        shell.set_custom_exc((Exception,), _show_briefly)
 
 
 def send_silently() -> None:
@@ -48,6 +57,10 @@ def confirmed(question: str) -> bool:
 
 def _is_no_count(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("Still processing items")
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return _is_debugging() or api_server.say_once_that_it_is_lost(record)
 
 
 def _brief(record: logging.LogRecord) -> bool:
@@ -73,6 +86,21 @@ def _print_briefly(
     else:
         print(shortened(error), file=sys.stderr)
     if remedy:
+        print(remedy, file=sys.stderr)
+
+
+def _show_briefly(
+    shell: Any,
+    kind: type[BaseException],
+    error: BaseException,
+    frames: TracebackType | None,
+    tb_offset: int | None = None,
+) -> None:
+    """Have IPython show an exception, without the machinery."""
+    if not _is_debugging() and is_of_machinery(error):
+        mend(error)
+    shell.showtraceback((kind, error, error.__traceback__), tb_offset=tb_offset)
+    if remedy := api_server.remedy(error):
         print(remedy, file=sys.stderr)
 
 

@@ -7,6 +7,9 @@ import sysconfig
 from collections.abc import Iterator
 from importlib.util import find_spec
 from traceback import FrameSummary, StackSummary, TracebackException
+from types import TracebackType
+
+import httpx
 
 from clustrix_prefect.errors import ClustrixError, RemoteTraceback
 
@@ -38,13 +41,49 @@ def shortened(error: BaseException) -> str:
 
     What the standard library does for those goes with them. So does an exception in the chain that
     was raised in the machinery alone, or is of this package: what it says to a person is said by
-    the one that it led to. Of an exception that is not of this package the innermost frame stays.
+    the one that it led to. The innermost frame stays, except where an exception says all of it: one
+    of this package, of a connection, or of a call far away.
     """
     shown = TracebackException.from_exception(error)
     _shorten(error, shown)
     if not shown.stack and isinstance(error.__cause__, RemoteTraceback):
         return error.__cause__.text.rstrip("\n")  # it ends with the exception itself
     return "".join(shown.format()).rstrip("\n")
+
+
+def mend(error: BaseException) -> None:
+    """Take the frames out of an exception that `shortened` leaves out, for whoever shows it.
+
+    The exceptions that led to it are mended as well, or left out of its chain.
+    """
+    while True:
+        shown = TracebackException.from_exception(error)
+        shown.stack = StackSummary.from_list(_kept(error, shown))
+        before, _ = _shortened_before(error, shown)
+        error.__traceback__ = _only(error.__traceback__, shown.stack)
+        if error.__cause__ is not None:
+            error.__cause__ = before
+        elif before is not error.__context__:
+            error.__context__ = before
+        if before is None:
+            return
+        error = before
+
+
+def _only(frames: TracebackType | None, kept: StackSummary) -> TracebackType | None:
+    """Those of an exception's frames that were kept, in a chain of their own."""
+    wanted = [(each.filename, each.lineno, each.name) for each in kept]
+    found: list[TracebackType] = []
+    while frames is not None:
+        code = frames.tb_frame.f_code
+        if wanted and wanted[0] == (code.co_filename, frames.tb_lineno, code.co_name):
+            found.append(frames)
+            del wanted[0]
+        frames = frames.tb_next
+    chain: TracebackType | None = None
+    for each in reversed(found):
+        chain = TracebackType(chain, each.tb_frame, each.tb_lasti, each.tb_lineno)
+    return chain
 
 
 def is_of_machinery(error: BaseException) -> bool:
@@ -56,11 +95,31 @@ def is_of_machinery(error: BaseException) -> bool:
 
 
 def _shorten(error: BaseException, shown: TracebackException) -> None:
+    shown.stack = StackSummary.from_list(_kept(error, shown))
+    before, before_shown = _shortened_before(error, shown)
+    if shown.__cause__ is not None:
+        shown.__cause__, shown.__suppress_context__ = before_shown, True
+    else:
+        shown.__context__ = before_shown
+    if before is not None and before_shown is not None:
+        _shorten(before, before_shown)
+
+
+def _kept(error: BaseException, shown: TracebackException) -> list[FrameSummary]:
     kept = list(_without_machinery(shown.stack))
     innermost = shown.stack[-1:]
-    if not isinstance(error, ClustrixError) and innermost and kept[-1:] != innermost:
+    says_it_itself = isinstance(error, (ClustrixError, httpx.TransportError))
+    if isinstance(error.__cause__, RemoteTraceback) or says_it_itself:
+        return kept
+    if innermost and kept[-1:] != innermost:
         kept += innermost
-    shown.stack = StackSummary.from_list(kept)
+    return kept
+
+
+def _shortened_before(
+    error: BaseException, shown: TracebackException
+) -> tuple[BaseException | None, TracebackException | None]:
+    """The first of the exceptions that led to one that says something to a person."""
     before, before_shown = _before(error, shown)
     while (
         before is not None
@@ -68,12 +127,7 @@ def _shorten(error: BaseException, shown: TracebackException) -> None:
         and _says_nothing(before, before_shown, error)
     ):
         before, before_shown = _before(before, before_shown)
-    if shown.__cause__ is not None:
-        shown.__cause__, shown.__suppress_context__ = before_shown, True
-    else:
-        shown.__context__ = before_shown
-    if before is not None and before_shown is not None:
-        _shorten(before, before_shown)
+    return before, before_shown
 
 
 def _before(

@@ -40,7 +40,6 @@ from clustrix_prefect.packaging.local_modules import LocalModule, LocalModules
 from clustrix_prefect.packaging.ownership import is_user_module, look_up, plain_function
 from clustrix_prefect.packaging.pickling import (
     HERE,
-    Cached,
     CallPickler,
     LocalClass,
     Met,
@@ -50,6 +49,7 @@ from clustrix_prefect.packaging.pickling import (
     sets_itself_up,
 )
 from clustrix_prefect.packaging.registrations import take_effects
+from clustrix_prefect.packaging.runtime_values import Cached
 from clustrix_prefect.packaging.slicing import Piece, Slice, Variable
 from clustrix_prefect.packaging.sources import (
     InnerFunction,
@@ -81,6 +81,13 @@ class SourcePickler(CallPickler):
     # The variable whose value is being pickled.
     defining = ""
 
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        # What decorators make again far away, by its id: its module, and its name there.
+        self.made: dict[int, tuple[str, str]] = {}
+        # The ids of the cells of closures that were pickled.
+        self.cells: set[int] = set()
+
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
         needed = _NEWER.get(kind) or _needed_by_numpy(kind, self.python)
@@ -93,7 +100,11 @@ class SourcePickler(CallPickler):
                 "Send plain data instead, or set the block's `python` to a newer one.",
             )
         if kind is types.CellType:
+            self.cells.add(id(obj))
             return references.cell, ()
+        if id(obj) in self.made:
+            self._note(*self.made[id(obj)])
+            return references.named, self.made[id(obj)]
         if kind is types.MethodType and getattr(obj.__self__, obj.__name__, None) == obj:
             return getattr, (obj.__self__, obj.__name__)
         if kind is Cached and is_user_module(obj.__module__):
@@ -178,7 +189,7 @@ class SourcePickler(CallPickler):
         early = [(cell, value) for name, cell, value in filled if name in source.early]
         late = [(cell, value) for name, cell, value in filled if name not in source.early]
         made = (source.maker.key, source.tracker_id, cells, obj.__qualname__, early)
-        state = (late, held_values(obj, source))
+        state = (late, held_values(obj, source), source.layers)
         return references.inner_class, made, state, None, None, references.fill_inner_class
 
 
@@ -365,6 +376,8 @@ class SourceBuilder:
                 self._need(each)
             moved = [part.load_after(variable, names) for part, variable, names in pickled.named]
             if not new and not any(moved) and not self._take_effects():
+                for part in self._slices.values():
+                    part.set_again()
                 return pickled.data
 
     def _take_effects(self) -> bool:
@@ -384,6 +397,8 @@ class SourceBuilder:
     def _pickle(self, entry: Reference | None) -> _Pickles:
         buffer = io.BytesIO()
         pickler = SourcePickler(buffer, self._python)
+        for part in self._slices.values():
+            pickler.made |= {each: (part.sources.name, name) for each, name in part.made.items()}
         met: set[Met] = set()
         named: list[tuple[Slice, Variable, set[str]]] = []
         for part in self._in_order():
@@ -391,7 +406,7 @@ class SourceBuilder:
                 if isinstance(piece, Variable):
                     pickler.met = set()
                     pickler.defining = piece.name
-                    variable = f"the variable {piece.name!r} of {part.sources.name}"
+                    variable = piece.describe(part.sources.name)
                     try:
                         pickler.dump_named(
                             part.value(piece), f"{variable}, which {self._name} uses,"
@@ -406,6 +421,8 @@ class SourceBuilder:
         pickler.met = met
         if entry is None:
             pickler.dump_named(self._function, self._name)
+        for part in self._slices.values():
+            part.refuse_shared(pickler.cells, self._name)
         return _Pickles(buffer.getvalue() or None, met, named)
 
     def _in_order(self) -> list[Slice]:
@@ -460,7 +477,7 @@ class SourceBuilder:
             if not _says_annotations(module.tree):
                 refuse_looking(module.tree, module.path)
         for piece in self._pieces():
-            if self._python < _OLDEST_WITH_TEXT and _registers_by_annotation(piece.node):
+            if self._python < _OLDEST_WITH_TEXT and self._registers_by_annotation(piece.node):
                 raise NotPortable(
                     f"{piece.path}, line {piece.line}: `.register` that looks at annotations "
                     f"needs Python 3.7, and the cluster has {dotted(self._python)}.",
@@ -470,6 +487,16 @@ class SourceBuilder:
                 refuse_looking(piece.node, piece.path)
         for inner in self._inner.values():
             refuse_looking(inner.node, inner.path)
+
+    def _registers_by_annotation(self, node: ast.AST) -> bool:
+        """Whether a definition is registered with `functools.singledispatch`, without a type."""
+        for decorator in getattr(node, "decorator_list", ()):
+            match decorator:
+                case ast.Attribute(ast.Name(id=name), "register"):
+                    found = [part.sources.namespace.get(name) for part in self._in_order()]
+                    if any(hasattr(each, "dispatch") for each in found):
+                        return True
+        return False
 
     def _sources(self) -> tuple[tuple[str, int, str], ...]:
         modules = [module for _, module in sorted(self._modules.found.items())]
@@ -515,13 +542,6 @@ class SourceBuilder:
         return said
 
 
-def _registers_by_annotation(node: ast.AST) -> bool:
-    return any(
-        isinstance(decorator, ast.Attribute) and decorator.attr == "register"
-        for decorator in getattr(node, "decorator_list", ())
-    )
-
-
 def _says_annotations(tree: ast.Module) -> bool:
     return any(
         isinstance(node, ast.ImportFrom)
@@ -545,7 +565,7 @@ def _module_text(module: LocalModule, python: tuple[int, int]) -> str:
 
 def _described(piece: Piece | Variable) -> dict[str, Any]:
     if isinstance(piece, Variable):
-        return {"variable": piece.name}
+        return {"variable": piece.name, "layers": dict(piece.layers), "again": piece.again}
     return {
         "path": piece.path,
         "line": piece.line,

@@ -42,12 +42,12 @@ from clustrix_prefect.packaging.local_modules import has_file
 from clustrix_prefect.packaging.ownership import is_user_module, look_up
 from clustrix_prefect.packaging.pickling import (
     HERE,
-    Cached,
     CallPickler,
     LocalClass,
     reduce_cached,
     sets_itself_up,
 )
+from clustrix_prefect.packaging.runtime_values import Cached
 from clustrix_prefect.packaging.source_files import shown_file
 
 _dispatcher: Any = functools.singledispatch(lambda value: value)

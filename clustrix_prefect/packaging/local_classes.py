@@ -22,11 +22,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from clustrix_prefect.errors import NotPortable
+from clustrix_prefect.far_side.wire.kept import follow, inside
 from clustrix_prefect.far_side.wire.sources import MAKER
 from clustrix_prefect.packaging.annotation_text import without_values
+from clustrix_prefect.packaging.kept import Kept
 from clustrix_prefect.packaging.names import names_when_defined, without_annotations
-from clustrix_prefect.packaging.ownership import is_user_module
-from clustrix_prefect.packaging.runtime_values import held_by, removed_from
+from clustrix_prefect.packaging.ownership import is_user_module, plain_function
+from clustrix_prefect.packaging.runtime_values import removed_from
 from clustrix_prefect.packaging.source_files import Definition, SourceFile, first_line
 from clustrix_prefect.packaging.sources import InnerFunction, ModuleSources
 
@@ -40,13 +42,15 @@ class LocalClassSource:
             order.
         maker: A function that returns it.
         early: The free variables that have to be there before it is called.
-        held: What the class holds that the maker does not give it.
+        held: What the class holds that the maker does not give it, and what its methods keep.
+        layers: What there has to be far away on the way to that.
     """
 
     tracker_id: str
     maker: InnerFunction
     early: frozenset[str]
     held: tuple[str, ...]
+    layers: dict[str, str]
 
 
 _known: weakref.WeakKeyDictionary[type, LocalClassSource] = weakref.WeakKeyDictionary()
@@ -83,10 +87,9 @@ def cells_of(value: type, source: LocalClassSource) -> tuple[types.CellType, ...
 def held_values(value: type, source: LocalClassSource) -> dict[str, Any]:
     """What a class holds now that its maker does not give it."""
     found = {}
-    for name in source.held:
-        attribute, _, of_function = name.partition(".")
-        each = vars(value)[attribute]
-        found[name] = getattr(getattr(each, "__func__", each), of_function) if of_function else each
+    for path in source.held:
+        *way, last = path.split(".")
+        found[path] = inside(follow(value, way, plain_function), last)
     return found
 
 
@@ -129,9 +132,12 @@ def _describe(value: type) -> LocalClassSource:
         node,
         sources.namespace,
     )
-    held |= set(held_by(value, node))
+    kept = Kept(file, node)
+    kept.look_at(value, "")
+    held |= {path[1:] for path in kept.values}
+    layers = {path[1:]: described for path, described in kept.layers.items()}
     tracker_id = f"{key}-{next(_numbers[key])}"
-    return LocalClassSource(tracker_id, maker, frozenset(early - lost), tuple(sorted(held)))
+    return LocalClassSource(tracker_id, maker, frozenset(early - lost), tuple(sorted(held)), layers)
 
 
 def _refused(value: type, reason: str) -> NotPortable:

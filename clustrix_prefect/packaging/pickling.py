@@ -42,14 +42,14 @@ _STAY_HERE = (
     *(io.IOBase, memoryview),
 )
 _ALWAYS_THERE = ("prefect", "clustrix_prefect", "cloudpickle")
-# What `functools.lru_cache` makes of a function.
-Cached: Any = type(functools.lru_cache(lambda: None))
 
 
 def reduce_cached(function: Any) -> Any:
     """Reduce a function with a cache to one whose cache is empty."""
     given = function.cache_parameters()
-    return references.cached, (function.__wrapped__, given["maxsize"], given["typed"])
+    by_itself = {"cache_parameters", *vars(functools.lru_cache(function.__wrapped__))}
+    attributes = {k: v for k, v in vars(function).items() if k not in by_itself}
+    return references.cached, (function.__wrapped__, given["maxsize"], given["typed"]), attributes
 
 
 _INSTEAD = (

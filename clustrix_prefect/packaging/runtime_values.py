@@ -7,17 +7,24 @@ user's process like any variable, and must not be computed again far away.
 from __future__ import annotations
 
 import ast
+import asyncio
 import collections
 import datetime
 import decimal
 import fractions
+import functools
+import inspect
 import pathlib
+import re
+import threading
 import types
 import uuid
 import weakref
 from abc import ABCMeta
 from collections.abc import Iterator
 from typing import Any
+
+from clustrix_prefect.packaging.ownership import is_user_module
 
 _PLAIN = (
     *(bool, int, float, complex, str, bytes, type(None)),
@@ -27,6 +34,15 @@ _PLAIN = (
 )
 # What a class fills as it is used.
 _FILLED = (dict, list, set, collections.deque, weakref.WeakSet)
+# What `functools.lru_cache` makes of a function.
+Cached: Any = type(functools.lru_cache(lambda: None))
+# Made again as they were: they hold nothing, or what stays in the process.
+_FRESH = (
+    *(types.ModuleType, types.GenericAlias, types.UnionType, inspect.Signature, re.Pattern),
+    *(type(threading.Lock()), type(threading.RLock()), threading.Condition, threading.local),
+    *(threading.Semaphore, asyncio.Lock, asyncio.Condition, asyncio.Semaphore),
+)
+_WEAK = (weakref.WeakKeyDictionary, weakref.WeakValueDictionary)
 _COLLECTIONS = (tuple, list, set, frozenset)
 _MISSING = object()
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -40,11 +56,6 @@ def is_plain(value: Any) -> bool:
     return kind in _PLAIN or (kind in _COLLECTIONS and all(map(is_plain, value)))
 
 
-def is_held(value: Any) -> bool:
-    """Whether a value that a definition holds can be given to it once more far away."""
-    return is_plain(value) or isinstance(value, (types.FunctionType, property, *_FILLED))
-
-
 def held_by(value: type, node: ast.ClassDef) -> Iterator[str]:
     """The attributes of a class, and of its methods, whose values are not those of its source.
 
@@ -56,8 +67,6 @@ def held_by(value: type, node: ast.ClassDef) -> Iterator[str]:
         return  # an enumeration, a model, a named tuple: they look after their attributes
     said: dict[str, Any] = {}
     for each in node.body:
-        if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef)) and each.name in vars(value):
-            yield from (f"{each.name}.{attribute}" for attribute in computed_defaults(each))
         for name, literal in _assigned(each):
             if name.startswith("__") and not name.endswith("__"):
                 name = f"_{node.name.lstrip('_')}{name}"
@@ -65,7 +74,7 @@ def held_by(value: type, node: ast.ClassDef) -> Iterator[str]:
     fields = getattr(value, "__dataclass_fields__", {})
     defined = {each.name: each for each in node.body if isinstance(each, _DEFINITIONS)}
     for name, now in vars(value).items():
-        if name.startswith("__") or name in fields:
+        if name.startswith("__") or (name in fields and fields[name].default is now):
             continue
         code = _code_of(now)
         decorators = [
@@ -76,7 +85,7 @@ def held_by(value: type, node: ast.ClassDef) -> Iterator[str]:
         if code is not None and not is_decorated and code.co_firstlineno not in lines:
             yield name
         if not is_plain(now):
-            if isinstance(now, _FILLED) and name in said:
+            if name in said and _may_hold(now):
                 yield name
             continue
         literal = said.get(name, _MISSING)
@@ -93,26 +102,30 @@ def removed_from(value: type, node: ast.ClassDef) -> Iterator[str]:
                 yield name
 
 
-def held_by_function(
-    value: types.FunctionType, node: ast.FunctionDef | ast.AsyncFunctionDef, is_itself: bool
-) -> Iterator[str]:
-    """The attributes of a function whose values are not those of its source.
+def is_fresh(value: Any) -> bool:
+    """Whether a value is as good if it is made again: a lock, say."""
+    is_empty = isinstance(value, _WEAK) and not value
+    return is_empty or isinstance(value, _FRESH) or type(value).__module__ == "typing"
 
-    Args:
-        value: The function.
-        node: The source of what has its name.
-        is_itself: Whether that is the function, rather than what a decorator made of it.
-    """
-    yield from (name for name, now in vars(value).items() if is_plain(now))
-    if not is_itself:
-        return
-    if value.__name__ != node.name:
-        yield "__name__"
-    found = set(computed_defaults(node))
-    said = [_literal(each) for each in node.args.defaults]
-    if list(value.__defaults__ or ()) != said:
-        found.add("__defaults__")
-    yield from sorted(found)
+
+def may_be_changed(value: Any) -> bool:
+    """Whether a variable of a module may be what decorators count in, or note things in."""
+    return isinstance(value, _FILLED) or is_plain(value) or is_user_module(type(value).__module__)
+
+
+def _may_hold(value: Any) -> bool:
+    """Whether an attribute of a class is an object that may hold what was put into it."""
+    is_code = isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType))
+    return not (is_code or is_fresh(value) or _is_descriptor(value))
+
+
+def is_users_descriptor(value: Any) -> bool:
+    """Whether attributes go through a value, which is of a class of the user's."""
+    return is_user_module(type(value).__module__) and _is_descriptor(value)
+
+
+def _is_descriptor(value: Any) -> bool:
+    return any(hasattr(type(value), name) for name in ("__get__", "__set__", "__set_name__"))
 
 
 def _code_of(value: Any) -> types.CodeType | None:
@@ -122,14 +135,24 @@ def _code_of(value: Any) -> types.CodeType | None:
     return value.__code__ if isinstance(value, types.FunctionType) else None
 
 
-def computed_defaults(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
-    """Which of a function's attributes hold default values that its source computes."""
-    for attribute, defaults in (
-        ("__defaults__", node.args.defaults),
-        ("__kwdefaults__", node.args.kw_defaults),
-    ):
-        if any(each is not None and _literal(each) is _MISSING for each in defaults):
-            yield attribute
+def changed_defaults(value: types.FunctionType, node: ast.AST) -> Iterator[str]:
+    """Which attributes hold default values that are not those, or not literally, in its source.
+
+    Args:
+        value: The function.
+        node: Its source.
+    """
+    arguments: ast.arguments = getattr(node, "args")  # noqa: B009
+    said = [_literal(each) for each in arguments.defaults]
+    if list(value.__defaults__ or ()) != said:
+        yield "__defaults__"
+    said_by_name = {
+        name.arg: _literal(each)
+        for name, each in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+        if each is not None
+    }
+    if (value.__kwdefaults__ or {}) != said_by_name:
+        yield "__kwdefaults__"
 
 
 def _assigned(node: ast.stmt) -> Iterator[tuple[str, Any]]:

@@ -11,16 +11,17 @@ import ast
 import builtins
 import copy
 import functools
-import types
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from prefect.flows import Flow
 from prefect.tasks import Task
 
 from clustrix_prefect.errors import NotPortable
+from clustrix_prefect.far_side.wire.kept import follow, inside
 from clustrix_prefect.packaging.annotation_text import without_defaults
+from clustrix_prefect.packaging.kept import Kept
 from clustrix_prefect.packaging.local_modules import imported_names
 from clustrix_prefect.packaging.names import (
     global_names,
@@ -28,12 +29,7 @@ from clustrix_prefect.packaging.names import (
     without_annotations,
 )
 from clustrix_prefect.packaging.ownership import plain_function
-from clustrix_prefect.packaging.runtime_values import (
-    held_by,
-    held_by_function,
-    is_held,
-    removed_from,
-)
+from clustrix_prefect.packaging.runtime_values import may_be_changed, removed_from
 from clustrix_prefect.packaging.source_files import Definition, SourceFile, first_line
 from clustrix_prefect.packaging.sources import InnerFunction, ModuleSources
 
@@ -81,11 +77,25 @@ class Variable:
 
     Attributes:
         position: After which line it is set.
-        name: The variable; "Config.rate" is what a class holds.
+        name: The variable; "Config.rate" is what a class holds, "area.(calls)" what is in a
+            function's closure.
+        kept_by: Where the definition is that keeps it, for errors; empty for what has a name.
+        layers: What there has to be far away on the way to it.
+        again: Whether decorators that run later may change it: it is set once more at the end.
     """
 
     position: tuple[int, int]
     name: str
+    kept_by: str = ""
+    layers: tuple[tuple[str, str], ...] = ()
+    again: bool = False
+
+    def describe(self, module: str) -> str:
+        """What it is, for errors."""
+        if not self.kept_by:
+            return f"the variable {self.name!r} of {module}"
+        name, *_, last = self.name.split(".")
+        return f"{last.strip('()')!r}, which {name} keeps ({self.kept_by})"
 
 
 @dataclass
@@ -97,12 +107,16 @@ class Slice:
         pieces: Lines of it, by what they define.
         variables: Its variables, by name.
         classes: Its classes, and what there was in each.
+        made: The ids of what decorators made, and its names.
+        kept_cells: The ids of the cells whose content is given to what decorators make again.
     """
 
     sources: ModuleSources
     pieces: dict[tuple[Any, ...], Piece] = field(default_factory=dict)
     variables: dict[str, Variable] = field(default_factory=dict)
     classes: list[tuple[type, dict[str, Any]]] = field(default_factory=list)
+    made: dict[int, str] = field(default_factory=dict)
+    kept_cells: set[int] = field(default_factory=set)
     _seen: set[str] = field(default_factory=set)
 
     @property
@@ -115,11 +129,11 @@ class Slice:
 
     def value(self, variable: Variable) -> Any:
         """The variable's value, now."""
-        name, *attributes = variable.name.split(".")
+        name, *way = variable.name.split(".")
         found = self.sources.namespace[name]
-        for attribute in attributes:
-            found = getattr(plain_function(found), attribute)
-        return found
+        if not way:
+            return found
+        return inside(follow(plain_function(found), way[:-1], plain_function), way[-1])
 
     def need(self, names: Iterable[str]) -> None:
         """Take in what these names stand for, and what that needs."""
@@ -151,7 +165,7 @@ class Slice:
         last = max((given[name] for name in named if name in given), default=(0, 0))
         if last <= variable.position:
             return False
-        self.variables[variable.name] = Variable(last, variable.name)
+        self.variables[variable.name] = replace(variable, position=last)
         between = [
             piece for piece in self.pieces.values() if variable.position < piece.position <= last
         ]
@@ -163,8 +177,12 @@ class Slice:
 
     def _looked_up_by(self, piece: Piece) -> set[str]:
         """The names that may be looked up while a piece is executed."""
+        return self._reached(names_when_defined(piece.node))
+
+    def _reached(self, names: Iterable[str]) -> set[str]:
+        """These names, and those that code of such names may look up."""
         found: set[str] = set()
-        waiting = list(names_when_defined(piece.node))
+        waiting = list(names)
         while waiting:
             name = waiting.pop()
             if name not in found:
@@ -173,6 +191,51 @@ class Slice:
                     if name in each.gives:
                         waiting.extend(global_names(each.node))
         return found
+
+    def set_again(self) -> None:
+        """Note which variables may be changed by code that runs after they are set."""
+        changed = [(piece.position, self.changed_by(piece)) for piece in self.pieces.values()]
+        for name, variable in self.variables.items():
+            again = "." not in name and any(
+                position > variable.position and name in names for position, names in changed
+            )
+            if again and may_be_changed(self.value(variable)):
+                self.variables[name] = replace(variable, again=True)
+
+    def refuse_shared(self, cells: Collection[int], name: str) -> None:
+        """Refuse variables that what decorators make has in common with what travels as a value.
+
+        Args:
+            cells: The ids of the cells that travel.
+            name: The task, for errors.
+
+        Raises:
+            NotPortable: There is one: far away it would be two.
+        """
+        if not self.kept_cells.isdisjoint(cells):
+            raise NotPortable(
+                f"{name[0].upper()}{name[1:]} uses functions of {self.sources.name} that share a "
+                "variable, of which a decorator makes one and another was taken from it; to "
+                "another version of Python they would travel apart.",
+                "Reach the one through the other, or use the same version of Python on both sides.",
+            )
+
+    def changed_by(self, piece: Piece) -> set[str]:
+        """The names that may be looked up by decorators, and the like, as a piece is executed."""
+        if isinstance(piece.node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            first = [
+                name
+                for each in ast.walk(piece.node)
+                for expression in (
+                    *getattr(each, "decorator_list", ()),
+                    *getattr(each, "bases", ()),
+                    *(one.value for one in getattr(each, "keywords", ())),
+                )
+                for name in names_when_defined(expression)
+            ]
+        else:
+            first = list(names_when_defined(piece.node))
+        return self._reached(first)
 
     @property
     def taken(self) -> list[str]:
@@ -194,19 +257,24 @@ class Slice:
             return ()
         defined = self.sources.definition_of(plain_function(value))
         if defined is not None and defined[1].name == name:
-            return self._take_definition(name, *defined)
+            return [*self._take_definition(name, *defined), *self._bound_again(name, *defined)]
         bindings = self.sources.bindings_of(name)
         if not bindings:
             return self._take_variable(name, None)
         file, node = bindings[-1]
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            if not node.decorator_list:  # given to the name from elsewhere, as by `global`
+                return self._take_variable(name, None)
             return self._take_definition(name, file, node)
         imports = [each for each in bindings if isinstance(each[1], (ast.Import, ast.ImportFrom))]
         if imports:
             return self._take_imports(name, imports)
         if _is_known_by_its_name(value, name, self.sources.name):
             return self._take_statement(file, file.top_statement_of(node))
-        return self._take_variable(name, (file, node))
+        # `table += [...]`: what comes in between may have to do with it.
+        return self._take_variable(
+            name, bindings[0] if isinstance(node, ast.AugAssign) else (file, node)
+        )
 
     # --- definitions ----------------------------------------------------------------------
 
@@ -221,8 +289,7 @@ class Slice:
         line = start
         if node.col_offset:
             line, source = max(start - 1, 1), f"if True:\n{source}"
-        held = self._take_held(file, node)
-        source = without_defaults(source, node.name, {each.rpartition(".")[2] for each in held})
+        source = without_defaults(source, node.name, self._take_held(file, node))
         bare = _without_decorators(node, dropped)
         if not (getattr(bare, "decorator_list", ()) or "get_type_hints" in file.text):
             bare = without_annotations(bare)
@@ -243,32 +310,37 @@ class Slice:
         """Take in the values that a definition has now, other than those in its source.
 
         Returns:
-            Their names.
+            The attributes that hold those of its parameters' defaults that are among them.
         """
-        taken: set[str] = set()
+        where = f"{file.shown_as}, line {node.lineno}"
         value = plain_function(self.sources.namespace.get(node.name))
-        held: list[str] = []
+        kept = Kept(file, node)
+        kept.look_at(value, node.name)
         if isinstance(node, ast.ClassDef):
             if isinstance(value, type):
                 self.classes.append((value, dict(vars(value))))
-                held += held_by(value, node)
                 for name in removed_from(value, node):
                     raise NotPortable(
-                        f"{file.shown_as}, line {node.lineno}: {node.name}.{name} was removed from"
+                        f"{where}: {node.name}.{name} was removed from"
                         " the class, whose source still has it, and to another version of Python"
                         " source travels.",
                         "Leave it in, or use the same version of Python on both sides.",
                     )
-        elif isinstance(value, types.FunctionType):
-            held += held_by_function(value, node, node in file.functions_at(value.__code__))
-        for attribute in held:
+        elif not kept.is_of and self.sources.bindings_of(node.name)[-1][1] is not node:
+            return set()  # a later definition has taken its name
+        elif kept.is_itself and value.__name__ != node.name:
+            kept.values[f"{node.name}.__name__"] = value.__name__
+        self.kept_cells |= kept.cells
+        if not isinstance(value, type):
+            self.made[id(value)] = node.name
+        for path in kept.values:
             # Last: other definitions may change it once more.
-            variable = Variable(self._at_the_end, f"{node.name}.{attribute}")
-            now = self.value(variable)
-            if is_held(now):
-                self.variables[variable.name] = variable
-                taken.add(variable.name)
-        return taken
+            layers = tuple(each for each in kept.layers.items() if f"{path}.".startswith(each[0]))
+            position = self._at_the_end
+            if kept.is_itself and path.endswith("defaults__"):
+                position = self._position(file, node)  # decorators may call it
+            self.variables[path] = Variable(position, path, where, layers)
+        return kept.defaults
 
     def _prefects_decorators(self, file: SourceFile, node: Definition) -> Iterator[ast.expr]:
         """The decorators of a definition, and of methods in it, that are Prefect's or ours."""
@@ -293,6 +365,23 @@ class Slice:
                         and ("definition", file.filename, node.lineno) not in self.pieces
                     ):
                         yield from self._take_definition(node.name, file, node)
+
+            for statement in file.tree.body:
+                match statement:
+                    case ast.Expr(ast.Call(ast.Attribute(ast.Name(id=owner), "register"))):
+                        if owner == name:
+                            yield from self._add_statement(file, statement)
+
+    def _bound_again(self, name: str, file: SourceFile, node: Definition) -> Iterator[str]:
+        """What gives the name of a definition to what it makes of it: `area = counted(area)`."""
+        for other, each in self.sources.bindings_of(name):
+            value = getattr(each, "value", None)
+            if (
+                isinstance(value, ast.Call)
+                and self._position(other, each) > self._position(file, node)
+                and not _is_prefects(_evaluate(value, self.sources.namespace))
+            ):
+                yield from self._add_statement(other, other.top_statement_of(each))
 
     # --- imports and other statements -----------------------------------------------------
 

@@ -18,7 +18,14 @@ from clustrix_prefect.schedulers.job_script import (
 from clustrix_prefect.schedulers.job_script import job_script as script_of
 from clustrix_prefect.schedulers.pbs_answers import REFUSALS, never_runs, status_of
 from clustrix_prefect.schedulers.pbs_dialects import DIALECTS, OPENPBS, Dialect, site_of
-from clustrix_prefect.schedulers.pbs_listings import Job, ListedStatuses, array_of, ids_in, jobs_in
+from clustrix_prefect.schedulers.pbs_listings import (
+    Job,
+    ListedStatuses,
+    array_of,
+    ids_in,
+    in_order_of_time,
+    jobs_in,
+)
 from clustrix_prefect.schedulers.refusals import the_id
 from clustrix_prefect.schedulers.scheduler import JobSpec, JobState, JobStatus, Limits, Placement
 from clustrix_prefect.task_resources import Resources
@@ -166,7 +173,7 @@ class PBSScheduler:
 
     def parse_starts(self, stdout: str) -> Mapping[str, str]:
         return {
-            job_id: job["estimated.start_time"]
+            job_id: in_order_of_time(job["estimated.start_time"])
             for job_id, job in jobs_in(stdout)
             if job.get("estimated.start_time")
         }

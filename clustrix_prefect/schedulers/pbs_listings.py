@@ -11,6 +11,9 @@ from clustrix_prefect.schedulers.scheduler import JobState, JobStatus
 Job = Mapping[str, str]
 
 _ATTRIBUTE = re.compile(r"^(?:    |\t)([A-Za-z_][\w.]*) = (.*)\Z")
+# As `ctime` of C writes a time.
+_TIME = re.compile(r"[A-Z][a-z]{2} ([A-Z][a-z]{2}) +(\d+) (\d\d:\d\d:\d\d) (\d{4})\Z")
+_MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 _ID = re.compile(r"^(\d+(?:\[\d*\])?)(?:\.\S*)?\Z")
 
 
@@ -41,6 +44,15 @@ class ListedStatuses(Mapping[str, JobStatus]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+
+def in_order_of_time(told: str) -> str:
+    """A time as `qstat` tells it, with the year first; as it is if it is told otherwise."""
+    match = _TIME.match(told)
+    if match is None or match[1] not in _MONTHS:
+        return told
+    month, day, clock, year = match.groups()
+    return f"{year}-{_MONTHS.index(month) + 1:02}-{int(day):02} {clock}"
 
 
 def array_of(job_id: str) -> str:

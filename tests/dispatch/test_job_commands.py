@@ -7,13 +7,21 @@ import re
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from prefect import flow, task
 
-from clustrix_prefect import ClusterTaskRunner, SlurmCluster, resources
+from clustrix_prefect import (
+    ClusterTaskRunner,
+    PBSCluster,
+    SGECluster,
+    SlurmCluster,
+    resources,
+)
 from clustrix_prefect.cli.main import main
+from clustrix_prefect.connections.agent import AgentClient
+from clustrix_prefect.sessions.job_listing import ClusterJobs
 from tests.contract.api import task_run
 from tests.dispatch.marks import mark, wait_for_marks
 
@@ -83,6 +91,70 @@ def test_jobs_of_a_flow_that_runs(on_slurm: SlurmCluster, far_dir: Path, capsys:
     talking()
     assert main(["jobs", "logs", block, "talk-7-abc"]) == 1
     assert "nothing of a call 'talk-7-abc'" in capsys.readouterr().err
+
+
+# What PBS Pro says of jobs that wait, as `qstat -f` writes it.
+_QSTAT = """\
+Job Id: 391[].node77
+    Job_Name = sweep
+    job_state = Q
+    queue = workq
+    comment = Not Running: Insufficient amount of resource: ncpus (R: 8 A: 2 T:
+\t 8)
+    estimated.exec_vnode = (cx3-10-8.cx3.hpc.ic.ac.uk:ncpus=4:mem=8388608kb:ngp
+\tus=1)
+    estimated.start_time = Tue Dec  1 02:10:01 2026
+    project = _pbs_project_default
+
+Job Id: 391[3].node77
+    Job_Name = sweep
+    job_state = Q
+    queue = workq
+    estimated.start_time = Mon Nov 30 23:38:32 2026
+
+Job Id: 392.node77
+    Job_Name = other
+    job_state = Q
+    queue = workq
+    comment = Not Running: Queue not started.
+"""
+
+
+def test_when_jobs_may_start_on_pbs() -> None:
+    pbs = PBSCluster(host="h").scheduler()
+    assert pbs.starts_command(1000) == pbs.status_command(1000)
+    assert pbs.parse_starts(_QSTAT) == {
+        "391[]": "2026-12-01 02:10:01",
+        "391[3]": "2026-11-30 23:38:32",
+    }
+    reasons = {each: status.reason for each, status in pbs.parse_status(_QSTAT).items()}
+    assert reasons["392"] == "Queue not started."
+    # Torque says none; nor does it where nothing was reckoned.
+    assert pbs.parse_starts("<Data><Job><Job_Id>7.t</Job_Id><qtime>1</qtime></Job></Data>") == {}
+
+
+def test_grid_engine_does_not_say_when_jobs_may_start() -> None:
+    grid_engine = SGECluster(host="h").scheduler()
+    assert grid_engine.starts_command(1000) is None
+    assert grid_engine.parse_starts("") == {}
+
+
+class AgentOfPBS:
+    """Says what was submitted, and answers every command with what `qstat -f` writes."""
+
+    def request(self, operation: str, **_: Any) -> dict[str, Any]:
+        if operation == "list_jobs":
+            return {"jobs": [{"job": "391[]", "run": "r"}, {"job": "392", "run": "r"}]}
+        return {"returncode": 0, "stdout": _QSTAT, "stderr": ""}
+
+
+def test_a_list_has_the_earliest_start_of_an_array_and_the_reason() -> None:
+    agent = cast(AgentClient, AgentOfPBS())
+    found = ClusterJobs(agent, PBSCluster(host="h").scheduler(), 1000).find()
+    assert [(job.id, job.starts, job.reason) for job in found] == [
+        ("391[]", "2026-11-30 23:38:32", "waiting (Q)"),
+        ("392", "", "Queue not started."),
+    ]
 
 
 def test_when_jobs_may_start() -> None:

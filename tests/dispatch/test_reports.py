@@ -228,6 +228,15 @@ def test_what_failed_before_it_ran_is_on_the_timeline(local: LocalCluster) -> No
     assert found.end_time is not None
     assert found.run_count == 0
 
+    # The page draws what this has.
+    def drawn(client: SyncPrefectClient) -> dict[str, Any]:
+        graph = client.request("GET", f"/flow_runs/{found.flow_run_id}/graph-v2").json()
+        return {node["id"]: node for _, node in graph["nodes"]}
+
+    node = eventually(drawn, lambda nodes: str(found.id) in nodes)[str(found.id)]
+    assert node["state_type"] == "FAILED"
+    assert None not in (node["start_time"], node["end_time"])
+
 
 def test_a_long_map_shows_its_progress(
     local: LocalCluster,

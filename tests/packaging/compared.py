@@ -20,7 +20,17 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from clustrix_prefect.errors import CallNotPortable, NotPortable
 
-KINDS = ("closures", "patched", "annotated", "graphs", "raised", "modules", "inside", "wild")
+KINDS = (
+    "closures",
+    "patched",
+    "annotated",
+    "graphs",
+    "raised",
+    "modules",
+    "inside",
+    "wild",
+    "kept",
+)
 
 
 def module(kind: str) -> Any:

@@ -19,6 +19,7 @@ from ..standins import importer as importers
 from ..standins import tasks
 from ..standins.by_value import REFERENCES, ValueBundle, make_cached, make_exception, parents_of
 from ..wire.fast_stdlib import from_json
+from ..wire.kept import Contents, describe, empty_cell, fill_cell, follow, put
 from ..wire.pickles import ForeignBytecode, PortableUnpickler
 from ..wire.sources import MAKER, compile_source, describe_syntax_error, function_code
 from .capture import WhenImported
@@ -156,13 +157,22 @@ class SourceBundle:
             module.__package__ = part["package"]
             module.__file__ = part["path"]
             sys.modules[part["name"]] = module
+        again = []  # type: List[Tuple[Any, str, Any, Contents]]
         for part in self._slices:
             module = sys.modules[part["name"]]
             for piece in part["pieces"]:
-                if "variable" in piece:
-                    _set_variable(module, piece["variable"], pickles.load())
-                else:
+                if "variable" not in piece:
                     self._execute(module, piece)
+                    continue
+                for path, described in piece["layers"].items():
+                    _expect(module, path, described)
+                value = pickles.load()
+                if piece["again"]:
+                    again.append((module, piece["variable"], value, Contents(value)))
+                _set_variable(module, piece["variable"], value)
+        for module, name, value, contents in again:
+            _set_variable(module, name, value)
+            contents.put_back()
         if self._entry is None:
             return pickles.load()
         return named_function(self._entry["module"], self._entry["name"])
@@ -210,7 +220,7 @@ class SourceBundle:
         if tracker_id in self._classes:
             return self._classes[tracker_id]
         for cell, value in early:
-            _fill_cell(cell, value)
+            fill_cell(cell, value)
         made = self.inner_function(key, cells, MAKER, MAKER)()
         _rename(made, made.__qualname__, qualname)
         self._classes[tracker_id] = made
@@ -237,10 +247,27 @@ def _rename(made: "Any", before: str, now: str) -> None:
                 inner.__qualname__ = now + name[len(before) :]
 
 
-def _set_variable(module: "Any", name: str, value: "Any") -> None:
+def _set_variable(module: "Any", path: str, value: "Any") -> None:
     """Set a variable of a module, or what a class or function of it holds."""
-    owner, _, last = name.rpartition(".")
-    setattr(named_function(module.__name__, owner) if owner else module, last, value)
+    *way, last = path.split(".")
+    put(follow(module, way, _unwrapped), last, value)
+
+
+def _expect(owner: "Any", path: str, described: str) -> None:
+    """Make sure that a decorator made here what it made at home.
+
+    Raises:
+        TypeError: It did not.
+    """
+    found = describe(follow(owner, path.split("."), _unwrapped))
+    if found != described:
+        text = "{} is {} here, and was {} where the flow runs"
+        raise TypeError(text.format(path, found, described))
+
+
+def _unwrapped(value: "Any") -> "Any":
+    """What a task or a flow is of."""
+    return value.fn if isinstance(value, (tasks.Task, tasks.Flow)) else value
 
 
 def _pop_modules(names: "Set[str]") -> "Dict[str, Any]":
@@ -442,36 +469,16 @@ def fill_function(function: "Any", state: "Dict[str, Any]") -> None:
     function.__kwdefaults__ = state["kwdefaults"]
     function.__dict__.update(state["attributes"])
     for cell, value in state["cells"]:
-        _fill_cell(cell, value)
+        fill_cell(cell, value)
 
 
 def fill_inner_class(made: "Any", state: "Any") -> None:
     """Give a class that was made inside a function what it holds, and the variables around it."""
-    cells, held = state
-    for name, value in held.items():
-        attribute, _, of_function = name.partition(".")
-        each = vars(made).get(attribute)
-        owner = getattr(each, "__func__", each) if of_function else made
-        setattr(owner, of_function or attribute, value)
+    cells, held, layers = state
+    for path, described in layers.items():
+        _expect(made, path, described)
+    for path, value in held.items():
+        *way, last = path.split(".")
+        put(follow(made, way, _unwrapped), last, value)
     for cell, value in cells:
-        _fill_cell(cell, value)
-
-
-def _cell_setter() -> "Any":
-    value = None
-
-    def fill(new: "Any") -> None:
-        nonlocal value
-        value = new
-
-    return fill
-
-
-def empty_cell() -> "Any":
-    """A new cell, as closures are made of."""
-    return _cell_setter().__closure__[0]
-
-
-def _fill_cell(cell: "Any", value: "Any") -> None:
-    # Cells can be assigned to since Python 3.7 only; a function that closes over it always can.
-    types.FunctionType(_cell_setter().__code__, {}, "fill", None, (cell,))(value)
+        fill_cell(cell, value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from prefect import flow, get_run_logger, task
@@ -46,3 +47,14 @@ def where() -> str:
 
 def where_called(x: int) -> tuple[int, str]:
     return x + LIMIT, __name__.rpartition(".")[2]
+
+
+def counted_elsewhere(function: Any) -> Any:
+    calls = {"n": 0}
+
+    @functools.wraps(function)
+    def wrapper(*args: Any) -> Any:
+        calls["n"] += 1
+        return calls["n"], function(*args)
+
+    return wrapper
