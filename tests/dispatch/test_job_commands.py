@@ -21,6 +21,7 @@ from clustrix_prefect import (
 )
 from clustrix_prefect.cli.main import main
 from clustrix_prefect.connections.agent import AgentClient
+from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.sessions.job_listing import ClusterJobs
 from tests.contract.api import task_run
 from tests.dispatch.marks import mark, wait_for_marks
@@ -142,8 +143,8 @@ def test_grid_engine_does_not_say_when_jobs_may_start() -> None:
 class AgentOfPBS:
     """Says what was submitted, and answers every command with what `qstat -f` writes."""
 
-    def request(self, operation: str, **_: Any) -> dict[str, Any]:
-        if operation == "list_jobs":
+    def request(self, request: protocol.Request[Any]) -> dict[str, Any]:
+        if request.op == "list_jobs":
             return {"jobs": [{"job": "391[]", "run": "r"}, {"job": "392", "run": "r"}]}
         return {"returncode": 0, "stdout": _QSTAT, "stderr": ""}
 

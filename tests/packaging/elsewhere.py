@@ -130,7 +130,9 @@ class Elsewhere:
         self._process.stdin.flush()
         header, body, self.lines = json.loads(self._process.stdout.readline())
         self.peak_memory = header["peak_memory"]
-        return open_result(call.key, call.id, call.attempt, header, base64.b64decode(body))
+        return open_result(
+            call.attempt.key, call.id, call.attempt.number, header, base64.b64decode(body)
+        )
 
     def call(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         """Package a call, and run it."""
