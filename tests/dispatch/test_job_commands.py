@@ -22,6 +22,7 @@ from clustrix_prefect import (
 from clustrix_prefect.cli.main import main
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.far_side.wire import protocol
+from clustrix_prefect.schedulers.scheduler import Scheduler
 from clustrix_prefect.sessions.job_listing import ClusterJobs
 from tests.contract.api import task_run
 from tests.dispatch.marks import mark, wait_for_marks
@@ -135,7 +136,7 @@ def test_when_jobs_may_start_on_pbs() -> None:
 
 
 def test_grid_engine_does_not_say_when_jobs_may_start() -> None:
-    grid_engine = SGECluster(host="h").scheduler()
+    grid_engine: Scheduler = SGECluster(host="h").scheduler()
     assert grid_engine.starts_command(1000) is None
     assert grid_engine.parse_starts("") == {}
 
