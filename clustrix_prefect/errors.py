@@ -154,6 +154,10 @@ class AuthenticationFailed(ConnectionFailed):
         self.is_counted = is_counted
 
 
+class LoginNeeded(AuthenticationFailed):
+    """The host lets nobody in without a person: a one-time code, a push, a ticket that ended."""
+
+
 class KubernetesForbidden(ConnectionFailed):
     """The account may not do this in the cluster; the message names the verb and resource."""
 

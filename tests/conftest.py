@@ -39,6 +39,7 @@ os.environ.update(
 from tests.live import grouping  # noqa: E402
 from tests.live.daemon import ServiceUnavailable  # noqa: E402
 from tests.live.gridengine import GridEngine, environment_of  # noqa: E402
+from tests.live.kerberos import Kerberos  # noqa: E402
 from tests.live.openpbs import OpenPBS  # noqa: E402
 from tests.live.pam_host import PAMHost  # noqa: E402
 from tests.live.prefect_server import PrefectServer  # noqa: E402
@@ -261,6 +262,12 @@ def openpbs(
 def slurm_pbs(run_directory: RunDirectory, pytestconfig: pytest.Config) -> Iterator[SlurmPBS]:
     """SLURM's own PBS commands."""
     yield from _running(SlurmPBS(run_directory), pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def kerberos(run_directory: RunDirectory, pytestconfig: pytest.Config) -> Iterator[Kerberos]:
+    """A Kerberos realm."""
+    yield from _running(Kerberos(run_directory), pytestconfig)
 
 
 @pytest.fixture(scope="session")

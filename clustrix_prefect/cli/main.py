@@ -1,4 +1,4 @@
-"""The command line, `clustrix-prefect`: `check`, `jobs`, `store`, `prices`, `blocks` and more."""
+"""The command line, `clustrix-prefect`: `check`, `login`, `jobs`, `store`, `prices` and more."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from importlib.metadata import version
 from clustrix_prefect.cli.apply import add_apply_commands
 from clustrix_prefect.cli.check import add_check_command
 from clustrix_prefect.cli.jobs import add_job_commands
+from clustrix_prefect.cli.login import add_login_command
 from clustrix_prefect.cli.prices import add_price_commands
 from clustrix_prefect.cli.store import add_store_commands
 from clustrix_prefect.errors import ClustrixError
@@ -54,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     as_json.add_argument("--json", action="store_true", help="print JSON")
 
     add_check_command(commands, cluster, as_json)
+    add_login_command(commands, cluster)
     add_job_commands(commands, cluster, as_json)
     add_store_commands(commands, cluster, as_json)
     add_price_commands(commands, as_json)

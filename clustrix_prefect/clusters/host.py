@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
+from typing_extensions import Self
 
 from clustrix_prefect.clusters.fields import one_line, unset_if_empty
 from clustrix_prefect.clusters.ssh_credentials import SSHCredentials
 from clustrix_prefect.connections.authentication import Login
+from clustrix_prefect.connections.control_master import ControlMaster
+from clustrix_prefect.connections.openssh import OpenSSHConnection, open_openssh
 from clustrix_prefect.connections.route import Destination, open_ssh
 from clustrix_prefect.connections.ssh import SSHConnection
+from clustrix_prefect.errors import AuthenticationFailed, LoginNeeded
 
 _DEFAULT_PORT = 22
 _DEFAULT_KNOWN_HOSTS = "~/.ssh/known_hosts"
+# Of the credentials, what `ssh` logs in with: the names of files. Secrets would have to be told to
+# it on a command line or in a file.
+_FOR_OPENSSH = {"username", "key_file", "certificate_file", "secret_store"}
 
 
 class SSHHost(BaseModel):
@@ -55,6 +63,33 @@ class SSHHost(BaseModel):
         ),
         examples=["alice@gateway.example.org"],
     )
+    connection: Literal["paramiko", "openssh", "auto"] = Field(
+        default="paramiko",
+        title="Connection",
+        description=(
+            "`openssh` goes over the system's ssh and all that ~/.ssh/config says, over one login "
+            "that `clustrix-prefect login` opens where a person is needed; `paramiko` logs in by "
+            "itself; `auto` takes the login that is open, and paramiko where none is."
+        ),
+    )
+    login_timeout: float = Field(
+        default=86400.0,
+        ge=0,
+        title="Wait for a login",
+        description=(
+            "For how many seconds calls wait until a person has logged in (`clustrix-prefect "
+            "login`), before they fail. What runs on the cluster runs on meanwhile."
+        ),
+    )
+
+    login_in_ui: bool = Field(
+        default=False,
+        title="Ask in the UI",
+        description=(
+            "Have a flow run that waits for a login ask for the one-time code on its page, where "
+            "that is all that a person is needed for. A password is never asked there."
+        ),
+    )
 
     @field_validator("host", "proxy_jump", mode="before")
     @classmethod
@@ -81,22 +116,91 @@ class SSHHost(BaseModel):
     def _host_one_line(cls, value: str | None) -> str | None:
         return None if value is None else one_line(value)
 
+    @model_validator(mode="after")
+    def _openssh_takes_no_secrets(self) -> Self:
+        if self.connection == "openssh" and self.credentials is not None:
+            given = [
+                name
+                for name in type(self.credentials).model_fields
+                if name not in _FOR_OPENSSH and getattr(self.credentials, name) is not None
+            ]
+            if given:
+                raise ValueError(
+                    f'connection="openssh" has no use for {" and ".join(given)} of the '
+                    "credentials: ssh asks for it at `clustrix-prefect login`, or finds it by "
+                    'itself (`ssh-add`). Leave it out, or write connection="paramiko"'
+                )
+        return self
+
     @property
     def destination(self) -> Destination:
         """Where to connect to. A field with its default value leaves it to ~/.ssh/config."""
+        login = self.credentials.login if self.credentials else Login()
+        return replace(self._way, login=login)
+
+    @property
+    def _way(self) -> Destination:
+        """The same without what to log in with."""
         assert self.host is not None
         default_file = self.known_hosts == _DEFAULT_KNOWN_HOSTS
         return Destination(
             host=self.host,
             port=None if self.port == _DEFAULT_PORT else self.port,
-            login=self.credentials.login if self.credentials else Login(),
             known_hosts=None if default_file else Path(self.known_hosts),
             proxy_jump=self.proxy_jump,
         )
 
-    def open_ssh(self) -> SSHConnection:
-        """Connect and log in."""
-        return open_ssh(self.destination)
+    @property
+    def master(self) -> ControlMaster:
+        """The login that all connections with `openssh` share."""
+        destination, credentials = self._way, self.credentials
+        key_file = credentials.key_file if credentials else None
+        certificate = credentials.certificate_file if credentials else None
+        return ControlMaster(
+            host=destination.host,
+            port=destination.port,
+            username=credentials.username if credentials else None,
+            key_file=Path(key_file) if key_file else None,
+            certificate_file=Path(certificate) if certificate else None,
+            known_hosts=destination.known_hosts,
+            proxy_jump=destination.proxy_jump,
+        )
+
+    @property
+    def saved_as(self) -> str | None:
+        """The block's type and name, if it was saved or loaded."""
+        return None
+
+    @property
+    def login_command(self) -> str:
+        """What a person types to log in; TYPE and NAME are those of the block, once it is saved."""
+        return f"clustrix-prefect login {self.saved_as or 'TYPE/NAME'}"
+
+    def open_ssh(self) -> SSHConnection | OpenSSHConnection:
+        """Connect and log in.
+
+        Raises:
+            LoginNeeded: That needs a person; the message says what to type.
+            ConnectionFailed: The host cannot be reached, or refuses us.
+        """
+        if self.connection == "paramiko":
+            return open_ssh(self.destination)
+        master = self.master
+        try:
+            if self.connection == "auto" and not master.is_live:
+                return open_ssh(self.destination)
+            return open_openssh(master)
+        except AuthenticationFailed as error:
+            # With `auto`, a person is waited for where one has logged in before.
+            if not isinstance(error, LoginNeeded) and master.opened is None:
+                raise
+            raise LoginNeeded(error.what, self._how_to_log_in(error.what)) from error
+
+    def _how_to_log_in(self, refusal: str) -> str:
+        typed = f"ype `{self.login_command}`."
+        if "gssapi" in refusal:
+            return f"Get a ticket with `kinit`, or t{typed}"
+        return f"T{typed}" if self.saved_as else f"Save the block, then t{typed}"
 
     @property
     def address(self) -> str:

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from clustrix_prefect.clusters.host import SSHHost
 from clustrix_prefect.clusters.workers import WorkerCluster
-from clustrix_prefect.connections.ssh import SSHConnection
+from clustrix_prefect.connections.connection import Connection
 
 
 class SSHCluster(WorkerCluster, SSHHost):
@@ -46,5 +46,5 @@ class SSHCluster(WorkerCluster, SSHHost):
     def description(self) -> str:
         return self.address
 
-    def connect(self) -> SSHConnection:
+    def connect(self) -> Connection:
         return self.open_ssh()

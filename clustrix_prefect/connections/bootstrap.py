@@ -8,7 +8,6 @@ marker; whatever came before the marker was the login's own. Only then is the pr
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import re
@@ -23,7 +22,7 @@ from importlib import resources
 from importlib.abc import Traversable
 
 from clustrix_prefect.connections.connection import Channel
-from clustrix_prefect.errors import LoginInterrupted
+from clustrix_prefect.errors import ConnectionLost, LoginInterrupted
 from clustrix_prefect.far_side.wire.layout import WORK_DIR
 
 CANDIDATES = (
@@ -183,6 +182,7 @@ def await_loader(channel: Channel, marker: str, where: str, timeout: float) -> t
 
     Raises:
         LoginInterrupted: The login ended, hung or has no Python.
+        ConnectionLost: There was no login.
     """
     found = re.compile(rb"<" + marker.encode() + rb"> (known|ready|none)([^\n]*)\n")
     noise = b""
@@ -197,9 +197,12 @@ def await_loader(channel: Channel, marker: str, where: str, timeout: float) -> t
     timer.start()
     try:
         while not (match := found.search(noise)):
-            data = b""
-            with contextlib.suppress(OSError):  # closed: said below
+            try:
                 data = channel.read(65536)
+            except ConnectionLost:  # the channel itself knows why
+                raise
+            except OSError:  # closed: said below
+                data = b""
             if not data or len(noise) > _MAX_NOISE:
                 raise _interrupted(channel, noise, where, timeout if expired.is_set() else None)
             noise += data

@@ -15,7 +15,11 @@ class Channel(Protocol):
     """The standard streams of one running far program."""
 
     def read(self, size: int) -> bytes:
-        """Up to `size` bytes of its standard output: at least one, or b"" at its end."""
+        """Up to `size` bytes of its standard output: at least one, or b"" at its end.
+
+        Raises:
+            ConnectionLost: It was never started.
+        """
         ...
 
     def write(self, data: bytes | memoryview) -> None:

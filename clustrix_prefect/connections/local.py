@@ -2,102 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import socket
-import subprocess
-import threading
-from collections.abc import Iterator
 
 from clustrix_prefect.connections.connection import ChannelsOnly
-from clustrix_prefect.connections.tail import LAST_WORDS_SECONDS, Tail
+from clustrix_prefect.connections.program import ProgramChannel
 from clustrix_prefect.credentials.env_filter import without_secrets
 
 
-class LocalChannel:
-    """A program on this machine, in a session of its own.
+class LocalChannel(ProgramChannel):
+    """A command line on this machine.
 
-    The new session keeps a Ctrl-C at the terminal from reaching the far side: the flow
-    decides what becomes of its calls. Its standard streams are a socket, as under sshd:
-    unlike a pipe, a socket can be shut down under a thread that is blocked on it. Variables
-    of the flow's environment that hold secrets stay with the flow.
+    Variables of the flow's environment that hold secrets stay with the flow.
     """
 
     def __init__(self, command: str) -> None:
-        self._socket, far_end = socket.socketpair()
-        with far_end:
-            self._process: subprocess.Popen[bytes] = subprocess.Popen(
-                ["/bin/sh", "-c", command],
-                stdin=far_end.fileno(),
-                stdout=far_end.fileno(),
-                stderr=subprocess.PIPE,
-                env=without_secrets(os.environ),
-                start_new_session=True,
-                bufsize=0,
-            )
-        self._lock = threading.Lock()
-        self._in_use = 0
-        self._closed = False
-        self._tail = Tail()
-        self._drain = threading.Thread(
-            target=self._drain_stderr, name="clustrix-stderr", daemon=True
-        )
-        self._drain.start()
-
-    def _drain_stderr(self) -> None:
-        """Keep the program from blocking on its standard error, then reap it."""
-        stderr = self._process.stderr
-        assert stderr is not None
-        with stderr:
-            while data := stderr.read(4096):
-                self._tail.append(data)
-        self._process.wait()
-
-    @contextlib.contextmanager
-    def _using_socket(self) -> Iterator[None]:
-        """Keep the socket's number from being given to another one under a blocked thread."""
-        with self._lock:
-            if self._closed:
-                raise OSError("the channel was closed")
-            self._in_use += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._in_use -= 1
-                self._close_if_unused()
-
-    def _close_if_unused(self) -> None:
-        if self._closed and not self._in_use:
-            self._socket.close()
-
-    def read(self, size: int) -> bytes:
-        try:
-            with self._using_socket():
-                return self._socket.recv(size)
-        except OSError:  # closed here, or reset by a program that left input unread
-            return b""
-
-    def write(self, data: bytes | memoryview) -> None:
-        with self._using_socket():
-            self._socket.sendall(data)
-
-    def stderr_tail(self) -> str:
-        if self._process.poll() is not None:
-            self._drain.join(LAST_WORDS_SECONDS)
-        return self._tail.text()
-
-    def exit_status(self) -> int | None:
-        return self._process.poll()
-
-    def close(self) -> None:
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            with contextlib.suppress(OSError):  # the program has gone already
-                self._socket.shutdown(socket.SHUT_RDWR)
-            self._close_if_unused()
+        super().__init__(["/bin/sh", "-c", command], without_secrets(os.environ))
 
 
 class LocalConnection(ChannelsOnly):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import getpass
 import logging
-import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from clustrix_prefect.connections.host_keys import (
     KnownHosts,
     fingerprint,
 )
-from clustrix_prefect.connections.names import checked_user
+from clustrix_prefect.connections.names import checked_user, jump_host
 from clustrix_prefect.connections.proxy_command import start_proxy
 from clustrix_prefect.connections.ssh import HostFacts, SSHConnection
 from clustrix_prefect.connections.ssh_config import HostSettings, host_settings
@@ -31,9 +30,6 @@ _LOG = "clustrix_prefect.paramiko"
 # Whatever paramiko logs as an error reaches us as an exception, too.
 logging.getLogger(_LOG).setLevel(logging.CRITICAL)
 
-_HOP = re.compile(
-    r"^(?:ssh://)?(?:(?P<user>[^@]+)@)?(?P<host>\[[^\]]+\]|[^:@\[\]]+)(?::(?P<port>\d+))?/?\Z"
-)
 _KEEPALIVE = 15
 _LOGIN_TIMEOUT = 60.0  # PAM and LDAP can be slow
 
@@ -135,7 +131,7 @@ def _jumps(named: str | None, destination: Destination, behind: tuple[str, ...] 
     """The jump hosts of a `ProxyJump`; as with `ssh`, the first is reached in its own way."""
     if named is None or named.lower() == "none":
         return []
-    hops = [_jump(text.strip(), destination) for text in named.split(",")]
+    hops = [_jump(text, destination) for text in named.split(",")]
     first = str(hops[0])
     if first in behind:
         raise ConfigurationError(
@@ -146,14 +142,8 @@ def _jumps(named: str | None, destination: Destination, behind: tuple[str, ...] 
 
 
 def _jump(text: str, destination: Destination) -> _Hop:
-    match = _HOP.match(text)
-    if not match:
-        raise ConfigurationError(
-            f"The jump host {text!r} is not of the form user@host:port.",
-            'Write for example proxy_jump="alice@gate.example.org:22".',
-        )
-    port = int(match["port"]) if match["port"] else None
-    settings = host_settings(match["host"].strip("[]"), port=port, user=match["user"])
+    named = jump_host(text)
+    settings = host_settings(named.host, port=named.port, user=named.user)
     return _hop(destination, settings, destination.login.for_jump())
 
 

@@ -126,8 +126,10 @@ class Waiter(Protocol):
 class Place(Protocol):
     """Where the calls of one flow run go: the host behind a login, or pods."""
 
-    known: dict[str, Any]
-    """Calls that an earlier process of this flow run left there, by id."""
+    @property
+    def known(self) -> dict[str, Any]:
+        """Calls that an earlier process of this flow run left there, by id."""
+        ...
 
     def is_ready_for(self, waiter: Waiter) -> bool:
         """Return whether what a call is packed for is known, so that the rest here can be asked.

@@ -21,6 +21,7 @@ from clustrix_prefect.errors import (
     ConfigurationError,
     ConnectionFailed,
     ConnectionLost,
+    LoginNeeded,
     PythonVersionMismatch,
     message_of,
 )
@@ -30,6 +31,7 @@ from clustrix_prefect.packaging.identity import sha256
 from clustrix_prefect.schedulers.scheduler import Limits, Scheduler
 from clustrix_prefect.sessions.blob_uploads import BlobUploads
 from clustrix_prefect.sessions.discovery import ask_site
+from clustrix_prefect.sessions.login_wait import LoginWait
 
 logger = logging.getLogger("prefect.clustrix")
 
@@ -57,6 +59,10 @@ class RunListener(Protocol):
 
     def on_reconnected(self, known: dict[str, Any]) -> None:
         """There is a new agent; these calls it found."""
+        ...
+
+    def on_login_needed(self, wait: LoginWait) -> None:
+        """The connection is opened again when a person has logged in."""
         ...
 
     def on_gone(self, error: ClustrixError) -> None:
@@ -107,6 +113,8 @@ class Session:
         self._agent: AgentClient | None = None
         self._connection: Connection | None = None
         self._up = threading.Event()
+        # What is waited for where a person has to log in before there is an agent again.
+        self.login_wait: LoginWait | None = None
         self._gone: ClustrixError | None = None
         self._leave_by: float | None = None
         self._closed = False
@@ -410,19 +418,26 @@ class Session:
             try:
                 self.open()
                 break
+            except LoginNeeded as needed:
+                if not self._await_login(needed):
+                    return
+                # Only now is it about the connection again.
+                deadline = time.monotonic() + self.cluster.reconnect_seconds
             except Exception as failure:
-                error = failure
                 longest = _LONGEST_PAUSE
                 if isinstance(failure, AuthenticationFailed) and failure.is_counted:
                     # The directory of accounts may be late, but the account is not to be locked.
                     longest = _LONGEST_PAUSE_OF_REFUSED
                     pause = max(pause, _FIRST_PAUSE_OF_REFUSED)
-                if time.monotonic() + pause > deadline:
-                    self._give_up(failure)
+                if self.login_wait is not None and not self.login_wait.has_ended:
+                    deadline = time.monotonic() + self.cluster.reconnect_seconds
+                elif time.monotonic() + pause > deadline:
+                    self._give_up(self._not_opened_again(failure))
                     return
                 logger.debug("Not yet: %s", failure)
                 time.sleep(pause)
                 pause = min(pause * 2, longest)
+        self._end_login_wait()
         if self._closed:
             return
         logger.info("The connection to %s is open again.", self.cluster.description)
@@ -432,13 +447,36 @@ class Session:
             except Exception:
                 logger.exception("Calls could not be taken up again")
 
-    def _give_up(self, failure: Exception) -> None:
-        self._gone = ConnectionLost(
+    def _await_login(self, needed: LoginNeeded) -> bool:
+        """Wait until it is worth trying again; whether it is."""
+        if self.login_wait is None:
+            self.login_wait = LoginWait(self.cluster, needed)
+            for listener in tuple(self._listeners.values()):
+                listener.on_login_needed(self.login_wait)
+        try:
+            self.login_wait.pause(lambda: self._closed)
+        except LoginNeeded as over:
+            self._give_up(over)
+            return False
+        return True
+
+    def _not_opened_again(self, failure: Exception) -> ConnectionLost:
+        lost = ConnectionLost(
             f"The connection to {self.cluster.description} broke and could not be opened"
             f" again for {self.cluster.reconnect_seconds:g} seconds: {message_of(failure)}",
             "Run the flow again once the cluster can be reached; its jobs went on.",
         )
-        self._gone.__cause__ = failure
+        lost.__cause__ = failure
+        return lost
+
+    def _end_login_wait(self) -> None:
+        wait, self.login_wait = self.login_wait, None
+        if wait is not None:
+            wait.end()
+
+    def _give_up(self, error: ClustrixError) -> None:
+        self._end_login_wait()
+        self._gone = error
         self._up.set()
         for listener in tuple(self._listeners.values()):
             listener.on_gone(self._gone)

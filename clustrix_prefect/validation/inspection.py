@@ -19,6 +19,7 @@ from clustrix_prefect.clusters.workers import WorkerCluster
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.connections.certificates import told
 from clustrix_prefect.connections.connection import Connection
+from clustrix_prefect.connections.openssh import OpenSSHConnection
 from clustrix_prefect.connections.ssh import SSHConnection
 from clustrix_prefect.dispatch.progress import in_words
 from clustrix_prefect.display.nearest import what_was_meant
@@ -147,6 +148,8 @@ def _way(connection: Connection, seconds: float) -> Iterator[Finding]:
             yield _certificate(connection.facts.certificate_ends)
         if connection.facts.jumps:
             yield Finding("through", ", ".join(connection.facts.jumps))
+    elif isinstance(connection, OpenSSHConnection):
+        yield Finding("logged in with", f"OpenSSH: {connection.master.shown}")
 
 
 def _certificate(ends: datetime) -> Finding:

@@ -23,22 +23,27 @@ ROUNDS = 3
 DASK_CALLS = 100
 
 _LONGER_MS = 10
-_SHARE = {"LocalCluster": 0.6, "SSHCluster over loopback": 0.5}
+_LONGER_OVER_OPENSSH_MS = 1
+_PARAMIKO, _OPENSSH = "SSHCluster over loopback", "the same over OpenSSH"
+_SHARE = {"LocalCluster": 0.6, _PARAMIKO: 0.5, _OPENSSH: 0.5}
 
 
 def measure(lab: Lab) -> Part:
     """No-op calls in threads, on this machine and over SSH, in turn."""
     lab.prefect  # noqa: B018
     local, ssh = lab.local_cluster(), lab.ssh_cluster()
+    over_openssh = lab.ssh_cluster(connection="openssh")
     runners = {
         "ThreadPoolTaskRunner(16)": partial(ThreadPoolTaskRunner, max_workers=16),
         "LocalCluster": partial(ClusterTaskRunner, local),
-        "SSHCluster over loopback": partial(ClusterTaskRunner, ssh),
+        _PARAMIKO: partial(ClusterTaskRunner, ssh),
+        _OPENSSH: partial(ClusterTaskRunner, over_openssh),
     }
     found: dict[str, list[Mapped]] = {name: [] for name in runners}
     for _ in range(ROUNDS):
         for name, make in runners.items():
             found[name].append(_map(lab, make, CALLS))
+    over_openssh.master.close()
     if find_spec("prefect_dask"):
         found["prefect-dask, 4 local workers"] = [_map(lab, dask_runner, DASK_CALLS)]
     return _part(found)
@@ -89,6 +94,21 @@ def _part(found: dict[str, list[Mapped]]) -> Part:
                 longer,
             )
         )
+    calls = {
+        name: [second for run in found[name] for second in run.one_call]
+        for name in (_OPENSSH, _PARAMIKO)
+    }
+    longer = 1000 * (statistics.median(calls[_OPENSSH]) - statistics.median(calls[_PARAMIKO]))
+    part.rows.append(
+        Row(
+            "one call over OpenSSH, beside paramiko",
+            milliseconds(calls[_OPENSSH]),
+            milliseconds(calls[_PARAMIKO]),
+            f"{longer:+.1f} ms",
+            Bound("<=", _LONGER_OVER_OPENSSH_MS, " ms more"),
+            longer,
+        )
+    )
     part.remarks.append(
         f"Medians (lowest to highest) of {ROUNDS} rounds, in turn, each flow in a new process; "
         "beside it: ThreadPoolTaskRunner(16) of the same rounds."

@@ -166,6 +166,24 @@ class TestHosts:
         assert (destination.port, str(destination.known_hosts)) == (2222, "~/hosts")
         assert destination.proxy_jump == "gate"
 
+    @pytest.mark.parametrize("secret", ["password", "passphrase", "private_key", "totp"])
+    def test_secrets_are_not_told_to_ssh(self, secret: str) -> None:
+        credentials = SSHCredentials(username="alice", **{secret: "env:SECRET"})
+        said = refusal(SSHCluster, host="ndoli", connection="openssh", credentials=credentials)
+        assert f"has no use for {secret}" in said
+        assert "clustrix-prefect login" in said
+        SSHCluster(host="ndoli", connection="auto", credentials=credentials)
+
+    def test_what_ssh_is_told(self) -> None:
+        credentials = SSHCredentials(username="alice", key_file="~/key")
+        way = {"host": "ndoli", "port": 2222, "known_hosts": "~/hosts", "proxy_jump": "gate"}
+        master = SlurmCluster(**way, credentials=credentials, connection="openssh").master
+        assert (master.host, master.port, master.username) == ("ndoli", 2222, "alice")
+        assert (str(master.key_file), str(master.known_hosts)) == ("~/key", "~/hosts")
+        assert master.proxy_jump == "gate"
+        bare = SlurmCluster(host="ndoli").master
+        assert (bare.port, bare.username, bare.key_file, bare.known_hosts) == (None,) * 4
+
     def test_descriptions(self) -> None:
         credentials = SSHCredentials(username="alice")
         assert LocalCluster().description == "this machine"

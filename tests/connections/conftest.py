@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,7 @@ import pytest
 from clustrix_prefect.connections.authentication import Login
 from clustrix_prefect.connections.connection import Channel
 from clustrix_prefect.connections.route import Destination
-from tests.live.daemon import Daemon, free_port, listens
+from tests.live.more_sshd import serving
 from tests.live.ssh_host import SSHHost
 
 
@@ -47,33 +45,9 @@ def start_server(ssh_host: SSHHost, tmp_path: Path, home: Path) -> Iterator[Star
 
     Returns its port; its key is added to ~/.ssh/known_hosts.
     """
-    servers: list[Daemon] = []
-
-    def start(*settings: str) -> int:
-        port = free_port()
-        directory = tmp_path / f"sshd-{port}"
-        directory.mkdir()
-        key = directory / "key"
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
-        with (home / ".ssh" / "known_hosts").open("a") as known_hosts:
-            known_hosts.write(f"[127.0.0.1]:{port} {key.with_suffix('.pub').read_text()}")
-        lines = (f"Port {port}", "ListenAddress 127.0.0.1", f"HostKey {key}", "PidFile none")
-        config = directory / "config"
-        config.write_text("\n".join([*lines, *settings, ""]))
-        sshd = shutil.which("sshd", path=os.environ["PATH"] + ":/usr/sbin") or "sshd"
-        server = Daemon(
-            [sshd, "-D", "-e", "-f", str(config)],
-            log=directory / "log",
-            environment={"PATH": os.environ["PATH"]},
-            ready=lambda: listens(port),
-        )
-        server.start()
-        servers.append(server)
-        return port
-
-    yield start
-    for server in servers:
-        server.stop()
+    with ExitStack() as servers:
+        known_hosts = home / ".ssh" / "known_hosts"
+        yield lambda *settings: servers.enter_context(serving(tmp_path, known_hosts, *settings))
 
 
 def read_all(channel: Channel) -> bytes:

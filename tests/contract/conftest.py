@@ -80,11 +80,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         names = [name for name in names if name != "threadpool"]
     if only := marker("only_on"):
         names = [name for name in names if name in only.args]
-    metafunc.parametrize("cluster", names, indirect=True, scope="session")
+    # Calls run as over "ssh", in another's hands on the way.
+    longer = () if metafunc.module.__name__.endswith(_OVER_OPENSSH) else (pytest.mark.every,)
+    params = [
+        pytest.param(name, marks=longer) if name == "openssh" else pytest.param(name)
+        for name in names
+    ]
+    metafunc.parametrize("cluster", params, indirect=True, scope="session")
 
 
 # Two ways to run a call, warm workers and jobs; Prefect's own threads are the reference.
 _EACH_WAY = ("threadpool", "local", "slurm")
+# What the short run tries over it: values, exceptions and log lines of all sizes.
+_OVER_OPENSSH = ("test_failures", "test_logging")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -118,6 +126,18 @@ def _ssh(request: pytest.FixtureRequest) -> Cluster:
     host: SSHHost = request.getfixturevalue("ssh_host")
     cluster = ssh_cluster(host, request.getfixturevalue("far_pythons"), host.home / "contract")
     return _cluster("ssh", cluster, one_by_one={"max_parallel_calls": 1})
+
+
+def _openssh(request: pytest.FixtureRequest) -> Cluster:
+    host: SSHHost = request.getfixturevalue("ssh_host")
+    cluster = ssh_cluster(
+        host,
+        request.getfixturevalue("far_pythons"),
+        host.home / "contract",
+        connection="openssh",
+    )
+    request.addfinalizer(cluster.master.close)
+    return _cluster("openssh", cluster, one_by_one={"max_parallel_calls": 1})
 
 
 def _slurm(request: pytest.FixtureRequest) -> Cluster:
@@ -181,6 +201,7 @@ _CLUSTERS = {
     "threadpool": _threadpool,
     "local": _local,
     "ssh": _ssh,
+    "openssh": _openssh,
     "slurm": _slurm,
     "slurm-site": _slurm_site,
     "sge": _sge,

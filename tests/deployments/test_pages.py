@@ -9,19 +9,27 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from prefect import flow, runtime, task
 from prefect.blocks.core import Block
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.context import refresh_global_settings_context
 from pydantic import SecretStr
 
-from clustrix_prefect import SlurmCluster
+from clustrix_prefect import ClusterTaskRunner, SlurmCluster
 from clustrix_prefect.pricing.blocks import PricingCredentials
 from tests.deployments.conftest import RunDeployment, wait_for_end
 from tests.deployments.test_deployments import NOBODY
+from tests.live import pam_host as pam
+from tests.live.clusters import ssh_cluster
+from tests.live.daemon import wait_until
 from tests.live.deployed import ROOT, Deployed
+from tests.live.pam_host import PAMHost
+from tests.live.pythons import FarPythons
 from tests.live.slurm import Slurm
 from tests.pricing.servers import huggingface
 from tests.pricing.servers.tls import AUTHORITY
@@ -299,3 +307,57 @@ def test_a_deployment_asks_for_its_parameters(
     state = wait_for_end(client, made["id"], 150).state
     assert state is not None
     assert state.is_completed(), state
+
+
+@pytest.fixture
+def reporting(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Flows of this process, whatever their thread, report to that server."""
+    with monkeypatch.context() as patched:
+        patched.setenv("PREFECT_API_URL", deployed.api_url)
+        refresh_global_settings_context()
+        yield
+    refresh_global_settings_context()
+
+
+@task
+def answer() -> int:
+    return 42
+
+
+def test_the_form_for_a_one_time_code(
+    reporting: None, pam_host: PAMHost, far_pythons: FarPythons, page: Page
+) -> None:
+    """A flow run that waits for a login has a form on its page, as a person would look for it."""
+    cluster = ssh_cluster(
+        pam_host,
+        far_pythons,
+        pam_host.home / "work",
+        connection="openssh",
+        login_in_ui=True,
+        login_timeout=100,
+    )
+    ids: list[str] = []
+
+    @flow(task_runner=ClusterTaskRunner(cluster))
+    def asking() -> int:
+        ids.append(str(runtime.flow_run.id))
+        return answer.submit().result()
+
+    methods = "AuthenticationMethods publickey,keyboard-interactive"
+    with (
+        pam_host.codes(),
+        pam_host.asking(pam.KEYBOARD, methods, auth=[pam.CODE]),
+        ThreadPoolExecutor() as pool,
+    ):
+        try:
+            running = pool.submit(asking)
+            wait_until(lambda: bool(ids), seconds=60)
+            page.goto(f"/runs/flow-run/{ids[0]}")
+            page.get_by_role("button", name="Resume").click()
+            expect(page.get_by_text("Type the one-time code alone")).to_be_visible()
+            page.locator("textarea").fill(pam_host.code())
+            keep(page, "one-time-code")
+            page.get_by_role("button", name="Submit").click()
+            assert running.result(60) == 42
+        finally:
+            cluster.master.close()

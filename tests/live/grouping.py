@@ -30,6 +30,7 @@ SERVICES = {
     "openpbs": "openpbs",
     "pbs_hosts": "openpbs",
     "rooted_host": "ssh",
+    "kerberos": "ssh",
     "ssh_host": "ssh",
     "pam_host": "pam",
     "prefect_server": "",  # each process has its own
@@ -38,6 +39,7 @@ SERVICES = {
 _SPELLINGS = {
     "sge": "gridengine",
     "ssh": "ssh_host",
+    "openssh": "ssh_host",
     "3.6 over SSH": "ssh_host",
     "slurm-pbs": "slurm_pbs",
     "slurm-site": "slurm_site",

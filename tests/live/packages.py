@@ -43,6 +43,12 @@ PACKAGES: dict[str, dict[str, str]] = {
     "rooted_host": _SSH,
     "slurm_pbs": {**_SSH, **_SLURM},
     "kubernetes": {**_SSH, **_PODS},
+    "kerberos": {
+        **_SSH,
+        "krb5kdc": "krb5-kdc",
+        "kadmin.local": "krb5-admin-server",
+        "kinit": "krb5-user",
+    },
     "deployed": {
         "chromium": "chromium",
         # Without it the marks on pages are empty boxes.

@@ -39,11 +39,13 @@ class PrefectServer:
 
     Attributes:
         api_url: What PREFECT_API_URL has to be.
+        database: SQLite's file.
     """
 
     def __init__(self, directory: Path, *, whole: bool = False) -> None:
         port = free_port()
         self._directory = directory
+        self.database = directory / "prefect.db"
         prefect = [sys.executable, "-m", "prefect"]
         self.api_url = f"http://127.0.0.1:{port}/api"
         self._daemon = Daemon(
@@ -64,8 +66,8 @@ class PrefectServer:
 
     def start(self) -> None:
         """Start the server, with the tables of an empty database, and wait until it answers."""
-        if not (self._directory / "prefect.db").exists():
-            shutil.copyfile(_empty_database(), self._directory / "prefect.db")
+        if not self.database.exists():
+            shutil.copyfile(_empty_database(), self.database)
         self._daemon.start()
 
     def stop(self) -> None:

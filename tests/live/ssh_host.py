@@ -224,6 +224,11 @@ class SSHHost:
             self._signal_connections(signal.SIGCONT)
 
     @property
+    def environment(self) -> dict[str, str]:
+        """Variables that every login gets."""
+        return dict(self._environment)
+
+    @property
     def connections(self) -> int:
         """How many connections are logged in."""
         return len(self.logins)

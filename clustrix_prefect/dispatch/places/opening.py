@@ -9,17 +9,22 @@ from clustrix_prefect.dispatch.placement import (
     CallListener,
     Executor,
     OpenedCluster,
+    Place,
     RunContext,
 )
+from clustrix_prefect.dispatch.places.awaited import FirstLogin
 from clustrix_prefect.dispatch.places.jobs import JobExecutor
 from clustrix_prefect.dispatch.places.run_session import RunSession
 from clustrix_prefect.dispatch.places.warm_workers import WorkerExecutor
 from clustrix_prefect.dispatch.registry import CallRegistry
-from clustrix_prefect.sessions.session import sessions
+from clustrix_prefect.errors import LoginNeeded
+from clustrix_prefect.sessions.session import Session, sessions
 
 
 class OpenedSession:
     """A cluster behind a login; all task runners of this process share the connection.
+
+    Where a person has to log in first, calls wait for that.
 
     Args:
         cluster: Where to.
@@ -32,13 +37,24 @@ class OpenedSession:
 
     def __init__(self, cluster: ClusterBlock) -> None:
         self._cluster = cluster
-        self._session = sessions.acquire(cluster)
+        self._session: Session | None = None
+        self._first_login: FirstLogin | None = None
+        try:
+            self._session = sessions.acquire(cluster)
+        except LoginNeeded as needed:
+            self._first_login = FirstLogin(cluster, needed, self._run_session)
 
-    def place_for(
-        self, run: RunContext, registry: CallRegistry, listener: CallListener
+    def place_for(self, run: RunContext, registry: CallRegistry, listener: CallListener) -> Place:
+        if self._first_login is not None:
+            return self._first_login.place_for(run, registry, listener)
+        assert self._session is not None
+        return self._run_session(self._session, run, registry, listener)
+
+    def _run_session(
+        self, session: Session, run: RunContext, registry: CallRegistry, listener: CallListener
     ) -> RunSession:
         return RunSession(
-            self._session,
+            session,
             run,
             registry,
             listener,
@@ -63,10 +79,16 @@ class OpenedSession:
         return JobExecutor(run, registry, listener, session, session.session.scheduler)
 
     def leave(self) -> None:
-        sessions.leave(self._session)
+        if self._first_login is not None:
+            self._first_login.leave()
+        elif self._session is not None:
+            sessions.leave(self._session)
 
     def close(self) -> None:
-        sessions.release(self._session)
+        if self._first_login is not None:
+            self._first_login.close()
+        elif self._session is not None:
+            sessions.release(self._session)
 
 
 def open_cluster(cluster: ClusterBlock) -> OpenedCluster:

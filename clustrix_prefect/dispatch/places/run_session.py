@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
 from typing import Any
 
 from clustrix_prefect.connections.agent import AgentClient
-from clustrix_prefect.dispatch.call import Call
+from clustrix_prefect.dispatch.call import Call, CallState
+from clustrix_prefect.dispatch.login_notice import tell_of_login
 from clustrix_prefect.dispatch.placement import CallListener, Executor, RunContext, Waiter
 from clustrix_prefect.dispatch.registry import CallRegistry
 from clustrix_prefect.engine import CallQueued
@@ -23,6 +25,7 @@ from clustrix_prefect.environments.interpreters import FarPython
 from clustrix_prefect.environments.preflight import Code
 from clustrix_prefect.errors import ClustrixError, ConnectionFailed
 from clustrix_prefect.far_side.wire import protocol
+from clustrix_prefect.sessions.login_wait import LoginWait
 from clustrix_prefect.sessions.session import Session
 from clustrix_prefect.transfer.download import fetch
 
@@ -63,6 +66,8 @@ class RunSession:
         self._preparations: dict[str, Future[None]] = {}
         # Calls whose outcome was had and stays there, and whether their files are kept after that.
         self._retained: dict[str, bool] = {}
+        self._waited_for_login = False
+        self._context = copy_context()  # which Prefect server the flow run reports to
         self._lock = threading.Lock()
         # Made first: events of this run may come as soon as it is open.
         self._executor = executor(self)
@@ -109,6 +114,8 @@ class RunSession:
         """Send a call, or let it wait until the interpreter for it is ready."""
         self.expect(call)
         call.attempt.sent_at = call.attempt.sent_over = None
+        if (wait := self.session.login_wait) is not None:
+            self._wait_in_queue(call, wait.reason)
         ready = self._preparation_of(call.package.code)
         if ready is None:
             self._send_on(call)
@@ -290,8 +297,25 @@ class RunSession:
             if not self._listener.cannot_take_in(event, error):
                 raise
 
+    def on_login_needed(self, wait: LoginWait) -> None:
+        """The connection is opened again when a person has logged in."""
+        self._waited_for_login = True
+        self._context.copy().run(tell_of_login, self._run, wait)
+        for call in self._unfinished():
+            self._wait_in_queue(call, wait.reason)
+
+    def _wait_in_queue(self, call: Call, reason: str) -> None:
+        """Say what a call waits for; one that was seen to run runs on."""
+        if call.state is CallState.QUEUED:
+            call.attempt.queue_reason = reason
+            call.post(CallQueued(reason))
+
     def on_reconnected(self, known: dict[str, Any]) -> None:
         """There is a new agent; these calls it found."""
+        if self._waited_for_login:
+            self._waited_for_login = False
+            for call in self._unfinished():
+                self._wait_in_queue(call, "The connection is open again")
         # Calls that still wait for their environment go their own way.
         agent = self.session.agent
         self._tell_of_retained()
