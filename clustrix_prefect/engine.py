@@ -248,7 +248,7 @@ class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
     # --- where a task run differs from one that runs here ----------------------------------
 
     def is_running(self) -> bool:
-        """Whether the task run still has something to do.
+        """Return whether the task run still has something to do.
 
         A run that waits for a worker is pending, which to Prefect's engine means that it
         was never begun; only `NotReady` means that here.
@@ -347,7 +347,7 @@ def _is_stored(transaction: Transaction) -> bool:
 
 
 def timed_out(seconds: float) -> TaskRunTimeoutError:
-    """What Prefect's engine takes for a task's own `timeout_seconds`."""
+    """Return what Prefect's engine takes for a task's own `timeout_seconds`."""
     return TaskRunTimeoutError(f"Scope timed out after {seconds} second(s).")
 
 
@@ -358,7 +358,7 @@ def new_engine(
     state_sent: Callable[[UUID, datetime], None],
     was_said: Callable[[ClustrixError, UUID], bool],
 ) -> RemoteTaskRunEngine:
-    """An engine for one run of a task.
+    """Return an engine for one run of a task.
 
     Args:
         task: The task.
@@ -397,7 +397,7 @@ class SharedClient:
 
 
 def new_task_run_id() -> UUID:
-    """An id for a task run, ordered by time as Prefect's own."""
+    """Return an id for a task run, ordered by time as Prefect's own."""
     return uuid7()
 
 

@@ -35,7 +35,7 @@ class _Local:
 
     @classmethod
     def remote(cls, path: str | os.PathLike[str]) -> _Local:
-        """What is at this path of the cluster already; nothing is sent or copied.
+        """Return what is at this path of the cluster already; nothing is sent or copied.
 
         Args:
             path: An absolute path there; `~` and `$VARIABLES` are expanded there.
@@ -54,7 +54,7 @@ class _Local:
         return there
 
     def __fspath__(self) -> str:
-        """The path, for tasks that run on this machine."""
+        """Return the path, for tasks that run on this machine."""
         return self.remote_path or str(self.path)
 
     def __repr__(self) -> str:
@@ -129,7 +129,7 @@ class StoredFile:
         return dict(self._facts)
 
     def home(self) -> ClusterBlock | str | None:
-        """The cluster that it is on, or its name, as far as that is known."""
+        """Return the cluster that it is on, or its name, as far as that is known."""
         return self._cluster or self._block
 
     def __getstate__(self) -> dict[str, Any]:
@@ -151,7 +151,7 @@ class StoredFile:
 
 
 def on_another_cluster(what: StoredFile) -> NotPortable:
-    """What is said when a cluster gets what another one has."""
+    """Return what is said when a cluster gets what another one has."""
     return NotPortable(
         f"{what!r} is not on the cluster that the task runs on.",
         f"Bring it there through this machine: {what.kind.capitalize()}(it.download(...)).",

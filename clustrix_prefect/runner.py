@@ -107,7 +107,7 @@ class ClusterTaskRunner(TaskRunner[ClusterFuture]):
         self._lock = threading.Lock()
 
     def duplicate(self) -> ClusterTaskRunner:
-        """A new runner with the same settings, not started."""
+        """Return a new runner with the same settings, not started."""
         return type(self)(
             self.cluster,
             requeues=self.requeues,

@@ -228,7 +228,7 @@ class resources:
 
 
 def current_resources(task: Callable[..., Any], defaults: Resources) -> Resources:
-    """What a call of this task gets, submitted here and now."""
+    """Return what a call of this task gets, submitted here and now."""
     return defaults.merged(_declared_for(inspect.unwrap(task))).merged(_current.get())
 
 

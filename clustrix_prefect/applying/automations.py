@@ -201,7 +201,7 @@ def _validation_mistakes(document: Document, error: ValidationError) -> list[Mis
 def _unknown(
     document: Document, written: Any, understood: Any, place: tuple[str | int, ...]
 ) -> Iterator[Mistake]:
-    """What is written, and was not understood."""
+    """Yield what is written, and was not understood."""
     if isinstance(written, list) and isinstance(understood, list):
         for number, (one, its) in enumerate(zip(written, understood, strict=True)):
             yield from _unknown(document, one, its, (*place, number))
@@ -258,7 +258,7 @@ def _resolved(
 
 
 def _id_of(ask: Callable[[], Any]) -> UUID | None:
-    """The id of what the server is asked for, if there is such a thing."""
+    """Return the id of what the server is asked for, if there is such a thing."""
     try:
         found: UUID = ask().id
     except ObjectNotFound:
@@ -331,12 +331,12 @@ def _differences(one: PlannedAutomation) -> Iterator[str]:
 
 
 def _comparable(value: Any, field: str) -> Any:
-    """A field's value as it comes back from the server, but for what that adds by itself."""
+    """Return a field's value as it comes back from the server, but for what that adds by itself."""
     return _plain(_without_ids(value) if field == "trigger" else value)
 
 
 def _without_ids(trigger: Any) -> Any:
-    """A trigger, and those within it, without the ids that the server gives them."""
+    """Return a trigger, and those within it, without the ids that the server gives them."""
     if not isinstance(trigger, dict):
         return trigger
     bare = {key: value for key, value in trigger.items() if key != "id"}

@@ -129,7 +129,7 @@ def apply_blocks(planned: Sequence[PlannedBlock]) -> list[str]:
 
 
 def made_by_others(planned: Sequence[PlannedBlock]) -> list[str]:
-    """Which of the blocks that would be replaced were not made from a file."""
+    """Return which of the blocks that would be replaced were not made from a file."""
     changed = [one for one in planned if one.existing is not None and one.differences]
     made = _made_from_files() if changed else set()
     return [
@@ -140,7 +140,7 @@ def made_by_others(planned: Sequence[PlannedBlock]) -> list[str]:
 
 
 def _made_from_files() -> set[str]:
-    """The ids of the blocks on the server that were made from files."""
+    """Return the ids of the blocks on the server that were made from files."""
     ids = Variable.get(_MADE_FROM_FILES, _sync=True)  # type: ignore[call-overload]
     return set(map(str, ids)) if isinstance(ids, list) else set()
 
@@ -261,7 +261,7 @@ def _unknown_fields(
 def _literal_secrets(
     kind: type[BaseModel], value: Any, place: tuple[str | int, ...]
 ) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """The places of secrets that are written out, and of what looks like one."""
+    """Yield the places of secrets that are written out, and of what looks like one."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             field_info = kind.model_fields.get(str(key)) if len(place) == 1 else None
@@ -293,7 +293,7 @@ def _holds_secret(annotation: Any) -> bool:
 
 
 def _nested_kinds(kind: type[Block]) -> dict[str, type[Block]]:
-    """The fields of a block that are blocks themselves."""
+    """Return the fields of a block that are blocks themselves."""
     found: dict[str, type[Block]] = {}
     for name, info in kind.model_fields.items():
         for one in (info.annotation, *typing.get_args(info.annotation)):
@@ -353,7 +353,7 @@ def _digest(value: Any) -> bytes:
 
 
 def _revealed(value: Any) -> Any:
-    """A value as plain data that is equal for equal values. It stays in memory."""
+    """Return a value as plain data that is equal for equal values. It stays in memory."""
     if isinstance(value, (SecretStr, SecretBytes)):
         return value.get_secret_value()
     if isinstance(value, BaseModel):

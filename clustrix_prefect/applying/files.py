@@ -64,14 +64,14 @@ class Document:
     lines: Mapping[Place, int] = field(repr=False)
 
     def mistake(self, text: str, *place: str | int) -> Mistake:
-        """A mistake at a place, or at what is around it where the place is not written."""
+        """Return a mistake at a place, or at what is around it where the place is not written."""
         while place and place not in self.lines:
             place = place[:-1]
         return Mistake(self.file, self.lines.get(place, 1), text)
 
 
 def read_documents(paths: Sequence[Path]) -> list[Document]:
-    """The documents in files, and in all `*.yaml` of directories.
+    """Return the documents in files, and in all `*.yaml` of directories.
 
     Raises:
         ConfigurationError: There is no such file.
@@ -123,7 +123,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
 
 
 def _documents(file: Path, text: str) -> list[Document]:
-    """The documents in a text.
+    """Return the documents in a text.
 
     Raises:
         WrongFiles: It is not YAML, names something twice, or has no end.

@@ -53,7 +53,7 @@ def names_a_secret(name: str) -> bool:
 
 
 def holds_secret(text: str) -> bool:
-    """Whether a text has a secret in it: a token, a URL's password, an assignment of one."""
+    """Return whether a text has a secret in it: a token, a URL's password, an assignment of one."""
     if _TOKEN.search(text) or _PASSWORD_IN_URL.search(text):
         return True
     return any(
@@ -63,7 +63,7 @@ def holds_secret(text: str) -> bool:
 
 
 def is_secret_value(name: str, value: object) -> bool:
-    """Whether a value is a secret, given what it is called."""
+    """Return whether a value is a secret, given what it is called."""
     if value is None or isinstance(value, (bool, dict, list)):
         return False
     return names_a_secret(name) and _is_literal(str(value))

@@ -164,7 +164,7 @@ def _described(machine: Machine | None) -> str:
 
 
 def _shown(amount: Decimal) -> str:
-    """An amount for people: as many digits as providers publish."""
+    """Return an amount for people: as many digits as providers publish."""
     return f"{amount:.4f}"
 
 

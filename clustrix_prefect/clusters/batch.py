@@ -97,7 +97,7 @@ class BatchCluster(ClusterBlock, SSHHost, ABC):
 
     @abstractmethod
     def scheduler(self) -> Scheduler:
-        """How jobs are submitted."""
+        """Return how jobs are submitted."""
 
     def check_resources(self, wanted: Resources) -> None:
         if wanted.signal_before_end is None:
@@ -125,7 +125,7 @@ class BatchCluster(ClusterBlock, SSHHost, ABC):
                 )
 
     def job_script(self, resources: Resources | dict[str, Any] | None = None) -> str:
-        """The script that would be submitted, for people to read.
+        """Return the script that would be submitted, for people to read.
 
         Args:
             resources: What `resources(...)` would say around the call.

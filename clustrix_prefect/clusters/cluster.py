@@ -310,7 +310,7 @@ class ClusterBlock(KnownFields, ABC):
         return found
 
     async def _is_there(self, name: str | None, client: PrefectClient | None) -> bool:
-        """Whether there is a block of this name, which must not be overwritten."""
+        """Return whether there is a block of this name, which must not be overwritten."""
         title = name or self._block_document_name
         if title is None:
             return False
@@ -340,7 +340,7 @@ class ClusterBlock(KnownFields, ABC):
         """
 
     def scheduler(self) -> Scheduler | None:
-        """How jobs are submitted, or None where calls run beside the agent."""
+        """Return how jobs are submitted, or None where calls run beside the agent."""
         return None
 
     @property
@@ -378,7 +378,7 @@ class ClusterBlock(KnownFields, ABC):
         return self.python
 
     def why_interpreter(self, version: tuple[int, int]) -> str:
-        """Why an interpreter of this minor version was chosen there, for people."""
+        """Return why an interpreter of this minor version was chosen there, for people."""
         for field in ("python", "conda_environment", "virtual_environment"):
             if getattr(self, field) is not None:
                 return f"the block's `{field}` says so"

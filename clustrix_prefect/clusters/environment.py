@@ -127,5 +127,5 @@ class ManagedEnvironment(BaseModel):
         return Requirements.of_lines(self.requirements)
 
     def accepts(self, version: list[int]) -> bool:
-        """Whether a Python of this version will do."""
+        """Return whether a Python of this version will do."""
         return SpecifierSet(self.python).contains(".".join(map(str, version)), prereleases=True)

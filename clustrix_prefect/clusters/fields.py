@@ -13,7 +13,7 @@ def unset_if_empty(value: Any) -> Any:
 
 
 def one_line(value: str) -> str:
-    """The text itself.
+    """Return the text itself.
 
     Raises:
         ValueError: It is empty or has line ends in it, which would begin another line of a

@@ -34,13 +34,15 @@ class SGECluster(BatchCluster):
     _code_example = """
         ```python
         from prefect import flow, task
-        from clustrix_prefect import ClusterTaskRunner, resources
+        from clustrix_prefect import SGECluster, ClusterTaskRunner, resources
+
+        cluster = SGECluster.load("BLOCK_NAME")
 
         @task
         def fit(seed: int):
             return seed / 2
 
-        @flow(task_runner=ClusterTaskRunner("sge-cluster/BLOCK_NAME"))
+        @flow(task_runner=ClusterTaskRunner(cluster))
         def sweep():
             with resources(cores=4, memory="8GB", time="00:30:00"):
                 return fit.map(range(100)).result()

@@ -64,13 +64,15 @@ class KubernetesCluster(ClusterBlock):
     _code_example = """
         ```python
         from prefect import flow, task
-        from clustrix_prefect import ClusterTaskRunner
+        from clustrix_prefect import KubernetesCluster, ClusterTaskRunner
+
+        cluster = KubernetesCluster.load("BLOCK_NAME")
 
         @task
         def square(x: int):
             return x * x
 
-        @flow(task_runner=ClusterTaskRunner("kubernetes-cluster/BLOCK_NAME"))
+        @flow(task_runner=ClusterTaskRunner(cluster))
         def squares():
             return square.map(range(10)).result()
         ```
@@ -330,7 +332,7 @@ class KubernetesCluster(ClusterBlock):
         return True
 
     def access(self) -> Access:
-        """What to log in with.
+        """Return what to log in with.
 
         Raises:
             ConfigurationError: The kubeconfig is none.
@@ -352,7 +354,7 @@ class KubernetesCluster(ClusterBlock):
         return Access(kubeconfig=content, context=self.context)
 
     def api(self, patience: float | None = None) -> KubernetesApi:
-        """The API server; who asks for it closes it.
+        """Return the API server; who asks for it closes it.
 
         Args:
             patience: Seconds to go on asking a server that is away or overloaded. Default: as long
@@ -368,7 +370,7 @@ class KubernetesCluster(ClusterBlock):
     def job_manifest(
         self, name: str, resources: Resources, labels: Mapping[str, str]
     ) -> dict[str, Any]:
-        """The job whose one pod runs calls.
+        """Return the job whose one pod runs calls.
 
         Args:
             name: Of the job.
@@ -429,7 +431,7 @@ class KubernetesCluster(ClusterBlock):
         )
 
     def python_version_of_image(self) -> tuple[int, int] | None:
-        """The version of Python that an image's name says; None if it does not say."""
+        """Return the version of Python that an image's name says; None if it does not say."""
         found = _PYTHON_IMAGE.search(self.image)
         return (int(found[1]), int(found[2])) if found else None
 
@@ -459,7 +461,7 @@ class KubernetesCluster(ClusterBlock):
 
 
 def _access_of(name: str, context: str | None) -> Access:
-    """What a `KubernetesCredentials` block says; its package is needed to read it."""
+    """Return what a `KubernetesCredentials` block says; its package is needed to read it."""
     try:
         from prefect_kubernetes.credentials import KubernetesCredentials
 

@@ -49,7 +49,7 @@ def load_cluster(name: str) -> ClusterBlock:
 
 
 def saved_clusters() -> list[str]:
-    """The names of all cluster blocks that are saved, as `load_cluster` takes them.
+    """Return the names of all cluster blocks that are saved, as `load_cluster` takes them.
 
     Raises:
         ConfigurationError: The Prefect API cannot be asked.

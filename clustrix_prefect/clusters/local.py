@@ -26,13 +26,15 @@ class LocalCluster(WorkerCluster):
     _code_example = """
         ```python
         from prefect import flow, task
-        from clustrix_prefect import ClusterTaskRunner
+        from clustrix_prefect import LocalCluster, ClusterTaskRunner
+
+        cluster = LocalCluster.load("BLOCK_NAME")
 
         @task
         def square(x: int):
             return x * x
 
-        @flow(task_runner=ClusterTaskRunner("local-cluster/BLOCK_NAME"))
+        @flow(task_runner=ClusterTaskRunner(cluster))
         def squares():
             return square.map(range(10)).result()
         ```
@@ -51,7 +53,7 @@ class LocalCluster(WorkerCluster):
         return sys.executable
 
     def why_interpreter(self, version: tuple[int, int]) -> str:
-        """Why an interpreter of this minor version was chosen, for people."""
+        """Return why an interpreter of this minor version was chosen, for people."""
         if self.interpreter == sys.executable and self.python is None:
             return "it is the flow's own"
         return super().why_interpreter(version)

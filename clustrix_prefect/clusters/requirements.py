@@ -40,7 +40,7 @@ class Requirements:
 
     @classmethod
     def of_file(cls, path: str) -> Requirements:
-        """The requirements of a file, and of the files that it names.
+        """Return the requirements of a file, and of the files that it names.
 
         Raises:
             ConfigurationError: It cannot be read, or a line cannot travel.
@@ -52,7 +52,7 @@ class Requirements:
 
 
 def checked(line: str) -> str:
-    """A requirement, or an option of installers, that means the same on another machine.
+    """Return a requirement, or an option of installers, that means the same on another machine.
 
     Raises:
         ConfigurationError: It does not.

@@ -24,13 +24,15 @@ class SSHCluster(WorkerCluster, SSHHost):
     _code_example = """
         ```python
         from prefect import flow, task
-        from clustrix_prefect import ClusterTaskRunner
+        from clustrix_prefect import SSHCluster, ClusterTaskRunner
+
+        cluster = SSHCluster.load("BLOCK_NAME")
 
         @task
         def square(x: int):
             return x * x
 
-        @flow(task_runner=ClusterTaskRunner("ssh-cluster/BLOCK_NAME"))
+        @flow(task_runner=ClusterTaskRunner(cluster))
         def squares():
             return square.map(range(10)).result()
         ```

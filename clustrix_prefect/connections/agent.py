@@ -54,7 +54,7 @@ class Reply:
         self._end()
 
     def take_largest(self) -> float:
-        """How many bytes may come with it, for the first who asks, and then none."""
+        """Return how many bytes may come with it, for the first who asks, and then none."""
         largest, self._largest = self._largest, 0
         return largest
 
@@ -83,12 +83,12 @@ class PendingAnswer(Generic[A]):
         self._op = op
 
     def parts(self) -> Iterator[bytes]:
-        """What comes before the answer, as it comes; then `wait` has the answer."""
+        """Yield what comes before the answer, as it comes; then `wait` has the answer."""
         while (part := self._reply.parts.get()) is not None:
             yield part
 
     def wait(self, timeout: float | None = None) -> tuple[A, bytes]:
-        """The answer and what came with it.
+        """Return the answer and what came with it.
 
         Raises:
             AgentError: It could not be done, or took longer; `type` says why.
@@ -294,7 +294,7 @@ class AgentClient:
             self._replies.pop(number, None)
 
     def silent(self, op: str, timeout: float | None) -> AgentError:
-        """What is said of an answer that does not come."""
+        """Return what is said of an answer that does not come."""
         what = f"{self._connection.description} did not answer `{op}` within {timeout:g} s."
         return AgentError(what, type="Timeout")
 
@@ -348,7 +348,7 @@ class AgentClient:
                 logger.exception("An event of the far side was not handled: %s", message)
 
     def _largest_body(self, message: dict[str, Any]) -> float:
-        """How many bytes may come with a message: as many as were asked for, and once."""
+        """Return how many bytes may come with a message: as many as were asked for, and once."""
         if "re" in message:
             reply = self._replies.get(message["re"])
             return reply.take_largest() if reply is not None else _LARGEST
@@ -359,7 +359,7 @@ class AgentClient:
         return self._largest_result
 
     def _open_sink(self, message: dict[str, Any]) -> Any:
-        """What nobody waits for any more is not kept."""
+        """Return what nobody waits for any more is not kept."""
         return None if "re" not in message or message["re"] in self._replies else _Discarded()
 
     def _on_end(self, reason: BaseException) -> None:
@@ -397,14 +397,14 @@ class _Discarded:
 
 
 def _largest_answer(request: Request[Any]) -> float:
-    """How many bytes may come with the answer to a request."""
+    """Return how many bytes may come with the answer to a request."""
     if request.op == "read":
         return max(0, int(request.fields["size"]))
     return READ_LIMIT if request.op == "fs_read" else _LARGEST
 
 
 def _after(early: bytes, read: Callable[[int], bytes]) -> Callable[[int], bytes]:
-    """A `read` that first gives what was read already."""
+    """Return a `read` that first gives what was read already."""
     rest = [early] if early else []
 
     def read_next(size: int) -> bytes:

@@ -39,7 +39,7 @@ sys.stdout.buffer.write(answer)
 
 
 def wants_code(question: str) -> bool:
-    """Whether a question is about a one-time code, and about nothing besides."""
+    """Return whether a question is about a one-time code, and about nothing besides."""
     text = _ONE_TIME.sub(" code ", question)
     return bool(_CODE.search(text)) and not _SECRET.search(text)
 

@@ -76,7 +76,7 @@ class _Attempt:
     is_last_resort: bool = False
 
     def fits(self, accepted: list[str]) -> bool:
-        """Whether it may help: a last resort only where the host accepts nothing else."""
+        """Return whether it may help: a last resort only where the host accepts nothing else."""
         return self.method in accepted and not (self.is_last_resort and len(accepted) > 1)
 
 
@@ -254,7 +254,7 @@ class _Attempts:
     def _of_key(
         self, key: paramiko.PKey, label: str, certificates: list[Path]
     ) -> Iterator[_Attempt]:
-        """A key with each certificate of it that holds, and by itself."""
+        """Yield a key with each certificate of it that holds, and by itself."""
         for file in dict.fromkeys(certificates):
             try:
                 certificate = read_certificate(file)

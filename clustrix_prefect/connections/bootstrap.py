@@ -106,7 +106,7 @@ def command_line(
     prologue: Sequence[str] = (),
     work_dir: str | None = None,
 ) -> str:
-    """The command that starts the loader.
+    """Return the command that starts the loader.
 
     Args:
         marker: What the loader prints first.
@@ -137,7 +137,7 @@ def command_line(
 
 
 def _octal(text: str) -> str:
-    """The text for `printf %b`, in characters that no shell reads anything into."""
+    """Return the text for `printf %b`, in characters that no shell reads anything into."""
     return "".join(
         chr(byte) if chr(byte).isalnum() and byte < 128 else f"\\0{byte:03o}"
         for byte in text.encode()
@@ -146,7 +146,7 @@ def _octal(text: str) -> str:
 
 @cache
 def packed_program() -> bytes:
-    """The far side's sources, and the cloudpickle that goes with them, compressed."""
+    """Return the far side's sources, and the cloudpickle that goes with them, compressed."""
     far_side = resources.files("clustrix_prefect.far_side")
     vendor = resources.files("cloudpickle")
     program = {
@@ -161,7 +161,7 @@ def packed_program() -> bytes:
 
 
 def _modules(directory: Traversable, room: str) -> Iterator[tuple[str, str]]:
-    """Each module in a directory of sources: its name within the package, and its source."""
+    """Yield each module in a directory of sources: its name within the package, and its source."""
     for entry in directory.iterdir():
         if entry.is_dir() and entry.joinpath("__init__.py").is_file():
             yield from _modules(entry, f"{room}{entry.name}.")
@@ -170,7 +170,7 @@ def _modules(directory: Traversable, room: str) -> Iterator[tuple[str, str]]:
 
 
 def new_marker() -> str:
-    """A word that no banner contains."""
+    """Return a word that no banner contains."""
     return secrets.token_hex(12)
 
 
@@ -249,7 +249,7 @@ def _interrupted(
 
 
 def _met(noise: bytes, stderr: str) -> str:
-    """What the login printed, for an error message."""
+    """Return what the login printed, for an error message."""
     printed = noise.decode("utf-8", "replace").strip()[-_SHOWN_NOISE:]
     said = [f'It printed "{printed}".'] if printed else []
     if stderr.strip():

@@ -49,7 +49,7 @@ class UserCertificate:
 
 
 def told(moment: datetime) -> str:
-    """A moment for people, on this machine's clock: "2026-11-30 14:05:00 CET"."""
+    """Return a moment for people, on this machine's clock: "2026-11-30 14:05:00 CET"."""
     return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %Z}"
 
 
@@ -81,7 +81,7 @@ def read_certificate(path: Path) -> UserCertificate:
 
 
 def beside(key_file: Path) -> Path:
-    """Where `ssh-keygen -s` leaves the certificate of a key: `id_ed25519-cert.pub`."""
+    """Return where `ssh-keygen -s` leaves the certificate of a key: `id_ed25519-cert.pub`."""
     return key_file.with_name(key_file.name + "-cert.pub")
 
 

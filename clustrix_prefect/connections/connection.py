@@ -31,7 +31,7 @@ class Channel(Protocol):
         ...
 
     def stderr_tail(self) -> str:
-        """The last few kilobytes that it wrote to its standard error."""
+        """Return the last few kilobytes that it wrote to its standard error."""
         ...
 
     def exit_status(self) -> int | None:

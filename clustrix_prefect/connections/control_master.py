@@ -391,7 +391,7 @@ class ControlMaster:
     def _login_argv(
         self, socket: Path, idle_seconds: int, *settings: str, unattended: bool = False
     ) -> list[str]:
-        """An `ssh` that logs in and stays, in the background."""
+        """Return an `ssh` that logs in and stays, in the background."""
         master = ["ControlMaster=yes", f"ControlPath={socket}", f"ControlPersist={idle_seconds}"]
         return self._argv(unattended, [*master, *settings], "-N", "-f")
 
@@ -406,7 +406,7 @@ class ControlMaster:
         ]
 
     def _configuration(self, unattended: bool) -> str:
-        """What `ssh` reads; jump hosts are reached with the same."""
+        """Return what `ssh` reads; jump hosts are reached with the same."""
         lines = ["Host *", *_INSISTED]
         if unattended:
             lines.append("BatchMode yes")
@@ -467,7 +467,7 @@ class _MasterChannel(ProgramChannel):
 
 
 def for_so_long(seconds: float) -> str:
-    """A time in the largest unit that it is a multiple of: "12 h", "90 min", "3 s"."""
+    """Return a time in the largest unit that it is a multiple of: "12 h", "90 min", "3 s"."""
     for size, unit in ((3600, "h"), (60, "min")):
         if seconds >= size and seconds % size == 0:
             return f"{seconds / size:g} {unit}"
@@ -479,7 +479,7 @@ def _clock(at: float) -> str:
 
 
 def _own_directory() -> Path:
-    """The directory of the sockets, which nobody else can enter.
+    """Return the directory of the sockets, which nobody else can enter.
 
     Raises:
         ConfigurationError: Somebody else can.
@@ -519,7 +519,7 @@ def _options(*settings: str) -> list[str]:
 
 
 def _quoted(path: Path) -> str:
-    """A path as a word of `ssh_config`."""
+    """Return a path as a word of `ssh_config`."""
     text = str(path.expanduser())
     if '"' in text or "\n" in text:
         raise ConfigurationError(

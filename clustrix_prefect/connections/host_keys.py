@@ -25,7 +25,7 @@ _KRL = b"SSHKRL\n\0"
 
 
 def fingerprint(key: bytes) -> str:
-    """A key's fingerprint as `ssh-keygen -lf` prints it."""
+    """Return a key's fingerprint as `ssh-keygen -lf` prints it."""
     digest = base64.b64encode(hashlib.sha256(key).digest()).decode()
     return "SHA256:" + digest.rstrip("=")
 
@@ -53,7 +53,7 @@ class HostAddress:
         return name if self.port == 22 else f"[{name}]:{self.port}"
 
     def scan(self, *options: str) -> str:
-        """The shell command that asks the host for its keys."""
+        """Return the shell command that asks the host for its keys."""
         port = [] if self.port == 22 else ["-p", str(self.port)]
         command = shlex.join(["ssh-keyscan", *options, *port, self.scan_name or self.name])
         return f"ssh {self.via} {command}" if self.via else command
@@ -80,7 +80,7 @@ class KnownKey:
     line: int
 
     def names(self, host: str) -> bool:
-        """Whether this line is about the host."""
+        """Return whether this line is about the host."""
         if self.patterns.startswith("|1|"):
             return _hashed_matches(self.patterns, host)
         found = False
@@ -121,7 +121,7 @@ class KnownHosts:
         self._keys = [key for file in files for key in _read(file)]
 
     def key_types(self, address: HostAddress) -> list[str]:
-        """The types of the keys that are known for a host: ask it for one of these."""
+        """Return the types of the keys that are known for a host: ask it for one of these."""
         return [known.key_type for known in self._about(address) if not known.marker]
 
     def verify(self, address: HostAddress, key_type: str, key: bytes) -> None:
@@ -201,7 +201,7 @@ def _fields(line: str) -> list[str]:
 
 
 def _revoked_keys(file: Path) -> set[bytes]:
-    """The keys in a list of revoked ones, of which each line has one.
+    """Return the keys in a list of revoked ones, of which each line has one.
 
     Raises:
         HostKeyRefused: The list cannot be read; then OpenSSH, too, takes no host's key.

@@ -162,7 +162,7 @@ class Questions:
         return AuthenticationFailed(f"{self._where} {what}.{said}", remedy, is_counted=counted)
 
     def _shown(self, text: str) -> str:
-        """The host's words in one line, without any answer that it repeats."""
+        """Return the host's words in one line, without any answer that it repeats."""
         for answer in filter(None, (self._password, *self._given)):
             text = text.replace(answer, "...")
         words = "".join(letter if letter.isprintable() else " " for letter in text).split()
@@ -170,6 +170,6 @@ class Questions:
 
 
 def _question(prompt: str) -> tuple[str, str]:
-    """What a prompt says first, and the question that is its last line."""
+    """Return what a prompt says first, and the question that is its last line."""
     before, _, question = prompt.strip().rpartition("\n")
     return before, question.strip()

@@ -21,7 +21,7 @@ _MATCH_NOTHING = "Host !*"
 
 
 def without_exec(line: str, before: Sequence[str], host: str) -> str:
-    """A `Match` line with its commands run, and what they decide in their place.
+    """Return a `Match` line with its commands run, and what they decide in their place.
 
     Args:
         line: The line, from its keyword on.
@@ -57,7 +57,7 @@ def without_exec(line: str, before: Sequence[str], host: str) -> str:
 
 
 def expanded(text: str, host: str, found: paramiko.SSHConfigDict) -> str:
-    """A command, or the name of a file, with OpenSSH's tokens filled in.
+    """Return a command, or the name of a file, with OpenSSH's tokens filled in.
 
     Raises:
         ConfigurationError: The host or user is none that a command may see.

@@ -48,7 +48,7 @@ def jump_host(text: str) -> JumpHost:
 
 
 def checked_host(name: str) -> str:
-    """The name or address itself.
+    """Return the name or address itself.
 
     Raises:
         ConfigurationError: There are characters in it that no name of a host has.
@@ -63,7 +63,7 @@ def checked_host(name: str) -> str:
 
 
 def checked_user(name: str) -> str:
-    """The user's name itself.
+    """Return the user's name itself.
 
     Raises:
         ConfigurationError: There are characters in it that no name of a user has.

@@ -85,7 +85,7 @@ class OneTimeCodes:
             time.sleep(self.period - now % self.period)
 
     def next(self) -> str:
-        """A code that was not given yet; the caller has its turn.
+        """Return a code that was not given yet; the caller has its turn.
 
         Raises:
             AuthenticationFailed: There is none.
@@ -110,7 +110,7 @@ class OneTimeCodes:
 
 
 def codes_of_seed(text: str) -> OneTimeCodes:
-    """The codes that are made from a seed.
+    """Return the codes that are made from a seed.
 
     Args:
         text: An `otpauth://totp/...` URI (the Key Uri Format of Google Authenticator), or a seed
@@ -154,7 +154,7 @@ def _parameters(text: str) -> dict[str, Any]:
 
 
 def _compact(seed: str) -> str:
-    """A seed without what makes it easier to read, and without its padding."""
+    """Return a seed without what makes it easier to read, and without its padding."""
     return re.sub(r"[\s-]", "", seed).upper().rstrip("=")
 
 

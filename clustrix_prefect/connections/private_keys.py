@@ -62,7 +62,7 @@ def key_from_text(text: str, passphrase: str | None) -> paramiko.PKey:
 
 
 def public_blob(path: Path) -> bytes | None:
-    """The public key that a file holds (or the `.pub` beside it), as SSH sends it."""
+    """Return the public key that a file holds (or the `.pub` beside it), as SSH sends it."""
     for candidate in (path, path.with_name(path.name + ".pub")):
         try:
             fields = candidate.read_text().split()

@@ -208,7 +208,7 @@ def _through(jump: paramiko.Transport, hop: _Hop) -> paramiko.Channel:
 
 
 def _transport(stream: socket.socket | paramiko.Channel, hop: _Hop) -> paramiko.Transport:
-    """An SSH transport over the stream, before any check of who is there."""
+    """Return an SSH transport over the stream, before any check of who is there."""
     transport = paramiko.Transport(stream)
     transport.set_log_channel(_LOG)
     transport.banner_timeout = hop.timeout
@@ -233,7 +233,7 @@ def _transport(stream: socket.socket | paramiko.Channel, hop: _Hop) -> paramiko.
 
 
 def _algorithms(key_types: list[str]) -> set[str]:
-    """The signature algorithms that prove possession of keys of these types."""
+    """Return the signature algorithms that prove possession of keys of these types."""
     rsa = {"rsa-sha2-512", "rsa-sha2-256"} if "ssh-rsa" in key_types else set()
     return {*key_types, *rsa}
 

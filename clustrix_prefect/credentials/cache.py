@@ -23,7 +23,7 @@ class SecretCache:
         self._lock = threading.Lock()
 
     def once(self, key: Hashable, read: Callable[[], T]) -> T:
-        """What `read` returned the first time; others who ask meanwhile wait for it."""
+        """Return what `read` returned the first time; others who ask meanwhile wait for it."""
         with self._lock:
             reading = self._reading.setdefault(key, threading.Lock())
         with reading:
@@ -52,7 +52,7 @@ def current_cache() -> SecretCache:
 
 
 def memory_of(task_runner: object) -> SecretCache:
-    """The memory of the flow run that has this task runner.
+    """Return the memory of the flow run that has this task runner.
 
     Each flow run has a task runner of its own. It is there, and connects to its cluster, before
     Prefect has made the flow run's context. The memory lives as long as it does.

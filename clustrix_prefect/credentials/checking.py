@@ -83,7 +83,7 @@ class Checked:
 
 
 def saved_blocks() -> list[str]:
-    """The blocks on the Prefect server that hold references or lead to 1Password.
+    """Return the blocks on the Prefect server that hold references or lead to 1Password.
 
     Raises:
         ConfigurationError: The Prefect API cannot be asked.

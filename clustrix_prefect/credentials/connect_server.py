@@ -73,7 +73,7 @@ class ConnectServer:
         return field_of(item, reference, self.description)
 
     def vaults(self) -> list[str]:
-        """The names of the vaults that the token may see."""
+        """Return the names of the vaults that the token may see."""
         asking = _Asking(self, "the list of vaults", self._client())
         return [str(vault.get("name")) for vault in asking.list("/v1/vaults")]
 
@@ -119,7 +119,7 @@ class ConnectServer:
 
 
 def _item_in(asking: _Asking, vault: str, item: str) -> Any:
-    """One request for an id, two for a name, which only a list can tell the id of."""
+    """Return one request for an id, two for a name, which only a list can tell the id of."""
     path = f"/v1/vaults/{vault}/items"
     if _ID.match(item):
         with contextlib.suppress(CredentialNotFound):  # a name may look like an id
@@ -154,7 +154,7 @@ class _Asking:
             raise self.error(failure.kind, failure.what, failure.remedy) from failure.__cause__
 
     def list(self, path: str) -> list[dict[str, Any]]:
-        """The objects that the server lists at this path."""
+        """Return the objects that the server lists at this path."""
         found = self.get(path)
         if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
             raise self.error(CredentialStoreUnavailable, "answered with no list", _NOT_CONNECT)
@@ -198,13 +198,13 @@ class _Asking:
     def _named(
         self, path: str, key: str, name: str
     ) -> tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]]]:
-        """Those with a name in the list at a path: in use, and in the archive."""
+        """Return those with a name in the list at a path: in use, and in the archive."""
         listed = [one for one in self.list(path) if same_name(str(one.get(key)), name)]
         archived = [one for one in listed if one.get("state") in _NOT_IN_USE]
         return [one for one in listed if one not in archived], archived
 
     def error(self, kind: type[CredentialError], what: str, remedy: str) -> CredentialError:
-        """An error with the reference and the store in it."""
+        """Return an error with the reference and the store in it."""
         store = self._server.description
         what = f"{self._reference}: {store} {what}."
         what = what.replace(self._server.token, "(the token)")  # a gateway may repeat headers
@@ -264,7 +264,7 @@ class _CheckedSession(httpx.Client):
         return whole
 
     def _body(self, response: httpx.Response, request: httpx.Request, deadline: float) -> bytes:
-        """The body: a server that sends a byte now and then is late as well."""
+        """Return the body: a server that sends a byte now and then is late as well."""
         request.extensions["timeout"]["read"] = max(0.01, deadline - time.monotonic())
         body = bytearray()
         for chunk in http_bodies.pieces(response):
@@ -309,6 +309,6 @@ def _check(response: httpx.Response) -> None:
 
 
 def _equals(attribute: str, name: str) -> str:
-    """A filter, encoded: the library puts it into the URL as it is."""
+    """Return a filter, encoded: the library puts it into the URL as it is."""
     escaped = name.replace("\\", "\\\\").replace('"', '\\"')
     return quote(f'{attribute} eq "{escaped}"', safe="")

@@ -30,7 +30,7 @@ def withhold(name: str) -> None:
 
 
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment for programs that run tasks on this machine."""
+    """Return the environment for programs that run tasks on this machine."""
     with _lock:
         kept = {
             name: value

@@ -16,7 +16,7 @@ class Overpacked(httpx.DecodingError):
 
 
 def pieces(response: httpx.Response) -> Iterator[bytes]:
-    """The body of an answer that is being streamed, piece by piece.
+    """Yield the body of an answer that is being streamed, piece by piece.
 
     Each packing multiplies what comes out: 298 bytes that were packed three times are 3 GiB.
 

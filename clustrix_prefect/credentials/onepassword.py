@@ -34,7 +34,7 @@ class OnePasswordBlock(KnownFields, ABC):
 
     @abstractmethod
     def opened(self) -> OnePasswordStore:
-        """The way, with its token in the open.
+        """Return the way, with its token in the open.
 
         Raises:
             CredentialError: Something is missing that it needs.
@@ -98,7 +98,7 @@ class OnePasswordConnect(OnePasswordBlock):
         return _token(value)
 
     def opened(self) -> OnePasswordStore:
-        """The server, to be asked."""
+        """Return the server, to be asked."""
         host = self.host or os.environ.get("OP_CONNECT_HOST", "").strip()
         if not host:
             raise _missing("the address of the 1Password Connect server", "OP_CONNECT_HOST", "host")
@@ -152,7 +152,7 @@ class OnePasswordCLI(OnePasswordBlock):
         return _token(value)
 
     def opened(self) -> OnePasswordStore:
-        """The program, to be run."""
+        """Return the program, to be run."""
         token = _revealed(
             self.service_account_token,
             "OP_SERVICE_ACCOUNT_TOKEN",
@@ -167,7 +167,7 @@ STORES: dict[str, type[OnePasswordBlock]] = {
 
 
 def store_name(value: str | None) -> str | None:
-    """The name itself, for fields that name one of these blocks.
+    """Return the name itself, for fields that name one of these blocks.
 
     Raises:
         ValueError: It does not name one.
@@ -184,7 +184,7 @@ def store_name(value: str | None) -> str | None:
 
 
 def _address(host: str) -> str:
-    """The address itself.
+    """Return the address itself.
 
     Raises:
         ValueError: It is not that of an HTTP server. It is not repeated: it may hold a password.
@@ -202,7 +202,7 @@ def _address(host: str) -> str:
 
 
 def _token(value: SecretStr | None) -> SecretStr | None:
-    """A token without what was copied with it; an empty one is none at all.
+    """Return a token without what was copied with it; an empty one is none at all.
 
     Raises:
         ValueError: It is a reference that cannot lead to a token.

@@ -138,7 +138,7 @@ class OpProgram:
         raise refused
 
     def vaults(self) -> list[str]:
-        """The names of the vaults that the service account may see."""
+        """Return the names of the vaults that the service account may see."""
         found = self._json("the list of vaults", ["vault", "list", "--format=json"])
         return [str(vault.get("name")) for vault in found if isinstance(vault, dict)]
 

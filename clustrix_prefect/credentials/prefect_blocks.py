@@ -85,7 +85,7 @@ def _read(reference: BlockReference, store: str) -> BlockDocument:
 
 
 def _only_secret(document: BlockDocument, reference: BlockReference, store: str) -> str:
-    """The field that holds the secret of a block, where only one can be meant."""
+    """Return the field that holds the secret of a block, where only one can be meant."""
     fields = secret_fields(document)
     filled = [name for name in fields if value_at(document.data, name) not in (None, "")]
     if len(filled) == 1:
@@ -100,7 +100,7 @@ def _only_secret(document: BlockDocument, reference: BlockReference, store: str)
 
 
 def secret_fields(document: BlockDocument) -> list[str]:
-    """The names of a block's fields that Prefect masks; "a.b" is one within another."""
+    """Return the names of a block's fields that Prefect masks; "a.b" is one within another."""
     schema: Mapping[str, Any] = document.block_schema.fields if document.block_schema else {}
     names = (str(name).removesuffix(".*") for name in schema.get("secret_fields", []))
     return list(dict.fromkeys(names))

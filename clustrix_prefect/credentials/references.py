@@ -77,18 +77,18 @@ Reference: TypeAlias = OnePasswordReference | EnvironmentReference | BlockRefere
 
 
 def is_reference(text: str) -> bool:
-    """Whether a text is meant as a reference; it may still be a wrong one."""
+    """Return whether a text is meant as a reference; it may still be a wrong one."""
     return _SCHEME.match(text) is not None
 
 
 def is_code(text: str) -> bool:
-    """Whether a text refers to a one-time code, which holds for seconds."""
+    """Return whether a text refers to a one-time code, which holds for seconds."""
     reference = parse(text)
     return isinstance(reference, OnePasswordReference) and reference.attribute == "otp"
 
 
 def parse(text: str) -> Reference | None:
-    """The reference that a text is, or None if it is a secret itself.
+    """Return the reference that a text is, or None if it is a secret itself.
 
     Raises:
         CredentialError: It is meant as a reference and is not one; the message shows it.
@@ -125,12 +125,12 @@ def check(value: SecretStr | None) -> SecretStr | None:
 
 
 def same_name(one: str, other: str) -> bool:
-    """Whether two texts are one name: in any case, however letters with marks are spelt."""
+    """Return whether two texts are one name: in any case, however letters with marks are spelt."""
     return _spelt(one).casefold() == _spelt(other).casefold()
 
 
 def spellings(name: str) -> tuple[str, ...]:
-    """A name as it is, and in the other spellings of its letters with marks.
+    """Return a name as it is, and in the other spellings of its letters with marks.
 
     A Mac writes them apart (NFD), most else writes them as one (NFC); they look the same.
     """
@@ -143,7 +143,7 @@ def _spelt(name: str) -> str:
 
 
 def shown_of(text: str) -> str:
-    """A reference as it may be shown: what only begins like one may be a secret."""
+    """Return a reference as it may be shown: what only begins like one may be a secret."""
     if text.isprintable() and len(text) <= _SHORT:
         return text
     begins = _SCHEME.match(text)

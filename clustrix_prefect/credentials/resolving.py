@@ -15,7 +15,7 @@ from clustrix_prefect.credentials.stores import Found
 def resolve(
     value: SecretStr | str | None, *, store: OnePasswordBlock | str | None = None
 ) -> str | None:
-    """The secret that a reference leads to; a plain value is the secret itself.
+    """Return the secret that a reference leads to; a plain value is the secret itself.
 
     In a flow run each reference is resolved once, and forgotten with the run. What a reference
     leads to is never taken for another reference.
@@ -34,7 +34,7 @@ def resolve(
 
 
 def find(reference: Reference, *, store: OnePasswordBlock | str | None = None) -> Found:
-    """What a reference leads to, and what may be told of it.
+    """Return what a reference leads to, and what may be told of it.
 
     Raises:
         CredentialError: It cannot be resolved.

@@ -25,7 +25,7 @@ _REMEDY = (
 
 
 def choose_store(name: str | None, reference: str) -> OnePasswordBlock:
-    """The block of this name; else what the environment says; else the only one saved.
+    """Return the block of this name; else what the environment says; else the only one saved.
 
     Raises:
         CredentialError: There is none, or it cannot be told which.

@@ -47,7 +47,7 @@ class OnePasswordStore(Protocol):
         """
 
     def vaults(self) -> list[str]:
-        """The names of the vaults that can be read.
+        """Return the names of the vaults that can be read.
 
         Raises:
             CredentialError: The store cannot be asked.
@@ -55,7 +55,7 @@ class OnePasswordStore(Protocol):
 
 
 def field_of(item: Any, reference: OnePasswordReference, store: str) -> Found:
-    """The field that a reference names in an item, as 1Password writes items in JSON.
+    """Return the field that a reference names in an item, as 1Password writes items in JSON.
 
     Raises:
         CredentialNotFound: There is no such field, it is empty, or there are several.
@@ -123,7 +123,7 @@ def _matching(
     name: str,
     names_of: Callable[[Mapping[str, Any]], tuple[Any, Any]],
 ) -> list[Mapping[str, Any]]:
-    """The fields of this name: by id, else by label, else by label in any case."""
+    """Return the fields of this name: by id, else by label, else by label in any case."""
 
     def by_id(one: Mapping[str, Any]) -> bool:
         return bool(names_of(one)[0] == name)
@@ -141,7 +141,7 @@ def _matching(
 
 
 def _section(one: Mapping[str, Any], sections: Mapping[Any, Any]) -> tuple[Any, Any]:
-    """The id and the label of a field's section; None twice where it is in none."""
+    """Return the id and the label of a field's section; None twice where it is in none."""
     section = one.get("section")
     if not isinstance(section, Mapping):
         return (None, None)

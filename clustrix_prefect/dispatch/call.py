@@ -80,7 +80,7 @@ class Package:
         return parts
 
     def identity(self, task_key: str) -> str:
-        """The same for equal calls of a task, in any process."""
+        """Return the same for equal calls of a task, in any process."""
         return digest(task_key, self.function.identity, self.arguments.identity)
 
 
@@ -236,7 +236,7 @@ class Call:
         self.attempt.key = signing.call_key(run_key, self.attempt.id)
 
     def id_of_attempt(self, run_id: str, attempt: int) -> str:
-        """The id by which a later process of the same flow run finds this call again."""
+        """Return the id by which a later process of the same flow run finds this call again."""
         return digest(
             run_id,
             self.package.identity(self.task_key),
@@ -245,7 +245,7 @@ class Call:
         )
 
     def manifest(self) -> dict[str, Any]:
-        """The call as the far side reads it, signed."""
+        """Return the call as the far side reads it, signed."""
         function, arguments = self.package.function, self.package.arguments
         inline = self.package.payload_is_inline
         manifest = {
@@ -272,7 +272,7 @@ class Call:
     # --- what happened to it; each returns whether that was news --------------------------
 
     def started(self, event: dict[str, Any], at: float) -> bool:
-        """A worker began to run it, at this time on this machine's clock."""
+        """Return a worker began to run it, at this time on this machine's clock."""
         with self.lock:
             if self.state is not CallState.QUEUED:
                 return False
@@ -333,5 +333,5 @@ def _nobody_listens(_: Event) -> None:
 
 
 def attached(calls: Sequence[Call]) -> bytes:
-    """Calls as they travel, attached to a message: most of what they say they all say."""
+    """Return calls as they travel, attached to a message: most of what they say they all say."""
     return zlib.compress(json.dumps([call.manifest() for call in calls]).encode(), 1)

@@ -101,7 +101,7 @@ class Dispatcher:
     # --- towards the cluster ---------------------------------------------------------------
 
     def is_ready_for(self, waiter: Waiter) -> bool:
-        """Whether a call can be submitted now; if not, the task run will hear of it."""
+        """Return whether a call can be submitted now; if not, the task run will hear of it."""
         return self._place.is_ready_for(waiter)
 
     def new_call(
@@ -521,7 +521,7 @@ class Dispatcher:
                 logger.debug("The cluster is gone; its files stay", exc_info=True)
 
     def _is_kept(self, call: Call) -> bool:
-        """Whether the files of a call that is over stay for people to read."""
+        """Return whether the files of a call that is over stay for people to read."""
         keep = self.run.cluster.keep_job_files
         return keep == "always" or (keep == "on_failure" and call.state is CallState.FAILED)
 

@@ -53,7 +53,7 @@ def failure_page(call: Call, found: Diagnosis) -> str:
 
 
 def first_line(error: BaseException | None) -> str:
-    """What an exception says, in one line."""
+    """Return what an exception says, in one line."""
     return (str(error).splitlines() or [""])[0] if error is not None else ""
 
 
@@ -68,7 +68,7 @@ def index_words(call: Call) -> str:
 
 
 def exit_words(code: int) -> str:
-    """What an exit status says of how a process ended."""
+    """Return what an exit status says of how a process ended."""
     number = -code if code < 0 else code - 128
     if code < 0 or code > 128:
         with_name = signal.Signals._value2member_map_.get(number)
@@ -100,7 +100,7 @@ def _facts(call: Call, found: Diagnosis) -> Iterator[list[str]]:
 
 
 def _argument(name: str, value: Any) -> str:
-    """A value in few letters; what looks like a secret is not shown."""
+    """Return a value in few letters; what looks like a secret is not shown."""
     text = repr(value)
     if names_a_secret(name) or holds_secret(text):
         return "<not shown>"
@@ -131,7 +131,7 @@ def _traceback_of(failure: BaseException | None) -> str:
 
 
 def _code_around(traceback: str) -> str:
-    """The lines around the innermost of a traceback that is of the user's own code.
+    """Return the lines around the innermost of a traceback that is of the user's own code.
 
     Read here; where the file is another by now, or is not here, there are none.
     """

@@ -48,7 +48,7 @@ _REASON = re.compile(rf"^{re.escape(WORKER_NOT_STARTED)}: (.+)$", re.MULTILINE)
 
 
 def explained(status: JobStatus | None, noted: JobStatus | None) -> JobStatus | None:
-    """How a job ended: by its scheduler's word, or by what was noted, whichever tells more.
+    """Return how a job ended: by its scheduler's word, or by what was noted, whichever tells more.
 
     Args:
         status: The last that the scheduler said, or None if it no longer knows the job.
@@ -73,7 +73,7 @@ def job_failure(
     job_id: str | None,
     node: str | None,
 ) -> InfrastructureError:
-    """What became of a job that ended, or vanished, without a result.
+    """Return what became of a job that ended, or vanished, without a result.
 
     Args:
         status: What is known of its end, or None if that is nothing.
@@ -171,7 +171,7 @@ def _name(
 
 
 def memory_at_end(stderr_tail: str) -> int | None:
-    """The bytes that a job used when the scheduler ended it for them, if that says so."""
+    """Return the bytes that a job used when the scheduler ended it for them, if that says so."""
     found = _MEMORY_USED.search(stderr_tail)
     return int(found[1]) if found else None
 
@@ -189,7 +189,7 @@ def worker_failure(
     node: str | None,
     out_of_memory: bool = False,
 ) -> InfrastructureError:
-    """What became of a warm worker that ended under a call.
+    """Return what became of a warm worker that ended under a call.
 
     Args:
         returncode: Its exit status, or minus the signal that ended it; None if nobody saw it,

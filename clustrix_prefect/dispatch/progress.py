@@ -30,7 +30,7 @@ class Progress:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def begin(self) -> int:
-        """One more; how many they are now."""
+        """Return one more; how many they are now."""
         with self._lock:
             self.total += 1
             return self.total
@@ -47,7 +47,7 @@ class Progress:
                 self.failed.append(name)
 
     def counts(self, running: int) -> Counter[CallState]:
-        """All of them by their states.
+        """Return all of them by their states.
 
         Args:
             running: How many of them run now.
@@ -70,7 +70,7 @@ class Progress:
         return f"about {in_words((time.time() - first_started) / over * left)} left"
 
     def last_words(self, page: str | None) -> str:
-        """What failed and where to look; empty if nothing did.
+        """Return what failed and where to look; empty if nothing did.
 
         Args:
             page: The address of the flow run's page.
@@ -85,7 +85,7 @@ class Progress:
 
 
 def in_words(seconds: float) -> str:
-    """A time in its two largest units: "40 s", "3 min 20 s", "2 h 5 min"."""
+    """Return a time in its two largest units: "40 s", "3 min 20 s", "2 h 5 min"."""
     whole = max(round(seconds), 1)
     for size, name, smaller_size, smaller in ((3600, "h", 60, "min"), (60, "min", 1, "s")):
         if whole >= size:

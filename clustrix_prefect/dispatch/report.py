@@ -136,7 +136,7 @@ class Report:
 
 
 def describe(counts: Counter[CallState]) -> str:
-    """The counts in words: "12 queued, 4 running, 84 done, 0 failed"."""
+    """Return the counts in words: "12 queued, 4 running, 84 done, 0 failed"."""
     shown = [CallState.QUEUED, CallState.RUNNING, CallState.DONE, CallState.FAILED]
     if counts[CallState.CANCELLED]:
         shown.append(CallState.CANCELLED)
@@ -144,7 +144,7 @@ def describe(counts: Counter[CallState]) -> str:
 
 
 def row(call: Call) -> dict[str, str]:
-    """A call as a row of the table; every cell is text, since floats would show all digits.
+    """Return a call as a row of the table; every cell is text, since floats would show all digits.
 
     The page shows cells as markdown: none of them means anything there, wherever it is from.
 
@@ -174,7 +174,7 @@ def row(call: Call) -> dict[str, str]:
 
 
 def _is_number(text: str) -> bool:
-    """Whether it is a number, or that of a job of an array, "42_7"."""
+    """Return whether it is a number, or that of a job of an array, "42_7"."""
     return text.replace("_", "").replace(".", "").isdecimal()
 
 

@@ -308,7 +308,7 @@ class FlowRunOnCluster:
             self.report.progress(self._counts())
 
     def _is_being_cancelled(self) -> bool:
-        """Whether somebody asked the API to cancel the flow run."""
+        """Return whether somebody asked the API to cancel the flow run."""
         assert self.flow_run is not None
         try:
             state = self._client.read_flow_run(self.flow_run.id).state
@@ -334,7 +334,7 @@ class FlowRunOnCluster:
 
 
 def _facts_of(context: FlowRunContext) -> dict[str, Any]:
-    """What `prefect.runtime` says in a flow run, of it and of its deployment."""
+    """Return what `prefect.runtime` says in a flow run, of it and of its deployment."""
 
     def find() -> dict[str, Any]:
         FlowRunContext.__var__.set(context)

@@ -84,7 +84,7 @@ def _is_unnamed() -> bool:
 
 
 def cannot_be_asked(what: str, error: httpx.HTTPError) -> ConfigurationError:
-    """What is said where the API cannot be asked for something."""
+    """Return what is said where the API cannot be asked for something."""
     return ConfigurationError(
         f"The Prefect API at {PREFECT_API_URL.value()} cannot be asked for {what}: {error}.",
         _HOW_TO_REACH_IT,

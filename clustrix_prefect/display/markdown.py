@@ -19,7 +19,7 @@ _NO_BREAK = "\0"  # `_seen` leaves none
 
 
 def escape(text: str) -> str:
-    """A text in one line that means nothing to markdown, whatever a file name holds."""
+    """Return a text in one line that means nothing to markdown, whatever a file name holds."""
     return _MEANS_SOMETHING.sub(r"\\\g<0>", _seen(text))
 
 
@@ -60,7 +60,7 @@ def _named(letter: str) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """The lines of a table; the cells are markdown, so other people's texts come escaped.
+    """Return the lines of a table; the cells are markdown, so other people's texts come escaped.
 
     Args:
         header: The names of the columns; one that ends with ":" is aligned to the right.
@@ -72,5 +72,5 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def utc(at: float) -> str:
-    """A time, given in seconds since 1970, as ISO 8601 in UTC."""
+    """Return a time, given in seconds since 1970, as ISO 8601 in UTC."""
     return datetime.fromtimestamp(at, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

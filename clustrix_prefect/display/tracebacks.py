@@ -71,7 +71,7 @@ def mend(error: BaseException) -> None:
 
 
 def _only(frames: TracebackType | None, kept: StackSummary) -> TracebackType | None:
-    """Those of an exception's frames that were kept, in a chain of their own."""
+    """Return those of an exception's frames that were kept, in a chain of their own."""
     wanted = [(each.filename, each.lineno, each.name) for each in kept]
     found: list[TracebackType] = []
     while frames is not None:
@@ -119,7 +119,7 @@ def _kept(error: BaseException, shown: TracebackException) -> list[FrameSummary]
 def _shortened_before(
     error: BaseException, shown: TracebackException
 ) -> tuple[BaseException | None, TracebackException | None]:
-    """The first of the exceptions that led to one that says something to a person."""
+    """Return the first of the exceptions that led to one that says something to a person."""
     before, before_shown = _before(error, shown)
     while (
         before is not None
@@ -133,7 +133,7 @@ def _shortened_before(
 def _before(
     error: BaseException, shown: TracebackException
 ) -> tuple[BaseException | None, TracebackException | None]:
-    """The exception that led to one, as it is shown."""
+    """Return the exception that led to one, as it is shown."""
     if shown.__cause__ is not None:
         return error.__cause__, shown.__cause__
     if shown.__context__ is not None and not shown.__suppress_context__:
@@ -161,7 +161,7 @@ def _without_machinery(frames: StackSummary) -> Iterator[FrameSummary]:
 
 
 def _is_same_line(frame: FrameSummary, before: FrameSummary) -> bool:
-    """Whether it is that of a comprehension, which is shown already."""
+    """Return whether it is that of a comprehension, which is shown already."""
     return (frame.filename, frame.lineno) == (before.filename, before.lineno)
 
 

@@ -109,7 +109,7 @@ class Environments:
         self._lock = threading.Lock()
 
     def interpreter_for(self, code: Code) -> FarPython:
-        """The interpreter that runs this code, which may still have to be built.
+        """Return the interpreter that runs this code, which may still have to be built.
 
         Raises:
             ConfigurationError: What the environment is to hold cannot be told.
@@ -131,7 +131,7 @@ class Environments:
         return FarPython(path, (major, minor))
 
     def is_ready(self, code: Code) -> bool:
-        """Whether calls of this code can be sent at once."""
+        """Return whether calls of this code can be sent at once."""
         if code.sha256 in self._versions:
             return True
         return self._session.cluster.managed_environment is None and preflight.is_needless(

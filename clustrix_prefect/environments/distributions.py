@@ -38,7 +38,7 @@ class Distribution:
     is_local: bool = False
 
     def supports(self, python: Sequence[int]) -> bool:
-        """Whether this very version can be installed for a Python."""
+        """Return whether this very version can be installed for a Python."""
         try:
             allowed = SpecifierSet(self.requires_python)
         except InvalidSpecifier:
@@ -46,7 +46,7 @@ class Distribution:
         return allowed.contains(".".join(map(str, python)), prereleases=True)
 
     def requirement(self, python: Sequence[int]) -> str:
-        """The requirement line for a Python: this version, if there is one for it."""
+        """Return the requirement line for a Python: this version, if there is one for it."""
         if not self.supports(python):
             return self.name
         return self.pin
@@ -66,7 +66,7 @@ class Distribution:
 
 
 def providers(module: str) -> list[Distribution]:
-    """The installed packages that a module comes from; several share a namespace package."""
+    """Return the installed packages that a module comes from; several share a namespace package."""
     names = dict.fromkeys(_packages().get(top_level(module), ()))
     if len(names) > 1:
         names = dict.fromkeys(_with_file(names, module)) or names
@@ -113,7 +113,7 @@ def _installed(name: str) -> Distribution | None:
 
 
 def _with_file(names: Iterable[str], module: str) -> list[str]:
-    """Those of the packages that hold the longest part of the module's path."""
+    """Return those of the packages that hold the longest part of the module's path."""
     parts = module.split(".")
     for length in range(len(parts), 1, -1):
         path = "/".join(parts[:length])
@@ -150,7 +150,7 @@ def _distribution(name: str) -> Distribution:
 
 
 def _origin(name: str, source: Mapping[str, Any]) -> str:
-    """The repository that a package was installed from."""
+    """Return the repository that a package was installed from."""
     repository = source.get("vcs_info")
     return (
         f"{name} @ {repository['vcs']}+{source['url']}@{repository['commit_id']}"

@@ -27,7 +27,7 @@ class FarPython:
 
 
 def ask(session: Session, python: str, question: Mapping[str, Any]) -> protocol.InterpreterFacts:
-    """What an interpreter answers that is started as a call's worker would be.
+    """Return what an interpreter answers that is started as a call's worker would be.
 
     Raises:
         AgentError: It did not answer.

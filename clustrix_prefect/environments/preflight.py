@@ -40,7 +40,7 @@ class Code:
 
     @classmethod
     def of(cls, task_name: str, bundle: Bundle) -> Code:
-        """The code that a bundle brings."""
+        """Return the code that a bundle brings."""
         return cls(task_name, bundle.needs_sha256, bundle.imports, bundle.sources)
 
     @property
@@ -73,7 +73,7 @@ class Found:
 
 
 def is_needless(code: Code, python: FarPython) -> bool:
-    """Whether the answer is known: nothing but the library of the same Python."""
+    """Return whether the answer is known: nothing but the library of the same Python."""
     return python.version == CLIENT and sys.stdlib_module_names.issuperset(code.packages)
 
 
@@ -126,7 +126,7 @@ def check(session: Session, code: Code, python: FarPython) -> Found:
 
 
 def _versions_are_chosen(session: Session) -> bool:
-    """Whether the user said which versions are wanted there, or that any will do."""
+    """Return whether the user said which versions are wanted there, or that any will do."""
     managed = session.cluster.managed_environment
     listed = managed is not None and not managed.is_automatic
     return listed or session.cluster.package_versions == "any"

@@ -13,7 +13,7 @@ _OLDEST_GLIBC = (2, 17)
 
 
 def program_for(target: Target) -> Path | None:
-    """The program's file, if there is one and the target can run it."""
+    """Return the program's file, if there is one and the target can run it."""
     if platform.system() != "Linux" or target.platform != f"linux-{platform.machine()}":
         return None
     name, version = target.libc

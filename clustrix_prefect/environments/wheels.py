@@ -129,5 +129,5 @@ def _pip(target: Target, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def names(wheels: Sequence[Path]) -> list[str]:
-    """The names of the packages, for people."""
+    """Return the names of the packages, for people."""
     return sorted(wheel.name.partition("-")[0] for wheel in wheels)

@@ -143,7 +143,7 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
         return {} if cluster is None else {"block": cluster}
 
     def unstrip_protocol(self, name: str) -> str:
-        """The URL of a path.
+        """Return the URL of a path.
 
         Raises:
             ConfigurationError: The block is not saved, so it has no name.
@@ -156,17 +156,17 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
     # --- looking --------------------------------------------------------------------------------
 
     def info(self, path: str, **_: Any) -> Info:
-        """What is known of a path; of a link, what is known of where it leads."""
+        """Return what is known of a path; of a link, what is known of where it leads."""
         path = self._strip_protocol(path)
         facts = self._ask(protocol.fs_info(path=urls.far_path(path)), path)
         return {**facts, "name": path}
 
     def exists(self, path: str, **_: Any) -> bool:
-        """Whether there is something at a path, and where it leads if it is a link."""
+        """Return whether there is something at a path, and where it leads if it is a link."""
         return self._type(path) is not None
 
     def lexists(self, path: str, **_: Any) -> bool:
-        """Whether there is something at a path, be it a link that leads nowhere."""
+        """Return whether there is something at a path, be it a link that leads nowhere."""
         try:
             self.info(path)
         except FileNotFoundError:
@@ -174,11 +174,11 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
         return True
 
     def isdir(self, path: str) -> bool:
-        """Whether a path leads to a directory."""
+        """Return whether a path leads to a directory."""
         return self._type(path) == "directory"
 
     def isfile(self, path: str) -> bool:
-        """Whether a path leads to a regular file."""
+        """Return whether a path leads to a regular file."""
         return self._type(path) == "file"
 
     def _type(self, path: str) -> str | None:
@@ -190,12 +190,12 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
             return None
 
     def islink(self, path: str) -> bool:
-        """Whether there is a symbolic link at a path."""
+        """Return whether there is a symbolic link at a path."""
         path = self._strip_protocol(path)
         return bool(self._ask(protocol.fs_islink(path=urls.far_path(path)), path)["islink"])
 
     def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
-        """What is in a directory, as paths or with what is known of each."""
+        """Return what is in a directory, as paths or with what is known of each."""
         path = self._strip_protocol(path)
         answer, body = self._files.request(
             protocol.fs_ls(path=urls.far_path(path), detail=detail), shown=path
@@ -212,7 +212,7 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
         return list(listings.entries_of(path, pieces).values())
 
     def _walk(self, path: str, maxdepth: int | None, detail: bool) -> Iterator[str]:
-        """The pieces of the listing of everything below a directory, as they arrive."""
+        """Yield the pieces of the listing of everything below a directory, as they arrive."""
         for pieces in self._files.walk(
             urls.far_path(path), maxdepth=maxdepth, detail=detail, shown=path
         ):
@@ -227,7 +227,7 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
         detail: bool = False,
         **options: Any,
     ) -> Iterator[tuple[str, Any, Any]]:
-        """Every directory below one with what is in it, as `os.walk` gives them.
+        """Yield every directory below one with what is in it, as `os.walk` gives them.
 
         With `topdown`, it is one streamed answer; what is removed from the names of a
         directory's subdirectories is left out.
@@ -279,7 +279,7 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
         detail: bool = False,
         **_: Any,
     ) -> Any:
-        """The paths of all files below a directory, sorted; with what is known of each.
+        """Return the paths of all files below a directory, sorted; with what is known of each.
 
         A path that is not there gives none, as fsspec has it everywhere.
         """
@@ -319,13 +319,13 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
         withdirs: bool = False,
         **_: Any,
     ) -> Any:
-        """The sizes of the files below a path, together or each."""
+        """Return the sizes of the files below a path, together or each."""
         found = self.find(path, maxdepth, withdirs, detail=True)
         sizes = {name: info["size"] for name, info in found.items()}
         return sum(sizes.values()) if total else sizes
 
     def space(self, path: str = "/") -> dict[str, int]:
-        """The size of the file system that a path is on, and what is left of it, in bytes.
+        """Return the size of the file system that a path is on, and what is left of it, in bytes.
 
         Returns:
             `total`, `free`, `available` (to this account), `files` and `files_available`.
@@ -334,11 +334,11 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
         return dict(self._ask(protocol.fs_space(path=urls.far_path(path)), path))  # type: ignore[arg-type]
 
     def created(self, path: str) -> datetime:
-        """When a file's description last changed, which is as near as Linux comes."""
+        """Return when a file's description last changed, which is as near as Linux comes."""
         return datetime.fromtimestamp(self.info(path)["created"], tz=timezone.utc)
 
     def modified(self, path: str) -> datetime:
-        """When a file was last written to."""
+        """Return when a file was last written to."""
         return datetime.fromtimestamp(self.info(path)["mtime"], tz=timezone.utc)
 
     # --- contents -------------------------------------------------------------------------------
@@ -365,7 +365,7 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
     def cat_file(
         self, path: str, start: int | None = None, end: int | None = None, **_: Any
     ) -> bytes:
-        """The bytes of a file, or some of them; places may be counted from its end."""
+        """Return the bytes of a file, or some of them; places may be counted from its end."""
         path = self._strip_protocol(path)
         return b"".join(read_all(self._files, path, start, end))
 
@@ -479,7 +479,7 @@ class ClusterFileSystem(AbstractFileSystem):  # type: ignore[misc]
         super().copy(path1, path2, recursive, maxdepth, on_error, **options)
 
     def _roots(self, paths: Any) -> set[str]:
-        """The paths that somebody named, and not those that were found below them."""
+        """Return the paths that somebody named, and not those that were found below them."""
         roots: set[str] = set()
         for path in map(self._strip_protocol, paths if isinstance(paths, list) else [paths]):
             roots.update(self.glob(path) if has_magic(path) else [path])
@@ -634,7 +634,7 @@ def _of_type(entries: dict[str, Info], *, directory: bool) -> dict[str, Info]:
 
 
 def _linked_directory(path: str) -> IsADirectoryError:
-    """What is said of a link that a copy of a directory cannot hold."""
+    """Return what is said of a link that a copy of a directory cannot hold."""
     return IsADirectoryError(
         errno.EISDIR, "it is a link to a directory; copy what it leads to by itself", path
     )

@@ -18,7 +18,7 @@ _WITHOUT_NUMBER: dict[str, type[Exception]] = {
 
 
 def error_of(failed: Mapping[str, Any], path: str | None = None) -> Exception:
-    """The exception that says what the far side met.
+    """Return the exception that says what the far side met.
 
     Args:
         failed: What the far side said.

@@ -97,7 +97,7 @@ class FarFiles:
     def walk(
         self, path: str, *, maxdepth: int | None, detail: bool, shown: str
     ) -> Iterator[list[str]]:
-        """A listing of everything below a directory, part by part, while it is being made.
+        """Yield a listing of everything below a directory, part by part, while it is being made.
 
         The far side waits when it is far ahead of whoever reads this.
 
@@ -121,7 +121,7 @@ class FarFiles:
 
 
 def answer_of(pending: PendingAnswer[A], shown: str | None = None) -> tuple[A, bytes]:
-    """The answer to a question that is under way, or what went wrong, raised."""
+    """Return the answer to a question that is under way, or what went wrong, raised."""
     # A large copy takes its time; an agent that has gone is noticed by its silence.
     answer, body = pending.wait(None)
     if isinstance(answer, dict) and "failed" in answer:
@@ -136,7 +136,7 @@ _lock = threading.Lock()
 
 
 def far_files(cluster: ClusterBlock) -> FarFiles:
-    """The files of a cluster, over the connection that is open to it if there is one."""
+    """Return the files of a cluster, over the connection that is open to it if there is one."""
     identity = cluster.identity
     with _lock:
         if identity not in _open:

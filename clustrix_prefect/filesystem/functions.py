@@ -46,12 +46,12 @@ __all__ = [
 
 
 def cluster_ls(path: AnyPath = ".", cluster: Cluster = None) -> list[str]:
-    """The names in a directory, dotfiles among them, sorted."""
+    """Return the names in a directory, dotfiles among them, sorted."""
     return cast("list[str]", _ask("ls", (path,), cluster))
 
 
 def cluster_find(pattern: str, path: AnyPath = ".", cluster: Cluster = None) -> list[str]:
-    """The files below a directory whose names fit a pattern.
+    """Return the files below a directory whose names fit a pattern.
 
     Args:
         pattern: With `*`, `?` and `[...]`; one with a slash is compared with the whole path below
@@ -67,7 +67,7 @@ def cluster_find(pattern: str, path: AnyPath = ".", cluster: Cluster = None) -> 
 
 
 def cluster_glob(pattern: str, path: AnyPath = ".", cluster: Cluster = None) -> list[str]:
-    """What fits a pattern, as in a shell.
+    """Return what fits a pattern, as in a shell.
 
     Args:
         pattern: `*` stays within one name and finds no dotfiles; `**` stands for any number of
@@ -87,22 +87,22 @@ def cluster_stat(path: AnyPath, cluster: Cluster = None) -> FileStat:
 
 
 def cluster_exists(path: AnyPath, cluster: Cluster = None) -> bool:
-    """Whether there is something at a path; of a link, whether it leads somewhere."""
+    """Return whether there is something at a path; of a link, whether it leads somewhere."""
     return bool(_ask("exists", (path,), cluster))
 
 
 def cluster_isdir(path: AnyPath, cluster: Cluster = None) -> bool:
-    """Whether a path leads to a directory."""
+    """Return whether a path leads to a directory."""
     return bool(_ask("isdir", (path,), cluster))
 
 
 def cluster_isfile(path: AnyPath, cluster: Cluster = None) -> bool:
-    """Whether a path leads to a regular file."""
+    """Return whether a path leads to a regular file."""
     return bool(_ask("isfile", (path,), cluster))
 
 
 def cluster_du(path: AnyPath = ".", cluster: Cluster = None) -> DiskUsage:
-    """The sizes of all regular files below a path together, and how many there are.
+    """Return the sizes of all regular files below a path together, and how many there are.
 
     Sizes are what `ls -l` shows, not what the files occupy. Links are not followed.
     """
@@ -110,7 +110,7 @@ def cluster_du(path: AnyPath = ".", cluster: Cluster = None) -> DiskUsage:
 
 
 def cluster_count_files(path: AnyPath = ".", pattern: str = "*", cluster: Cluster = None) -> int:
-    """How many files `cluster_find` would find."""
+    """Return how many files `cluster_find` would find."""
     return int(_ask("count", (pattern, path), cluster))
 
 
@@ -121,7 +121,7 @@ def usage_and_gap(path: AnyPath, cluster: Cluster) -> tuple[DiskUsage, str]:
 
 
 def count_and_gap(path: AnyPath, pattern: str, cluster: Cluster) -> tuple[int, str]:
-    """The same for `cluster_count_files`."""
+    """Return the same for `cluster_count_files`."""
     answer, gap = _answer_and_gap("count", (pattern, path), cluster)
     return int(answer), gap
 
@@ -169,5 +169,5 @@ def _ask_there(question: str, arguments: list[str], cluster: ClusterBlock) -> tu
 
 
 def _leads_up(pattern: str) -> bool:
-    """Whether what fits a pattern is looked for outside the directory, too."""
+    """Return whether what fits a pattern is looked for outside the directory, too."""
     return pattern.startswith("/") or not {".", ".."}.isdisjoint(pattern.split("/"))

@@ -38,17 +38,17 @@ class Listing:
 
 
 def pieces_of(body: bytes | bytearray) -> list[str]:
-    """The pieces of a part of a listing."""
+    """Return the pieces of a part of a listing."""
     return bytes(body).decode("utf-8", "surrogateescape").split("\0") if body else []
 
 
 def below(directory: str, name: str) -> str:
-    """The path of what is in a directory."""
+    """Return the path of what is in a directory."""
     return f"{directory}{name}" if directory.endswith("/") else f"{directory}/{name}"
 
 
 def plain(name: str) -> str:
-    """A name in a directory, which no other path can be.
+    """Return a name in a directory, which no other path can be.
 
     Raises:
         AgentError: It is none: what is copied by it would land somewhere else.
@@ -63,7 +63,7 @@ def plain(name: str) -> str:
 
 
 def checked(path: str) -> str:
-    """A path below a directory, of plain names.
+    """Return a path below a directory, of plain names.
 
     Raises:
         AgentError: It could lead out of the directory.
@@ -74,7 +74,7 @@ def checked(path: str) -> str:
 
 
 def entries_of(directory: str, pieces: Iterable[str]) -> dict[str, Info]:
-    """The entries of one directory."""
+    """Return the entries of one directory."""
     listing = Listing(directory)
     for piece in pieces:
         _add(listing, piece)
@@ -82,7 +82,7 @@ def entries_of(directory: str, pieces: Iterable[str]) -> dict[str, Info]:
 
 
 def directories(top: str, pieces: Iterable[str]) -> Iterator[Listing]:
-    """Every directory that is listed, each as soon as all of it is there."""
+    """Yield every directory that is listed, each as soon as all of it is there."""
     current: Listing | None = None
     for piece in pieces:
         if piece.startswith("/"):
@@ -98,7 +98,7 @@ def directories(top: str, pieces: Iterable[str]) -> Iterator[Listing]:
 
 
 def paths(top: str, pieces: Iterable[str], *, directories_too: bool) -> Iterator[str]:
-    """The paths of all entries, as they arrive."""
+    """Yield the paths of all entries, as they arrive."""
     prefix = below(top, "")
     for piece in pieces:
         kind = piece[0]

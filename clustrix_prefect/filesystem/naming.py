@@ -18,7 +18,7 @@ _lock = threading.Lock()
 
 
 def find_cluster(cluster: ClusterBlock | str) -> ClusterBlock:
-    """A cluster block, given itself or its name.
+    """Return a cluster block, given itself or its name.
 
     Args:
         cluster: A block, "slurm-cluster/ndoli", or "ndoli" where that is unique.
@@ -46,7 +46,7 @@ def forget_clusters() -> None:
 
 
 def whole_name(name: str) -> str:
-    """The block type and name of a saved cluster, given them, or its name alone.
+    """Return the block type and name of a saved cluster, given them, or its name alone.
 
     Raises:
         ConfigurationError: There is no such block, or more than one; the message lists them.

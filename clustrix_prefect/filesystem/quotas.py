@@ -36,7 +36,7 @@ class Quota:
 
 
 def quota_at(path: str, cluster: ClusterBlock) -> Quota:
-    """The quota of the account that the cluster is reached with, where a path is.
+    """Return the quota of the account that the cluster is reached with, where a path is.
 
     Raises:
         OSError: The path is not there.
@@ -59,7 +59,7 @@ def quota_at(path: str, cluster: ClusterBlock) -> Quota:
 
 
 def parse_quota(text: str) -> Quota | None:
-    """What `quota -v -w -p -f` and `lfs quota -q` say of one file system, if they do."""
+    """Return what `quota -v -w -p -f` and `lfs quota -q` say of one file system, if they do."""
     # The name of the file system may be in a line of its own.
     words = text.split()[-_COLUMNS:]
     if len(words) < _COLUMNS:

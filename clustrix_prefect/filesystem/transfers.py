@@ -30,7 +30,7 @@ def read_all(
     callback: Callback = DEFAULT_CALLBACK,
     check: Callable[[list[int]], None] = lambda identity: None,
 ) -> Iterator[bytes]:
-    """The bytes of a file from `start` to `end`; a small file is one round trip.
+    """Yield the bytes of a file from `start` to `end`; a small file is one round trip.
 
     Args:
         files: Where.
@@ -144,7 +144,7 @@ def _write_rest(
 
 
 def identity_of(status: os.stat_result) -> list[int]:
-    """What tells a file from every other, as the far side says it of its files."""
+    """Return what tells a file from every other, as the far side says it of its files."""
     return [status.st_ino, status.st_ctime_ns, status.st_size]
 
 

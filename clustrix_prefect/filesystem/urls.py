@@ -25,7 +25,7 @@ HOME = "/~"
 
 
 def is_url(path: str) -> bool:
-    """Whether this is a URL of a cluster and not a path."""
+    """Return whether this is a URL of a cluster and not a path."""
     return path.startswith(SCHEME)
 
 
@@ -51,13 +51,13 @@ def parse(url: str) -> tuple[str | None, str]:
 
 
 def make(cluster: str, path: str) -> str:
-    """The URL of a path on the cluster "slurm-cluster/ndoli"."""
+    """Return the URL of a path on the cluster "slurm-cluster/ndoli"."""
     kind, _, name = cluster.partition("/")
     return f"{SCHEME}{kind}.{name}{quote(path, safe='/~', errors='surrogateescape')}"
 
 
 def plain_path(path: str) -> str:
-    """A path as the filesystem writes it: absolute, `/~` standing for the home directory."""
+    """Return a path as the filesystem writes it: absolute, `/~` standing for the home directory."""
     if path == "~" or path.startswith("~/"):
         path = f"/{path}"
     elif path in ("", "/"):
@@ -70,5 +70,5 @@ def plain_path(path: str) -> str:
 
 
 def far_path(path: str) -> str:
-    """A path of the filesystem as the far side understands it."""
+    """Return a path of the filesystem as the far side understands it."""
     return path[1:] if path == HOME or path.startswith(f"{HOME}/") else path

@@ -84,22 +84,22 @@ class KubernetesApi:
         self._request("DELETE", self._path("jobs", name), body, "delete", "jobs")
 
     def list_jobs(self, selector: str) -> list[dict[str, Any]]:
-        """The jobs whose labels fit."""
+        """Return the jobs whose labels fit."""
         found: list[dict[str, Any]] = self._list("jobs", labelSelector=selector)["items"]
         return found
 
     def find_job(self, name: str) -> dict[str, Any] | None:
-        """The job of this name; None if there is none, or it is being deleted."""
+        """Return the job of this name; None if there is none, or it is being deleted."""
         found = self._list("jobs", fieldSelector=f"metadata.name={name}")["items"]
         return next((one for one in found if "deletionTimestamp" not in one["metadata"]), None)
 
     def list_pods(self, selector: str) -> tuple[list[dict[str, Any]], str]:
-        """The pods whose labels fit, and the version from which a watch goes on."""
+        """Return the pods whose labels fit, and the version from which a watch goes on."""
         answer = self._list("pods", labelSelector=selector)
         return answer["items"], answer["metadata"]["resourceVersion"]
 
     def list_events(self, field_selector: str) -> list[dict[str, Any]]:
-        """What was reported about objects."""
+        """Return what was reported about objects."""
         found: list[dict[str, Any]] = self._list("events", fieldSelector=field_selector)["items"]
         return found
 
@@ -162,7 +162,7 @@ class KubernetesApi:
         return bool(answer["status"]["allowed"])
 
     def connect(self, pod: str, container: str) -> PodConnection:
-        """The way into a running container."""
+        """Return the way into a running container."""
         where = f"pod {pod} in {self.namespace}"
 
         def open_stream(command: list[str]) -> Any:
@@ -321,7 +321,7 @@ class KubernetesApi:
 
 
 def _message(data: bytes) -> str:
-    """What a `Status` object says, or whatever else was answered."""
+    """Return what a `Status` object says, or whatever else was answered."""
     try:
         return str(json.loads(data)["message"]).rstrip(".")
     except (ValueError, KeyError, TypeError):
@@ -333,7 +333,7 @@ def _seconds(text: str | None) -> float:
 
 
 def _events(response: Any) -> Iterator[dict[str, Any]]:
-    """The events of a watch.
+    """Yield the events of a watch.
 
     Raises:
         WatchExpired: Its version is too old.
@@ -352,7 +352,7 @@ def _events(response: Any) -> Iterator[dict[str, Any]]:
 
 
 def _lines(response: Any) -> Iterator[bytes]:
-    """The lines of an endless answer.
+    """Yield the lines of an endless answer.
 
     Raises:
         ConnectionFailed: It broke off.

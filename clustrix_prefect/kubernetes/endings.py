@@ -50,7 +50,7 @@ _TAKEN_AWAY: dict[str, type[InfrastructureError]] = {
 
 
 def ending(pod: dict[str, Any], job: str) -> InfrastructureError | None:
-    """Why a pod ends; None if it does not.
+    """Return why a pod ends; None if it does not.
 
     Args:
         pod: As the API server gives it.
@@ -119,7 +119,7 @@ def deleted(job: str, node: str | None = None) -> PodDeleted:
 def ending_by_events(
     events: Sequence[dict[str, Any]], job: str, node: str | None
 ) -> InfrastructureError | None:
-    """Why a pod that is gone had to go; None if nothing was reported of it.
+    """Return why a pod that is gone had to go; None if nothing was reported of it.
 
     Args:
         events: What was reported of it, as the API server gives it.
@@ -190,13 +190,13 @@ def _nobody_came(facts: dict[str, Any]) -> InfrastructureError:
 
 
 def our_container(pod: dict[str, Any]) -> dict[str, Any]:
-    """The state of the container that we put there; others may have been put before it."""
+    """Return the state of the container that we put there; others may have been put before it."""
     statuses = pod.get("status", {}).get("containerStatuses") or ()
     return next((one for one in statuses if one["name"] == CONTAINER), {})
 
 
 def _terminated(pod: dict[str, Any], over: bool) -> Iterator[dict[str, Any]]:
-    """How containers ended: ours, and once the pod is over those beside it and before it."""
+    """Yield how containers ended: ours, and once the pod is over those beside it and before it."""
     ours, status = our_container(pod), pod.get("status", {})
     if state := (ours.get("state") or {}).get("terminated"):
         yield state

@@ -145,7 +145,7 @@ class ExecChannel:
 
 
 def _outcome(data: bytes) -> tuple[int, str]:
-    """The exit status, and what there is to say beyond it, of a v4 status message."""
+    """Return the exit status, and what there is to say beyond it, of a v4 status message."""
     try:
         status = json.loads(data)
         if status["status"] == "Success":
@@ -173,7 +173,7 @@ class PodConnection(ChannelsOnly):
 
 
 def open_websocket(configuration: Any, url: str, headers: Iterable[tuple[str, str]]) -> Any:
-    """An exec stream: TLS and proxies as the official client's configuration says.
+    """Return an exec stream: TLS and proxies as the official client's configuration says.
 
     Raises:
         websocket.WebSocketException: The server refused it.

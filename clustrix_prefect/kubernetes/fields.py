@@ -99,7 +99,7 @@ def _unknown(value: Any, kind: str, path: str) -> Iterator[tuple[str, str | None
 
 
 def _fields_of(kind: str) -> dict[str, str]:
-    """The types of a model's fields, by the names that the API has; empty if it is none."""
+    """Return the types of a model's fields, by the names that the API has; empty if it is none."""
     from kubernetes.client import models
 
     model = getattr(models, kind, None)
@@ -128,7 +128,7 @@ def _what_was_meant(path: str, key: str, kind: str, root: str) -> str:
 
 
 def _places(kind: str) -> Iterator[tuple[str, str]]:
-    """Names of fields below a model and a path to each, the shortest path last."""
+    """Return names of fields below a model and a path to each, the shortest path last."""
     found, level = [], [(kind, "")]
     for _ in range(_DEPTH):
         following = []
@@ -143,7 +143,7 @@ def _places(kind: str) -> Iterator[tuple[str, str]]:
 
 
 def _plain(name: str) -> str:
-    """A name without what people write differently in it."""
+    """Return a name without what people write differently in it."""
     return name.replace("_", "").replace("-", "").lower()
 
 

@@ -159,7 +159,7 @@ def _impersonation(user: dict[str, Any]) -> tuple[tuple[str, str], ...]:
 
 
 def _escaped(key: str) -> str:
-    """A key as part of a header's name: what no such name has is percent-encoded."""
+    """Return a key as part of a header's name: what no such name has is percent-encoded."""
     return re.sub(r"[^A-Za-z0-9!#$&'*+.^_`|~-]", lambda found: f"%{ord(found[0]):02X}", key.lower())
 
 
@@ -203,7 +203,7 @@ def _check_proxy(configuration: Any) -> None:
 
 
 def _cause(error: Exception) -> str:
-    """What went wrong, in a few words that quote nothing of the file."""
+    """Return what went wrong, in a few words that quote nothing of the file."""
     import yaml
 
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:

@@ -36,7 +36,7 @@ def remove_leftovers(api: KubernetesApi) -> None:
 
 
 def _ended_at(pod: dict[str, Any], default: float) -> float:
-    """When our container ended, seconds since the epoch."""
+    """Return when our container ended, seconds since the epoch."""
     ended = (our_container(pod).get("state") or {}).get("terminated") or {}
     finished = ended.get("finishedAt")
     return (

@@ -213,7 +213,7 @@ def _run_plugin(
 
 
 def _cluster_info(cluster: dict[str, Any]) -> dict[str, Any]:
-    """What a plugin is told of the cluster."""
+    """Return what a plugin is told of the cluster."""
     info = {key: value for key, value in cluster.items() if key != "extensions"}
     for extension in cluster.get("extensions") or ():
         if extension.get("name") == "client.authentication.k8s.io/exec":
@@ -238,7 +238,7 @@ def _plugin_failed(plugin: dict[str, Any], what: str) -> AuthenticationFailed:
 
 
 def _renewal(status: dict[str, Any]) -> float:
-    """When a plugin's result is to be got anew."""
+    """Return when a plugin's result is to be got anew."""
     text = status.get("expirationTimestamp")
     if not text:
         return float("inf")  # until the server refuses it

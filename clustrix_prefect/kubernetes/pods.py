@@ -103,7 +103,7 @@ def job_manifest(
     labels: Mapping[str, str],
     calls: int,
 ) -> dict[str, Any]:
-    """The job for a pod that runs calls one after another.
+    """Return the job for a pod that runs calls one after another.
 
     Args:
         settings: What all pods have in common.
@@ -265,7 +265,7 @@ def check_amounts(wanted: Resources) -> None:
 
 
 def merged(base: Any, patch: Any, key: str = "name") -> Any:
-    """The base with a patch over it: mappings by key, lists of things with a key by that.
+    """Return the base with a patch over it: mappings by key, lists of things with a key by that.
 
     Args:
         base: What is there.
@@ -292,10 +292,10 @@ def _all_have(key: str, value: Any) -> bool:
 
 
 def label_value(text: str) -> str:
-    """The text as a label may hold it."""
+    """Return the text as a label may hold it."""
     return _NOT_IN_LABELS.sub("-", text)[:63].strip("-_.")
 
 
 def default_image() -> str:
-    """An image with the Python that the flow runs on."""
+    """Return an image with the Python that the flow runs on."""
     return f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"

@@ -70,7 +70,7 @@ class PodStatus:
     held: bool = False
 
     def late(self, seconds: int) -> InfrastructureError:
-        """What to fail its calls with once it has waited for as long as it may."""
+        """Return what to fail its calls with once it has waited for as long as it may."""
         return self.stuck or WorkerNotStarted(
             f"The pod has not started for {seconds} s ({self.reason}).",
             "Raise the block's `start_timeout` if that is not long.",
@@ -79,7 +79,7 @@ class PodStatus:
         )
 
     def ended(self, failure: ClustrixError) -> PodStatus:
-        """The same pod, whose end has this cause."""
+        """Return the same pod, whose end has this cause."""
         code = failure.exit_code if isinstance(failure, InfrastructureError) else None
         return replace(
             self,
@@ -93,7 +93,7 @@ class PodStatus:
 
 
 def job_of(pod: dict[str, Any]) -> str:
-    """The name of the job that a pod belongs to; empty if it belongs to none."""
+    """Return the name of the job that a pod belongs to; empty if it belongs to none."""
     metadata = pod["metadata"]
     for owner in metadata.get("ownerReferences") or ():
         if owner["kind"] == "Job":
@@ -102,7 +102,7 @@ def job_of(pod: dict[str, Any]) -> str:
 
 
 def read_pod(pod: dict[str, Any], previous: PodStatus | None = None) -> PodStatus:
-    """What a pod's JSON says.
+    """Return what a pod's JSON says.
 
     Args:
         pod: As the API server gives it.
@@ -129,7 +129,7 @@ def read_pod(pod: dict[str, Any], previous: PodStatus | None = None) -> PodStatu
 
 
 def _waiting(pod: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """What each container waits for; a trouble goes before a mere wait."""
+    """Return what each container waits for; a trouble goes before a mere wait."""
     status = pod.get("status", {})
     found = [
         one["state"]["waiting"]

@@ -279,7 +279,7 @@ def is_suspended(job: Mapping[str, Any]) -> bool:
 
 
 def _why_held(job: str, events: Sequence[dict[str, Any]]) -> str:
-    """What is reported of a job's workload, which Kueue names after it: "job-NAME-HASH"."""
+    """Return what is reported of a job's workload, which Kueue names after it: "job-NAME-HASH"."""
     for event in reversed(events):
         if event["involvedObject"]["name"].startswith(f"job-{job}-") and event.get("message"):
             return f"Suspended: {event['message']}"
@@ -287,7 +287,7 @@ def _why_held(job: str, events: Sequence[dict[str, Any]]) -> str:
 
 
 def _refusal(job: str, said: str) -> InfrastructureError:
-    """Why the job controller may not make a pod."""
+    """Return why the job controller may not make a pod."""
     said = said.rstrip(".")
     if "exceeded quota" in said:
         return QuotaExceeded(

@@ -58,7 +58,7 @@ class Home:
 
     @classmethod
     def of(cls, function: Any) -> Home:
-        """Where a function was written, below what is around it."""
+        """Return where a function was written, below what is around it."""
         while True:
             function = plain_function(function)
             if isinstance(function, functools.partial):

@@ -265,7 +265,7 @@ class SourceBuilder:
         self._met: set[Met] = set()
 
     def build(self, extra: Iterable[Met]) -> Built:
-        """The bundle, with this code besides what the function needs."""
+        """Return the bundle, with this code besides what the function needs."""
         entry = self._entry()
         for each in (*sorted(extra, key=repr), *([entry] if entry is not None else ())):
             self._need(each)
@@ -303,7 +303,7 @@ class SourceBuilder:
         return Built(bundle, is_current)
 
     def _entry(self) -> Reference | None:
-        """The function as something that a module calls by name; None if none does."""
+        """Return the function as something that a module calls by name; None if none does."""
         function = self._function
         module = getattr(function, "__module__", None)
         name = getattr(function, "__qualname__", "")
@@ -340,7 +340,7 @@ class SourceBuilder:
             self._follow_slice(part)
 
     def _slice_of(self, module: str) -> Slice | None:
-        """The slice of this module; None if it travels whole, or not at all."""
+        """Return the slice of this module; None if it travels whole, or not at all."""
         if module not in ("__main__", self._home):
             return None
         if module in self._modules.found:
@@ -368,7 +368,7 @@ class SourceBuilder:
     # --- values ---------------------------------------------------------------------------
 
     def _captured(self, entry: Reference | None) -> bytes | None:
-        """The pickles of all variables, in the order in which the far side needs them."""
+        """Return the pickles of all variables, in the order in which the far side needs them."""
         while True:
             pickled = self._pickle(entry)
             new = pickled.met - self._met
@@ -529,7 +529,7 @@ class SourceBuilder:
         )
 
     def _essence(self, entry: Reference | None) -> list[str]:
-        """What the code says, wherever it is written."""
+        """Return what the code says, wherever it is written."""
         said = [repr(entry)]
         for name, module in sorted(self._modules.found.items()):
             said += [name, module.source]
@@ -552,7 +552,7 @@ def _says_annotations(tree: ast.Module) -> bool:
 
 
 def _inner_text(inner: InnerFunction) -> str:
-    """An inner function without the values of its defaults: those travel by themselves."""
+    """Return an inner function without the values of its defaults: those travel by themselves."""
     return with_text(without_defaults(inner.source, inner.name), keeps_text=False)
 
 

@@ -93,7 +93,7 @@ class Namespaces:
 
 @functools.lru_cache(maxsize=256)
 def namespaces_of(home: str | None) -> Namespaces:
-    """The modules that travel by value with a task of this module."""
+    """Return the modules that travel by value with a task of this module."""
     return Namespaces(home)
 
 
@@ -353,7 +353,7 @@ class ValuePickler(CallPickler):
         return copyreg.__newobj__, (kind,), getattr(obj, "__dict__", None)  # type: ignore[attr-defined]
 
     def _shown_file(self, filename: str) -> str:
-        """A file as tracebacks far away name it: the same wherever the checkout is."""
+        """Return a file as tracebacks far away name it: the same wherever the checkout is."""
         shown = self._files.get(filename)
         if shown is None:
             shown = self._files[filename] = shown_file(filename)

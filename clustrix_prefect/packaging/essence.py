@@ -43,12 +43,12 @@ _OF_EVERY_CLASS = frozenset(
 
 
 def may_hold_sets(data: bytes) -> bool:
-    """Whether there may be sets in a pickle, whose order differs between processes."""
+    """Return whether there may be sets in a pickle, whose order differs between processes."""
     return _EMPTY_SET in data or _FROZENSET in data
 
 
 def holds_more_than_atoms(value: Any, depth: int = 8) -> bool:
-    """Whether there is anything in lists, tuples and dicts but text, bytes and numbers.
+    """Return whether there is anything in lists, tuples and dicts but text, bytes and numbers.
 
     What looks like a set in the pickle of those is part of one of them.
     """
@@ -65,7 +65,7 @@ def holds_more_than_atoms(value: Any, depth: int = 8) -> bool:
 
 
 def identity_of(value: Any, namespaces: Namespaces) -> str:
-    """A digest of a value that is the same in any process.
+    """Return a digest of a value that is the same in any process.
 
     Where something in it has no order that is cheap to find, or cannot be taken apart, equal
     digests do not mean that the values are equal: calls are then told apart by their order.
@@ -102,7 +102,7 @@ class _Essence(CloudPickler):  # type: ignore[misc]
         self._kept: list[Any] = []
 
     def digest(self, value: Any) -> str:
-        """The digest of one value."""
+        """Return the digest of one value."""
         try:
             self.dump(value)
         except Exception:  # files and the like, whose pickling is somebody else's
@@ -110,7 +110,7 @@ class _Essence(CloudPickler):  # type: ignore[misc]
         return sha256(self._buffer.getbuffer())
 
     def persistent_id(self, obj: Any) -> Any:
-        """A set's elements in order; None for all else."""
+        """Return a set's elements in order; None for all else."""
         if type(obj) in _SETS:
             return type(obj).__name__, self._in_order(obj)
         return None
@@ -213,7 +213,7 @@ class _Essence(CloudPickler):  # type: ignore[misc]
 
 
 def _defined(value: Any) -> Any:
-    """What of a class's attribute counts."""
+    """Return what of a class's attribute counts."""
     if isinstance(value, (staticmethod, classmethod)):
         return type(value).__name__, value.__func__
     if isinstance(value, property):

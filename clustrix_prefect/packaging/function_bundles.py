@@ -27,7 +27,7 @@ class Builder(Protocol):
     """Makes bundles of one function."""
 
     def build(self, extra: Iterable[Met]) -> Built:
-        """The bundle, with this code besides what the function needs."""
+        """Return the bundle, with this code besides what the function needs."""
 
 
 class FunctionBundles:
@@ -58,7 +58,7 @@ class FunctionBundles:
         self._lock = threading.Lock()
 
     def for_arguments(self, met: frozenset[Met]) -> Bundle:
-        """The bundle that also brings the code that a call's arguments name.
+        """Return the bundle that also brings the code that a call's arguments name.
 
         Packages that they need are those of this call alone: others run where there are none.
 
@@ -84,7 +84,7 @@ class FunctionBundles:
         )
 
     def _bundle(self, met: frozenset[Met]) -> Bundle:
-        """The bundle for what the arguments of this call and of earlier ones name.
+        """Return the bundle for what the arguments of this call and of earlier ones name.
 
         One whose code needs packages that the others do without has a bundle of its own: the others
         run where there are none.

@@ -11,10 +11,10 @@ import hashlib
 
 
 def sha256(data: bytes | memoryview) -> str:
-    """The digest by which the far side's store names these bytes."""
+    """Return the digest by which the far side's store names these bytes."""
     return hashlib.sha256(data).hexdigest()
 
 
 def digest(*parts: str) -> str:
-    """One digest of several texts, unambiguous about where each ends."""
+    """Return one digest of several texts, unambiguous about where each ends."""
     return sha256("\n".join(f"{len(part)}:{part}" for part in parts).encode())

@@ -39,12 +39,12 @@ class Imports:
 
 
 def top_level(module: str) -> str:
-    """The package that a module belongs to."""
+    """Return the package that a module belongs to."""
     return module.partition(".")[0]
 
 
 def needs_prefect(tree: ast.AST) -> bool:
-    """Whether some code names more of Prefect than its stand-in far away has."""
+    """Return whether some code names more of Prefect than its stand-in far away has."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and not node.level and node.module:
             if top_level(node.module) == "prefect" and not all(
@@ -66,7 +66,7 @@ def _dotted(node: ast.expr) -> str:
 
 
 def of_tree(tree: ast.AST) -> Imports:
-    """What some code imports from outside of the user's own code."""
+    """Return what some code imports from outside of the user's own code."""
     visitor = _ImportVisitor()
     visitor.visit(tree)
     return _foreign(visitor.required, visitor.optional)

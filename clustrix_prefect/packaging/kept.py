@@ -165,7 +165,7 @@ class Kept:
             self.values[path] = value
 
     def _is_made_again(self, value: Any) -> bool:
-        """Whether a value is code around code, which a decorator makes again."""
+        """Return whether a value is code around code, which a decorator makes again."""
         if isinstance(value, types.FunctionType):
             # What a module knows by a name is the same far away.
             return look_up(value.__module__, value.__qualname__) is not value
@@ -201,7 +201,7 @@ def _is_made_by_users_class(value: Any) -> bool:
 
 
 def _is_of_a_library(value: Any) -> bool:
-    """Whether it is a function in C, of no object but its module."""
+    """Return whether it is a function in C, of no object but its module."""
     owner = getattr(value, "__self__", None)
     return isinstance(value, types.BuiltinFunctionType) and (
         owner is None or isinstance(owner, types.ModuleType)
@@ -209,7 +209,7 @@ def _is_of_a_library(value: Any) -> bool:
 
 
 def _attributes(value: Any) -> dict[str, Any]:
-    """What an object holds, in slots as well."""
+    """Return what an object holds, in slots as well."""
     found = dict(getattr(value, "__dict__", {}))
     for name, each in _slots(type(value)):
         if hasattr(value, name):
@@ -229,7 +229,7 @@ def _slots(kind: type) -> Iterator[tuple[str, Any]]:
 
 
 def _is_users(function: types.FunctionType) -> bool:
-    """Whether a function is written in a file of the user's, rather than made as text."""
+    """Return whether a function is written in a file of the user's, rather than made as text."""
     filename = function.__code__.co_filename
     if CELL.match(filename):
         return True

@@ -59,12 +59,12 @@ _by_id: weakref.WeakValueDictionary[str, type] = weakref.WeakValueDictionary()
 
 
 def class_of(tracker_id: str) -> type | None:
-    """The class that went far away by this name."""
+    """Return the class that went far away by this name."""
     return _by_id.get(tracker_id)
 
 
 def local_class(value: type) -> LocalClassSource:
-    """The source of a class that no module knows by its name.
+    """Return the source of a class that no module knows by its name.
 
     Raises:
         NotPortable: It cannot be made again elsewhere.
@@ -77,7 +77,7 @@ def local_class(value: type) -> LocalClassSource:
 
 
 def cells_of(value: type, source: LocalClassSource) -> tuple[types.CellType, ...]:
-    """The cells of the free variables of a class's maker."""
+    """Return the cells of the free variables of a class's maker."""
     cells, bases = dict(_cells(value)), dict(_bases(value, source.maker.node))
     return tuple(
         cells[name] if name in cells else types.CellType(bases[name]) for name in source.maker.free
@@ -85,7 +85,7 @@ def cells_of(value: type, source: LocalClassSource) -> tuple[types.CellType, ...
 
 
 def held_values(value: type, source: LocalClassSource) -> dict[str, Any]:
-    """What a class holds now that its maker does not give it."""
+    """Return what a class holds now that its maker does not give it."""
     found = {}
     for path in source.held:
         *way, last = path.split(".")
@@ -176,7 +176,7 @@ def _refuse_effects(value: type, node: ast.ClassDef) -> None:
 
 
 def _statement(value: type, sources: ModuleSources) -> tuple[SourceFile, ast.ClassDef]:
-    """Where a class was made.
+    """Return where a class was made.
 
     Raises:
         NotPortable: Nowhere, or there is no telling.
@@ -212,7 +212,7 @@ def _lines(node: ast.ClassDef) -> range:
 
 
 def _definitions(node: ast.AST) -> Iterator[Definition]:
-    """The functions and classes that are defined in the scope of another, or of a module."""
+    """Yield the functions and classes that are defined in the scope of another, or of a module."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             yield child
@@ -223,7 +223,7 @@ def _definitions(node: ast.AST) -> Iterator[Definition]:
 def _maker(
     file: SourceFile, node: ast.ClassDef, names: tuple[str, ...], held: set[str]
 ) -> tuple[int, str]:
-    """A function that makes the class, in one whose parameters are its free variables."""
+    """Return a function that makes the class, in one whose parameters are its free variables."""
     first, indent = first_line(node), file.lines[node.lineno - 1][: node.col_offset]
     assert node.end_lineno is not None
     text = file.lines_of(first, node.end_lineno)
@@ -242,7 +242,7 @@ def _maker(
 
 
 def _free_names(file: SourceFile, node: ast.ClassDef) -> tuple[set[str], set[str]]:
-    """The variables of functions around a class that it needs, and those to make it."""
+    """Return the variables of functions around a class that it needs, and those to make it."""
     tables = list(_tables(symtable.symtable(file.text, file.filename, "exec")))
     scope: Any = file.scope_of(node)
     around = next(t for t in tables if (t.get_name(), t.get_lineno()) == (scope.name, scope.lineno))
@@ -276,13 +276,13 @@ def _read(statement: ast.stmt) -> set[str]:
 
 
 def _named(statement: ast.stmt) -> set[str]:
-    """The names in a statement, whenever they are looked up."""
+    """Return the names in a statement, whenever they are looked up."""
     bare = without_annotations(statement)
     return {each.id for each in ast.walk(bare) if isinstance(each, ast.Name)}
 
 
 def _target(statement: ast.stmt) -> str:
-    """The one name that a statement assigns a value to; empty if it does not."""
+    """Return the one name that a statement assigns a value to; empty if it does not."""
     targets: list[ast.expr] = []
     if isinstance(statement, ast.Assign):
         targets = statement.targets
@@ -295,7 +295,7 @@ def _target(statement: ast.stmt) -> str:
 
 
 def _functions(value: type) -> Iterator[types.FunctionType]:
-    """The functions in a class and the classes in it, below what decorators made of them."""
+    """Yield the functions in a class and the classes in it, below what decorators made of them."""
     for each in list(vars(value).values()):
         if isinstance(each, type) and each.__qualname__.startswith(f"{value.__qualname__}."):
             yield from _functions(each)
@@ -312,7 +312,7 @@ def _codes(value: type) -> Iterator[types.CodeType]:
 
 
 def _cells(value: type) -> Iterator[tuple[str, types.CellType]]:
-    """The variables that the methods of a class have from the function around it."""
+    """Yield the variables that the methods of a class have from the function around it."""
     inside = f"{value.__qualname__}."
     for function in _functions(value):
         if function.__qualname__.startswith(inside):
@@ -320,7 +320,7 @@ def _cells(value: type) -> Iterator[tuple[str, types.CellType]]:
 
 
 def _bases(value: type, node: ast.AST) -> Iterator[tuple[str, Any]]:
-    """The bases and the metaclass of a class, by the names that its statement gives them."""
+    """Yield the bases and the metaclass of a class, by the names that its statement gives them."""
     assert isinstance(node, ast.ClassDef)
     bases = vars(value).get("__orig_bases__") or value.__bases__
     if len(bases) == len(node.bases):

@@ -53,7 +53,7 @@ class ModuleFile:
 
     @classmethod
     def of(cls, name: str, path: str) -> ModuleFile:
-        """The file of a module."""
+        """Return the file of a module."""
         file = Path(path)
         is_package = file.stem == "__init__"
         parts = name.split(".")
@@ -125,7 +125,7 @@ class LocalModules:
 
 
 def imported_names(tree: ast.AST, package: str) -> Iterator[str]:
-    """Every module that code may import.
+    """Yield every module that code may import.
 
     What `from a import b` imports may be a module `a.b`, so that is named as well.
     """
@@ -147,7 +147,7 @@ def _absolute(node: ast.ImportFrom, package: str) -> str:
 
 
 def _find_spec(name: str) -> importlib.machinery.ModuleSpec | None:
-    """Where a module is, without importing the packages it is in, as `find_spec` would."""
+    """Return where a module is, without importing the packages it is in, as `find_spec` would."""
     loaded: Any = sys.modules.get(name)
     if loaded is not None:
         spec = getattr(loaded, "__spec__", None)
@@ -176,7 +176,7 @@ def _is_in_users_file(spec: importlib.machinery.ModuleSpec, name: str) -> bool:
 
 
 def has_file(name: str) -> bool:
-    """Whether a user's module can be imported from a file, or from an archive."""
+    """Return whether a user's module can be imported from a file, or from an archive."""
     try:
         spec = _find_spec(name)
     except (ImportError, ValueError, AttributeError):

@@ -76,7 +76,7 @@ def named_in_text(tree: ast.AST, text: str) -> Iterator[str]:
 def collect(
     modules: LocalModules, own: Iterable[ModuleFile], texts: Iterable[str], data_limit: int
 ) -> ModuleFiles:
-    """The modules as a directory.
+    """Return the modules as a directory.
 
     Args:
         modules: Those that may be imported.
@@ -123,7 +123,7 @@ def collect(
 
 
 def _roots(files: Iterable[ModuleFile]) -> list[str]:
-    """The directories that modules are imported from, in an order that no path decides."""
+    """Return the directories that modules are imported from, in an order that no path decides."""
     first: dict[str, str] = {}
     for file in sorted(files, key=lambda each: each.inside):
         first.setdefault(file.root, file.inside)
@@ -131,14 +131,14 @@ def _roots(files: Iterable[ModuleFile]) -> list[str]:
 
 
 def _is_everywhere(root: str) -> bool:
-    """Whether an interpreter that is started here imports from this directory, too."""
+    """Return whether an interpreter that is started here imports from this directory, too."""
     path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     return root in (os.getcwd(), *map(os.path.abspath, filter(None, path)), *_installed_paths())
 
 
 @functools.cache
 def _installed_paths() -> frozenset[str]:
-    """The directories that `.pth` files name, as those of editable installations do."""
+    """Return the directories that `.pth` files name, as those of editable installations do."""
     return frozenset(
         line.strip()
         for directory in site.getsitepackages()
@@ -201,7 +201,7 @@ class _Data:
                 self._found[f"{below}/{entry.name}"] = (entry, entry.stat().st_size)
 
     def checked(self) -> dict[str, Path]:
-        """The files, by where they go.
+        """Return the files, by where they go.
 
         Raises:
             NotPortable: They are too large.

@@ -10,7 +10,7 @@ from typing import Any
 
 
 def global_names(node: ast.AST, free: Iterable[str] = ()) -> list[str]:
-    """The names that a statement or function looks up in its module, or may.
+    """Return the names that a statement or function looks up in its module, or may.
 
     Args:
         node: The code.
@@ -29,7 +29,7 @@ def global_names(node: ast.AST, free: Iterable[str] = ()) -> list[str]:
 
 
 def _within_function(node: ast.AST, free: Iterable[str]) -> str:
-    """The code as text; what it assigns as `nonlocal` has to be there."""
+    """Return the code as text; what it assigns as `nonlocal` has to be there."""
     names = ", ".join(free)
     if not names:
         return ast.unparse(node)
@@ -40,7 +40,7 @@ def _within_function(node: ast.AST, free: Iterable[str]) -> str:
 
 
 def names_when_defined(node: ast.AST) -> Iterator[str]:
-    """The names that are looked up when code is executed, rather than when it is called."""
+    """Yield the names that are looked up when code is executed, rather than when it is called."""
     if isinstance(node, ast.Name):
         yield node.id
     inner = ast.iter_child_nodes(node)
@@ -89,5 +89,5 @@ class _WithoutAnnotations(ast.NodeTransformer):
 
 
 def without_annotations(node: Any) -> Any:
-    """A copy of some code, without the annotations of functions and in them."""
+    """Return a copy of some code, without the annotations of functions and in them."""
     return _WithoutAnnotations().visit(copy.deepcopy(node))

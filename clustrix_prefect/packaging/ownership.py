@@ -29,7 +29,7 @@ def is_user_module(name: str | None) -> bool:
 
 @cache
 def is_user_file(path: str | None, name: str) -> bool:
-    """Whether the file of a module with this name is the user's own."""
+    """Return whether the file of a module with this name is the user's own."""
     top = name.partition(".")[0]
     if top in _OURS:
         return False
@@ -48,7 +48,7 @@ def _installed_prefixes() -> tuple[str, ...]:
 
 
 def look_up(module: str | None, qualified_name: str) -> Any:
-    """What a loaded module calls by this name; None if nothing."""
+    """Return what a loaded module calls by this name; None if nothing."""
     found: Any = sys.modules.get(module or "")
     for part in qualified_name.split("."):
         found = getattr(found, part, None)
@@ -56,12 +56,12 @@ def look_up(module: str | None, qualified_name: str) -> Any:
 
 
 def plain_function(value: Any) -> Any:
-    """The function that a task or flow wraps; anything else as it is."""
+    """Return the function that a task or flow wraps; anything else as it is."""
     return value.fn if isinstance(value, (Task, Flow)) else value
 
 
 def innermost_code(value: Any) -> types.CodeType | None:
-    """The code of a function, below what decorators put around it."""
+    """Return the code of a function, below what decorators put around it."""
     value = plain_function(value)
     seen: set[int] = set()
     while hasattr(value, "__wrapped__") and id(value) not in seen:

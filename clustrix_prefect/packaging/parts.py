@@ -65,18 +65,18 @@ class Part:
 
     @classmethod
     def of_bytes(cls, data: bytes | bytearray | memoryview, what: str) -> Part:
-        """A part in memory."""
+        """Return a part in memory."""
         chunks = chunks_of(data)
         return cls(chunks.name, chunks.size, what, chunks, lambda: MemorySource(data))
 
     @classmethod
     def whole(cls, data: bytes, sha256: str, what: str) -> Part:
-        """A part that is known by the digest of all its bytes, and sent in one piece."""
+        """Return a part that is known by the digest of all its bytes, and sent in one piece."""
         return cls(sha256, len(data), what, None, lambda: MemorySource(data))
 
     @classmethod
     def of_file(cls, path: Path, chunks: ChunkList) -> Part:
-        """A part in a file."""
+        """Return a part in a file."""
         return cls(
             chunks.name,
             chunks.size,
@@ -113,11 +113,11 @@ class SharedValues:
         self._lock = threading.Lock()
 
     def knows(self, purpose: str, value: Any) -> bool:
-        """Whether something was found out about this very value."""
+        """Return whether something was found out about this very value."""
         return (purpose, id(value)) in self._found
 
     def once(self, purpose: str, value: Any, find: Callable[[], T]) -> T:
-        """What `find` gave for this very value the first time."""
+        """Return what `find` gave for this very value the first time."""
         key = (purpose, id(value))
         if (known := self._found.get(key)) is None:
             with self._lock:
@@ -143,7 +143,7 @@ def sharing_values() -> Iterator[None]:
 
 
 def shared_values() -> SharedValues | None:
-    """What the calls of one map share; None for a call that was submitted by itself."""
+    """Return what the calls of one map share; None for a call that was submitted by itself."""
     return _shared.get()
 
 
@@ -186,7 +186,7 @@ class Parts:
         kwargs: Mapping[str, Any],
         seems_large: Callable[[Any], bool],
     ) -> Any:
-        """The arguments of a call, those that are large replaced by what refers to them.
+        """Return the arguments of a call, those that are large replaced by what refers to them.
 
         What two of them have in common they then have twice on the other side.
 
@@ -206,7 +206,7 @@ class Parts:
         return tuple(map(replace, args)), {name: replace(each) for name, each in kwargs.items()}
 
     def refer(self, value: Any) -> Reference | None:
-        """The reference to a value that travels apart, or None."""
+        """Return the reference to a value that travels apart, or None."""
         kind = type(value)
         if kind is Apart:
             return value.reference  # type: ignore[no-any-return]
@@ -231,7 +231,7 @@ class Parts:
         return self._array(value) if _is_plain_array(value) else None
 
     def _large(self, value: Any, seems_large: Callable[[Any], bool]) -> Reference | None:
-        """The reference to a large argument, or None."""
+        """Return the reference to a large argument, or None."""
         kind = type(value)
         if isinstance(value, (File, Folder, StoredFile)) or _is_plain_array(value):
             return None  # they refer to themselves wherever they are
@@ -353,7 +353,7 @@ class Parts:
 
 
 def is_long(value: Any, depth: int = 3) -> bool:
-    """Whether a text or a collection has many elements, also within another collection."""
+    """Return whether a text or a collection has many elements, also within another collection."""
     kind = type(value)
     if kind is str or kind is bytes:
         return len(value) * 4 >= LARGE
@@ -366,13 +366,13 @@ def is_long(value: Any, depth: int = 3) -> bool:
 
 
 def may_be_large(value: Any) -> bool:
-    """Whether a value is more than a number or a short text."""
+    """Return whether a value is more than a number or a short text."""
     kind = type(value)
     return kind not in _SMALL and not (kind is str and len(value) <= _SHORT)
 
 
 def _is_plain_array(value: Any) -> bool:
-    """Whether a value is a large array of numbers, text or times, and nothing more."""
+    """Return whether a value is a large array of numbers, text or times, and nothing more."""
     numpy = sys.modules.get("numpy")
     return (
         numpy is not None

@@ -203,7 +203,7 @@ class CallPickler(CloudPickler):  # type: ignore[misc]
         return True
 
     def _another(self) -> CallPickler:
-        """A pickler like this one, for a part."""
+        """Return a pickler like this one, for a part."""
         return type(self)(io.BytesIO(), self.python, self._refer)
 
 
@@ -221,7 +221,7 @@ def options_of(obj: Task[Any, Any] | Flow[Any, Any]) -> dict[str, Any]:
 
 
 def _arguments(value: Any) -> list[tuple[str, Any]] | None:
-    """The arguments of a call by their names, if that is what `(args, kwargs)` is."""
+    """Return the arguments of a call by their names, if that is what `(args, kwargs)` is."""
     match value:
         case (tuple() as args, dict() as kwargs) if all(isinstance(key, str) for key in kwargs):
             named = [(f"args[{index}]", arg) for index, arg in enumerate(args)]
@@ -244,7 +244,7 @@ def sets_itself_up(obj: Any) -> bool:
 
 
 def dotted(python: tuple[int, int]) -> str:
-    """A version as people write it."""
+    """Return a version as people write it."""
     return ".".join(map(str, python))
 
 
@@ -270,7 +270,7 @@ class _ResultUnpickler(PortableUnpickler):
 
 
 def restore(data: bytes, python: tuple[int, ...] = HERE) -> Any:
-    """The value of a pickle whose signature was verified.
+    """Return the value of a pickle whose signature was verified.
 
     Args:
         data: The pickle.

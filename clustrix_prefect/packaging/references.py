@@ -21,7 +21,7 @@ def _only_far_away() -> NoReturn:
 
 
 def named(module: str, name: str) -> Any:
-    """What a module calls by this name."""
+    """Return what a module calls by this name."""
     found: Any = loaded(module)
     for part in name.split("."):
         found = getattr(found, part)
@@ -29,39 +29,39 @@ def named(module: str, name: str) -> Any:
 
 
 def loaded(module: str) -> types.ModuleType:
-    """A module, without waiting for another thread that is importing it."""
+    """Return a module, without waiting for another thread that is importing it."""
     if module not in sys.modules:
         __import__(module)
     return sys.modules[module]
 
 
 def namespace(module: str) -> dict[str, Any]:
-    """What the functions of a module have as their globals."""
+    """Return what the functions of a module have as their globals."""
     return vars(loaded(module))
 
 
 def named_function(module: str, name: str) -> Any:
-    """The function of this name; of a task, what it wraps."""
+    """Return the function of this name; of a task, what it wraps."""
     _only_far_away()
 
 
 def module(name: str) -> Any:
-    """The module of this name."""
+    """Return the module of this name."""
     return loaded(name)
 
 
 def part(*reference: Any) -> Any:
-    """A large value, a file or a folder, which travels apart."""
+    """Return a large value, a file or a folder, which travels apart."""
     _only_far_away()
 
 
 def local_class(tracker_id: str) -> Any:
-    """A class that no module knows by its name, as the bundle brings it."""
+    """Return a class that no module knows by its name, as the bundle brings it."""
     _only_far_away()
 
 
 def class_at_home(tracker_id: str, module: str, name: str) -> Any:
-    """A class of the flow's, that went far away by value."""
+    """Return a class of the flow's, that went far away by value."""
     found = _DYNAMIC_CLASS_TRACKER_BY_ID.get(tracker_id)
     if found is None:
         found = class_of(tracker_id)
@@ -69,38 +69,38 @@ def class_at_home(tracker_id: str, module: str, name: str) -> Any:
 
 
 def task(fn: Any, options: dict[str, Any]) -> Any:
-    """A task."""
+    """Return a task."""
     _only_far_away()
 
 
 def flow(fn: Any, options: dict[str, Any]) -> Any:
-    """A flow."""
+    """Return a flow."""
     _only_far_away()
 
 
 def code(marshalled: bytes) -> types.CodeType:
-    """A code object of this minor version of Python."""
+    """Return a code object of this minor version of Python."""
     found: types.CodeType = marshal.loads(marshalled)  # noqa: S302
     return found
 
 
 def exception(kind: Any, args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
-    """An exception, without its `__init__`."""
+    """Return an exception, without its `__init__`."""
     _only_far_away()
 
 
 def cached(function: Any, maxsize: int | None, typed: bool) -> Any:
-    """A function with `functools.lru_cache`, its cache empty."""
+    """Return a function with `functools.lru_cache`, its cache empty."""
     _only_far_away()
 
 
 def dispatcher(implementations: list[tuple[type, Any]]) -> Any:
-    """A `functools.singledispatch` function with what was registered for each type."""
+    """Return a `functools.singledispatch` function with what was registered for each type."""
     _only_far_away()
 
 
 def cell() -> Any:
-    """A new, empty cell of a closure."""
+    """Return a new, empty cell of a closure."""
     _only_far_away()
 
 
@@ -110,7 +110,7 @@ def fill_cell(cell: Any, state: tuple[Any]) -> None:
 
 
 def enum(*described: Any) -> Any:
-    """An enumeration with its members."""
+    """Return an enumeration with its members."""
     _only_far_away()
 
 
@@ -120,12 +120,12 @@ def fill_enum(made: Any, state: Any) -> None:
 
 
 def inner_function(key: str, closure: tuple[Any, ...], name: str, qualname: str) -> Any:
-    """A function that was defined inside another one."""
+    """Return a function that was defined inside another one."""
     _only_far_away()
 
 
 def inner_class(key: str, tracker_id: str, cells: Any, qualname: str, early: Any) -> Any:
-    """A class that was made inside a function."""
+    """Return a class that was made inside a function."""
     _only_far_away()
 
 
@@ -140,5 +140,5 @@ def fill_function(function: Any, state: dict[str, Any]) -> None:
 
 
 def essence(*said: Any) -> Any:
-    """What the identity of a function, class or module is derived from; never opened."""
+    """Return what the identity of a function, class or module is derived from; never opened."""
     _only_far_away()

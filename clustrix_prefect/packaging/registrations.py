@@ -61,7 +61,7 @@ def _is_noted(part: Slice, file: SourceFile, node: Definition, modules: Collecti
 
 
 def _subclasses(part: Slice, value: Any) -> Iterator[str]:
-    """The classes of this module that a class knows of, if anything asks it for them."""
+    """Yield the classes of this module that a class knows of, if anything asks it for them."""
     if isinstance(value, type) and is_user_module(value.__module__):
         asked = any("__subclasses__" in piece.essence for piece in part.pieces.values())
         if asked or _notes_subclasses(value):
@@ -72,7 +72,7 @@ def _subclasses(part: Slice, value: Any) -> Iterator[str]:
 
 
 def _notes_subclasses(value: type) -> bool:
-    """Whether a class, or its metaclass, is told of its subclasses by code of the user's."""
+    """Return whether a class, or its metaclass, is told of its subclasses by code of the user's."""
     told_by = getattr(value.__init_subclass__, "__func__", None)
     return is_user_module(type(value).__module__) or is_user_module(
         getattr(told_by, "__module__", "builtins")
@@ -80,7 +80,7 @@ def _notes_subclasses(value: type) -> bool:
 
 
 def _root(expression: ast.expr) -> str:
-    """The name that a decorator begins with; empty if it begins with none."""
+    """Return the name that a decorator begins with; empty if it begins with none."""
     while isinstance(expression, (ast.Call, ast.Attribute)):
         expression = expression.func if isinstance(expression, ast.Call) else expression.value
     return expression.id if isinstance(expression, ast.Name) else ""

@@ -29,7 +29,7 @@ from clustrix_prefect.packaging.pickling import HERE, restore
 
 
 def checked_header(key: bytes, call_id: str, attempt: int, header: Any) -> dict[str, Any]:
-    """The header of a result, of which whatever is not what it should be is left out.
+    """Return the header of a result, of which whatever is not what it should be is left out.
 
     Its signature covers the digest that it names: that the body has it, `open_result` finds out.
     The facts beside, such as the node, are not signed.
@@ -69,7 +69,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_time(value: Any) -> bool:
-    """Whether it is one that a calendar has, in seconds since 1970."""
+    """Return whether it is one that a calendar has, in seconds since 1970."""
     return isinstance(value, int | float) and 0 <= value < 10**11
 
 
@@ -92,7 +92,7 @@ _FACTS: dict[str, Callable[[Any], bool]] = {
 
 
 def content_is_gone(header: dict[str, Any], body: Any) -> str:
-    """What of a call's code or data was not there any more when it began; "" if it was.
+    """Return what of a call's code or data was not there any more when it began; "" if it was.
 
     Args:
         header: As `checked_header` gave it.
@@ -108,11 +108,11 @@ class Reading(Protocol):
     """How what a call came to is read: by `pickled`, or by `plain`."""
 
     def value(self, body: bytes, python: tuple[int, ...]) -> Any:
-        """What it returned."""
+        """Return what it returned."""
         ...
 
     def exception(self, body: bytes, python: tuple[int, ...]) -> BaseException:
-        """What it raised."""
+        """Return what it raised."""
         ...
 
 
@@ -143,7 +143,7 @@ def open_result(
     body: bytes,
     reading: Reading = pickled,
 ) -> Any:
-    """The value that a call returned.
+    """Return the value that a call returned.
 
     Args:
         key: The call's.
@@ -199,7 +199,7 @@ def open_result(
 def _rebuild_exception(
     parts: dict[str, Any], python: tuple[int, ...], with_traceback: bool = True
 ) -> BaseException:
-    """The exception that was raised far away, as its own `__reduce__` makes it.
+    """Return the exception that was raised far away, as its own `__reduce__` makes it.
 
     Where that does not bring it back as it was (an `__init__` with other arguments than `args`),
     it is made of its parts, each of which travels by itself: one that cannot be opened loses
@@ -226,7 +226,7 @@ def _rebuild_exception(
 
 
 def _described_exception(facts: Any) -> BaseException:
-    """An exception of which there are only words, and plain arguments.
+    """Return an exception of which there are only words, and plain arguments.
 
     One of Python's own is made anew from these; no other class is looked for, as its module would
     have to be imported by a name that the cluster chose.
@@ -249,7 +249,7 @@ def _described_exception(facts: Any) -> BaseException:
 
 
 def _whole(parts: dict[str, Any], python: tuple[int, ...]) -> BaseException | None:
-    """The exception as its own `__reduce__` makes it, if it is what it was."""
+    """Return the exception as its own `__reduce__` makes it, if it is what it was."""
     if parts.get("whole") is None:
         return None
     try:
@@ -268,7 +268,7 @@ def _whole(parts: dict[str, Any], python: tuple[int, ...]) -> BaseException | No
 
 
 def _alike(parts: dict[str, Any], python: tuple[int, ...]) -> BaseException | None:
-    """The exception as its own `__reduce__` makes it, though its text is another one here.
+    """Return the exception as its own `__reduce__` makes it, though its text is another one here.
 
     That of a newer or older version of its package, say. What it was there, the cause says.
     """
@@ -280,7 +280,7 @@ def _alike(parts: dict[str, Any], python: tuple[int, ...]) -> BaseException | No
 
 
 def _assembled(parts: dict[str, Any], python: tuple[int, ...]) -> BaseException | None:
-    """The exception made of its parts, without its own `__init__`."""
+    """Return the exception made of its parts, without its own `__init__`."""
     try:
         kind = restore(parts["type"], python)
         args = [_open_or(pickled, fallback, python) for pickled, fallback in parts.get("args", ())]

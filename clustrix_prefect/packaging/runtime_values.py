@@ -49,7 +49,7 @@ _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def is_plain(value: Any) -> bool:
-    """Whether a value is data and nothing else, so that a copy of it serves as well."""
+    """Return whether a value is data and nothing else, so that a copy of it serves as well."""
     kind = type(value)
     if kind is dict:
         return all(is_plain(key) and is_plain(item) for key, item in value.items())
@@ -94,7 +94,7 @@ def held_by(value: type, node: ast.ClassDef) -> Iterator[str]:
 
 
 def removed_from(value: type, node: ast.ClassDef) -> Iterator[str]:
-    """The methods of a class's source that it has no more."""
+    """Yield the methods of a class's source that it has no more."""
     for each in node.body:
         if isinstance(each, _DEFINITIONS) and each.name not in vars(value):
             name = each.name
@@ -103,24 +103,24 @@ def removed_from(value: type, node: ast.ClassDef) -> Iterator[str]:
 
 
 def is_fresh(value: Any) -> bool:
-    """Whether a value is as good if it is made again: a lock, say."""
+    """Return whether a value is as good if it is made again: a lock, say."""
     is_empty = isinstance(value, _WEAK) and not value
     return is_empty or isinstance(value, _FRESH) or type(value).__module__ == "typing"
 
 
 def may_be_changed(value: Any) -> bool:
-    """Whether a variable of a module may be what decorators count in, or note things in."""
+    """Return whether a variable of a module may be what decorators count in, or note things in."""
     return isinstance(value, _FILLED) or is_plain(value) or is_user_module(type(value).__module__)
 
 
 def _may_hold(value: Any) -> bool:
-    """Whether an attribute of a class is an object that may hold what was put into it."""
+    """Return whether an attribute of a class is an object that may hold what was put into it."""
     is_code = isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType))
     return not (is_code or is_fresh(value) or _is_descriptor(value))
 
 
 def is_users_descriptor(value: Any) -> bool:
-    """Whether attributes go through a value, which is of a class of the user's."""
+    """Return whether attributes go through a value, which is of a class of the user's."""
     return is_user_module(type(value).__module__) and _is_descriptor(value)
 
 
@@ -129,7 +129,7 @@ def _is_descriptor(value: Any) -> bool:
 
 
 def _code_of(value: Any) -> types.CodeType | None:
-    """The code of a function, or of a property's, that a class holds."""
+    """Return the code of a function, or of a property's, that a class holds."""
     if isinstance(value, property):
         value = value.fget
     return value.__code__ if isinstance(value, types.FunctionType) else None

@@ -19,12 +19,12 @@ _LONGEST = 1024
 
 
 def shown_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Each value as it is if JSON can say it shortly, else the name of its type."""
+    """Return each value as it is if JSON can say it shortly, else the name of its type."""
     return {name: _shown(value) for name, value in parameters.items()}
 
 
 def run_urls(task_run_id: UUID) -> dict[str, str | None]:
-    """Where a task run is to be seen, as `prefect.runtime.task_run` says it."""
+    """Return where a task run is to be seen, as `prefect.runtime.task_run` says it."""
     settings = get_current_settings()
     below = f"/runs/task-run/{task_run_id}"
     return {
@@ -34,7 +34,7 @@ def run_urls(task_run_id: UUID) -> dict[str, str | None]:
 
 
 def flow_run_facts() -> dict[str, Any]:
-    """What `prefect.runtime.flow_run` and `.deployment` say in this flow run.
+    """Return what `prefect.runtime.flow_run` and `.deployment` say in this flow run.
 
     What the API would have to be asked for is left out where it does not answer.
     """

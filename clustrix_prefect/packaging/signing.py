@@ -69,27 +69,27 @@ def client_secret(path: Path | None = None) -> bytes:
 
 
 def run_key(secret: bytes, run_id: str) -> bytes:
-    """The key of one flow run."""
+    """Return the key of one flow run."""
     info = b"clustrix-run/1\n" + run_id.encode()
     return HKDF(SHA256(), _KEY_BYTES, salt=None, info=info).derive(secret)
 
 
 def call_key(key_of_run: bytes, call_id: str) -> bytes:
-    """The key of one call, the only one that leaves this machine."""
+    """Return the key of one call, the only one that leaves this machine."""
     info = b"clustrix-call/1\n" + call_id.encode()
     return HKDFExpand(SHA256(), _KEY_BYTES, info=info).derive(key_of_run)
 
 
 def sign(key: bytes, *parts: str) -> str:
-    """The signature over these parts, in hexadecimal."""
+    """Return the signature over these parts, in hexadecimal."""
     return hmac.new(key, _encoded("\n".join(parts)), hashlib.sha256).hexdigest()
 
 
 def verify(key: bytes, signature: str, *parts: str) -> bool:
-    """Whether the signature fits, compared in constant time."""
+    """Return whether the signature fits, compared in constant time."""
     return hmac.compare_digest(_encoded(sign(key, *parts)), _encoded(signature))
 
 
 def _encoded(text: str) -> bytes:
-    """The bytes of a text that may be anything."""
+    """Return the bytes of a text that may be anything."""
     return text.encode(errors="backslashreplace")

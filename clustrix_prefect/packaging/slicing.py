@@ -91,7 +91,7 @@ class Variable:
     again: bool = False
 
     def describe(self, module: str) -> str:
-        """What it is, for errors."""
+        """Return what it is, for errors."""
         if not self.kept_by:
             return f"the variable {self.name!r} of {module}"
         name, *_, last = self.name.split(".")
@@ -128,7 +128,7 @@ class Slice:
         )
 
     def value(self, variable: Variable) -> Any:
-        """The variable's value, now."""
+        """Return the variable's value, now."""
         name, *way = variable.name.split(".")
         found = self.sources.namespace[name]
         if not way:
@@ -176,7 +176,7 @@ class Slice:
         return True
 
     def _looked_up_by(self, piece: Piece) -> set[str]:
-        """The names that may be looked up while a piece is executed."""
+        """Return the names that may be looked up while a piece is executed."""
         return self._reached(names_when_defined(piece.node))
 
     def _reached(self, names: Iterable[str]) -> set[str]:
@@ -351,7 +351,7 @@ class Slice:
                         yield decorator
 
     def _registered(self, name: str) -> Iterator[str]:
-        """What was registered with a function: `@area.register` above another one."""
+        """Yield what was registered with a function: `@area.register` above another one."""
         for file in self.sources.files:
             for node in file.tree.body:
                 for decorator in getattr(node, "decorator_list", ()):
@@ -416,7 +416,7 @@ class Slice:
         )
 
     def _take_statement(self, file: SourceFile, statement: ast.stmt) -> list[str]:
-        """A statement that runs far away as it did here."""
+        """Return a statement that runs far away as it did here."""
         # What it assigns is not a variable any more.
         for name in _stored(statement):
             self._seen.add(name)
@@ -465,7 +465,7 @@ def _wrapped(name: str, value: Any) -> tuple[tuple[str, str], ...]:
 
 
 def _evaluate(expression: ast.expr, namespace: dict[str, Any]) -> Any:
-    """What a name or an attribute stands for; for a call, what is called."""
+    """Return what a name or an attribute stands for; for a call, what is called."""
     if isinstance(expression, ast.Call):
         called = expression.func
         if isinstance(called, ast.Attribute) and called.attr == "with_options":
@@ -477,7 +477,7 @@ def _evaluate(expression: ast.expr, namespace: dict[str, Any]) -> Any:
 
 
 def only(node: ast.Import | ast.ImportFrom, alias: ast.alias) -> ast.Import | ast.ImportFrom:
-    """An import of this alone."""
+    """Return an import of this alone."""
     single = copy.copy(node)
     single.names = [alias]
     return single
@@ -494,7 +494,7 @@ def _is_prefects(value: Any) -> bool:
 
 
 def _only_chooses(statement: ast.stmt) -> bool:
-    """Whether a statement only tries imports, and notes which of them there were."""
+    """Return whether a statement only tries imports, and notes which of them there were."""
     allowed = (
         ast.Import,
         ast.ImportFrom,

@@ -37,7 +37,7 @@ _PARSING_ATTEMPTS = 5
 
 
 def parse(text: str) -> ast.Module:
-    """The source as a tree.
+    """Return the source as a tree.
 
     Python 3.11 and 3.12 count the depth of trees for all threads together, and report a
     mismatch if another thread gets in between.
@@ -111,7 +111,7 @@ class SourceFile:
         )
 
     def is_what_runs(self, namespace: dict[str, Any]) -> bool:
-        """Whether the module's functions, as they were imported, are those of this text."""
+        """Return whether the module's functions, as they were imported, are those of this text."""
         written: dict[tuple[str, int], Any] = {}
         waiting = [compile(self.text, self.filename, "exec", dont_inherit=True)]
         while waiting:
@@ -129,7 +129,7 @@ class SourceFile:
         return self._by_line.get((code.co_name, code.co_firstlineno), [])
 
     def scope_of(self, node: ast.AST) -> ast.AST:
-        """The function, class or module in which a node is."""
+        """Return the function, class or module in which a node is."""
         scopes = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef, ast.Module)
         parent = self._parents[node]
         while not isinstance(parent, scopes):
@@ -145,7 +145,7 @@ class SourceFile:
         return ""
 
     def top_statement_of(self, node: ast.AST) -> ast.stmt:
-        """The statement of the module in which a node is."""
+        """Return the statement of the module in which a node is."""
         while self._parents[node] is not self.tree:
             node = self._parents[node]
         assert isinstance(node, ast.stmt)
@@ -161,7 +161,7 @@ class SourceFile:
 
 
 def _codes_in(namespace: dict[str, Any]) -> Iterator[types.CodeType]:
-    """The code of a module's functions and methods."""
+    """Yield the code of a module's functions and methods."""
     for value in list(namespace.values()):
         for each in vars(value).values() if isinstance(value, type) else [value]:
             if (code := innermost_code(each)) is not None:
@@ -169,7 +169,7 @@ def _codes_in(namespace: dict[str, Any]) -> Iterator[types.CodeType]:
 
 
 def first_line(node: Definition) -> int:
-    """The line on which a definition begins, with its decorators."""
+    """Return the line on which a definition begins, with its decorators."""
     return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
 
 
@@ -194,7 +194,7 @@ def _bindings(statements: list[Any]) -> Iterator[tuple[str, ast.AST]]:
 
 
 def files_of(name: str, namespace: dict[str, Any]) -> list[SourceFile]:
-    """All the source there is of a module.
+    """Return all the source there is of a module.
 
     Raises:
         NotPortable: It is not what was imported.
@@ -219,7 +219,7 @@ def _name_in_code(filename: str, namespace: dict[str, Any]) -> str:
 
 
 def shown_path(module: str, filename: str) -> str:
-    """A module's file as tracebacks far away name it: the same wherever the checkout is."""
+    """Return a module's file as tracebacks far away name it: the same wherever the checkout is."""
     path = Path(filename)
     *parents, last = module.split(".")
     if path.stem == "__init__":
@@ -229,7 +229,7 @@ def shown_path(module: str, filename: str) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def shown_file(filename: str) -> str:
-    """A file that code was compiled from, as tracebacks far away name it."""
+    """Return a file that code was compiled from, as tracebacks far away name it."""
     if CELL.match(filename):
         return shown_cell("".join(linecache.getlines(filename)))
     for name, module in list(sys.modules.items()):
@@ -240,7 +240,7 @@ def shown_file(filename: str) -> str:
 
 
 def shown_cell(text: str) -> str:
-    """A notebook's cell, by what is in it."""
+    """Return a notebook's cell, by what is in it."""
     return f"<cell {hashlib.sha256(text.encode()).hexdigest()[:8]}>"
 
 
@@ -260,7 +260,7 @@ _parsed: dict[tuple[str, str], _Parsed] = {}
 
 
 def _read(filename: str, shown_as: str, namespace: dict[str, Any]) -> SourceFile | None:
-    """The text of a module, as it was when the module was imported.
+    """Return the text of a module, as it was when the module was imported.
 
     Raises:
         NotPortable: It is not to be had any more.
@@ -309,7 +309,7 @@ def _read_cell(filename: str, namespace: dict[str, Any]) -> SourceFile | None:
 
 
 def essence_of(code: types.CodeType) -> Any:
-    """What code does, wherever it is written."""
+    """Return what code does, wherever it is written."""
     constants = [_essence_of_constant(constant) for constant in code.co_consts]
     return code.co_code, code.co_names, code.co_varnames, code.co_freevars, constants
 

@@ -64,13 +64,13 @@ class ModuleSources:
         self.files = files_of(name, namespace)
 
     def file_of(self, code: types.CodeType | None) -> SourceFile | None:
-        """The file in which this code was written."""
+        """Return the file in which this code was written."""
         if code is None:
             return None
         return next((file for file in self.files if file.filename == code.co_filename), None)
 
     def definition_of(self, value: Any) -> tuple[SourceFile, Definition] | None:
-        """The statement of the module that defined a function or class."""
+        """Return the statement of the module that defined a function or class."""
         if isinstance(value, type):
             return self._class_definition(value)
         code = innermost_code(value)
@@ -104,7 +104,7 @@ class ModuleSources:
 
 
 def has_source(module: str) -> bool:
-    """Whether there is source of a user's module."""
+    """Return whether there is source of a user's module."""
     loaded = sys.modules.get(module)
     filename = getattr(loaded, "__file__", None)
     if filename is None:

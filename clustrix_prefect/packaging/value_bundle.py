@@ -52,7 +52,7 @@ class ValueBuilder:
         self._nodes: list[ast.AST] = []
 
     def build(self, extra: Iterable[Met]) -> Built:
-        """The bundle, with this code besides what the function needs."""
+        """Return the bundle, with this code besides what the function needs."""
         met = sorted(extra, key=repr)
         asked = {each for each in met if isinstance(each, Reference)}
         classes = {each.tracker_id: each.value for each in met if isinstance(each, LocalClass)}
@@ -134,7 +134,7 @@ class ValueBuilder:
             raise self._named(error) from error
 
     def _named(self, error: NotPortable) -> NotPortable:
-        """The same, saying which variable is to blame."""
+        """Return the same, saying which variable is to blame."""
         for name, value in self._used_variables():
             if isinstance(value, (types.ModuleType, types.FunctionType, type)):
                 continue
@@ -150,7 +150,7 @@ class ValueBuilder:
         return error
 
     def _used_variables(self) -> Iterator[tuple[str, Any]]:
-        """The variables of its module that the function uses, and those it calls."""
+        """Yield the variables of its module that the function uses, and those it calls."""
         pickler = ValuePickler(io.BytesIO(), self._namespaces, in_bundle=True)
         with contextlib.suppress(Exception):
             pickler.dump(self._function)
@@ -163,7 +163,7 @@ class ValueBuilder:
                         yield name, self._home.namespace[name]
 
     def _subclasses(self, pickler: ValuePickler) -> list[type]:
-        """The subclasses of classes in the pickle, if anything asks for them."""
+        """Return the subclasses of classes in the pickle, if anything asks for them."""
         if not any(
             "__subclasses__" in function.__code__.co_names for function in pickler.functions
         ):
@@ -234,7 +234,7 @@ class ValueBuilder:
             return []
 
     def _wants_prefect(self, pickler: ValuePickler, needed: LocalModules) -> bool:
-        """Whether the code needs more of Prefect than its stand-in has."""
+        """Return whether the code needs more of Prefect than its stand-in has."""
         return (
             pickler.needs_prefect
             or any(map(needs_prefect, self._nodes))
@@ -242,7 +242,7 @@ class ValueBuilder:
         )
 
     def _needs(self, pickler: ValuePickler, asked: set[Reference], needed: LocalModules) -> Imports:
-        """What the code in the pickle imports; the user's own of that is taken in."""
+        """Return what the code in the pickle imports; the user's own of that is taken in."""
         found = Imports()
         for function in pickler.functions:
             module = function.__globals__.get("__name__")
@@ -306,7 +306,7 @@ class ValueBuilder:
         return own
 
     def _asked_by(self, reachable: LocalModules) -> set[Reference]:
-        """What other modules of the user's import from one that travels by value."""
+        """Return what other modules of the user's import from one that travels by value."""
         found: set[Reference] = set()
         home = self._home.module
         if home is None or home == "__main__":
@@ -338,7 +338,7 @@ class ValueBuilder:
         return {each for each in found if self._can_travel(each)}
 
     def _can_travel(self, each: Reference) -> bool:
-        """Whether what nobody may ask for can be brought along."""
+        """Return whether what nobody may ask for can be brought along."""
         value = self._namespace(each.module).get(each.name)
         if isinstance(value, types.ModuleType):
             return False
@@ -364,7 +364,7 @@ def _names(code: types.CodeType) -> Iterator[str]:
 
 
 def _imported(code: types.CodeType) -> Iterator[str]:
-    """What code imports that there is no source of."""
+    """Yield what code imports that there is no source of."""
     for instruction in dis.get_instructions(code):
         if instruction.opname == "IMPORT_NAME" and instruction.argval:
             yield instruction.argval

@@ -44,14 +44,14 @@ class Accelerators:
 
 
 def is_accelerated(provider: str, instance_type: str) -> bool:
-    """Whether the name of a machine type says that it has accelerators."""
+    """Return whether the name of a machine type says that it has accelerators."""
     pattern = NAMES.get(provider)
     return pattern is not None and pattern.match(instance_type) is not None
 
 
 @lru_cache(maxsize=65536)
 def accelerators_of(provider: str, instance_type: str) -> Accelerators | None:
-    """What is documented of a machine type's accelerators; `None` if nothing is."""
+    """Return what is documented of a machine type's accelerators; `None` if nothing is."""
     if provider == "aws":
         family, _, size = instance_type.partition(".")
         if (known := _AWS.get(family)) is None:

@@ -34,7 +34,7 @@ def proposed_amounts(old: Amounts, asked: Sequence[Asked]) -> dict[PriceKey, Dec
 
 
 def as_page(found: Differences, findings: Sequence[Finding]) -> str:
-    """The differences, and what the checks say of the new prices, as markdown."""
+    """Return the differences, and what the checks say of the new prices, as markdown."""
     lines = [f"**{found}** against the approved prices."]
     failures = [
         finding
@@ -65,7 +65,7 @@ def _variant(key: PriceKey) -> str:
 
 
 def unchanged_since(block: PricingBaseline | None, name: str) -> bool:
-    """Whether nobody saved another baseline since `block` was loaded."""
+    """Return whether nobody saved another baseline since `block` was loaded."""
     now = load_baseline(name)
     return (now and now.digest) == (block and block.digest)
 

@@ -49,7 +49,7 @@ def questions(
     deadline: float = 300.0,
     spot: bool = False,
 ) -> list[Question]:
-    """What to ask each provider.
+    """Return what to ask each provider.
 
     Args:
         providers: Whom; default: who needs no credentials, and whose credentials there are.
@@ -83,7 +83,7 @@ def questions(
 
 
 def ask(question: Question) -> PriceList:
-    """The prices of one provider.
+    """Return the prices of one provider.
 
     Raises:
         PricingError: It gave none.
@@ -108,7 +108,7 @@ def ask(question: Question) -> PriceList:
 
 
 def ask_second_source(question: Question) -> PriceList:
-    """The same prices from another source: AWS's public files.
+    """Return the same prices from another source: AWS's public files.
 
     Raises:
         PricingError: It gave none.
@@ -122,7 +122,7 @@ def ask_second_source(question: Question) -> PriceList:
 
 
 def has_second_source(question: Question) -> bool:
-    """Whether the prices are in another source too, which is not the one that is asked."""
+    """Return whether the prices are in another source too, which is not the one that is asked."""
     return question.provider == "aws" and (
         _can_be_asked("aws", question.credentials, by_key=True)
         or question.options.get("source") == "api"
@@ -145,7 +145,7 @@ def _can_be_asked(
 
 
 def _credentials(provider: str, block: PricingCredentials | None, module: Any) -> Any:
-    """The provider's own description of its credentials, every reference resolved."""
+    """Return the provider's own description of its credentials, every reference resolved."""
     if block is None:
         return None
 

@@ -37,14 +37,14 @@ def approved_amounts(prices: Iterable[Price]) -> dict[PriceKey, Decimal]:
 
 
 def pack(amounts: Amounts) -> bytes:
-    """The file: the same amounts make the same bytes."""
+    """Return the file: the same amounts make the same bytes."""
     lines = sorted("\t".join((*_texts(key), plain(amount))) for key, amount in amounts.items())
     text = "\n".join((_HEADER, *lines, ""))
     return gzip.compress(text.encode(), compresslevel=6, mtime=0)
 
 
 def unpack(content: bytes) -> dict[PriceKey, Decimal]:
-    """The amounts in a file.
+    """Return the amounts in a file.
 
     Raises:
         ValueError: It is no such file.
@@ -85,7 +85,7 @@ def _entry(line: str) -> tuple[PriceKey, Decimal]:
 
 
 def digest_of(content: bytes) -> str:
-    """The sha256 of a file."""
+    """Return the sha256 of a file."""
     return hashlib.sha256(content).hexdigest()
 
 
@@ -124,7 +124,7 @@ def write(folder: str, amounts: Amounts) -> tuple[str, str]:
 
 
 def read(path: str, digest: str) -> dict[PriceKey, Decimal]:
-    """The amounts of a baseline.
+    """Return the amounts of a baseline.
 
     Args:
         path: Its file.
@@ -176,7 +176,7 @@ class Differences:
 
 
 def differences(old: Amounts, new: Amounts) -> Differences:
-    """What differs between two baselines."""
+    """Return what differs between two baselines."""
     changed = [
         (key, old[key], amount) for key, amount in new.items() if key in old and old[key] != amount
     ]
@@ -194,5 +194,5 @@ def share_of(old: Decimal, new: Decimal) -> float:
 
 
 def in_words(old: Decimal, new: Decimal) -> str:
-    """A change, for people."""
+    """Return a change, for people."""
     return f"{plain(old)} → {plain(new)} ({percent(share_of(old, new))})"

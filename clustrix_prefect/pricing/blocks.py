@@ -52,7 +52,7 @@ class PricingBaseline(KnownFields):
         return value
 
     def amounts(self) -> dict[PriceKey, Decimal]:
-        """The approved amounts.
+        """Return the approved amounts.
 
         Raises:
             ConfigurationError: They cannot be read, or are not what was approved.

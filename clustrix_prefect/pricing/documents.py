@@ -16,12 +16,12 @@ NO_PRICE = "no price"
 
 
 def is_number(value: Any) -> TypeGuard[int | Decimal]:
-    """Whether it is what `parse_json` makes of a JSON number."""
+    """Return whether it is what `parse_json` makes of a JSON number."""
     return isinstance(value, (int, Decimal)) and not isinstance(value, bool)
 
 
 def malformed(what: str, client: Client) -> PricingError:
-    """The error of an answer that is not what the provider documents.
+    """Return the error of an answer that is not what the provider documents.
 
     Args:
         what: What is wrong with it, without a full stop.
@@ -33,7 +33,7 @@ def malformed(what: str, client: Client) -> PricingError:
 
 
 def price_list(found: Iterable[Price | str], client: Client) -> PriceList:
-    """The prices among `found`, whose other members say why a row gave none.
+    """Return the prices among `found`, whose other members say why a row gave none.
 
     Raises:
         PricingMalformed: There are rows, and not one has a price.
@@ -49,7 +49,7 @@ def price_list(found: Iterable[Price | str], client: Client) -> PriceList:
 
 
 def complete(prices: Sequence[Price], fetch: Fetch) -> PriceList:
-    """The list of `prices`, which must not be empty.
+    """Return the list of `prices`, which must not be empty.
 
     Raises:
         PricingMalformed: There were rows, and not one has a price.

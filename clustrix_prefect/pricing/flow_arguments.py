@@ -9,7 +9,7 @@ from clustrix_prefect.pricing.providers import PROVIDERS
 
 
 def flow_parser(description: str) -> argparse.ArgumentParser:
-    """A parser of what all of them take."""
+    """Return a parser of what all of them take."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
         "--provider", action="append", choices=list(PROVIDERS), help="whom to ask; may be repeated"
@@ -38,7 +38,7 @@ def flow_parser(description: str) -> argparse.ArgumentParser:
 
 
 def flow_parameters(options: argparse.Namespace) -> dict[str, Any]:
-    """The flows' parameters, from what was parsed."""
+    """Return the flows' parameters, from what was parsed."""
     regions: dict[str, list[str]] = {}
     for provider, region in options.region:
         regions.setdefault(provider, []).append(region)

@@ -51,7 +51,7 @@ class Record:
 
 
 def past_records(client: SyncPrefectClient, key: str) -> list[Record]:
-    """The records of the artifacts with this key, oldest first."""
+    """Return the records of the artifacts with this key, oldest first."""
     # By hand: `read_artifacts` sends nulls for what is left out, which the server refuses.
     wanted = {"artifacts": {"key": {"any_": [key]}}, "sort": "CREATED_DESC", "limit": _MOST}
     answer = client.request("POST", "/artifacts/filter", json=wanted)
@@ -71,7 +71,7 @@ def last_passed_counts(records: Sequence[Record]) -> dict[str, Mapping[str, int]
 
 
 def trend(records: Sequence[Record]) -> str:
-    """An SVG image of validations as a data URI: a bar each, as high as it had prices."""
+    """Return an SVG image of validations as a data URI: a bar each, as high as it had prices."""
     width, height, bar = 600, 90, 600 / max(12, len(records))
     most = max([record.prices for record in records], default=0) or 1
     parts = [

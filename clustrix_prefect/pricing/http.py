@@ -182,7 +182,7 @@ class Client:
         return self._started + self._deadline - time.monotonic()
 
     def get_json(self, url: str, params: Mapping[str, str] | None = None) -> Any:
-        """The JSON document at `url`, its fractions as `Decimal`.
+        """Return the JSON document at `url`, its fractions as `Decimal`.
 
         Raises:
             PricingError: One of its subclasses, by what went wrong.
@@ -199,7 +199,7 @@ class Client:
             ) from error
 
     def get(self, url: str, params: Mapping[str, str] | None = None) -> Answer:
-        """The answer to a GET, sent again while that is worth it.
+        """Return the answer to a GET, sent again while that is worth it.
 
         Raises:
             PricingError: One of its subclasses, by what went wrong.
@@ -216,7 +216,7 @@ class Client:
                 self._wait(failed, again)
 
     def stream(self, url: str) -> Iterator[bytes]:
-        """The bytes at `url`, piece by piece, for files too big to hold.
+        """Yield the bytes at `url`, piece by piece, for files too big to hold.
 
         A download that breaks off is taken up where it broke, if the file is still the same.
 
@@ -250,7 +250,7 @@ class Client:
                 self._wait(failed, again)
 
     def failure(self, kind: type[PricingError], what: str, remedy: str = "") -> PricingError:
-        """An error of this source, with the facts of the asking so far."""
+        """Return an error of this source, with the facts of the asking so far."""
         self.fetch.seconds = time.monotonic() - self._started
         return kind(what, remedy, provider=self.fetch.provider, fetch=self.fetch)
 
@@ -427,7 +427,7 @@ _REMEDIES: Mapping[type[PricingError], str] = {
 
 
 def http_date(text: str | None) -> datetime | None:
-    """The moment that an HTTP date names, in UTC; `None` if it names none."""
+    """Return the moment that an HTTP date names, in UTC; `None` if it names none."""
     try:
         return parsedate_to_datetime(text or "").astimezone(timezone.utc)
     except ValueError:

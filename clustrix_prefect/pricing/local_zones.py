@@ -22,6 +22,6 @@ def local_zone_of(zone: str | None) -> str | None:
 
 
 def region_around(region: str) -> str:
-    """The region that a Local Zone belongs to; a region itself."""
+    """Return the region that a Local Zone belongs to; a region itself."""
     match = _LOCAL.match(region)
     return match["region"] if match else region

@@ -44,7 +44,7 @@ Size = tuple[str, float]
 
 
 def size_units(price: Price, what: Literal["family", "processors"]) -> float | None:
-    """How many units of size a machine has; `None` if its name does not say.
+    """Return how many units of size a machine has; `None` if its name does not say.
 
     Args:
         price: The price of the machine.
@@ -59,7 +59,7 @@ def size_units(price: Price, what: Literal["family", "processors"]) -> float | N
 
 @lru_cache(maxsize=65536)
 def family_and_size(provider: str, instance_type: str) -> Size | None:
-    """The family within which prices grow with the size, and the size.
+    """Return the family within which prices grow with the size, and the size.
 
     `None` for bare metal, for machines with accelerators, and for families whose prices do not
     grow so.
@@ -86,7 +86,7 @@ def family_and_size(provider: str, instance_type: str) -> Size | None:
 
 @lru_cache(maxsize=65536)
 def family_and_memory(provider: str, instance_type: str) -> Size | None:
-    """The family within which prices grow with the memory, and the memory in TiB."""
+    """Return the family within which prices grow with the memory, and the memory in TiB."""
     match = _AWS_MEMORY.match(instance_type) if provider == "aws" else None
     return (match["family"], float(match["tib"])) if match else None
 
@@ -129,7 +129,7 @@ _AZURE_SERIES = re.compile(r"Standard_(?P<letters>N[A-Z]+)\d+[a-z]*(?P<rest>\w*)
 
 
 def is_accelerated(price: Price) -> bool:
-    """Whether a machine has accelerators, as far as it is known."""
+    """Return whether a machine has accelerators, as far as it is known."""
     return bool(price.gpu_count) or accelerators.is_accelerated(price.provider, price.instance_type)
 
 

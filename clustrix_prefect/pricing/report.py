@@ -61,7 +61,7 @@ class Verdict:
 
 
 def verdict(asked: Sequence[Asked], findings: Sequence[Finding]) -> Verdict:
-    """The verdict on a validation."""
+    """Return the verdict on a validation."""
     failures = tuple(finding for finding in findings if finding.level is Level.FAILURE)
     warnings = tuple(finding for finding in findings if finding.level is Level.WARNING)
     prices = sum(len(one.answer.prices) for one in asked if isinstance(one.answer, PriceList))
@@ -87,7 +87,7 @@ def summary(
     baseline: str,
     image: str,
 ) -> str:
-    """The page of a validation, as markdown.
+    """Return the page of a validation, as markdown.
 
     Args:
         asked: What came of asking each provider.

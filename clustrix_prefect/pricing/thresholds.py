@@ -253,7 +253,7 @@ OFF_THEIR_FAMILY: tuple[KnownOff, ...] = tuple(
 
 @lru_cache(maxsize=65536)
 def known_off(provider: str, instance_type: str) -> KnownOff | None:
-    """What is known of a size that is off its family."""
+    """Return what is known of a size that is off its family."""
     for known in OFF_THEIR_FAMILY:
         if known.provider == provider and known.sizes.match(instance_type):
             return known

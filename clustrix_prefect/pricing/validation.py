@@ -39,7 +39,7 @@ EVENT = "clustrix-prefect.prices.failed"
 # Nothing of prices is stored: they live as long as the flow run.
 @task(task_run_name="{question.provider}", cache_policy=NO_CACHE, persist_result=False)
 def ask_provider(question: Question) -> PriceList:
-    """One provider's prices."""
+    """Return one provider's prices."""
     return asking.ask(question)
 
 
@@ -49,7 +49,7 @@ def ask_provider(question: Question) -> PriceList:
     persist_result=False,
 )
 def ask_second_source(question: Question) -> PriceList:
-    """The same prices from another source."""
+    """Return the same prices from another source."""
     return asking.ask_second_source(question)
 
 
@@ -77,7 +77,7 @@ def _answer(future: PrefectFuture[PriceList]) -> PriceList | BaseException:
 
 
 def load_credentials(name: str | None) -> PricingCredentials | None:
-    """The block with what the providers want to see."""
+    """Return the block with what the providers want to see."""
     if name is None:
         return None
     # _sync: without it, a coroutine comes back wherever a loop is running.
@@ -86,7 +86,7 @@ def load_credentials(name: str | None) -> PricingCredentials | None:
 
 
 def load_baseline(name: str) -> PricingBaseline | None:
-    """The block of this name; `None` if nobody has approved prices under it."""
+    """Return the block of this name; `None` if nobody has approved prices under it."""
     try:
         loaded = PricingBaseline.load(name, _sync=True)  # type: ignore[call-arg]
     except ValueError as error:
@@ -97,12 +97,12 @@ def load_baseline(name: str) -> PricingBaseline | None:
 
 
 def amounts_of(block: PricingBaseline | None) -> dict[PriceKey, Decimal] | None:
-    """The approved amounts, if there are any."""
+    """Return the approved amounts, if there are any."""
     return None if block is None else block.amounts()
 
 
 def describe_baseline(block: PricingBaseline | None) -> str:
-    """Who approved which prices."""
+    """Return who approved which prices."""
     if block is None:
         return "No baseline: run approve_pricing_baseline to approve prices."
     day = block.approved_at.strftime("%Y-%m-%d")
@@ -114,7 +114,7 @@ def describe_baseline(block: PricingBaseline | None) -> str:
 
 
 def thresholds_with(changes: Mapping[str, Any] | None) -> Thresholds:
-    """The usual limits, some of them replaced.
+    """Return the usual limits, some of them replaced.
 
     Raises:
         ConfigurationError: There is no such limit.
@@ -134,7 +134,7 @@ def thresholds_with(changes: Mapping[str, Any] | None) -> Thresholds:
 
 
 def record_of(asked: Sequence[Asked], judged: Verdict) -> Record:
-    """What later validations want to know of this one."""
+    """Return what later validations want to know of this one."""
     failed = {finding.provider for finding in judged.failures}
     lists = {one.provider: one.answer for one in asked if isinstance(one.answer, PriceList)}
     return Record(

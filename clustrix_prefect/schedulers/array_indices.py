@@ -10,7 +10,7 @@ _PIECE = re.compile(r"^(\d+)(?:-(\d+)(?::(\d+))?)?\Z")
 
 
 def parse_indices(text: str) -> list[range]:
-    """The ranges of an index expression, without its throttle ("%3").
+    """Return the ranges of an index expression, without its throttle ("%3").
 
     An expression that was cut short ("1,4,7,...") may go on without end: so does the last of
     its ranges.
@@ -29,7 +29,7 @@ def parse_indices(text: str) -> list[range]:
 
 
 def format_indices(indices: Iterable[int]) -> str:
-    """An index expression, as short as ranges make it: "0-2,5"."""
+    """Return an index expression, as short as ranges make it: "0-2,5"."""
     pieces: list[list[int]] = []
     for index in sorted(set(indices)):
         if pieces and index == pieces[-1][1] + 1:

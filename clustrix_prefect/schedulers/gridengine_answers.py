@@ -40,7 +40,7 @@ _FLUSH_TIME = "00:00:15"
 
 
 def status_of(state: str, node: str | None, name: str) -> JobStatus:
-    """What `qstat` means by the letters of a job's state.
+    """Return what `qstat` means by the letters of a job's state.
 
     Args:
         state: The letters, such as "qw", "Eqw" or "dr".
@@ -56,7 +56,7 @@ def status_of(state: str, node: str | None, name: str) -> JobStatus:
 
 
 def limits_of(configuration: str, usage: str) -> Limits:
-    """What a site allows, by what `qconf -sconf` and `qstat -help` said."""
+    """Return what a site allows, by what `qconf -sconf` and `qstat -help` said."""
     found = dict(re.findall(r"^(max_aj_tasks|max_u_jobs)\s+(\d+)$", configuration, re.M))
     flushes = dict(re.findall(r"\b(\w*flush_time)=(\d+:\d+:\d+)", configuration))
     flush_time = flushes.get("accounting_flush_time") or flushes.get("flush_time", _FLUSH_TIME)

@@ -42,7 +42,7 @@ def job_script(
     *,
     notes_end: bool = False,
 ) -> str:
-    """The script that runs the worker.
+    """Return the script that runs the worker.
 
     Args:
         spec: What is to be run.
@@ -84,7 +84,7 @@ def _noting(command: str) -> list[str]:
 
 
 def noted_end(scheduler: Scheduler, stderr_tail: str, time: int | None) -> JobStatus | None:
-    """How a job ended by what was written when it did, or None if that was nothing.
+    """Return how a job ended by what was written when it did, or None if that was nothing.
 
     Args:
         scheduler: Whose daemons may have written it.
@@ -110,7 +110,7 @@ def noted_end(scheduler: Scheduler, stderr_tail: str, time: int | None) -> JobSt
 
 
 def exit_code(status: int) -> int:
-    """An exit status of a shell as Python has them: signals are negative."""
+    """Return an exit status of a shell as Python has them: signals are negative."""
     return 128 - status if 128 < status < 128 + _SIGNALS else status
 
 
@@ -145,7 +145,7 @@ def chosen(options: Iterable[str], extra: Sequence[str], skip: Sequence[str]) ->
 
 
 def option_value(names: Sequence[str], lines: Iterable[str]) -> str | None:
-    """What an option is set to in lines of options, if it is; by any of its names."""
+    """Return what an option is set to in lines of options, if it is; by any of its names."""
     found = None
     for line in lines:
         for option in re.split(r"\s+(?=--?[A-Za-z])", line.strip()):

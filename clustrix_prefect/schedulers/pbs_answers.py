@@ -77,7 +77,7 @@ _ENDING_SIGNALS = (SIGTERM, SIGKILL)
 
 
 def status_of(job: Job, ends: Mapping[int, JobState], name: str) -> JobStatus:
-    """What a job's attributes say.
+    """Return what a job's attributes say.
 
     Args:
         job: As `pbs_listings.jobs_in` gives it.
@@ -107,7 +107,7 @@ def status_of(job: Job, ends: Mapping[int, JobState], name: str) -> JobStatus:
 
 
 def never_runs(reason: str) -> str | None:
-    """What to do about a job that will not start by waiting; None: it may."""
+    """Return what to do about a job that will not start by waiting; None: it may."""
     if _NEVER.match(reason):
         return "Ask for less; `pbsnodes -av` shows what the nodes have."
     return None

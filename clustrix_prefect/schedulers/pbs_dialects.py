@@ -70,7 +70,7 @@ class Dialect:
     end_messages: Mapping[str, JobState] = field(default_factory=dict)
 
     def sizes(self, wanted: Resources, skipped: Sequence[str]) -> Iterator[str]:
-        """What a job asks for: chunks, or nodes and the memory of all of them.
+        """Yield what a job asks for: chunks, or nodes and the memory of all of them.
 
         Args:
             wanted: What each of its nodes gets.
@@ -144,7 +144,7 @@ DIALECTS = (OPENPBS, TORQUE, OF_SLURM)
 
 
 def site_of(qstat: str, server: str, queues: str, sinfo: str) -> Limits:
-    """The kind and version of a site's PBS and its limits.
+    """Return the kind and version of a site's PBS and its limits.
 
     Args:
         qstat: What `qstat --version` says.
@@ -169,7 +169,7 @@ def site_of(qstat: str, server: str, queues: str, sinfo: str) -> Limits:
 
 
 def _limits_in(told: str, whose: str, applies_to: Placement) -> Iterator[Limit]:
-    """The limits among the attributes of a server or a queue."""
+    """Yield the limits among the attributes of a server or a queue."""
     if found := re.search(r"\b(max(?:_job)?_array_size) = (\d+)", told):
         yield Limit(f"{found[1]} of {whose}", applies_to, max_array_size=int(found[2]))
     for found in re.finditer(

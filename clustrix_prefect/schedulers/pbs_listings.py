@@ -47,7 +47,7 @@ class ListedStatuses(Mapping[str, JobStatus]):
 
 
 def in_order_of_time(told: str) -> str:
-    """A time as `qstat` tells it, with the year first; as it is if it is told otherwise."""
+    """Return a time as `qstat` tells it, with the year first; as it is if it is told otherwise."""
     match = _TIME.match(told)
     if match is None or match[1] not in _MONTHS:
         return told
@@ -56,12 +56,12 @@ def in_order_of_time(told: str) -> str:
 
 
 def array_of(job_id: str) -> str:
-    """The id of the array that an element belongs to; any other id as it is."""
+    """Return the id of the array that an element belongs to; any other id as it is."""
     return re.sub(r"\[\d+\]$", "[]", job_id)
 
 
 def ids_in(listing: str) -> set[str]:
-    """The ids, without their server, that stand before anything else in a listing."""
+    """Return the ids, without their server, that stand before anything else in a listing."""
     found = set()
     for line in listing.splitlines():
         if not (match := _ID.match(line.strip())):
@@ -71,7 +71,7 @@ def ids_in(listing: str) -> set[str]:
 
 
 def jobs_in(listing: str) -> Iterator[tuple[str, Job]]:
-    """What is said of jobs in a listing: ids without their server, and attributes.
+    """Yield what is said of jobs in a listing: ids without their server, and attributes.
 
     Attributes are in lower case; resources are "resource_list.walltime" in every form. What
     cannot be read costs no other job.

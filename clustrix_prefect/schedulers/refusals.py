@@ -11,7 +11,7 @@ from clustrix_prefect.schedulers.scheduler import LimitReached, SubmissionUnclea
 
 
 def the_id(said: str, *forms: re.Pattern[str]) -> str:
-    """The id of a job in what the submit command said when it took it.
+    """Return the id of a job in what the submit command said when it took it.
 
     Args:
         said: Its output; site plug-ins and wrappers may print more than the id.
@@ -56,7 +56,7 @@ class Refusals:
     remedies: Mapping[str, str]
 
     def read(self, returncode: int, output: str) -> TryLater | SubmissionRefused:
-        """What was meant by this.
+        """Return what was meant by this.
 
         Args:
             returncode: The exit status, not 0.
@@ -80,6 +80,6 @@ class Refusals:
         )
 
     def plain(self, output: str) -> str:
-        """The messages without what goes before them, on one line."""
+        """Return the messages without what goes before them, on one line."""
         lines = [self.noise.sub("", line) for line in output.splitlines()]
         return "; ".join(line.strip().rstrip(".") for line in lines if line.strip())

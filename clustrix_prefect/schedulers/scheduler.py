@@ -89,7 +89,7 @@ class Placement:
     qos: str | None = None
 
     def includes(self, other: Placement) -> bool:
-        """Whether what goes there goes here."""
+        """Return whether what goes there goes here."""
         return (
             self.partition in (None, other.partition)
             and self.account in (None, other.account)
@@ -148,7 +148,7 @@ class Limits:
     default_qos: str | None = None
 
     def on(self, placement: Placement) -> list[Limit]:
-        """The limits on jobs that go there."""
+        """Return the limits on jobs that go there."""
         placement = Placement(
             placement.partition or self.default_queue,
             placement.account or self.default_account,
@@ -202,11 +202,11 @@ class Scheduler(Protocol):
         ...
 
     def placement_of(self, wanted: Resources) -> Placement:
-        """Where a job that asks for this goes."""
+        """Return where a job that asks for this goes."""
         ...
 
     def never_runs(self, reason: str) -> str | None:
-        """What to do about a job that will not start by waiting; None: it may.
+        """Return what to do about a job that will not start by waiting; None: it may.
 
         Args:
             reason: Why it waits, as in its status.
@@ -214,19 +214,19 @@ class Scheduler(Protocol):
         ...
 
     def in_words(self, reason: str) -> str:
-        """Why a job waits, for people: the reason as in its status, and what it means."""
+        """Return why a job waits, for people: the reason as in its status, and what it means."""
         ...
 
     def job_script(self, spec: JobSpec) -> str:
-        """The script to submit, as text."""
+        """Return the script to submit, as text."""
         ...
 
     def submit_command(self, script: str, spec: JobSpec) -> list[str]:
-        """The command that submits the script at this path."""
+        """Return the command that submits the script at this path."""
         ...
 
     def parse_submit(self, returncode: int, stdout: str, stderr: str) -> str:
-        """The new job's id.
+        """Return the new job's id.
 
         Raises:
             LimitReached: Too much is submitted; less may be taken.
@@ -241,43 +241,43 @@ class Scheduler(Protocol):
         ...
 
     def element_id(self, job_id: str, index: int | None) -> str:
-        """The id of one array element, as `parse_status` names it."""
+        """Return the id of one array element, as `parse_status` names it."""
         ...
 
     def job_of(self, element_id: str) -> str:
-        """The id of the job that an element belongs to; of a single job, its own."""
+        """Return the id of the job that an element belongs to; of a single job, its own."""
         ...
 
     def status_command(self, user_id: int) -> list[str]:
-        """One command for the state of all of a user's jobs, arrays unfolded or not."""
+        """Return one command for the state of all of a user's jobs, arrays unfolded or not."""
         ...
 
     def parse_status(self, stdout: str) -> Mapping[str, JobStatus]:
-        """Every job and array element that the status command named, by its id."""
+        """Return every job and array element that the status command named, by its id."""
         ...
 
     def starts_command(self, user_id: int) -> list[str] | None:
-        """A command that tells when a user's waiting jobs may start; None: nobody tells."""
+        """Return a command that tells when a user's waiting jobs may start; None: nobody tells."""
         ...
 
     def parse_starts(self, stdout: str) -> Mapping[str, str]:
-        """When jobs and array elements may start, in the scheduler's words, by their ids."""
+        """Return when jobs and array elements may start, in the scheduler's words, by their ids."""
         ...
 
     def details_command(self, element_id: str) -> list[str]:
-        """The command that tells why one job ended as it did."""
+        """Return the command that tells why one job ended as it did."""
         ...
 
     def parse_details(self, returncode: int, stdout: str) -> JobStatus | None:
-        """What the details command said, or None if it no longer knows the job."""
+        """Return what the details command said, or None if it no longer knows the job."""
         ...
 
     def cancel_command(self, element_ids: Sequence[str]) -> list[str]:
-        """One command that cancels all of these."""
+        """Return one command that cancels all of these."""
         ...
 
     def signal_command(self, element_ids: Sequence[str], signal: str) -> list[str] | None:
-        """One command that sends "TERM" or "KILL" to all that these running jobs started.
+        """Return one command that sends "TERM" or "KILL" to all that these running jobs started.
 
         None where jobs can only be cancelled.
         """
@@ -288,5 +288,5 @@ class Scheduler(Protocol):
         ...
 
     def parse_limits(self, outputs: Sequence[tuple[int, str]]) -> Limits:
-        """The limits from the return codes and outputs of `limits_commands`."""
+        """Return the limits from the return codes and outputs of `limits_commands`."""
         ...

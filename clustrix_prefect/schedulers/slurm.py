@@ -242,12 +242,12 @@ class SlurmScheduler:
 
 
 def _folded(element_ids: Sequence[str]) -> list[str]:
-    """The ids as `scancel` takes them, elements of one array folded."""
+    """Return the ids as `scancel` takes them, elements of one array folded."""
     return fold_elements(element_ids, "_", lambda indices: [f"[{format_indices(indices)}]"])
 
 
 def _clock(seconds: int) -> str:
-    """A time limit as SLURM writes it, in whole minutes: what it keeps anyway."""
+    """Return a time limit as SLURM writes it, in whole minutes: what it keeps anyway."""
     minutes = math.ceil(seconds / 60)
     days, minutes = divmod(minutes, 24 * 60)
     clock = f"{minutes // 60:02}:{minutes % 60:02}:00"

@@ -89,7 +89,7 @@ _WORDS = {
 
 
 def in_words(reason: str) -> str:
-    """A reason why a job waits, with what it means."""
+    """Return a reason why a job waits, with what it means."""
     for begin, words in _WORDS.items():
         if reason.startswith(begin):
             return f"{reason}: {words}"
@@ -99,7 +99,7 @@ def in_words(reason: str) -> str:
 def status_of(
     state: str, reason: str, node: str, *, exit_code: int | None = None, name: str = ""
 ) -> JobStatus:
-    """What `squeue`, `scontrol` and `sacct` mean by a job's state.
+    """Return what `squeue`, `scontrol` and `sacct` mean by a job's state.
 
     Args:
         state: Its name, in capitals.
@@ -121,7 +121,7 @@ def status_of(
 
 
 def never_runs(reason: str) -> str | None:
-    """What to do about a job that will not start by waiting; None: it may."""
+    """Return what to do about a job that will not start by waiting; None: it may."""
     for pattern, remedy in _NEVER_RUNS.items():
         if re.fullmatch(pattern, reason):
             return remedy
@@ -129,7 +129,7 @@ def never_runs(reason: str) -> str | None:
 
 
 def end_of_job(details: str) -> JobStatus | None:
-    """How a job stands by what `scontrol show job` and, after it, `sacct` said.
+    """Return how a job stands by what `scontrol show job` and, after it, `sacct` said.
 
     Args:
         details: Their output; either may have said nothing.
@@ -210,7 +210,7 @@ def _exit_code(code: int, signal: int) -> int | None:
 
 
 def limits_of(config: str, users: str) -> Limits:
-    """What a site allows.
+    """Return what a site allows.
 
     Args:
         config: What `scontrol show config` said; empty if nothing.

@@ -73,7 +73,7 @@ _REFUSALS = Refusals("SLURM", "sbatch", _FOR_NOW, _LIMITS, _NO_ANSWER, _NOISE, _
 
 
 def refusal(returncode: int, stderr: str) -> TryLater | SubmissionRefused:
-    """What `sbatch` meant by this.
+    """Return what `sbatch` meant by this.
 
     Args:
         returncode: Its exit status, not 0.

@@ -205,7 +205,7 @@ def _read(part: Part) -> bytes:
 
 
 def _all_of(futures: Sequence[Future[None]]) -> Future[None]:
-    """A future of all of these: done when the last is, failed as the first that failed."""
+    """Return a future of all of these: done when the last is, failed as the first that failed."""
     if len(futures) == 1:
         return futures[0]
     everything: Future[None] = Future()

@@ -15,7 +15,7 @@ logger = logging.getLogger("prefect.clustrix")
 def ask_site(
     agent: AgentClient, scheduler: Scheduler, timeout: float = 30
 ) -> tuple[Scheduler, Limits]:
-    """The scheduler as it is spoken there, and its limits; both by asking its own commands.
+    """Return the scheduler as it is spoken there, and its limits; both by asking its own commands.
 
     Args:
         agent: Runs the commands.

@@ -95,7 +95,7 @@ class ListedJobs(Protocol):
     """Our jobs on one cluster."""
 
     def find(self) -> list[OurJob]:
-        """Those that the cluster still knows."""
+        """Return those that the cluster still knows."""
         ...
 
     def cancel(self, jobs: Sequence[OurJob]) -> None:
@@ -161,7 +161,7 @@ class ClusterJobs:
         self._user_id = user_id
 
     def find(self) -> list[OurJob]:
-        """Those of our jobs that the scheduler still knows."""
+        """Return those of our jobs that the scheduler still knows."""
         jobs = {facts["job"]: _described(facts) for facts in self._submitted()}
         statuses = self._scheduler.parse_status(
             self._run(self._scheduler.status_command(self._user_id))
@@ -293,7 +293,7 @@ def _described(facts: dict[str, Any]) -> OurJob:
 
 
 def _seconds_of(timestamp: str | None) -> float | None:
-    """A time as Kubernetes writes it."""
+    """Return a time as Kubernetes writes it."""
     return (
         datetime.fromisoformat(timestamp.replace("Z", "+00:00")).timestamp() if timestamp else None
     )

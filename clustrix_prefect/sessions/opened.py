@@ -32,7 +32,7 @@ def agent_for_questions(
     connection: Connection,
     on_lost: Callable[[BaseException], None] = lambda reason: None,
 ) -> AgentClient:
-    """An agent, not yet started, of which nobody wants to know anything but its answers."""
+    """Return an agent, not yet started, of which nobody wants to know anything but its answers."""
     return AgentClient(
         connection,
         python=cluster.python,

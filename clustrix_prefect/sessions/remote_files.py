@@ -92,7 +92,7 @@ RemoteFile.__module__ = RemoteFolder.__module__ = "clustrix_prefect"
 
 
 def arrived(facts: dict[str, Any]) -> RemoteFile | RemoteFolder:
-    """What a result says of a file or folder that its task returned."""
+    """Return what a result says of a file or folder that its task returned."""
     kinds: dict[str, type[RemoteFile | RemoteFolder]] = {"file": RemoteFile, "folder": RemoteFolder}
     opening = being_opened.get()
     if opening is None:
@@ -119,7 +119,7 @@ def _download(
 
 
 def _checked_name(what: StoredFile) -> str:
-    """The name that the cluster gave it, if it is one.
+    """Return the name that the cluster gave it, if it is one.
 
     Raises:
         TamperedResult: It would lead out of the directory that it is brought to.
@@ -182,12 +182,12 @@ def _folder(agent: AgentClient, what: StoredFile, target: Path, on_progress: OnP
 
 
 def _entries(agent: AgentClient, what: StoredFile) -> list[trees.Entry]:
-    """What the folder consists of."""
+    """Return what the folder consists of."""
     return trees.parse(_description(agent, what))
 
 
 def _description(agent: AgentClient, what: StoredFile) -> bytes:
-    """The list of what is in a folder."""
+    """Return the list of what is in a folder."""
     if what.content is None:
         return agent.begin(protocol.describe(folder=str(what.path))).wait(_SCANNING_SECONDS)[1]
     size = int(what.facts["size"])
@@ -195,7 +195,7 @@ def _description(agent: AgentClient, what: StoredFile) -> bytes:
 
 
 def parts_of(what: StoredFile) -> list[Part]:
-    """What a task returned, as parts that are read from where it is while they are sent.
+    """Return what a task returned, as parts that are read from where it is while they are sent.
 
     Raises:
         ClustrixError: It cannot be reached.

@@ -288,7 +288,7 @@ class Session:
         return self.with_agent(lambda agent: agent.request(request, timeout))
 
     def with_agent(self, step: Callable[[AgentClient], T]) -> T:
-        """What a step that talks to the agent gives, begun anew if the connection breaks.
+        """Return what a step that talks to the agent gives, begun anew if the connection breaks.
 
         Raises:
             ConnectionLost: It cannot be opened again.
@@ -302,7 +302,7 @@ class Session:
                     raise
 
     def _broken(self, agent: AgentClient) -> bool:
-        """Whether this agent was found to be lost (its reader may be a moment behind us)."""
+        """Return whether this agent was found to be lost (its reader may be a moment behind us)."""
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
             if self._agent is not agent or not self._up.is_set():
@@ -349,7 +349,7 @@ class Session:
         return self.find_calls(listener)
 
     def find_calls(self, listener: RunListener) -> tuple[dict[str, Any], set[str]]:
-        """What there is of a flow run's calls; as for `open_run`."""
+        """Return what there is of a flow run's calls; as for `open_run`."""
         # An agent whose connection broke first brings to its end what it was asked to submit.
         answer = self.request(
             protocol.open_run(run=listener.run_key, client=self._token), timeout=300
@@ -376,7 +376,7 @@ class Session:
         self._calls.pop(call_id, None)
 
     def here(self, far_time: float) -> float:
-        """A time on the cluster's clock as a time on ours."""
+        """Return a time on the cluster's clock as a time on ours."""
         agent = self._agent
         return far_time - (agent.clock_offset if agent else 0.0)
 
@@ -498,7 +498,7 @@ class Sessions:
         self._opening: dict[str, threading.Lock] = {}
 
     def acquire(self, cluster: ClusterBlock) -> Session:
-        """The session of this cluster, opened if this is its first user."""
+        """Return the session of this cluster, opened if this is its first user."""
         with self._lock:
             opening = self._opening.setdefault(cluster.identity, threading.Lock())
         with opening:
@@ -524,7 +524,7 @@ class Sessions:
             return self._take(identity)
 
     def with_store(self, store: str) -> Session | None:
-        """An open session where this store is; its user releases it."""
+        """Return an open session where this store is; its user releases it."""
         with self._lock:
             for key, session in self._sessions.items():
                 if session.store == store and not session.is_gone:
@@ -532,7 +532,7 @@ class Sessions:
         return None
 
     def _take(self, key: str) -> Session | None:
-        """One user more, under the lock."""
+        """Return one user more, under the lock."""
         session = self._sessions.get(key)
         if session is None or session.is_gone:
             return None

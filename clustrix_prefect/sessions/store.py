@@ -14,7 +14,7 @@ _TIMEOUT = 3600.0
 
 
 def store_usage(cluster: ClusterBlock) -> protocol.Usage:
-    """What lies in a cluster's work directory.
+    """Return what lies in a cluster's work directory.
 
     Returns:
         `kinds`: for each kind the `count`, the `size` in bytes, when the `oldest` was used

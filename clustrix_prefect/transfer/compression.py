@@ -35,7 +35,7 @@ class Compressor:
         self._sent_seconds += seconds
 
     def compress(self, data: bytes | memoryview) -> bytes | None:
-        """The compressed bytes, or None if they had better go as they are."""
+        """Return the compressed bytes, or None if they had better go as they are."""
         if self._pause_left:
             self._pause_left -= 1
             return None

@@ -26,7 +26,7 @@ _HASHING_THREADS = 4
 
 
 def chunks_of(data: bytes | bytearray | memoryview) -> ChunkList:
-    """The chunk list of bytes in memory."""
+    """Return the chunk list of bytes in memory."""
     view = memoryview(data).cast("B")
     return _hashed(len(view), lambda offset, length: view[offset : offset + length])
 
@@ -56,7 +56,7 @@ class FileDigests:
         self._lock = threading.Lock()
 
     def of(self, path: Path) -> ChunkList:
-        """The chunk list of a file, read only if it is not known.
+        """Return the chunk list of a file, read only if it is not known.
 
         Raises:
             NotPortable: It changed while it was read.
@@ -119,7 +119,7 @@ def _as_text(looks: tuple[int, ...]) -> str:
 
 
 def missing_file(path: Path, what: str) -> NotPortable:
-    """What is said of a path with nothing there."""
+    """Return what is said of a path with nothing there."""
     return NotPortable(
         f"There is no {what} {path} on this machine.",
         f"Check the path; for a {what} that is on the cluster already, "

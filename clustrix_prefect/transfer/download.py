@@ -22,7 +22,7 @@ _READING_SECONDS = 600.0
 
 
 def describe(agent: Agent, **which: Any) -> ChunkList:
-    """The chunk list of a content of the store, or of a file at a path.
+    """Return the chunk list of a content of the store, or of a file at a path.
 
     Args:
         agent: The far side.
@@ -42,7 +42,7 @@ def describe(agent: Agent, **which: Any) -> ChunkList:
 
 
 def fetch(agent: Agent, size: int, **which: Any) -> Iterator[tuple[int, bytes]]:
-    """The pieces of a file on the far side, each with its offset, in order.
+    """Yield the pieces of a file on the far side, each with its offset, in order.
 
     Args:
         agent: The far side.
@@ -61,7 +61,7 @@ def fetch(agent: Agent, size: int, **which: Any) -> Iterator[tuple[int, bytes]]:
 
 
 def read(agent: Agent, offset: int, size: int, **which: Any) -> bytes:
-    """A piece of a file on the far side that is no longer than a chunk; see `fetch`."""
+    """Return a piece of a file on the far side that is no longer than a chunk; see `fetch`."""
     return _piece(agent.begin(protocol.read(offset=offset, size=size, **which)), offset, size)[1]
 
 
@@ -115,7 +115,7 @@ def fetch_file(
 def _pieces(
     agent: Agent, chunks: ChunkList, descriptor: int, left: int, which: dict[str, Any]
 ) -> Iterator[tuple[int, int, bytes | None]]:
-    """Each chunk in order: None for its bytes if they are here already."""
+    """Yield each chunk in order: None for its bytes if they are here already."""
     under_way: deque[tuple[int, int, int, PendingAnswer[protocol.Nothing] | None]] = deque()
     for index, offset, length in spans(chunks.size):
         here = (

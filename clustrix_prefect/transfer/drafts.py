@@ -16,7 +16,7 @@ _LONGEST = 120
 
 
 def name_of_draft(name: str, ending: str) -> str:
-    """A hidden name that is no longer than a file system takes, and the same each time.
+    """Return a hidden name that is no longer than a file system takes, and the same each time.
 
     Args:
         name: The file's own name.
@@ -46,7 +46,7 @@ def open_draft(path: Path) -> tuple[Path, int]:
 
 
 def open_draft_directory(path: Path) -> Path:
-    """A directory of this name if it is ours alone, or a new one beside it."""
+    """Return a directory of this name if it is ours alone, or a new one beside it."""
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700, parents=True)
     status = path.lstat()

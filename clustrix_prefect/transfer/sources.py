@@ -20,7 +20,7 @@ class Source(Protocol):
         ...
 
     def read(self, offset: int, size: int) -> bytes | memoryview:
-        """A piece of them."""
+        """Return a piece of them."""
         ...
 
 
@@ -82,7 +82,7 @@ class FileSource:
 
 
 def changed(path: Path) -> NotPortable:
-    """What is said of a file that somebody writes to."""
+    """Return what is said of a file that somebody writes to."""
     return NotPortable(
         f"{path} changed while it was being sent.", "Send it once nothing writes to it any more."
     )

@@ -98,7 +98,7 @@ def send_content(
 
 
 def changed_meanwhile() -> NotPortable:
-    """What is said of data that somebody writes to."""
+    """Return what is said of data that somebody writes to."""
     return NotPortable(
         "Data changed while it was being sent.", "Send it once nothing writes to it any more."
     )

@@ -46,7 +46,7 @@ class Check:
 
     @classmethod
     def failed(cls, cluster: str, name: str, error: BaseException) -> Check:
-        """A check that an exception ended."""
+        """Return a check that an exception ended."""
         if isinstance(error, ClustrixError):
             return cls(cluster, name, problem=error.what, remedy=error.remedy)
         return cls(cluster, name, problem=f"{type(error).__name__}: {error}")

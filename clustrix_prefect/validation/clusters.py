@@ -12,7 +12,7 @@ THIS_MACHINE = "this machine"
 
 
 def names_of(clusters: Sequence[str] | None) -> list[str]:
-    """Those that are named, each once; else all that are saved; else this machine.
+    """Return those that are named, each once; else all that are saved; else this machine.
 
     Raises:
         ConfigurationError: The Prefect API cannot be asked.
@@ -21,7 +21,7 @@ def names_of(clusters: Sequence[str] | None) -> list[str]:
 
 
 def cluster_named(name: str) -> ClusterBlock:
-    """The cluster of a name that `names_of` gave.
+    """Return the cluster of a name that `names_of` gave.
 
     Raises:
         ConfigurationError: There is no such block.
@@ -30,5 +30,5 @@ def cluster_named(name: str) -> ClusterBlock:
 
 
 def environment_with(cluster: ClusterBlock, variables: Mapping[str, str]) -> ClusterBlock:
-    """The cluster, setting these variables for its calls where its block does not."""
+    """Return the cluster, setting these variables for its calls where its block does not."""
     return cluster.model_copy(update={"environment": {**variables, **cluster.environment}})

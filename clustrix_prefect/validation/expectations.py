@@ -79,7 +79,7 @@ class Expectation(BaseModel):
 
 
 def read_expectations(path: Path) -> list[Expectation]:
-    """The expectations in a YAML file.
+    """Return the expectations in a YAML file.
 
     Raises:
         ConfigurationError: There is no such file.

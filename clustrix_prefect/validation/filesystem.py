@@ -106,7 +106,7 @@ def _write_read_delete(files: ClusterFileSystem, path: str) -> str:
 
 
 def _known_tree(name: str, cluster: ClusterBlock, files: ClusterFileSystem) -> Iterator[Check]:
-    """What the questions about files answer on files that are known."""
+    """Yield what the questions about files answer on files that are known."""
     tree = f"~/.clustrix-prefect-tree-{uuid.uuid4().hex}"
     try:
         for path, content in _TREE.items():

@@ -153,7 +153,7 @@ def _way(connection: Connection, seconds: float) -> Iterator[Finding]:
 
 
 def _certificate(ends: datetime) -> Finding:
-    """When the certificate that was logged in with ends: a day before, it is warned of."""
+    """Return when the certificate that was logged in with ends: a day before, it is warned of."""
     left = ends - datetime.now(timezone.utc)
     value = f"ends at {told(ends)}"
     if left > _DAY:
@@ -289,7 +289,7 @@ def _jobs(
 
 
 def _recognised(agent: AgentClient) -> Iterator[Finding]:
-    """The scheduler that answers there, if any, and the block that is made for it."""
+    """Yield the scheduler that answers there, if any, and the block that is made for it."""
     for kind in CLUSTER_TYPES:
         if not issubclass(kind, BatchCluster):
             continue

@@ -87,7 +87,7 @@ def run_cases(
 
 
 def _run_times(client: SyncPrefectClient, ids: Sequence[UUID]) -> dict[UUID, float]:
-    """How long each task run ran, without its time in the queue, as the API has it."""
+    """Return how long each task run ran, without its time in the queue, as the API has it."""
     wanted = {"task_runs": {"id": {"any_": [str(one) for one in ids]}}, "limit": 200}
     deadline = time.monotonic() + RUNS_SECONDS
     while True:
@@ -106,7 +106,7 @@ def _has_ended(task_run: Mapping[str, Any]) -> bool:
 def _missing_lines(
     client: SyncPrefectClient, task_run_id: UUID, lines: Sequence[tuple[int, str]]
 ) -> str:
-    """Which line did not arrive, if one did not."""
+    """Return which line did not arrive, if one did not."""
     wanted = {"logs": {"task_run_id": {"any_": [str(task_run_id)]}}, "limit": 200}
     deadline = time.monotonic() + LINES_SECONDS
     while True:
@@ -160,7 +160,7 @@ def judge(
 
 
 def unproven(proof: Any, cluster: ClusterBlock, run: str, expected_omp: str) -> str:
-    """Why a proof is none; empty if it is one."""
+    """Return why a proof is none; empty if it is one."""
     if not isinstance(proof, Mapping) or _PROVES - set(proof):
         return f"It does not say where it ran: {proof!r:.200}."
     if proof["run"] != run:

@@ -56,7 +56,7 @@ def conclude(
 
 
 def verdict_on(checks: Sequence[Check]) -> str:
-    """All of it in one line."""
+    """Return all of it in one line."""
     failed = sum(not check.is_ok for check in checks)
     left_out = sum(bool(check.left_out) for check in checks)
     clusters = len({check.cluster for check in checks if not check.left_out})
@@ -74,7 +74,7 @@ def page_of(
     records: Sequence[dict[str, Any]],
     more: Sequence[str] = (),
 ) -> str:
-    """The page in the UI, as markdown."""
+    """Return the page in the UI, as markdown."""
     failed = [check for check in checks if not check.is_ok]
     lines = [f"**{escape(verdict)}** {now()}"]
     wanting = [*failed, *(check for check in checks if check.is_ok and check.warning)]
@@ -112,14 +112,14 @@ def _row(check: Check, timed: bool) -> list[str]:
 
 
 def took_words(seconds: float | None) -> str:
-    """A duration with its unit."""
+    """Return a duration with its unit."""
     if seconds is None:
         return ""
     return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def amount_words(size: float) -> str:
-    """An amount of bytes with its unit."""
+    """Return an amount of bytes with its unit."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if size < 1024:
             return f"{size:.0f} {unit}" if size == int(size) else f"{size:.1f} {unit}"
@@ -128,17 +128,17 @@ def amount_words(size: float) -> str:
 
 
 def now() -> str:
-    """The time as ISO 8601 in UTC."""
+    """Return the time as ISO 8601 in UTC."""
     return utc(time.time())
 
 
 def number(count: int, thing: str) -> str:
-    """So many things, in words."""
+    """Return so many things, in words."""
     return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 def link_to_run(text: str, flow_run_id: UUID | str | None) -> str:
-    """A flow run's page, if it is known where the UI is; else the text alone."""
+    """Return a flow run's page, if it is known where the UI is; else the text alone."""
     ui = PREFECT_UI_URL.value()
     if not ui or flow_run_id is None:
         return escape(text)
@@ -146,7 +146,7 @@ def link_to_run(text: str, flow_run_id: UUID | str | None) -> str:
 
 
 def past_records(client: SyncPrefectClient, key: str) -> list[dict[str, Any]]:
-    """What earlier runs wrote down, oldest first."""
+    """Return what earlier runs wrote down, oldest first."""
     # By hand: `read_artifacts` sends nulls for what is left out, which the server refuses.
     wanted = {"artifacts": {"key": {"any_": [key]}}, "sort": "CREATED_DESC", "limit": _MOST_RUNS}
     answer = client.request("POST", "/artifacts/filter", json=wanted)

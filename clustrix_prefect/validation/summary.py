@@ -64,7 +64,7 @@ def _since(name: str, is_green: bool, past: Sequence[Mapping[str, Any]]) -> str 
 
 
 def record_of(outcomes: Sequence[Outcome], past: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What later runs want to know; of what was not validated now, what was known of it."""
+    """Return what later runs want to know; of what was not validated now, what was known of it."""
     known: dict[str, Any] = {}
     for record in past:
         known.update(record.get("validations", {}))
@@ -84,7 +84,7 @@ def verdict_on(outcomes: Sequence[Outcome], skipped: Sequence[str] = ()) -> str:
 
 
 def page_of(verdict: str, outcomes: Sequence[Outcome]) -> str:
-    """The page in the UI, as markdown: what is not green comes first."""
+    """Return the page in the UI, as markdown: what is not green comes first."""
     rows = [
         [
             "ok" if one.is_green else "failed",

@@ -65,9 +65,8 @@ def test_every_cell_of_the_table_of_calls_means_nothing_to_markdown() -> None:
         """A call of which the far side says odd things."""
 
         def __getattr__(self, name: str) -> Any:
-            return {"state": self, "value": "done", "peak_memory": None}.get(
-                name, None if name.endswith("_at") else "[x](http://evil) | <b> `a_b`"
-            )
+            known = {"state": self, "attempt": self, "value": "done", "peak_memory": None}
+            return known.get(name, None if name.endswith("_at") else "[x](http://evil) | <b> `a_b`")
 
     cells = row(Odd())  # type: ignore[arg-type]
     for name in ("call", "job", "node", "pid", "exit code", "resubmitted"):

@@ -71,7 +71,7 @@ class ArrayBuilder:
         self._last = now
 
     def is_due(self, enough: int, over: int = 0) -> bool:
-        """Whether the calls may go: there are enough, or no more of them seem to come.
+        """Return whether the calls may go: there are enough, or no more of them seem to come.
 
         Args:
             enough: How many fill a submission.
@@ -95,12 +95,12 @@ class ArrayBuilder:
         return calls
 
     def _has_room(self, now: float, over: int) -> bool:
-        """Whether a call has ended since these were held back for want of room."""
+        """Return whether a call has ended since these were held back for want of room."""
         held = self._held_over
         return held is not None and over > held and now - self._held_at >= _HOLD_LEAST
 
     def size(self, largest: int) -> int:
-        """How many calls the next submission has at most, where the site takes so many."""
+        """Return how many calls the next submission has at most, where the site takes so many."""
         return largest if self._most is None else min(self._most, largest)
 
     def shrink(self, refused: int, least: int) -> bool:
@@ -137,7 +137,7 @@ class ArrayBuilder:
             self._hold = min(self._hold * 2, _HOLD_LONGEST)
 
     def is_under_way(self) -> bool:
-        """Whether a call that was submitted before is not over."""
+        """Return whether a call that was submitted before is not over."""
         while self.submitted:
             call = self.submitted[0]
             if call.attempt.batch is not None and not call.state.is_final:
@@ -146,7 +146,7 @@ class ArrayBuilder:
         return False
 
     def fitting_calls_per_job(self) -> int | None:
-        """How many of these calls had better share a job; asked again, it has been told.
+        """Return how many of these calls had better share a job; asked again, it has been told.
 
         Returns:
             None if that is not known yet, or each is long enough for a job of its own.

@@ -55,7 +55,7 @@ class FirstLogin:
     def place_for(
         self, run: RunContext, registry: CallRegistry, listener: CallListener
     ) -> AwaitedSession:
-        """Where the calls of a flow run go, now or later."""
+        """Return where the calls of a flow run go, now or later."""
         place = AwaitedSession(self, run, registry, listener)
         with self._lock:
             session, error = self._session, self._error
@@ -107,7 +107,7 @@ class FirstLogin:
                 place.failed(error)
 
     def _acquire(self) -> Session | None:
-        """The session, once there is one; None if nobody waits any more."""
+        """Return the session, once there is one; None if nobody waits any more."""
         while True:
             self.wait.pause(self._closed.is_set)
             if self._closed.is_set():
@@ -164,7 +164,7 @@ class AwaitedSession:
             waiter.post(CallRaised(error))
 
     def is_ready_for(self, waiter: Waiter) -> bool:
-        """Whether somebody has logged in.
+        """Return whether somebody has logged in.
 
         Raises:
             LoginNeeded: Nobody has, within the cluster's `login_timeout`.
@@ -212,7 +212,7 @@ class AwaitedSession:
         return self._place.store
 
     def interpreter_for(self, code: Code) -> FarPython:
-        """The interpreter that runs this code, which may still have to be built."""
+        """Return the interpreter that runs this code, which may still have to be built."""
         return self._place.interpreter_for(code)
 
     def send(self, call: Call) -> None:

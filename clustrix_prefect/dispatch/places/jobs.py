@@ -490,7 +490,7 @@ class JobExecutor:
         self._listener.fail(call, error)
 
     def _is_unlisted(self, call: Call) -> bool:
-        """Whether the scheduler, asked afresh, lists everything but this call's job.
+        """Return whether the scheduler, asked afresh, lists everything but this call's job.
 
         One that cannot be reached has lost nothing.
         """
@@ -523,7 +523,7 @@ class JobExecutor:
             self._command(self._scheduler.cancel_command([call.attempt.job_id]))
 
     def _was_not_reached(self, call: Call, status: JobStatus) -> bool:
-        """Whether the job ended under another of its calls."""
+        """Return whether the job ended under another of its calls."""
         return status.state in _ONE_CALLS_DOING and any(
             mate.attempt.job_id == call.attempt.job_id and mate.attempt.started_at is not None
             for mate in self._registry.calls
@@ -631,7 +631,7 @@ class JobExecutor:
         self._poll()
 
     def _job_in(self, known: dict[str, Any]) -> str | None:
-        """The job of a batch that an earlier agent submitted, if somebody wrote it down."""
+        """Return the job of a batch that an earlier agent submitted, if somebody wrote it down."""
         job: str | None = known["job"]
         if job is None and known["submit_output"] is not None:
             job = self._scheduler.parse_submit(0, known["submit_output"], "")
@@ -745,6 +745,6 @@ class JobExecutor:
 
 
 def _plain(name: str) -> str:
-    """A job name that every scheduler takes: it begins with a letter."""
+    """Return a job name that every scheduler takes: it begins with a letter."""
     plain = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:40] or "task"
     return plain if plain[0].isalpha() else f"task-{plain}"

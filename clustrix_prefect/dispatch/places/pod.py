@@ -87,7 +87,7 @@ class PodQueue:
         )
 
     def count(self) -> int:
-        """How many wait for a pod; those that no longer do are forgotten."""
+        """Return how many wait for a pod; those that no longer do are forgotten."""
         self.waiting = deque(call for call in self.waiting if not call.state.is_final)
         for waiter in [waiter for waiter in self.newcomers if waiter.is_over]:
             del self.newcomers[waiter]
@@ -255,7 +255,7 @@ class Pod:
             self.changed.notify_all()
 
     def left(self) -> dict[str, Any]:
-        """The calls that an earlier process left in it; waits until it has said so."""
+        """Return the calls that an earlier process left in it; waits until it has said so."""
         self._asked.wait()
         return self.unclaimed
 
@@ -483,7 +483,7 @@ class Pod:
             )
 
     def _failure(self) -> InfrastructureError:
-        """Why the calls that it has cannot go on."""
+        """Return why the calls that it has cannot go on."""
         failure = self.status.failure or self._lost
         if isinstance(failure, InfrastructureError):
             return copy(failure)

@@ -138,7 +138,7 @@ class Pods:
     # --- what calls are packed for ---------------------------------------------------------
 
     def is_ready_for(self, waiter: Waiter) -> bool:
-        """Whether the image is known; if not, a pod is made that tells of it."""
+        """Return whether the image is known; if not, a pod is made that tells of it."""
         with self.lock:
             group = self._group_of(waiter.resources)
             if self._told is not None or self._needs_no_pod_to_know:
@@ -177,7 +177,7 @@ class Pods:
         return self._first.store if self.cluster.keeps_store else ""
 
     def interpreter_for(self, code: Code) -> FarPython:
-        """The interpreter that runs this code, which may still have to be built.
+        """Return the interpreter that runs this code, which may still have to be built.
 
         Raises:
             ClustrixError: There can be none.
@@ -350,7 +350,7 @@ class Pods:
     # --- what a pod asks -------------------------------------------------------------------
 
     def next_call(self, group: PodQueue) -> Call | None:
-        """The call that has waited longest."""
+        """Return the call that has waited longest."""
         while group.waiting:
             call = group.waiting.popleft()
             if not call.state.is_final:
@@ -358,11 +358,11 @@ class Pods:
         return None
 
     def is_wanted(self, pod: Pod) -> bool:
-        """Whether a pod that has not started is of use to anybody."""
+        """Return whether a pod that has not started is of use to anybody."""
         return not self.closed and pod.group is not None and pod.group.is_wanted
 
     def need_the_room_of(self, pod: Pod) -> bool:
-        """Whether an idle pod keeps calls that it does not take from starting."""
+        """Return whether an idle pod keeps calls that it does not take from starting."""
         full = len(self._pods) >= self.cluster.max_pods
         if any(group.is_wanted for group in self._groups.values() if group is not pod.group):
             return full
@@ -372,7 +372,7 @@ class Pods:
         return full or len(group.pods) >= group.max_pods
 
     def some_run(self, but: Pod) -> bool:
-        """Whether the cluster runs other pods of this flow run."""
+        """Return whether the cluster runs other pods of this flow run."""
         return any(pod.host is not None for pod in self._pods.values() if pod is not but)
 
     def cannot_start(self, pod: Pod, error: ClustrixError) -> None:
@@ -405,7 +405,7 @@ class Pods:
                 self.listener.fail_for_good(call, error)
 
     def _comes_again(self, group: PodQueue, error: ClustrixError) -> bool:
-        """Whether another pod may tell the first newcomer what this one did not."""
+        """Return whether another pod may tell the first newcomer what this one did not."""
         first = next(iter(group.newcomers), None)
         if first is None or not getattr(error, "requeue", False):
             return False

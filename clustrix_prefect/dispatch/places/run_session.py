@@ -96,11 +96,11 @@ class RunSession:
         return self.session.store
 
     def is_ready_for(self, waiter: Waiter) -> bool:
-        """What a call has to know of a host is known since the session is open."""
+        """Return what a call has to know of a host is known since the session is open."""
         return True
 
     def interpreter_for(self, code: Code) -> FarPython:
-        """The interpreter that runs this code, which may still have to be built.
+        """Return the interpreter that runs this code, which may still have to be built.
 
         Raises:
             ConfigurationError: What its environment is to hold cannot be told.
@@ -148,7 +148,7 @@ class RunSession:
             agent.send(protocol.attach(run=self.run_key, calls=[call.id], heard=heard))
 
     def diagnose(self, call: Call) -> protocol.Diagnosis:
-        """What is to be seen of a call.
+        """Return what is to be seen of a call.
 
         Raises:
             ClustrixError: The cluster does not say.
@@ -156,7 +156,7 @@ class RunSession:
         return self.session.request(protocol.diagnose(run=self.run_key, call=call.id))
 
     def fetch(self, call: Call, size: int, start: int) -> bytearray:
-        """The body of a large result: it waits on the cluster until it is opened."""
+        """Return the body of a large result: it waits on the cluster until it is opened."""
 
         def fetch_all(agent: AgentClient) -> bytearray:
             # Grown as it comes: the size is what the far side says.
@@ -344,7 +344,7 @@ class RunSession:
         self._acknowledge(list(left), self._run.cluster.keep_job_files != "never")
 
     def find_calls(self) -> dict[str, Any]:
-        """The calls of the flow run that there is anything of, by a fresh look."""
+        """Return the calls of the flow run that there is anything of, by a fresh look."""
         return self.session.find_calls(self)[0]
 
     def on_gone(self, error: ClustrixError) -> None:

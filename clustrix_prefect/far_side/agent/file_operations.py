@@ -400,7 +400,7 @@ def _identity(status: os.stat_result) -> List[int]:
 
 
 def _range(start: Optional[int], end: Optional[int], size: int) -> Tuple[int, Optional[int]]:
-    """Where to read, given places that may be counted from the end."""
+    """Return where to read, given places that may be counted from the end."""
     start = 0 if start is None else start
     if start < 0:
         start = max(0, size + start)
@@ -440,7 +440,7 @@ def _name(name: Any) -> str:
 
 
 def _describe(entry: Any, detail: bool, tokens: List[bytes]) -> int:
-    """An entry of a directory: a letter, facts if wanted, a slash and the name.
+    """Return an entry of a directory: a letter, facts if wanted, a slash and the name.
 
     A link's facts are followed by another piece, `>` and where it leads.
 
@@ -485,7 +485,7 @@ def _describe(entry: Any, detail: bool, tokens: List[bytes]) -> int:
 
 
 def _info(path: bytes) -> protocol.Info:
-    """What is known of a path; of a link, what is known of where it leads."""
+    """Return what is known of a path; of a link, what is known of where it leads."""
     facts = os.lstat(path)
     is_link = stat.S_ISLNK(facts.st_mode)
     if is_link:

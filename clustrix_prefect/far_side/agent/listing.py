@@ -16,7 +16,7 @@ _PIECE = 64 * 1024
 
 
 def about(calls: List[Dict[str, Any]]) -> bytes:
-    """What stays written of a batch: whose calls it has, and their names.
+    """Return what stays written of a batch: whose calls it has, and their names.
 
     The manifest, which has it, too, holds the calls' keys, and goes when they are over.
     """
@@ -33,14 +33,14 @@ def about(calls: List[Dict[str, Any]]) -> bytes:
 
 
 def _named(call: Dict[str, Any]) -> List[Any]:
-    """A call's name, its element of the array, and its id."""
+    """Return a call's name, its element of the array, and its id."""
     context = call.get("context") or {}
     name = (context.get("task_run") or {}).get("name")
     return [name, context.get("index") or 0, call["id"]]
 
 
 def submitted(work_dir: WorkDir, named: Iterable[str]) -> List[Dict[str, Any]]:
-    """Every batch that was submitted as a job.
+    """Return every batch that was submitted as a job.
 
     Args:
         work_dir: The work directory.

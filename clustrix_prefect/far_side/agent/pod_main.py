@@ -19,13 +19,13 @@ _TOO_MUCH = 2 * 1024 * 1024
 
 
 def container_of(process: str) -> bytes:
-    """The control groups of a process, which those of one container share."""
+    """Return the control groups of a process, which those of one container share."""
     with open("/proc/{}/cgroup".format(process), "rb") as file:
         return file.read()
 
 
 def is_alone() -> bool:
-    """Whether this is the only process of the container that lives.
+    """Return whether this is the only process of the container that lives.
 
     With shareProcessNamespace the processes of other containers are seen, too.
     """

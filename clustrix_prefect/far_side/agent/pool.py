@@ -129,11 +129,11 @@ class WarmWorker:
             os.close(self._write_end)
 
     def stderr_tail(self) -> str:
-        """What the current call wrote to standard error last."""
+        """Return what the current call wrote to standard error last."""
         return tail(self.log + ".err", self._stderr_start)
 
     def stdout_tail(self) -> str:
-        """What the worker wrote to standard output last."""
+        """Return what the worker wrote to standard output last."""
         return tail(self.log + ".out")
 
     def has_ended(self) -> bool:
@@ -236,7 +236,7 @@ class Pool:
         ]
 
     def find(self, id: str) -> Optional[WarmWorker]:
-        """The worker that runs a call now."""
+        """Return the worker that runs a call now."""
         with self._lock:
             for worker in self._workers:
                 if worker.current is not None and worker.current.id == id:
@@ -395,7 +395,7 @@ class Pool:
         )
 
     def _ran_out_of_memory(self) -> bool:
-        """Whether the kernel ended processes of our group since this was last asked."""
+        """Return whether the kernel ended processes of our group since this was last asked."""
         before, self._oom_kills = self._oom_kills, oom_kills()
         return before is not None and self._oom_kills is not None and self._oom_kills > before
 

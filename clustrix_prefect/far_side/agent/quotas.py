@@ -33,7 +33,7 @@ def ask(path: bytes, timeout: float) -> QuotaAnswer:
 
 
 def _mount_of(path: bytes) -> Tuple[bytes, bytes]:
-    """Where the file system of a path is mounted, and of which kind it is."""
+    """Return where the file system of a path is mounted, and of which kind it is."""
     found = (b"/", b"")
     with open(_MOUNTS, "rb") as mounts:
         for line in mounts:

@@ -166,7 +166,7 @@ class Retention:
             yield Item("environment", name, [path], _tree_size(path)[0], used, needed)
 
     def _is_open(self, run: str) -> bool:
-        """Whether calls of a run may be about to be submitted, waiting or running.
+        """Return whether calls of a run may be about to be submitted, waiting or running.
 
         Which environment they use is written in their jobs' scripts only: it could be any.
         """
@@ -183,7 +183,7 @@ class Retention:
 
 
 def _is_unfinished(batch: BatchDirectory) -> bool:
-    """Whether a call of a batch may be waiting or running."""
+    """Return whether a call of a batch may be waiting or running."""
     if batch.is_direct:
         return "started" in WorkerLogs(batch).states().values()
     return any(not finished(batch, call["id"]) for call in read_manifest(batch))

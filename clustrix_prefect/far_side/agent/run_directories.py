@@ -55,7 +55,7 @@ class RunDirectories:
     # --- calls come in --------------------------------------------------------------------
 
     def direct(self, run: str, make: bool = True) -> BatchDirectory:
-        """The batch of a run's direct calls."""
+        """Return the batch of a run's direct calls."""
         batches = self._runs.setdefault(run, {})
         if DIRECT not in batches:
             directory = self._work_dir.batch(run, DIRECT)
@@ -171,7 +171,7 @@ class RunDirectories:
         return known, acknowledged
 
     def group(self, run: str, ids: Iterable[str]) -> List[Tuple[BatchDirectory, List[str]]]:
-        """Calls by the batch that they are in: its directory and the ids."""
+        """Return calls by the batch that they are in: its directory and the ids."""
         wanted = set(ids)
         groups = []
         for batch in self._runs.get(run, {}).values():
@@ -181,14 +181,14 @@ class RunDirectories:
         return groups
 
     def orphans(self, run: str, ids: Iterable[str]) -> List[Orphan]:
-        """The workers of an earlier agent that run these calls now."""
+        """Return the workers of an earlier agent that run these calls now."""
         directory = self._work_dir.batch(run, DIRECT)
         return WorkerLogs(directory).workers_of(ids)
 
     # --- questions ------------------------------------------------------------------------
 
     def look(self, run: str, ids: List[str]) -> Dict[str, str]:
-        """How far calls have come, by a fresh look at the directories."""
+        """Return how far calls have come, by a fresh look at the directories."""
         found = dict.fromkeys(ids, "absent")
         for directory in self._work_dir.batches(run):
             for id, state in _states(directory, ids).items():
@@ -197,7 +197,7 @@ class RunDirectories:
         return found
 
     def diagnose(self, run: str, id: str) -> Diagnosis:
-        """What there is to see of a call: the ends of its output, and the job's script."""
+        """Return what there is to see of a call: the ends of its output, and the job's script."""
         directory = self._directory_of(run, id)
         if directory is None:
             raise Failure("NotFound", "there is nothing of call {} in run {}".format(id, run))
@@ -264,14 +264,14 @@ def _me() -> Dict[str, Any]:
 
 
 def _is_another_here(agent: Dict[str, Any]) -> bool:
-    """Whether an agent that was written down is another process of this host, and lives."""
+    """Return whether an agent that was written down is another process of this host, and lives."""
     if agent.get("host") != HOST or agent["pid"] == os.getpid():
         return False
     return bool(process_start(agent["pid"]) == agent["process"])
 
 
 def _states(directory: BatchDirectory, submitted: Iterable[str]) -> Dict[str, str]:
-    """How far the unacknowledged calls of a batch have come, by a fresh look."""
+    """Return how far the unacknowledged calls of a batch have come, by a fresh look."""
     done = directory.done()
     if directory.is_direct:
         states = WorkerLogs(directory).states()
@@ -286,7 +286,7 @@ def _states(directory: BatchDirectory, submitted: Iterable[str]) -> Dict[str, st
 
 
 def _output_of(directory: BatchDirectory, id: str) -> List[str]:
-    """The last of a call's standard output and error."""
+    """Return the last of a call's standard output and error."""
     trace, header = _account_of(directory, id)
     name = _log_name(directory, id, trace)
     starts, ends = trace.get("output", [0, 0]), header.get("output_end", [None, None])
@@ -297,7 +297,7 @@ def _output_of(directory: BatchDirectory, id: str) -> List[str]:
 
 
 def _account_of(directory: BatchDirectory, id: str) -> List[Dict[str, Any]]:
-    """What there is of a call's start and of its result's header."""
+    """Return what there is of a call's start and of its result's header."""
     if directory.is_direct:
         started, result = find(directory, id, "started"), find(directory, id, "result")
         return [started[0] if started else {}, result[0]["header"] if result else {}]
@@ -310,7 +310,7 @@ def _account_of(directory: BatchDirectory, id: str) -> List[Dict[str, Any]]:
 
 
 def _log_name(directory: BatchDirectory, id: str, trace: Dict[str, Any]) -> str:
-    """The name of the files that a call's output went to, without their ending."""
+    """Return the name of the files that a call's output went to, without their ending."""
     if directory.is_direct:
         return "worker-{}".format(trace.get("pid"))
     for call in read_manifest(directory):

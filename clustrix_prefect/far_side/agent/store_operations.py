@@ -69,7 +69,7 @@ class StoreOperations:
             self._turns.get()()
 
     def open_sink(self, message: Message) -> Union[Incoming, ArrivingChunk, None]:
-        """What comes in one large piece, as it is, goes to the store while it arrives."""
+        """Return what comes in one large piece, as it is, goes to the store while it arrives."""
         if message.get("op") == "put":
             return self._store.incoming(message["sha"])
         if message.get("op") == "upload_chunk" and not message["compressed"]:
@@ -99,7 +99,7 @@ class StoreOperations:
         return {"missing": sorted(missing)}
 
     def _files_of(self, folder: str) -> List[str]:
-        """The contents of the files of a folder, if it is here."""
+        """Return the contents of the files of a folder, if it is here."""
         try:
             with open(self._store.file(folder), "rb") as file:
                 entries = trees.parse(file.read())

@@ -37,7 +37,7 @@ class Unheard:
         self._heard.update(heard)
 
     def of(self, id: str, lines: List[Any]) -> List[Any]:
-        """Those of a call's next lines that are news."""
+        """Return those of a call's next lines that are news."""
         known = min(self._heard.get(id, 0), len(lines))
         if known:
             self._heard[id] -= known
@@ -66,7 +66,7 @@ class WatchedJobs:
         """The client has had the outcomes of these calls: nothing is read but what it waits for."""
 
     def look(self, refresh: bool) -> Iterator[Event]:
-        """What is new."""
+        """Yield what is new."""
         if refresh:
             refresh_listing(self._batch.results)
             refresh_listing(self._batch.events)
@@ -128,7 +128,7 @@ class WatchedWorkers:
         self._done.update(ids)
 
     def look(self, refresh: bool) -> Iterator[Event]:
-        """What is new."""
+        """Yield what is new."""
         # No scheduler will say that a worker died.
         lost: List[str] = []
         if time.monotonic() - self._checked > WORKER_CHECK:
@@ -238,7 +238,7 @@ class Watcher:
                     watched.waiting.clear()
 
     def is_waiting_for_jobs(self) -> bool:
-        """Whether the scheduler has any call that is not finished."""
+        """Return whether the scheduler has any call that is not finished."""
         with self._changed:
             return any(w.waiting and w.for_scheduler for w in self._watched.values())
 
@@ -273,7 +273,7 @@ class Watcher:
 
 
 def finished(batch: BatchDirectory, id: str) -> bool:
-    """Whether a call has a result, looked up afresh."""
+    """Return whether a call has a result, looked up afresh."""
     refresh_listing(batch.results)
     return os.path.exists(batch.result_file(id))
 
@@ -287,7 +287,7 @@ def refresh_listing(directory: str) -> None:
 
 
 def present(directory: str, ids: Set[str]) -> Set[str]:
-    """Which of these names are in a directory."""
+    """Return which of these names are in a directory."""
     if not ids:
         return set()
     try:

@@ -78,7 +78,7 @@ def check_own(path: str) -> None:
 
 
 def _parts(path: str) -> List[str]:
-    """The names of a path, the first at the end."""
+    """Return the names of a path, the first at the end."""
     return [name for name in reversed(path.split("/")) if name not in ("", ".")]
 
 

@@ -23,14 +23,14 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}\Z")
 
 
 def plain_name(name: Any) -> str:
-    """A name that came over the connection and may become part of a path."""
+    """Return a name that came over the connection and may become part of a path."""
     if not isinstance(name, str) or not _PLAIN_NAME.match(name):
         raise Failure("ValueError", "{!r} cannot be the name of a file".format(name))
     return name
 
 
 def expand(path: Optional[str]) -> str:
-    """An absolute path, `~` and variables expanded."""
+    """Return an absolute path, `~` and variables expanded."""
     expanded = os.path.expandvars(os.path.expanduser(path or layout.WORK_DIR))
     if "$" in expanded:
         raise Failure("WorkDirNotWritable", "{} names a variable that is not set".format(path))
@@ -108,27 +108,27 @@ class WorkDir:
             remove(probe)
 
     def free_bytes(self) -> int:
-        """What the filesystem has left for us."""
+        """Return what the filesystem has left for us."""
         return shutil.disk_usage(self.path).free
 
     def run(self, run: Any) -> str:
-        """The directory of a flow run."""
+        """Return the directory of a flow run."""
         path = os.path.join(self.runs, plain_name(run))
         check_own(path)
         return path
 
     def batch(self, run: Any, batch: Any) -> BatchDirectory:
-        """The directory of one batch of a flow run."""
+        """Return the directory of one batch of a flow run."""
         return BatchDirectory(os.path.join(self.run(run), plain_name(batch)))
 
     def environment(self, name: Any) -> Environment:
-        """The place of a virtual environment."""
+        """Return the place of a virtual environment."""
         path = os.path.join(self.environments, plain_name(name))
         check_own(path)
         return Environment(path)
 
     def batches(self, run: Any) -> List[BatchDirectory]:
-        """Every batch of a flow run that there still is."""
+        """Return every batch of a flow run that there still is."""
         try:
             names = os.listdir(self.run(run))
         except FileNotFoundError:

@@ -24,7 +24,7 @@ _ROOTS = (
 
 
 def find_conda(name: str, prologue: str) -> CondaEnvironment:
-    """A conda environment, by its name or path.
+    """Return a conda environment, by its name or path.
 
     conda itself is often not on the path after logging in, so it is not needed: it keeps a list
     of the environments that it made, and they lie in known places.

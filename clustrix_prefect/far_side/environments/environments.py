@@ -43,11 +43,11 @@ class Environment:
         self.lock = Lock(os.path.join(path, "lock"))
 
     def draft(self, token: str) -> str:
-        """Where a build puts its environment."""
+        """Return where a build puts its environment."""
         return os.path.join(self.path, "env." + token)
 
     def log(self, token: str) -> str:
-        """What a build printed."""
+        """Return what a build printed."""
         return os.path.join(self.path, token + ".log")
 
     def is_ready(self) -> bool:
@@ -61,14 +61,14 @@ class Environment:
             pass
 
     def last_use(self) -> float:
-        """When a flow asked for it last."""
+        """Return when a flow asked for it last."""
         try:
             return os.stat(self.recipe).st_mtime
         except OSError:
             return os.stat(self.path).st_mtime
 
     def is_being_built(self) -> bool:
-        """Whether somebody is at it."""
+        """Return whether somebody is at it."""
         self.lock.break_if_stale()
         return self.lock.owner() is not None
 
@@ -85,7 +85,7 @@ class Environment:
         self.lock.release(token)
 
     def outcome(self, token: str) -> Optional[Dict[str, Any]]:
-        """How a build ended, or None if it has not."""
+        """Return how a build ended, or None if it has not."""
         text = read_optional(os.path.join(self.path, token + ".json"))
         outcome: Optional[Dict[str, Any]] = json.loads(text) if text else None
         return outcome
@@ -112,7 +112,7 @@ class Environment:
         return {"state": "absent"}
 
     def watch(self, token: Optional[str], offset: int, wait: float) -> BuildState:
-        """The state, and what the build printed from this offset on; waits for news."""
+        """Return the state, and what the build printed from this offset on; waits for news."""
         end = time.monotonic() + wait
         while True:
             found = self.state(token)
@@ -234,7 +234,7 @@ def start(
 
 
 def _ended_early(environment: Environment, token: str, returncode: int) -> str:
-    """What to say of a build that could not say itself how it ended."""
+    """Return what to say of a build that could not say itself how it ended."""
     how = "ended with exit status {}".format(returncode)
     if returncode < 0:
         how = "was killed ({})".format(signal.Signals(-returncode).name)

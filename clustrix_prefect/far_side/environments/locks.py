@@ -158,7 +158,7 @@ def _is_alive(pid: int, started: Optional[int]) -> bool:
 
 
 def _now_there(directory: str) -> float:
-    """The time by the clock of whoever serves this directory."""
+    """Return the time by the clock of whoever serves this directory."""
     probe = os.path.join(directory, ".clock.{}".format(uuid.uuid4().hex))
     write_private(probe, b"")
     try:

@@ -110,7 +110,7 @@ def main() -> None:
 
 
 def answer(question: Dict[str, Any]) -> Dict[str, Any]:
-    """What this interpreter has.
+    """Return what this interpreter has.
 
     Args:
         question: `modules`; `names` of the standard library, with their modules;
@@ -152,12 +152,12 @@ def _syntax_error(file: str, line: int, source: str) -> Optional[Dict[str, Any]]
 
 
 def _uv() -> Optional[str]:
-    """The uv that builds of environments will find, if any."""
+    """Return the uv that builds of environments will find, if any."""
     return shutil.which("uv") or shutil.which("uv", path=os.path.expanduser("~/.local/bin"))
 
 
 def _libc() -> List[str]:
-    """The C library and its version, which decide which wheels run here."""
+    """Return the C library and its version, which decide which wheels run here."""
     try:
         name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
     except (AttributeError, ValueError, OSError):

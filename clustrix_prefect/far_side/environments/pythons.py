@@ -19,7 +19,7 @@ NEWEST = [3, 14]
 
 
 def find(python: Optional[str], prefer: List[int], prologue: str) -> Interpreters:
-    """The interpreters found, and the one to use.
+    """Return the interpreters found, and the one to use.
 
     Args:
         python: The one asked for by name or path; then no other will do.
@@ -44,7 +44,7 @@ def find(python: Optional[str], prefer: List[int], prologue: str) -> Interpreter
 
 
 def find_all(prologue: str) -> List[Interpreter]:
-    """Every interpreter that there seems to be, the newest first."""
+    """Return every interpreter that there seems to be, the newest first."""
     environment = login_environment(prologue) if prologue else dict(os.environ)
     paths = environment.get("PATH")
     # By the file that they lead to: python3 is often a link to python3.11.
@@ -70,7 +70,7 @@ def _candidates(version: List[int]) -> Iterator[str]:
 
 
 def _probe(path: str, environment: Dict[str, str]) -> Optional[Interpreter]:
-    """What an interpreter says of itself; None if it is none."""
+    """Return what an interpreter says of itself; None if it is none."""
     try:
         output = subprocess.check_output(
             [path, "-c", _PROBE],

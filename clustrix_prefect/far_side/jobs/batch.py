@@ -63,7 +63,7 @@ class BatchDirectory:
         return os.path.join(self.results, id)
 
     def ledger(self, pid: int) -> str:
-        """The file of a warm worker's ledger."""
+        """Return the file of a warm worker's ledger."""
         return os.path.join(self.events, "worker-{}".format(pid))
 
     def acknowledge(self, ids: "Iterable[str]") -> None:
@@ -76,7 +76,7 @@ class BatchDirectory:
                 remove(self.event_file(id))
 
     def done(self) -> "Set[str]":
-        """The calls that were acknowledged."""
+        """Return the calls that were acknowledged."""
         return set((read_optional(self.acknowledged) or "").split())
 
     # --- written by the worker ------------------------------------------------------------
@@ -105,7 +105,7 @@ class Process:
         self._start = process_start(self._pid)
 
     def trace(self) -> "Dict[str, Any]":
-        """The first line of a trace: when, where and in which process a call starts."""
+        """Return the first line of a trace: when, where and in which process a call starts."""
         return {
             "started": time.time(),
             "host": HOST,
@@ -117,12 +117,12 @@ class Process:
 
 
 def output_sizes() -> "List[int]":
-    """How much was written to standard output and error so far: whose output is whose."""
+    """Return how much was written to standard output and error so far: whose output is whose."""
     return [os.fstat(descriptor).st_size for descriptor in (1, 2)]
 
 
 def started_event(id: str, trace: "Dict[str, Any]") -> "Dict[str, Any]":
-    """What the client is told when a call has started."""
+    """Return what the client is told when a call has started."""
     return {
         "event": "started",
         "call": id,
@@ -154,7 +154,7 @@ def read_trace(path: str, offset: int = 0) -> "Tuple[List[Any], int]":
 
 
 def read_result(path: str) -> "Tuple[Dict[str, Any], Any]":
-    """The header of a result file, and its body: bytes, or a file to be sent if it is large.
+    """Return the header of a result file, and its body: bytes, or a file to be sent if it is large.
 
     Raises:
         OSError: It is not there.
@@ -175,12 +175,12 @@ def read_result(path: str) -> "Tuple[Dict[str, Any], Any]":
 
 
 def unreadable(error: Exception) -> "Dict[str, Any]":
-    """What goes in place of the header of a result that is none."""
+    """Return what goes in place of the header of a result that is none."""
     return {"status": "unreadable", "text": "{}: {}".format(type(error).__name__, error)}
 
 
 def read_manifest(directory: BatchDirectory) -> "List[Dict[str, Any]]":
-    """A batch's calls, in the order of its array; none for direct calls."""
+    """Return a batch's calls, in the order of its array; none for direct calls."""
     try:
         with open(directory.manifest, "rb") as file:
             return [from_json(line.decode("ascii")) for line in file]

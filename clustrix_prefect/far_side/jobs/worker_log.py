@@ -56,7 +56,7 @@ class WorkerLogReader:
         self._inbox = Inbox()
 
     def news(self) -> List[Tuple[Message, Any]]:
-        """The events that were added since the last time, with their bodies."""
+        """Return the events that were added since the last time, with their bodies."""
         try:
             with os.fdopen(open_regular(self._path), "rb") as file:
                 file.seek(self._offset)
@@ -77,7 +77,7 @@ class WorkerLogs:
         self._finished: Set[str] = set()
 
     def news(self) -> List[Tuple[Message, Any]]:
-        """The events since the last time, a large body as the file that it is in."""
+        """Return the events since the last time, a large body as the file that it is in."""
         news = []
         for name in _names(self._batch.events):
             path = os.path.join(self._batch.events, name)
@@ -94,7 +94,7 @@ class WorkerLogs:
         return news
 
     def states(self) -> Dict[str, str]:
-        """How far each call has come: "started", "finished" or "lost"."""
+        """Return how far each call has come: "started", "finished" or "lost"."""
         self.news()
         lost = self.without_worker(self._started)
         # What a worker wrote before it died may be newer than the look above.
@@ -105,14 +105,14 @@ class WorkerLogs:
         return states
 
     def workers_of(self, ids: Iterable[str]) -> List["Orphan"]:
-        """The workers of this host that these calls run in."""
+        """Return the workers of this host that these calls run in."""
         self.news()
         running = set(ids).intersection(self._started) - self._finished
         started = [self._started[id] for id in running]
         return [Orphan(m["pid"], m["process"]) for m in started if m["host"] == HOST]
 
     def without_worker(self, ids: Iterable[str]) -> List[str]:
-        """Which of these calls were unfinished, and the worker that started them is gone."""
+        """Return which of these calls were unfinished, and the worker that started them is gone."""
         return [
             id
             for id in ids
@@ -156,12 +156,12 @@ def whole(batch: BatchDirectory, message: Message, body: Any) -> Any:
 
 
 def _is_dead(started: Message) -> bool:
-    """Whether the process that said this certainly exists no longer."""
+    """Return whether the process that said this certainly exists no longer."""
     return bool(started["host"] == HOST and process_start(started["pid"]) != started["process"])
 
 
 def find(batch: BatchDirectory, id: str, event: str) -> Optional[Tuple[Message, Any]]:
-    """An event of one call, and its body."""
+    """Return an event of one call, and its body."""
     for message, body in WorkerLogs(batch).news():
         if message["event"] == event and message["call"] == id:
             return message, body

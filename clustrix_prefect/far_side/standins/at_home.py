@@ -14,12 +14,12 @@ getitem = operator.getitem
 
 
 def class_at_home(tracker_id: str, module: str, name: str) -> Any:
-    """A class of the flow's, that came here by value."""
+    """Return a class of the flow's, that came here by value."""
     return context.library.active.local_class(tracker_id)
 
 
 def named(module: str, name: str) -> Any:
-    """What one of the flow's modules calls by this name."""
+    """Return what one of the flow's modules calls by this name."""
     found: Any = sys.modules[module]
     for part in name.split("."):
         found = getattr(found, part)
@@ -27,7 +27,7 @@ def named(module: str, name: str) -> Any:
 
 
 def namespace(module: str) -> Dict[str, Any]:
-    """The globals of one of the flow's modules."""
+    """Return the globals of one of the flow's modules."""
     return vars(sys.modules[module])
 
 

@@ -90,7 +90,7 @@ class ValueBundle:
         }
 
     def find_spec(self, name: str, path: "Any" = None) -> "Any":
-        """The spec of a package that one of its modules by value is in.
+        """Return the spec of a package that one of its modules by value is in.
 
         Pickling a class imports the package at the top of its module's name: where there is no
         other, it is an empty one.
@@ -134,7 +134,7 @@ class ValueBundle:
     # --- its code -------------------------------------------------------------------------
 
     def function(self, names: "Names") -> "Any":
-        """The function to call."""
+        """Return the function to call."""
         self._put_on_path()
         if not self._is_loaded:
             self._load(names)
@@ -153,7 +153,7 @@ class ValueBundle:
         self._is_loaded = True
 
     def all_names(self, names: "Names") -> "Names":
-        """The names that every pickle knows, and those that are this bundle's."""
+        """Return the names that every pickle knows, and those that are this bundle's."""
         found = dict(names)
         found.update(self._names)
         return found
@@ -173,7 +173,7 @@ class ValueBundle:
             setattr(sys.modules[parent], last, module)
 
     def lines(self) -> "Dict[str, List[str]]":
-        """The lines of each file whose code is in the pickles."""
+        """Return the lines of each file whose code is in the pickles."""
         import io
 
         lines = self._document["lines"]
@@ -190,7 +190,7 @@ class ValueBundle:
         tracker_id: str,
         extra: "Any",
     ) -> "Any":
-        """A class without what is in it."""
+        """Return a class without what is in it."""
         if tracker_id in self.classes:
             return self.classes[tracker_id]
         made = self._new_class(metaclass, name, bases, attributes)
@@ -256,7 +256,7 @@ class ValueBundle:
         tracker_id: str,
         options: "Dict[str, Any]",
     ) -> "Any":
-        """An enumeration with its members, without what else is in it."""
+        """Return an enumeration with its members, without what else is in it."""
         if tracker_id in self.classes:
             return self.classes[tracker_id]
         metaclass = type(bases[-1])  # type: Any
@@ -279,28 +279,28 @@ class ValueBundle:
         return made
 
     def tracked(self, tracker_id: str, make: "Callable[[], Any]") -> "Any":
-        """A type variable, which is one object wherever it is named."""
+        """Return a type variable, which is one object wherever it is named."""
         if tracker_id not in self.classes:
             self.classes[tracker_id] = make()
         return self.classes[tracker_id]
 
     def local_class(self, tracker_id: str) -> "Any":
-        """A class that no module knows by its name."""
+        """Return a class that no module knows by its name."""
         return self.classes[tracker_id]
 
     def home_of(self, value: "Any") -> "Optional[str]":
-        """The id by which the flow knows a class that came from there."""
+        """Return the id by which the flow knows a class that came from there."""
         for tracker_id, each in self.classes.items():
             if each is value:
                 return tracker_id
         return None
 
     def brings(self, module: str) -> bool:
-        """Whether this module came by value."""
+        """Return whether this module came by value."""
         return module in self._namespaces
 
     def shares(self, namespace: "Dict[str, Any]") -> bool:
-        """Whether these globals are those of a module that came by value."""
+        """Return whether these globals are those of a module that came by value."""
         name = namespace.get("__name__")  # type: Any
         module = sys.modules.get(name) if name in self._namespaces else None
         return module is not None and vars(module) is namespace
@@ -325,7 +325,7 @@ def _find_spec(name: str, path: "Any") -> "Any":
 
 
 def parents_of(name: str) -> "List[str]":
-    """The packages that a module is in."""
+    """Return the packages that a module is in."""
     parts = name.split(".")
     return [".".join(parts[:length]) for length in range(1, len(parts))]
 
@@ -338,7 +338,7 @@ _NO_HOOK = classmethod(_do_nothing)  # type: ignore[arg-type]
 
 
 def make_names(bundle: ValueBundle) -> "Names":
-    """What the names in a bundle's pickles stand for."""
+    """Return what the names in a bundle's pickles stand for."""
     return {
         (_CLOUDPICKLE, "_make_function"): make_function,
         (_CLOUDPICKLE, "_function_setstate"): fill_function,
@@ -360,14 +360,14 @@ def make_names(bundle: ValueBundle) -> "Names":
 
 
 def _unbound(function: "Any") -> "Any":
-    """The function below what Prefect's decorators made of it."""
+    """Return the function below what Prefect's decorators made of it."""
     if isinstance(function, (classmethod, staticmethod)):
         return function.__func__
     return function
 
 
 def namespace_of(module: str) -> "Dict[str, Any]":
-    """The globals of a module."""
+    """Return the globals of a module."""
     if module not in sys.modules:
         __import__(module)
     return vars(sys.modules[module])
@@ -376,7 +376,7 @@ def namespace_of(module: str) -> "Dict[str, Any]":
 def make_function(
     code: "Any", namespace: "Dict[str, Any]", name: "Any", defaults: "Any", closure: "Any"
 ) -> "Any":
-    """A function, its surroundings still empty."""
+    """Return a function, its surroundings still empty."""
     namespace.setdefault("__builtins__", builtins)
     return types.FunctionType(code, namespace, name, defaults, closure)
 
@@ -406,7 +406,7 @@ def make_type_variable(
     contravariant: bool,
     tracker_id: str,
 ) -> "Any":
-    """A `typing.TypeVar`."""
+    """Return a `typing.TypeVar`."""
     import typing
 
     return bundle.tracked(
@@ -418,7 +418,7 @@ def make_type_variable(
 
 
 def make_exception(kind: "Any", args: "Any", state: "Dict[str, Any]") -> "Any":
-    """An exception, without its `__init__`, which need not take its `args`."""
+    """Return an exception, without its `__init__`, which need not take its `args`."""
     made = kind.__new__(kind, *args)
     made.args = args
     made.__dict__.update(state)
@@ -426,12 +426,12 @@ def make_exception(kind: "Any", args: "Any", state: "Dict[str, Any]") -> "Any":
 
 
 def make_cached(function: "Any", maxsize: "Optional[int]", typed: bool) -> "Any":
-    """A function with a cache, which is empty."""
+    """Return a function with a cache, which is empty."""
     return functools.lru_cache(maxsize=maxsize, typed=typed)(function)
 
 
 def make_dispatcher(implementations: "List[Tuple[Any, Any]]") -> "Any":
-    """A function that `functools.singledispatch` made."""
+    """Return a function that `functools.singledispatch` made."""
     known = dict(implementations)
     dispatcher = functools.singledispatch(known.pop(object))
     for kind, function in known.items():

@@ -42,48 +42,48 @@ def _ask(cluster: Any, question: str, *arguments: Any) -> Any:
 
 
 def cluster_ls(path: Any = ".", cluster: Any = None) -> List[str]:
-    """The names in a directory."""
+    """Return the names in a directory."""
     return [to_text(name) for name in _ask(cluster, "ls", path)]
 
 
 def cluster_find(pattern: Any, path: Any = ".", cluster: Any = None) -> List[str]:
-    """The files below a directory whose names fit a pattern."""
+    """Return the files below a directory whose names fit a pattern."""
     return [to_text(name) for name in _ask(cluster, "find", pattern, path)]
 
 
 def cluster_glob(pattern: Any, path: Any = ".", cluster: Any = None) -> List[str]:
-    """What fits a pattern, as in a shell."""
+    """Return what fits a pattern, as in a shell."""
     return [to_text(name) for name in _ask(cluster, "glob", pattern, path)]
 
 
 def cluster_stat(path: Any, cluster: Any = None) -> FileStat:
-    """What is known of a file or directory."""
+    """Return what is known of a file or directory."""
     facts = _ask(cluster, "stat", path)
     return FileStat(*(facts[:-1] + [to_text(facts[-1])]))
 
 
 def cluster_exists(path: Any, cluster: Any = None) -> bool:
-    """Whether there is something at a path."""
+    """Return whether there is something at a path."""
     return bool(_ask(cluster, "exists", path))
 
 
 def cluster_isdir(path: Any, cluster: Any = None) -> bool:
-    """Whether a path leads to a directory."""
+    """Return whether a path leads to a directory."""
     return bool(_ask(cluster, "isdir", path))
 
 
 def cluster_isfile(path: Any, cluster: Any = None) -> bool:
-    """Whether a path leads to a regular file."""
+    """Return whether a path leads to a regular file."""
     return bool(_ask(cluster, "isfile", path))
 
 
 def cluster_du(path: Any = ".", cluster: Any = None) -> DiskUsage:
-    """What the files below a path amount to."""
+    """Return what the files below a path amount to."""
     return DiskUsage(*_ask(cluster, "du", path))
 
 
 def cluster_count_files(path: Any = ".", pattern: Any = "*", cluster: Any = None) -> int:
-    """How many files below a directory fit a pattern."""
+    """Return how many files below a directory fit a pattern."""
     return int(_ask(cluster, "count", pattern, path))
 
 

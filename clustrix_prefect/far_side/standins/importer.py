@@ -50,7 +50,7 @@ class StandInImporter:
 
 
 def _is_real() -> bool:
-    """Whether Prefect itself is used; the first time that is asked for decides."""
+    """Return whether Prefect itself is used; the first time that is asked for decides."""
     global _uses_real
     if _uses_real is None and _wants_real:
         from . import real_prefect

@@ -12,7 +12,7 @@ from .tasks import NotAvailableFarAway
 
 
 def refusal(name: str) -> NotAvailableFarAway:
-    """What is raised where something of this name is used."""
+    """Return what is raised where something of this name is used."""
     return NotAvailableFarAway(
         "{} is not available inside a task that runs on a cluster; "
         "use it in the flow, or in a task that runs with the flow.".format(name)
@@ -20,7 +20,7 @@ def refusal(name: str) -> NotAvailableFarAway:
 
 
 def is_importing() -> bool:
-    """Whether what runs is the top level of a module, or a bundle that is being loaded."""
+    """Return whether what runs is the top level of a module, or a bundle that is being loaded."""
     frame: Any = sys._getframe(1)
     while frame is not None:
         code = frame.f_code

@@ -79,7 +79,7 @@ class InnerState:
         return self.name in ("Completed", "Failed")
 
     def result(self, raise_on_failure: bool = True, **_: Any) -> Any:
-        """The value; what was raised is raised, or given back."""
+        """Return the value; what was raised is raised, or given back."""
         if self._error is not None:
             if raise_on_failure:
                 raise self._error
@@ -151,7 +151,7 @@ class Future:
             concurrent.futures.wait([self._done], timeout)
 
     def wait_for_state(self) -> InnerState:
-        """What became of it."""
+        """Return what became of it."""
         self.wait()
         return self.state
 
@@ -182,7 +182,7 @@ class FutureList(List[Any]):
         wait(self, timeout)
 
     def result(self, timeout: Optional[float] = None, raise_on_failure: bool = True) -> List[Any]:
-        """The values of all, in order."""
+        """Return the values of all, in order."""
         ends = None if timeout is None else time.monotonic() + timeout
         return [
             each.result(
@@ -209,7 +209,7 @@ def wait(futures: Any, timeout: Optional[float] = None) -> DoneAndNotDoneFutures
 
 
 def as_completed(futures: Any, timeout: Optional[float] = None) -> Iterator[Any]:
-    """Each future as it ends."""
+    """Yield each future as it ends."""
     by_done = {each._done: each for each in futures}
     ended = concurrent.futures.as_completed(list(by_done), timeout)
     while True:
@@ -431,7 +431,7 @@ def _unwrapped(value: Any, kind: str) -> Any:
 
 
 def _not_ready(value: Any) -> Optional[InnerState]:
-    """What becomes of a run that needs others which failed; None if it can run."""
+    """Return what becomes of a run that needs others which failed; None if it can run."""
     for future, may_fail in _futures(value, False):
         if not future.wait_for_state().is_completed() and not may_fail:
             return InnerState("NotReady")
@@ -454,7 +454,7 @@ def _futures(value: Any, may_fail: bool) -> Iterator[Tuple[Future, bool]]:
 
 
 def _resolve(value: Any, keep: bool = False) -> Any:
-    """A value with results in the place of futures.
+    """Return a value with results in the place of futures.
 
     Args:
         value: The value.

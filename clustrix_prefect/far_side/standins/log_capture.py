@@ -37,7 +37,7 @@ _run_logger = logging.Logger(TASK_LOGGER)
 
 
 def run_logger() -> logging.Logger:
-    """The logger whose lines appear under the task run."""
+    """Return the logger whose lines appear under the task run."""
     return _run_logger
 
 

@@ -21,7 +21,7 @@ _SETTINGS = {
 
 
 def is_installed() -> bool:
-    """Whether this interpreter has Prefect."""
+    """Return whether this interpreter has Prefect."""
     try:
         spec = PathFinder.find_spec("prefect")
         needs = PathFinder.find_spec("pydantic")
@@ -31,7 +31,7 @@ def is_installed() -> bool:
 
 
 def find_spec(name: str, path: Any) -> Any:
-    """The spec of one of Prefect's modules; None for those that are the call's."""
+    """Return the spec of one of Prefect's modules; None for those that are the call's."""
     if name == "prefect.runtime" or name.startswith("prefect.runtime."):
         return None
     if name == "prefect":

@@ -20,7 +20,7 @@ Note = Callable[[str], None]
 
 
 def store_id(store: Store) -> str:
-    """A name for this store that no other store has."""
+    """Return a name for this store that no other store has."""
     path = os.path.join(store.path, _ID_FILE)
     for _ in range(2):
         try:
@@ -52,7 +52,7 @@ class _Output:
 
     @classmethod
     def remote(cls, path: Any) -> "_Output":
-        """What lies at a path of the cluster, without a copy."""
+        """Return what lies at a path of the cluster, without a copy."""
         output = cls(path)
         output._in_place = True
         return output

@@ -70,7 +70,7 @@ class RuntimeModule(StandInModule):
 
 
 def _time(text: str) -> Any:
-    """A time in ISO 8601, in UTC."""
+    """Return a time in ISO 8601, in UTC."""
     found = datetime.datetime.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")
     fraction = text[20:26] if text[19:20] == "." else ""
     return found.replace(
@@ -143,7 +143,7 @@ class _Inert:
 
 
 def _block(kind: str) -> Any:
-    """An inert block of this type."""
+    """Return an inert block of this type."""
     return type("_InertBlock", (_Inert,), {"_kind": kind})
 
 
@@ -186,12 +186,12 @@ def _state_constructor(name: str) -> Callable[..., Any]:
 
 
 def get_run_logger(context: Any = None, **extra: Any) -> Any:
-    """The logger whose lines appear under the task run."""
+    """Return the logger whose lines appear under the task run."""
     return logging.LoggerAdapter(run_logger(), extra)
 
 
 def get_logger(name: Optional[str] = None) -> logging.Logger:
-    """A logger below `prefect`."""
+    """Return a logger below `prefect`."""
     if name and name != "prefect" and not name.startswith("prefect."):
         name = "prefect." + name
     return logging.getLogger(name or "prefect")
@@ -294,7 +294,7 @@ _RUNTIME = {"flow_run": _flow_run, "task_run": _task_run, "deployment": _deploym
 
 
 def is_module(name: str) -> bool:
-    """Whether a stand-in of this name is a module, rather than something in one."""
+    """Return whether a stand-in of this name is a module, rather than something in one."""
     return name in _OFFERED or name in _SUBMODULES or _in_runtime(name)
 
 
@@ -303,7 +303,7 @@ def _in_runtime(name: str) -> bool:
 
 
 def offers(module: str, name: str) -> bool:
-    """Whether the stand-in of a module has something of this name, other than an inert one.
+    """Return whether the stand-in of a module has something of this name, other than an inert one.
 
     Args:
         module: The module, below `prefect`.
@@ -325,7 +325,7 @@ _WITH_FILES = (
 
 
 def make_module(name: str) -> StandInModule:
-    """The stand-in for a module of this name."""
+    """Return the stand-in for a module of this name."""
     parent, _, leaf = name.rpartition(".")
     if parent == "prefect.runtime" and leaf in _RUNTIME:
         return RuntimeModule(name, _RUNTIME[leaf])
@@ -356,7 +356,7 @@ def make_module(name: str) -> StandInModule:
 
 
 def parts_of(name: str) -> List[str]:
-    """The modules that are there as soon as the named one is."""
+    """Return the modules that are there as soon as the named one is."""
     if name == "prefect":
         return ["prefect.runtime"]
     if name == "prefect.runtime":

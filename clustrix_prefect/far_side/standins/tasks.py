@@ -153,7 +153,7 @@ def call_flow(
 
 
 def _may_be_futures(args: "Any", kwargs: "Any") -> bool:
-    """Whether there can be futures among the arguments: only if any task was submitted."""
+    """Return whether there can be futures among the arguments: only if any task was submitted."""
     import sys
 
     return __name__.rpartition(".")[0] + ".inner" in sys.modules

@@ -37,7 +37,7 @@ _READ_ONLY, _READ_AND_RUN = 0o400, 0o500
 
 
 def checked_name(name: Any) -> str:
-    """A content's name that came from somewhere else and will be part of a path."""
+    """Return a content's name that came from somewhere else and will be part of a path."""
     if not is_digest(name):
         raise Failure("ValueError", "{!r} does not name a blob".format(name))
     return str(name)
@@ -50,19 +50,19 @@ class Store:
         self.path = make_dir(path)
 
     def file(self, name: str) -> str:
-        """Where a content is, if it is here."""
+        """Return where a content is, if it is here."""
         return os.path.join(self.path, checked_name(name))
 
     def missing(self, names: Iterable[str]) -> List[str]:
-        """Which of these contents are not here; what is here counts as used now."""
+        """Return which of these contents are not here; what is here counts as used now."""
         return [name for name in names if not touch(self.file(name))]
 
     def incoming(self, name: str) -> "Incoming":
-        """A place for a content that is about to arrive in one piece."""
+        """Return a place for a content that is about to arrive in one piece."""
         return Incoming(self.file(name), name)
 
     def chunks(self, name: str) -> ChunkList:
-        """The chunk list of a content.
+        """Return the chunk list of a content.
 
         Raises:
             Failure: It is not here.
@@ -125,7 +125,7 @@ class Store:
         return chunks
 
     def verify(self, name: str, size: int) -> str:
-        """Where a content is, once it is certain that it is what its name says.
+        """Return where a content is, once it is certain that it is what its name says.
 
         Raises:
             Failure: It is not here, or was changed.
@@ -152,7 +152,7 @@ def note_needed(run_directory: str, names: Iterable[str]) -> None:
 
 
 def missing_content(name: str) -> Failure:
-    """What is said of a content that is not in the store."""
+    """Return what is said of a content that is not in the store."""
     return Failure("NotInStore", "the content {} is no longer in the store".format(name))
 
 
@@ -168,7 +168,7 @@ def allow_running(path: str) -> None:
 
 
 def is_intact(path: str, size: int) -> bool:
-    """Whether a sealed content is as it was when it was sealed, as far as its file tells.
+    """Return whether a sealed content is as it was when it was sealed, as far as its file tells.
 
     Only its owner can seal a file: what somebody else has put there is read.
     """

@@ -36,7 +36,7 @@ class Upload:
         self._sources = _ChunkSources(store)
 
     def offer(self, first: int, digests: List[str]) -> List[int]:
-        """Which of these chunks have to be sent, by number."""
+        """Return which of these chunks have to be sent, by number."""
         return [
             index for index, wanted in enumerate(digests, first) if not self._find(index, wanted)
         ]
@@ -74,7 +74,7 @@ class Upload:
         self._digests[index] = wanted
 
     def length(self, index: int) -> int:
-        """How many bytes a chunk has."""
+        """Return how many bytes a chunk has."""
         return min(CHUNK_BYTES, self._size - index * CHUNK_BYTES)
 
     def write_at(self, offset: int, data: Any) -> None:
@@ -183,7 +183,7 @@ class _ChunkSources:
         self._places: Optional[Dict[str, Tuple[str, int]]] = None
 
     def read(self, wanted: str) -> Optional[bytes]:
-        """A chunk's bytes, verified, if one of the contents has it."""
+        """Return a chunk's bytes, verified, if one of the contents has it."""
         if self._places is None:
             self._places = dict(self._list())
         if wanted not in self._places:
@@ -225,7 +225,7 @@ class Uploads:
         return upload.left
 
     def get(self, token: str) -> Upload:
-        """An upload that was begun.
+        """Return an upload that was begun.
 
         Raises:
             Failure: It was not, or not over this connection.

@@ -20,7 +20,7 @@ _LONGEST_NAME = 255
 
 
 def plain_file_name(name: Any) -> str:
-    """A name that came from somewhere else and will be that of a file or folder."""
+    """Return a name that came from somewhere else and will be that of a file or folder."""
     usable = isinstance(name, str) and 0 < len(os.fsencode(name)) <= _LONGEST_NAME
     if not usable or name in (".", "..") or "/" in name or "\0" in name:
         raise Failure("ValueError", "{!r} cannot be the name of a file".format(name))
@@ -40,7 +40,7 @@ class Views:
         self._known: Dict[str, bool] = {}
 
     def file(self, content: str, size: int, name: str, executable: bool) -> str:
-        """The path of a file with this content and name."""
+        """Return the path of a file with this content and name."""
         source = self._store.verify(content, size)
         if executable:
             allow_running(source)
@@ -51,7 +51,7 @@ class Views:
         return self._provide(content, name, build, lambda path: is_intact(path, size))
 
     def folder(self, content: str, size: int, name: str) -> str:
-        """The path of a folder with this description and name."""
+        """Return the path of a folder with this description and name."""
         with open(self._store.verify(content, size), "rb") as file:
             entries = trees.parse(file.read())
 
@@ -102,13 +102,13 @@ class Views:
 
 
 def view_key(content: str, name: str) -> str:
-    """The directory of a view: which content it shows, and as what."""
+    """Return the directory of a view: which content it shows, and as what."""
     shown_as = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
     return "{}.{}".format(checked_name(content), shown_as[:8])
 
 
 def content_of_view(key: str) -> str:
-    """The content that a view's directory shows."""
+    """Return the content that a view's directory shows."""
     return key.partition(".")[0]
 
 

@@ -14,7 +14,7 @@ _ALLOCATED = ("SLURM_CPUS_ON_NODE", "NSLOTS", "NCPUS")
 
 
 def oom_kills(root: str = "/") -> Optional[int]:
-    """How many processes were ended so far; None if this system does not say.
+    """Return how many processes were ended so far; None if this system does not say.
 
     Args:
         root: Where `proc` and `sys` are.
@@ -53,7 +53,7 @@ def cores(root: str = "/") -> int:
 
 
 def _quota(root: str) -> Optional[float]:
-    """The tightest limit of processor time that our group or one above it has, in cores."""
+    """Return the tightest limit of processor time that our group or one above it has, in cores."""
     limits = []
     for path in _files(root, "cpu", "cpu.max", "cpu.cfs_quota_us"):
         directory, name = os.path.split(path)
@@ -79,7 +79,7 @@ def _read_quota(path: str) -> Optional[float]:
 
 
 def _files(root: str, controller: str, name: str, name_in_v1: str) -> Iterator[str]:
-    """Where a controller of our group may have a file of this name."""
+    """Yield where a controller of our group may have a file of this name."""
     mount = root.rstrip("/") + _MOUNT
     for line in _groups(root):
         _, controllers, group = line.split(":", 2)

@@ -38,7 +38,7 @@ class ChunkList:
         return hashlib.sha256(self.text()).hexdigest() if self.is_long else self.digests[0]
 
     def text(self) -> bytes:
-        """The list as the text that a long content is named by."""
+        """Return the list as the text that a long content is named by."""
         lines = ["{} {}".format(_FIRST_WORD, self.size)] + self.digests
         return "\n".join(lines).encode("ascii")
 
@@ -60,12 +60,12 @@ class ChunkList:
 
 
 def is_digest(text: Any) -> bool:
-    """Whether a text that came from the other side is a SHA-256, and so no path either."""
+    """Return whether a text that came from the other side is a SHA-256, and so no path either."""
     return isinstance(text, str) and _DIGEST.match(text) is not None
 
 
 def chunk_count(size: int) -> int:
-    """How many chunks a content of this size has."""
+    """Return how many chunks a content of this size has."""
     return max(1, -(-size // CHUNK_BYTES))
 
 
@@ -77,14 +77,14 @@ def spans(size: int) -> Iterator[Tuple[int, int, int]]:
 
 
 def digest(data: Any) -> str:
-    """The digest of one chunk."""
+    """Return the digest of one chunk."""
     return hashlib.sha256(data).hexdigest()
 
 
 def of_file(
     path: str, copy_to: Optional[Callable[[bytes], Any]] = None, size: Optional[int] = None
 ) -> ChunkList:
-    """The chunk list of a file's content.
+    """Return the chunk list of a file's content.
 
     Args:
         path: The file.

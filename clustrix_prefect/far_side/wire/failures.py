@@ -25,7 +25,7 @@ class Failure(Exception):
 
 
 def describe(error: BaseException) -> Dict[str, str]:
-    """An exception as the `error` of a reply."""
+    """Return an exception as the `error` of a reply."""
     kind = type(error).__name__
     if isinstance(error, Failure):
         kind = error.kind

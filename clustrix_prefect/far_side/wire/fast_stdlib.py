@@ -48,7 +48,7 @@ _OUTER = bytes(byte ^ 0x5C for byte in range(256))
 
 
 def sha256(data: "Any") -> str:
-    """The hexadecimal digest that names these bytes."""
+    """Return the hexadecimal digest that names these bytes."""
     if len(data) > _LARGE:
         import hashlib
 
@@ -83,11 +83,11 @@ except ImportError:
     import json
 
     def to_json(value: "Any") -> str:
-        """The value as one line of JSON."""
+        """Return the value as one line of JSON."""
         return json.dumps(value, separators=(",", ":"))
 
     def from_json(text: str) -> "Any":
-        """The value of a JSON text without blanks around it."""
+        """Return the value of a JSON text without blanks around it."""
         return json.loads(text)
 else:
     _scan = make_scanner(_JSONOptions)  # type: ignore[arg-type]  # any object will do
@@ -96,11 +96,11 @@ else:
     )
 
     def to_json(value: "Any") -> str:
-        """The value as one line of JSON."""
+        """Return the value as one line of JSON."""
         return "".join(_encode(value, 0))
 
     def from_json(text: str) -> "Any":
-        """The value of a JSON text without blanks around it."""
+        """Return the value of a JSON text without blanks around it."""
         try:
             return _scan(text, 0)[0]
         except StopIteration as error:

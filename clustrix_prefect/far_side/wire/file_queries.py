@@ -88,7 +88,7 @@ _QUESTIONS: Dict[str, Callable[..., Answer]] = {
 
 
 def incomplete(skipped: List[OSError], decode: Callable[[bytes], str]) -> str:
-    """What is said when parts of the answer are missing; "" if none are."""
+    """Return what is said when parts of the answer are missing; "" if none are."""
     if not skipped:
         return ""
     first = skipped[0]

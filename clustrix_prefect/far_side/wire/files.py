@@ -30,7 +30,7 @@ def make_dir(path: str) -> str:
 
 
 def open_regular(path: str, flags: int = os.O_RDONLY, mode: int = 0o600) -> int:
-    """A descriptor of a regular file, which is opened without following a link.
+    """Return a descriptor of a regular file, which is opened without following a link.
 
     Raises:
         OSError: It cannot be opened, or is something else: a link, a pipe, a device, a directory.
@@ -74,7 +74,7 @@ def open_late(path: str) -> "BinaryIO":
 
 
 def open_log(path: str) -> int:
-    """A descriptor for a program's output, appended to a file."""
+    """Return a descriptor for a program's output, appended to a file."""
     return open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
 
@@ -102,7 +102,7 @@ def write_private(path: str, *parts: "Any", **options: "Any") -> None:
 
 
 def draft_beside(path: str) -> str:
-    """A name beside a path that nobody can guess, for what is being written."""
+    """Return a name beside a path that nobody can guess, for what is being written."""
     return "{}.{}{}".format(path, os.urandom(8).hex(), DRAFT)
 
 
@@ -146,7 +146,7 @@ def remove(path: str) -> None:
 
 
 def tail(path: str, start: int = 0, end: "Optional[int]" = None, size: int = 8192) -> str:
-    """The last bytes of a part of a file, as text; "" if there is none."""
+    """Return the last bytes of a part of a file, as text; "" if there is none."""
     try:
         # A log may be a link, which the scheduler made; a pipe must not hold anybody up.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
@@ -158,7 +158,7 @@ def tail(path: str, start: int = 0, end: "Optional[int]" = None, size: int = 819
 
 
 def read_optional(path: str) -> "Optional[str]":
-    """A small text file's content, or None if it is not there."""
+    """Return a small text file's content, or None if it is not there."""
     try:
         with os.fdopen(open_regular(path), encoding="utf-8") as file:
             return file.read()

@@ -40,7 +40,7 @@ class FrameError(Exception):
 
 
 def encode(message: Message, body: Buffer = b"") -> bytes:
-    """One message with its attachment, as bytes."""
+    """Return one message with its attachment, as bytes."""
     text = _to_json(message).encode("ascii")
     return b"".join((HEADER.pack(MESSAGE, len(text), len(body)), text, body))
 
@@ -85,7 +85,7 @@ class Inbox:
         self._chunk_left = 0
 
     def feed(self, data: bytes) -> List[Tuple[Message, Any]]:
-        """The messages that these bytes complete, each with its body."""
+        """Return the messages that these bytes complete, each with its body."""
         messages: List[Tuple[Message, Any]] = []
         rest = memoryview(data)
         while len(rest):
@@ -111,7 +111,7 @@ class Inbox:
         return messages
 
     def _length(self, frame: Union[bytearray, memoryview]) -> int:
-        """How long a frame is, without a chunk's bytes, as far as its beginning tells."""
+        """Return how long a frame is, without a chunk's bytes, as far as its beginning tells."""
         if len(frame) < HEADER.size:
             return HEADER.size
         kind, a, b = HEADER.unpack_from(frame)
@@ -176,7 +176,7 @@ class FileBody:
         return self._size
 
     def read(self, size: int) -> bytes:
-        """The next bytes; none where the file ends, or can no longer be read."""
+        """Return the next bytes; none where the file ends, or can no longer be read."""
         try:
             if self._file is None:
                 self._file = os.fdopen(open_regular(self._path), "rb")
@@ -211,7 +211,7 @@ class OutgoingStream:
         self.finished = False
 
     def next_frame(self) -> bytes:
-        """The next chunk, or the end."""
+        """Return the next chunk, or the end."""
         data = self._body.read(CHUNK_SIZE)
         if data:
             return b"".join((HEADER.pack(CHUNK, self._number, len(data)), data))
@@ -244,7 +244,7 @@ class Outbox:
         self.waiting_bytes += len(frame)
 
     def take(self) -> Union[bytes, OutgoingStream]:
-        """What to send next: frames, or a stream to be asked for its next frame.
+        """Return what to send next: frames, or a stream to be asked for its next frame.
 
         A stream is given out, so that it can be read without holding a lock, and must come
         back through `put_back` unless it has finished.

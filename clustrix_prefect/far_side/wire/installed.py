@@ -44,7 +44,7 @@ def module_in(dotted: str) -> str:
 
 
 def lacking(names: "Iterable[str]") -> "List[str]":
-    """Those of these names that the standard library does not have: "functools.cache"."""
+    """Return those of these names that the standard library does not have: "functools.cache"."""
     return [name for name in names if not _has(name)]
 
 
@@ -67,7 +67,7 @@ def _has(dotted: str) -> bool:
 
 
 def versions(names: "Iterable[str]") -> "Dict[str, str]":
-    """The versions of those of these packages that are installed.
+    """Return the versions of those of these packages that are installed.
 
     By what `importlib.metadata` reads, too; 3.6 and 3.7 do not have it.
     """
@@ -129,7 +129,7 @@ def _is_there(module: str) -> bool:
 
 
 def _find(module: str) -> "Optional[ModuleSpec]":
-    """A module's spec, found without running code of the packages that it is in."""
+    """Return a module's spec, found without running code of the packages that it is in."""
     import importlib.util
     from importlib.machinery import PathFinder
 

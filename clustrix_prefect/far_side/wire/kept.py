@@ -22,7 +22,7 @@ _WHOLE = (type, types.ModuleType, types.FunctionType, str, bytes, int, float)
 
 
 def cells(function: "Any") -> "Dict[str, Any]":
-    """The cells of a function's closure, by the names of its variables."""
+    """Return the cells of a function's closure, by the names of its variables."""
     return dict(zip(function.__code__.co_freevars, function.__closure__ or ()))  # noqa: B905
 
 
@@ -47,7 +47,7 @@ def inside(owner: "Any", step: str) -> "Any":
 
 
 def _registered(owner: "Any") -> "Any":
-    """The arguments of the calls of `register`, of a dispatcher or of an abstract class."""
+    """Return the arguments of the calls of `register`, of a dispatcher or of an abstract class."""
     if not isinstance(owner, type):
         return [(kind, each) for kind, each in owner.registry.items() if kind is not object]
     import abc
@@ -60,7 +60,7 @@ def _registered(owner: "Any") -> "Any":
 
 
 def follow(owner: "Any", way: "Iterable[str]", unwrap: "Callable[[Any], Any]") -> "Any":
-    """What there is at the end of a path.
+    """Return what there is at the end of a path.
 
     Args:
         owner: The module, or what else the path begins in.
@@ -73,7 +73,7 @@ def follow(owner: "Any", way: "Iterable[str]", unwrap: "Callable[[Any], Any]") -
 
 
 def describe(value: "Any") -> str:
-    """The same for what the same lines made, here and far away."""
+    """Return the same for what the same lines made, here and far away."""
     code = getattr(value, "__code__", None)
     if code is None:
         return type(value).__qualname__
@@ -152,7 +152,7 @@ def _cell_setter() -> "Any":
 
 
 def empty_cell() -> "Any":
-    """A new cell, as closures are made of."""
+    """Return a new cell, as closures are made of."""
     return _cell_setter().__closure__[0]
 
 

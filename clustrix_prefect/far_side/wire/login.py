@@ -19,12 +19,12 @@ _lock = threading.Lock()
 
 
 def shell() -> str:
-    """The shell that runs prologues."""
+    """Return the shell that runs prologues."""
     return shutil.which("bash") or "/bin/sh"
 
 
 def login_environment(prologue: str = "") -> Dict[str, str]:
-    """The variables that a login shell has after these lines; asked for once."""
+    """Return the variables that a login shell has after these lines; asked for once."""
     with _lock:
         if prologue not in _known:
             _known[prologue] = _ask_for_environment(prologue)
@@ -54,7 +54,7 @@ def _ask_for_environment(prologue: str) -> Dict[str, str]:
 def after_prologue(
     argv: List[str], prologue: str, environment: Dict[str, str]
 ) -> "tuple[List[str], Dict[str, str]]":
-    """The command and variables that run `argv` after these lines.
+    """Return the command and variables that run `argv` after these lines.
 
     The variables in `environment` have the last word. They are handed to the shell as lines
     in a variable: a command line can be read by everybody on the host.

@@ -107,7 +107,7 @@ class PortableUnpickler(Unpickler):
 
 
 def _builtin_type(name: str) -> "Any":
-    """What cloudpickle calls by this name: a type that `types` has."""
+    """Return what cloudpickle calls by this name: a type that `types` has."""
     if name == "CodeType":
         raise ForeignBytecode()
     return getattr(types, name)

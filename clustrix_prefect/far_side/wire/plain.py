@@ -26,7 +26,7 @@ class NotPlain(TypeError):
 
 
 def to_plain(value: "Any", where: str = "it") -> "Any":
-    """What JSON can hold in place of a value.
+    """Return what JSON can hold in place of a value.
 
     Only the types themselves are taken: a subclass would come back as something else.
 
@@ -55,7 +55,7 @@ def to_plain(value: "Any", where: str = "it") -> "Any":
 
 
 def from_plain(data: "Any") -> "Any":
-    """The value that was made plain.
+    """Return the value that was made plain.
 
     Raises:
         ValueError: This is not how plain data is written.

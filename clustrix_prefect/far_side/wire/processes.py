@@ -10,7 +10,7 @@ HOST = os.uname().nodename
 
 
 def process_start(pid: int) -> "Optional[int]":
-    """When a process of this host started, in the kernel's ticks; None if it is not there.
+    """Return when a process of this host started, in the kernel's ticks; None if it is not there.
 
     With the pid it names a process: pids are used again.
     """
@@ -24,7 +24,7 @@ def process_start(pid: int) -> "Optional[int]":
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a process does nothing: it was stopped, or has ended."""
+    """Return whether a process does nothing: it was stopped, or has ended."""
     try:
         with open("/proc/{}/stat".format(pid), "rb") as file:
             return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t", b"Z", b"X")

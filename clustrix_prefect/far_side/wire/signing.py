@@ -17,7 +17,7 @@ __all__ = [
 
 
 def sign(key: bytes, *parts: str) -> str:
-    """The signature over these parts, in hexadecimal."""
+    """Return the signature over these parts, in hexadecimal."""
     return hmac_sha256(key, "\n".join(parts).encode("ascii"))
 
 
@@ -46,12 +46,12 @@ def parts_of_result(call_id: str, attempt: int, status: str, digest: str) -> "Tu
 
 
 def call_is_signed(call: "Dict[str, Any]") -> bool:
-    """Whether a call's signature fits what it says it runs."""
+    """Return whether a call's signature fits what it says it runs."""
     expected = sign(bytes.fromhex(call["key"]), *parts_of_call(call))
     return compare_digest(expected, str(call.get("mac", "")))
 
 
 def sign_result(call: "Dict[str, Any]", status: str, body_sha256: str) -> str:
-    """The signature of a call's result."""
+    """Return the signature of a call's result."""
     signed = parts_of_result(call["id"], call["attempt"], status, body_sha256)
     return sign(bytes.fromhex(call["key"]), *signed)

@@ -12,7 +12,7 @@ MAKER = "__make__"
 
 
 def compile_source(source: str, path: str, line: int = 1) -> "Any":
-    """A code object.
+    """Return a code object.
 
     Args:
         source: The source.
@@ -26,7 +26,7 @@ def compile_source(source: str, path: str, line: int = 1) -> "Any":
 
 
 def function_code(source: str, path: str, line: int, name: str) -> "Any":
-    """The code object of a function.
+    """Return the code object of a function.
 
     Args:
         source: Its definition, perhaps inside a function whose parameters are its free
@@ -48,7 +48,7 @@ def _find(code: "Any", name: str) -> "Any":
 
 
 def describe_syntax_error(error: SyntaxError) -> str:
-    """Which line this Python cannot read."""
+    """Return which line this Python cannot read."""
     return "{}, line {} is not Python {}.{}: {}: {}".format(
         error.filename,
         error.lineno,

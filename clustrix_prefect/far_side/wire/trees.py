@@ -32,7 +32,7 @@ class TreeError(ValueError):
 
 
 def scan(root: str) -> Iterator[Tuple[str, str, str]]:
-    """What a folder consists of: kind, path inside it, and where a file is or a link leads.
+    """Yield what a folder consists of: kind, path inside it, and where a file is or a link leads.
 
     A link to another part of the folder stays a link. A link to a file elsewhere counts as
     that file, since its target would not be there where the folder goes.
@@ -75,7 +75,7 @@ def _link(root: str, path: str, source: str) -> Tuple[str, str, str]:
 
 
 def describe(entries: List[Entry]) -> bytes:
-    """The description of a folder, the same for the same entries."""
+    """Return the description of a folder, the same for the same entries."""
     ordered = sorted(entries, key=lambda entry: entry[1])
     document = {"format": _FORMAT, "entries": ordered}
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode("ascii")
@@ -85,7 +85,7 @@ def describe(entries: List[Entry]) -> bytes:
 
 
 def parse(description: bytes) -> List[Entry]:
-    """The entries of a description, each checked.
+    """Return the entries of a description, each checked.
 
     Raises:
         TreeError: It is not a description, or an entry would leave the folder.

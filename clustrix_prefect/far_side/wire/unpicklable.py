@@ -14,7 +14,7 @@ _MAX_PARTS = 10000
 def describe_unpicklable(
     value: "Any", can_be_pickled: "Callable[[Any], bool]", parts: "Optional[Parts]" = None
 ) -> "Optional[str]":
-    """The path to the innermost part that cannot be pickled, and its type.
+    """Return the path to the innermost part that cannot be pickled, and its type.
 
     Args:
         value: What cannot be pickled.
@@ -66,7 +66,7 @@ def _parts(value: "Any") -> "Iterator[Tuple[str, Any]]":
 
 
 def _attributes(value: "Any") -> "Dict[str, Any]":
-    """The attributes of a value's own: `list[int]` answers with those of `list`."""
+    """Return the attributes of a value's own: `list[int]` answers with those of `list`."""
     try:
         found = object.__getattribute__(value, "__dict__")  # type: Dict[str, Any]
     except AttributeError:

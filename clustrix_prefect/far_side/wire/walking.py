@@ -22,13 +22,13 @@ def to_text(name: bytes) -> str:
 
 
 def to_name(text: Any) -> bytes:
-    """A name that has travelled, or a path that somebody gave."""
+    """Return a name that has travelled, or a path that somebody gave."""
     path = os.fspath(text)
     return path if isinstance(path, bytes) else path.encode("utf-8", "surrogateescape")
 
 
 def resolve(path: bytes, start: bytes) -> bytes:
-    """Where a path leads: `~` is the home directory, what is relative begins at `start`.
+    """Return where a path leads: `~` is the home directory, what is relative begins at `start`.
 
     Raises:
         FileNotFoundError: The path is empty.
@@ -44,7 +44,7 @@ def resolve(path: bytes, start: bytes) -> bytes:
 
 
 def walk(top: bytes, maxdepth: Optional[int] = None) -> Iterator[Listing]:
-    """Every directory from `top` on, the upper ones first, with its entries.
+    """Yield every directory from `top` on, the upper ones first, with its entries.
 
     Raises:
         OSError: `top` cannot be read.
@@ -73,7 +73,7 @@ def walk(top: bytes, maxdepth: Optional[int] = None) -> Iterator[Listing]:
 
 
 def is_directory(entry: Any) -> bool:
-    """Whether an entry is a directory itself, not a link to one."""
+    """Return whether an entry is a directory itself, not a link to one."""
     try:
         return bool(entry.is_dir(follow_symlinks=False))
     except OSError:
@@ -86,7 +86,7 @@ def _text(name: bytes) -> str:
 
 
 def matcher(pattern: bytes) -> Callable[[bytes], bool]:
-    """Whether names fit a pattern of `*`, `?` and `[...]`; any name may begin with a dot."""
+    """Return whether names fit a pattern of `*`, `?` and `[...]`; any name may begin with a dot."""
     if pattern == b"*":
         return lambda name: True
     fits = re.compile(fnmatch.translate(_text(pattern))).match
@@ -112,7 +112,7 @@ def find(pattern: bytes, top: bytes, skipped: Skipped) -> List[bytes]:
 
 
 def usage(top: bytes, skipped: Skipped) -> Tuple[int, int]:
-    """The size of all regular files, and how many there are."""
+    """Return the size of all regular files, and how many there are."""
     if not stat.S_ISDIR(os.stat(top).st_mode):
         facts = os.lstat(top)
         return (facts.st_size, 1) if stat.S_ISREG(facts.st_mode) else (0, 0)
@@ -138,7 +138,7 @@ _MAGIC = re.compile(b"[*?[]")
 
 
 def glob(pattern: bytes, top: bytes, skipped: Skipped) -> List[bytes]:
-    """What fits a pattern, as in a shell: `*` stays within one name and finds no dotfiles.
+    """Return what fits a pattern, as in a shell: `*` stays within one name and finds no dotfiles.
 
     `**` stands for any number of directories; it does not pass through links.
     """

@@ -90,7 +90,7 @@ class SourceBundle:
         sys.modules.update(self._hidden)
 
     def lines(self) -> "Dict[str, List[str]]":
-        """The known lines of each file, where they are in it."""
+        """Return the known lines of each file, where they are in it."""
         document = self._document
         files = {}  # type: Dict[str, List[str]]
         # What was put around an inner function must not hide a line of the file.
@@ -116,14 +116,14 @@ class SourceBundle:
         return files
 
     def source(self, name: str) -> "Optional[str]":
-        """The known source of one of its modules."""
+        """Return the known source of one of its modules."""
         for module in self._document["modules"] + self._document["slices"]:
             if module["name"] == name:
                 return "".join(self.lines().get(module["path"], ()))
         return None
 
     def find_spec(self, name: str, path: "Any" = None) -> "Any":
-        """The spec of one of its modules."""
+        """Return the spec of one of its modules."""
         if name not in self._names:
             return None
         module = self._modules.get(name)
@@ -142,13 +142,13 @@ class SourceBundle:
             exec(code, module.__dict__)  # noqa: S102
 
     def all_names(self, names: "Names") -> "Names":
-        """The names that its pickles know."""
+        """Return the names that its pickles know."""
         return dict(names)
 
     # --- its slices -----------------------------------------------------------------------
 
     def function(self, names: "Names") -> "Any":
-        """The function to call, in slices made for this call."""
+        """Return the function to call, in slices made for this call."""
         self._classes = {}
         pickles = PortableUnpickler(self._captured or b"", self.foreign, names)
         for part in self._slices:
@@ -190,7 +190,7 @@ class SourceBundle:
     def inner_function(
         self, key: str, closure: "Tuple[Any, ...]", name: str, qualname: str
     ) -> "Any":
-        """A function that was defined inside another one, its surroundings still empty."""
+        """Return a function that was defined inside another one, its surroundings still empty."""
         source = self._inner[key]
         code = source.get("code")
         if code is None:
@@ -227,7 +227,7 @@ class SourceBundle:
         return made
 
     def home_of(self, value: "Any") -> "Optional[str]":
-        """The id by which the flow knows a class that was made inside a function."""
+        """Return the id by which the flow knows a class that was made inside a function."""
         return next((name for name, each in self._classes.items() if each is value), None)
 
     def local_class(self, tracker_id: str) -> "Any":
@@ -299,7 +299,7 @@ class Library:
         sys.meta_path.insert(0, importer)
 
     def function(self, key: "Any", read: "Any", directory: "Any") -> "Any":
-        """The function that a bundle is about.
+        """Return the function that a bundle is about.
 
         Args:
             key: Names the bundle and the pickles that go with it.
@@ -329,7 +329,7 @@ class Library:
             raise _cannot_run(error, "the function") from error
 
     def arguments(self, payload: bytes, refer: "Optional[Callable[[Any], Any]]" = None) -> "Any":
-        """The arguments of a call of that function, or a part of them.
+        """Return the arguments of a call of that function, or a part of them.
 
         Args:
             payload: Their pickle.
@@ -372,17 +372,17 @@ class Library:
         bundle.put_up()
 
     def home_of(self, value: "Any") -> "Optional[str]":
-        """The id by which the flow knows a class that came here by value."""
+        """Return the id by which the flow knows a class that came here by value."""
         find = getattr(self._active, "home_of", None)
         return None if find is None else find(value)
 
     def brings(self, module: str) -> bool:
-        """Whether this module came here by value."""
+        """Return whether this module came here by value."""
         brings = getattr(self._active, "brings", None)
         return brings is not None and brings(module)
 
     def shares(self, namespace: "Dict[str, Any]") -> bool:
-        """Whether these globals are those of a module that came here by value."""
+        """Return whether these globals are those of a module that came here by value."""
         shares = getattr(self._active, "shares", None)
         return shares is not None and shares(namespace)
 
@@ -431,7 +431,7 @@ def _cannot_run(error: BaseException, what: str) -> CannotRun:
 
 
 def named(module: str, name: str) -> "Any":
-    """What a module calls by this name."""
+    """Return what a module calls by this name."""
     found = importlib.import_module(module)
     for part in name.split("."):
         found = getattr(found, part)
@@ -439,7 +439,7 @@ def named(module: str, name: str) -> "Any":
 
 
 def named_function(module: str, name: str) -> "Any":
-    """The function of this name, as it was written: of a task, what it wraps."""
+    """Return the function of this name, as it was written: of a task, what it wraps."""
     owner, _, last = name.rpartition(".")
     found = named(module, name)
     if owner:
@@ -454,12 +454,12 @@ def named_function(module: str, name: str) -> "Any":
 
 
 def make_task(fn: "Any", options: "Dict[str, Any]") -> "Any":
-    """A task."""
+    """Return a task."""
     return tasks.Task(fn, **options)
 
 
 def make_flow(fn: "Any", options: "Dict[str, Any]") -> "Any":
-    """A flow."""
+    """Return a flow."""
     return tasks.Flow(fn, **options)
 
 

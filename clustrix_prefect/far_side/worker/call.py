@@ -40,7 +40,7 @@ class BlobCache:
         self._size = 0
 
     def get(self, sha: str) -> bytes:
-        """A blob's bytes.
+        """Return a blob's bytes.
 
         Raises:
             CannotRun: They are not there, or are not what their name says.
@@ -162,7 +162,7 @@ def _unpack_and_call(call: "Dict[str, Any]", blobs: BlobCache, payload: bytes) -
 
 
 def _open_arguments(payload: bytes, blobs: "Optional[BlobCache]") -> "Any":
-    """The positional arguments, and those by name.
+    """Return the positional arguments, and those by name.
 
     Args:
         payload: Their pickle.
@@ -206,7 +206,7 @@ def _reset_peak_memory() -> None:
 
 
 def _peak_memory() -> int:
-    """The largest resident size since the reset, in bytes."""
+    """Return the largest resident size since the reset, in bytes."""
     try:
         descriptor = os.open("/proc/self/status", os.O_RDONLY)
         try:

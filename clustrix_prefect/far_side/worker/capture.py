@@ -38,7 +38,7 @@ def flush_output() -> None:
 
 
 def _printer(original: "Callable[..., None]") -> "Callable[..., None]":
-    """A `print` whose output is logged, as Prefect's `log_prints` does."""
+    """Return a `print` whose output is logged, as Prefect's `log_prints` does."""
 
     def print_as_log(*args: "Any", **kwargs: "Any") -> None:
         if kwargs.get("file") not in (None, sys.stdout, sys.stderr):

@@ -31,7 +31,7 @@ class Outcome:
 
 
 def returned(value: "Any") -> Outcome:
-    """The outcome of a call that returned."""
+    """Return the outcome of a call that returned."""
     try:
         return Outcome("ok", dumps(value))
     except Exception as error:  # pickling runs the user's own __reduce__ and __getstate__
@@ -49,7 +49,7 @@ def _describe_unpicklable(value: "Any") -> "Optional[str]":
 
 
 def raised(error: BaseException, skip_frames: int = 0) -> Outcome:
-    """The outcome of a call that raised.
+    """Return the outcome of a call that raised.
 
     Args:
         error: What it raised.
@@ -59,7 +59,7 @@ def raised(error: BaseException, skip_frames: int = 0) -> Outcome:
 
 
 def returned_plain(value: "Any") -> Outcome:
-    """The outcome of a call that returned, as plain data alone."""
+    """Return the outcome of a call that returned, as plain data alone."""
     from ..wire.plain import to_plain
 
     try:
@@ -69,13 +69,13 @@ def returned_plain(value: "Any") -> Outcome:
 
 
 def raised_plain(error: BaseException, skip_frames: int = 0) -> Outcome:
-    """The outcome of a call that raised, as plain data alone: see `raised`."""
+    """Return the outcome of a call that raised, as plain data alone: see `raised`."""
     facts = _described(_take_apart(error, skip_frames, MAX_CAUSES), error)
     return Outcome("raised", light.to_json(facts).encode("ascii"))
 
 
 def _described(parts: "Dict[str, Any]", error: BaseException) -> "Dict[str, Any]":
-    """What can be said of an exception in words, and its arguments if they are plain."""
+    """Return what can be said of an exception in words, and its arguments if they are plain."""
     from ..wire.plain import to_plain
 
     facts = {name: parts[name] for name in ("type_name", "text", "traceback", "notes")}
@@ -90,7 +90,7 @@ def _described(parts: "Dict[str, Any]", error: BaseException) -> "Dict[str, Any]
 
 
 def refused(type_name: str, text: str) -> Outcome:
-    """The outcome of a call that was not run."""
+    """Return the outcome of a call that was not run."""
     return _fault("refused", type_name, text)
 
 
@@ -99,7 +99,7 @@ def _fault(status: str, type_name: str, text: str) -> Outcome:
 
 
 def dumps(value: "Any") -> bytes:
-    """A pickle of the value; cloudpickle is asked only for what pickle cannot do."""
+    """Return a pickle of the value; cloudpickle is asked only for what pickle cannot do."""
     try:
         return light.dumps(value, 5 if _is_plain_array(value) else PROTOCOL)
     except Exception:
@@ -177,7 +177,7 @@ def _dumps_more() -> "Any":
 
 
 def _dumps_local_classes(value: "Any") -> bytes:
-    """A pickle in which classes of the flow's that were made inside functions are named."""
+    """Return a pickle in which classes of the flow's that were made inside functions are named."""
     import io
     import pickle
 
@@ -204,7 +204,7 @@ def _dumps_local_classes(value: "Any") -> bytes:
 
 
 def _has_its_name(value: "Any") -> bool:
-    """Whether the class is what its module knows by its name, as at home."""
+    """Return whether the class is what its module knows by its name, as at home."""
     found = sys.modules.get(value.__module__)  # type: Any
     for part in value.__qualname__.split("."):
         found = getattr(found, part, None)
@@ -258,7 +258,7 @@ def _take_apart(error: BaseException, skip_frames: int, causes: int) -> "Dict[st
 
 
 def _whole(error: BaseException) -> "Optional[bytes]":
-    """The pickle of an exception, if what is opened from it is as the exception was."""
+    """Return the pickle of an exception, if what is opened from it is as the exception was."""
     try:
         data = dumps(error)
         again = light.loads(data)
@@ -288,7 +288,7 @@ def _are_alike(one: "Any", other: "Any") -> bool:
 
 
 def _members(error: "Any") -> "Any":
-    """The exceptions of a group, which there are from 3.11 on; None if this is none."""
+    """Return the exceptions of a group, which there are from 3.11 on; None if this is none."""
     import builtins
 
     group = getattr(builtins, "BaseExceptionGroup", None)
@@ -321,7 +321,7 @@ def _render(error: BaseException, frames: "Any") -> str:
 def make_header(
     call: "Dict[str, Any]", outcome: Outcome, trace: "Dict[str, Any]", peak_memory: int
 ) -> "Dict[str, Any]":
-    """The signed header of a call's result."""
+    """Return the signed header of a call's result."""
     digest = sha256(outcome.body)
     return {
         "protocol": 1,

@@ -31,7 +31,7 @@ class PartsStore:
         self._kept: Dict[str, bytes] = {}
 
     def path(self, content: str, size: int) -> str:
-        """Where a content is, its bytes verified.
+        """Return where a content is, its bytes verified.
 
         Raises:
             Failure: It is not here, or is not what its name says.
@@ -65,11 +65,11 @@ class PartsStore:
         return self._kept[content]
 
     def file(self, content: str, size: int, name: str, executable: bool) -> str:
-        """The path at which a task sees a file."""
+        """Return the path at which a task sees a file."""
         return self._views.file(content, size, name, executable)
 
     def folder(self, content: str, size: int, name: str) -> str:
-        """The path at which a task sees a folder."""
+        """Return the path at which a task sees a folder."""
         return self._views.folder(content, size, name)
 
 
@@ -100,7 +100,7 @@ class Parts:
         }
 
     def load(self, kind: str, *rest: Any) -> Any:
-        """The object that a reference stands for."""
+        """Return the object that a reference stands for."""
         return self._kinds[kind](*rest)
 
     def _bytes(self, content: str, size: int) -> bytes:

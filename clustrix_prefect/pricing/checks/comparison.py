@@ -23,7 +23,7 @@ Counts = Mapping[str, int]
 
 
 def counts_of(prices: PriceList) -> dict[str, int]:
-    """How many on-demand prices each region has; what else is listed is up to who asks."""
+    """Return how many on-demand prices each region has; what else is listed is up to who asks."""
     counts = Counter(
         price.region or ""
         for price in prices.prices
@@ -81,7 +81,7 @@ def coverage(
 def _missing_types(
     prices: PriceList, limits: Thresholds, baseline: Mapping[PriceKey, Decimal]
 ) -> Iterator[Evidence]:
-    """The types that everybody sells, and that are not there where they were approved."""
+    """Yield the types that everybody sells, and that are not there where they were approved."""
     provider = prices.fetch.provider
     required = limits.required_types.get(provider, ())
     if not required:
@@ -113,7 +113,7 @@ def drift(
     limits: Thresholds,
     baseline: Mapping[PriceKey, Decimal] | None,
 ) -> Finding:
-    """Every price beside the one that somebody approved. Spot prices have none: they move.
+    """Return every price beside the one that somebody approved. Spot prices have none: they move.
 
     Args:
         prices: What the provider gave.

@@ -89,7 +89,7 @@ def found(
     good: str,
     level: Level = Level.FAILURE,
 ) -> Finding:
-    """A finding of `level` if there is evidence, else one that all is well.
+    """Return a finding of `level` if there is evidence, else one that all is well.
 
     Args:
         check: Which check.
@@ -106,18 +106,18 @@ def found(
 
 
 def plain(amount: Decimal) -> str:
-    """An amount at full precision, without exponent and trailing zeros."""
+    """Return an amount at full precision, without exponent and trailing zeros."""
     text = f"{amount:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def percent(share: float) -> str:
-    """A share with its sign: +10.0 %."""
+    """Return a share with its sign: +10.0 %."""
     return f"{100 * share:+.1f} %"
 
 
 def jsonable(finding: Finding, most: int) -> dict[str, Any]:
-    """A finding as plain data, with no more than `most` pieces of evidence."""
+    """Return a finding as plain data, with no more than `most` pieces of evidence."""
     return {
         "provider": finding.provider,
         "check": finding.check,

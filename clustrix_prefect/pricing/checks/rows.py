@@ -165,7 +165,7 @@ def bounds(prices: PriceList, limits: Thresholds) -> list[Finding]:
 
 
 def _placeholders(prices: Sequence[Price]) -> set[tuple[object, ...]]:
-    """The series that have no price above 0 in a region, where their provider lists such."""
+    """Return the series that have no price above 0 in a region, where their provider lists such."""
     sizes: dict[tuple[object, ...], set[str]] = {}
     priced: set[tuple[object, ...]] = set()
     for price in prices:
@@ -187,7 +187,7 @@ _SIZES = re.compile(r"(?<=[A-Z])\d+(-\d+)?|(?<=[a-z])_\d+(?=_v\d)|i(?=[a-z]*_v\d
 
 
 def _out_of_bounds(price: Price, limits: Thresholds, rate: float) -> Iterator[str]:
-    """What is impossible about a price; `rate` of its currency are a dollar."""
+    """Yield what is impossible about a price; `rate` of its currency are a dollar."""
     hourly = float(price.hourly) / rate
     if hourly <= 0:
         free = (price.provider, price.instance_type, price.licence) in limits.free

@@ -40,7 +40,7 @@ def run_checks(
     previous: Mapping[str, comparison.Counts] | None = None,
     today: date | None = None,
 ) -> list[Finding]:
-    """What there is to say of all providers' prices.
+    """Return what there is to say of all providers' prices.
 
     Args:
         asked: What came of asking each.

@@ -21,7 +21,7 @@ _CHECK_OF_KIND = {
 
 
 def failed(provider: str, error: BaseException) -> Finding:
-    """What it means for the checks that a provider gave no prices."""
+    """Return what it means for the checks that a provider gave no prices."""
     if isinstance(error, PricingError):
         # A server's own words may be in the chain of causes, never in the message.
         message = f"unavailable ({error.kind}): {error.message}"
@@ -41,7 +41,7 @@ def failed(provider: str, error: BaseException) -> Finding:
 
 
 def authentication(fetch: Fetch) -> Finding:
-    """The provider took the credentials, or needs none."""
+    """Return the provider took the credentials, or needs none."""
     how = (
         "needs no credentials"
         if fetch.authentication == "none"
@@ -51,14 +51,14 @@ def authentication(fetch: Fetch) -> Finding:
 
 
 def latency(fetch: Fetch, limits: Thresholds) -> Finding:
-    """How long it took, in all and at most for one request."""
+    """Return how long it took, in all and at most for one request."""
     took = f"{fetch.seconds:.1f} s for {fetch.requests} requests, {fetch.slowest:.1f} s the slowest"
     slow = fetch.slowest > limits.slow_request or fetch.seconds > limits.slow_fetch
     return Finding(Level.WARNING if slow else Level.OK, "latency", fetch.provider, took)
 
 
 def quota(fetch: Fetch, limits: Thresholds) -> Finding:
-    """What is left of the API's quota; being told to slow down is a warning too."""
+    """Return what is left of the API's quota; being told to slow down is a warning too."""
     if fetch.throttled:
         return Finding(
             Level.WARNING,
@@ -78,7 +78,7 @@ def quota(fetch: Fetch, limits: Thresholds) -> Finding:
 
 
 def freshness(prices: PriceList, limits: Thresholds) -> Finding:
-    """When the source published, or answered; never since when a price holds."""
+    """Return when the source published, or answered; never since when a price holds."""
     fetch = prices.fetch
     provider = fetch.provider
     evidence = []

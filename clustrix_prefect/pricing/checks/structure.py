@@ -243,7 +243,7 @@ class _Accelerated(NamedTuple):
 
 
 def _accelerated(price: Price) -> tuple[str, float, float] | None:
-    """The family, the accelerators and the processors of a machine."""
+    """Return the family, the accelerators and the processors of a machine."""
     documented = accelerated_size(price.provider, price.instance_type)
     if documented is not None:
         return documented
@@ -282,7 +282,7 @@ def _same_around_each(machines: Sequence[_Accelerated], limits: Thresholds) -> I
 def _off_the_line(
     machines: Sequence[_Accelerated], what: str, limits: Thresholds
 ) -> Iterator[_Odd]:
-    """Those that are off the prices for an accelerator and a processor that most agree on.
+    """Yield those that are off the prices for an accelerator and a processor that most agree on.
 
     Which prices these are is tried with every two of them. The majority has to be one, and three
     at least: two are on a line with any.
@@ -420,7 +420,7 @@ _MODELS = re.compile(
 
 
 def accelerator_spread(lists: Sequence[PriceList], limits: Thresholds) -> list[Finding]:
-    """The hour of one accelerator of a model, at each provider beside the others.
+    """Return the hour of one accelerator of a model, at each provider beside the others.
 
     Needs three providers that sell the model, so that there is a majority.
     """
@@ -471,7 +471,7 @@ def _each(price: Price) -> float:
 
 
 def _count(price: Price) -> float:
-    """How many accelerators a machine has; 0 for none, or if nobody says."""
+    """Return how many accelerators a machine has; 0 for none, or if nobody says."""
     documented = accelerators_of(price.provider, price.instance_type)
     if documented is not None and documented.count is not None:
         return float(documented.count)

@@ -38,7 +38,7 @@ class Waiver(BaseModel):
         return value
 
     def covers(self, evidence: Evidence) -> bool:
-        """Whether it is on this price."""
+        """Return whether it is on this price."""
         return (
             bool(evidence.instance_type)
             and fnmatchcase(evidence.instance_type, self.instance_type)
@@ -50,7 +50,7 @@ _WAIVABLE = ("drift", "structure", "bounds", "agreement", "spread")
 
 
 def waived(finding: Finding, waivers: Sequence[Waiver], today: date) -> Finding:
-    """The finding without what is waived; a waiver that has expired is told of."""
+    """Return the finding without what is waived; a waiver that has expired is told of."""
     if finding.level is Level.OK:
         return finding
     ours = [w for w in waivers if w.provider == finding.provider and w.check == finding.check]

@@ -33,7 +33,7 @@ _VARIABLES = {
 
 
 def credentials_from_environment() -> PricingCredentials:
-    """What the environment says, references not yet resolved."""
+    """Return what the environment says, references not yet resolved."""
     given: dict[str, Any] = {
         field: os.environ[name] for name, field in _VARIABLES.items() if os.environ.get(name)
     }

@@ -85,7 +85,7 @@ def find_equivalents(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     deadline: float = 300.0,
 ) -> Equivalents:
-    """The machine and its like: same processors, memory within 10 %, same GPUs.
+    """Return the machine and its like: same processors, memory within 10 %, same GPUs.
 
     Args:
         instance_type: As its provider calls it, such as `m5.large`.

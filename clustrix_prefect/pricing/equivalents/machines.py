@@ -80,7 +80,7 @@ class Machine:
 
 
 def machine_of(price: Price) -> Machine | None:
-    """The machine that a price is for; `None` if nobody says what it is."""
+    """Return the machine that a price is for; `None` if nobody says what it is."""
     names = (price.provider, price.instance_type)
     known = accelerators_of(*names)
     vcpus, memory, count = price.vcpus, price.memory_gib, price.gpu_count
@@ -119,7 +119,7 @@ _NOISE = re.compile(
 
 
 def model_of(text: str | None) -> str | None:
-    """A GPU's model without maker, memory and socket: `A100` of `NVIDIA Tesla A100 80GB`."""
+    """Return a GPU's model without maker, memory and socket: `A100` of `NVIDIA Tesla A100 80GB`."""
     if text is None:
         return None
     words = _NOISE.sub(" ", text.replace("-", " ").replace("_", " ")).split()
@@ -127,7 +127,7 @@ def model_of(text: str | None) -> str | None:
 
 
 def short(number: Decimal) -> str:
-    """A number without zeros at its end."""
+    """Return a number without zeros at its end."""
     return f"{number.normalize():f}"
 
 

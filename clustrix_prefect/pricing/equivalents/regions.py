@@ -31,7 +31,7 @@ class Place:
     azure: tuple[str, ...] = ()
 
     def region_of(self, provider: str) -> str | None:
-        """The provider's usual region there; `None` if it has none."""
+        """Return the provider's usual region there; `None` if it has none."""
         regions: tuple[str, ...] = getattr(self, provider, ())
         return regions[0] if regions else None
 
@@ -89,7 +89,7 @@ PLACES = (
 
 
 def place_of(region: str) -> Place:
-    """The place of a region, whichever provider calls it so.
+    """Return the place of a region, whichever provider calls it so.
 
     Raises:
         ConfigurationError: No provider has such a region, or only one has a region there.

@@ -45,7 +45,7 @@ def fetch_prices(
     source: Literal["api", "bulk"] = "api",
     spot: bool = False,
 ) -> PriceList:
-    """The hourly prices of EC2's machines: Linux, shared tenancy, on demand; spot if wanted.
+    """Return the hourly prices of EC2's machines: Linux, shared tenancy, on demand; spot if wanted.
 
     Args:
         regions: AWS regions; default: those that every account can use (`DEFAULT_REGIONS`),

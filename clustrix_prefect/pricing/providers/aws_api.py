@@ -41,7 +41,7 @@ def fetch_api_prices(
     endpoint: str = ENDPOINT,
     deadline: float = 300.0,
 ) -> PriceList:
-    """The hourly prices of EC2's machines from the API: Linux, shared tenancy, on demand.
+    """Return the hourly prices of EC2's machines from the API: Linux, shared tenancy, on demand.
 
     Args:
         regions: AWS regions.
@@ -137,7 +137,7 @@ def _sku(row: Mapping[str, Any]) -> str:
 
 
 def _prices(row: Mapping[str, Any], fetch: Fetch) -> Iterator[Price]:
-    """The prices of one product; more than one only if the source is wrong."""
+    """Yield the prices of one product; more than one only if the source is wrong."""
     now = datetime.now(timezone.utc)
     try:
         attributes = row["product"]["attributes"]

@@ -65,7 +65,7 @@ def fetch_bulk_prices(
     endpoint: str = ENDPOINT,
     deadline: float = 300.0,
 ) -> PriceList:
-    """The hourly prices of EC2's machines from the public files: Linux, shared, on demand.
+    """Return the hourly prices of EC2's machines from the public files: Linux, shared, on demand.
 
     Args:
         regions: AWS regions; default: us-east-1.
@@ -101,7 +101,7 @@ def _judge(answer: Answer) -> type[PricingError] | None:
 
 
 def _files(client: Client, endpoint: str) -> dict[str, str]:
-    """Where each region's file is: the index of offers leads to that of EC2's regions."""
+    """Return where each region's file is: the index of offers leads to that of EC2's regions."""
     try:
         offer = client.get_json(urljoin(endpoint, _INDEX))["offers"]["AmazonEC2"]
         index = client.get_json(urljoin(endpoint, offer["currentRegionIndexUrl"]))

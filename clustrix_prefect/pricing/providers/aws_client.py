@@ -95,7 +95,7 @@ class Asking:
         self._throttled = False
 
     def client(self, service: str, region: str, endpoint: str | None) -> Any:
-        """A client of `service`; of boto3's own endpoint if `endpoint` is `None`."""
+        """Return a client of `service`; of boto3's own endpoint if `endpoint` is `None`."""
         with self.failures(endpoint or service):
             key: dict[str, Any] = {}
             if self._credentials is not None:
@@ -125,7 +125,7 @@ class Asking:
         return client
 
     def pages(self, client: Any, operation: str, **arguments: Any) -> Iterator[Any]:
-        """The pages of `operation`, as boto3's paginator asks for them."""
+        """Yield the pages of `operation`, as boto3's paginator asks for them."""
         pages = iter(client.get_paginator(operation).paginate(**arguments))
         while True:
             with self.failures(client.meta.endpoint_url):
@@ -152,7 +152,7 @@ class Asking:
             self.fetch.seconds = time.monotonic() - self._started
 
     def failure(self, kind: type[PricingError], what: str, remedy: str = "") -> PricingError:
-        """An error of AWS, with the facts of the asking so far."""
+        """Return an error of AWS, with the facts of the asking so far."""
         self.fetch.seconds = time.monotonic() - self._started
         return kind(what, remedy, provider=self.fetch.provider, fetch=self.fetch)
 

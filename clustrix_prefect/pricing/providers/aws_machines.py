@@ -70,7 +70,7 @@ def machine_price(
 
 
 def moment(text: str | None) -> datetime | None:
-    """A time or a day as AWS writes it, in UTC."""
+    """Return a time or a day as AWS writes it, in UTC."""
     try:
         read = datetime.fromisoformat((text or "").replace("Z", "+00:00"))
     except (ValueError, AttributeError):

@@ -28,7 +28,7 @@ def fetch_spot_prices(
     endpoint: str = ENDPOINT,
     deadline: float = 300.0,
 ) -> PriceList:
-    """The spot prices of EC2's Linux machines at this moment, by zone.
+    """Return the spot prices of EC2's Linux machines at this moment, by zone.
 
     EC2 says neither the currency, which its documents say is USD, nor what a machine has.
 

@@ -94,7 +94,7 @@ def fetch_prices(
     reservations: bool = False,
     deadline: float = 300.0,
 ) -> PriceList:
-    """The hourly prices of Azure's virtual machines, Linux and Windows, on demand and spot.
+    """Return the hourly prices of Azure's virtual machines, Linux and Windows, on demand and spot.
 
     Args:
         regions: Names as in `eastus`; by default `DEFAULT_REGIONS`.
@@ -162,7 +162,7 @@ class _Query:
 def _prices_of_regions(
     regions: Sequence[str], query: _Query, fetch: Fetch, deadline: float
 ) -> list[Price]:
-    """The prices of all regions, some regions at a time; `fetch` gets the facts of all."""
+    """Return the prices of all regions, some regions at a time; `fetch` gets the facts of all."""
     parts = [replace(fetch, regions=(region,), skipped=type(fetch.skipped)()) for region in regions]
     stopping = Event()
     ends = time.monotonic() + deadline
@@ -261,7 +261,7 @@ def _next_page(link: Any, received: int, client: Client) -> Mapping[str, str] | 
 
 
 def _price(item: Mapping[str, Any], client: Client, now: datetime) -> Price | str:
-    """The price in a row, or why it gives none."""
+    """Return the price in a row, or why it gives none."""
     size, product, meter, unit, region, currency = (item.get(name) for name in _NAMES)
     for text in (size, product, meter, unit, region, currency):
         if text is not None and not isinstance(text, str):
@@ -328,7 +328,7 @@ def _price(item: Mapping[str, Any], client: Client, now: datetime) -> Price | st
 
 
 def _moment(text: Any) -> datetime | None:
-    """A moment in UTC, if one is given.
+    """Return a moment in UTC, if one is given.
 
     Raises:
         ValueError: It is none.
@@ -341,7 +341,7 @@ def _moment(text: Any) -> datetime | None:
 
 
 def family_of(size: str) -> str | None:
-    """The family of a size, such as `Dsv3` of `Standard_D2s_v3`.
+    """Return the family of a size, such as `Dsv3` of `Standard_D2s_v3`.
 
     `None` if its price does not grow with its processors as that of the others does: some of
     its processors are switched off, and paid for (`Standard_E4-2s_v5`).

@@ -90,7 +90,7 @@ class Sizes:
         self._ends = ends
 
     def added_to(self, prices: Sequence[Price]) -> list[Price]:
-        """The prices, with processors, memory and accelerators of the sizes that are known.
+        """Return the prices, with processors, memory and accelerators of the sizes that are known.
 
         Raises:
             PricingError: One of its subclasses, by what went wrong.

@@ -130,7 +130,7 @@ def fetch_prices(
     currency: str = "USD",
     spot: bool = True,
 ) -> PriceList:
-    """The hourly prices of Compute Engine's machine types, on demand and spot.
+    """Return the hourly prices of Compute Engine's machine types, on demand and spot.
 
     The system is not part of the price; those with a licence fee cost more.
 
@@ -328,7 +328,7 @@ def _rows(page: Any, client: Client) -> list[Any]:
 
 
 def _rates(sku: Mapping[str, Any], fetch: Fetch) -> Iterator[tuple[_Part, _Rate]]:
-    """What of a machine the SKU sells, in each of its regions; mostly nothing of one."""
+    """Yield what of a machine the SKU sells, in each of its regions; mostly nothing of one."""
     try:
         usage, description = sku["category"]["usageType"], sku["description"]
         sold = _sold(description)
@@ -420,7 +420,7 @@ def _prices(
     now: datetime,
     without: Counter[str],
 ) -> Iterator[Price]:
-    """The price of a machine; more than one only if a part of it has more than one.
+    """Yield the price of a machine; more than one only if a part of it has more than one.
 
     What the catalog has no price of, although it sells the machine's series, is counted in
     `without`.

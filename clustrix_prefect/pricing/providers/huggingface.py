@@ -54,7 +54,7 @@ def fetch_prices(
     products: Sequence[Product] = PRODUCTS,
     deadline: float = 300.0,
 ) -> PriceList:
-    """The hourly prices of Hugging Face's hardware.
+    """Return the hourly prices of Hugging Face's hardware.
 
     The same hardware has a price in each product, so `licence` names the product: `Spaces` or
     `Jobs`.
@@ -99,7 +99,7 @@ def _product(product: Product, url: str, client: Client) -> Iterator[Price | str
 
 
 def _price(row: Mapping[str, Any], product: str, source: str, client: Client) -> Price | str:
-    """The price in a row, or why it gives none: one odd row costs one row."""
+    """Return the price in a row, or why it gives none: one odd row costs one row."""
     name, unit = row.get("name"), row.get("unitLabel")
     if not isinstance(name, str) or not name or not isinstance(unit, str):
         return "a name or a unit is missing"
@@ -142,7 +142,7 @@ def _price(row: Mapping[str, Any], product: str, source: str, client: Client) ->
 
 
 def _count(accelerator: Mapping[str, Any]) -> int | None:
-    """How many accelerators there are; `None` if it is not said as documented."""
+    """Return how many accelerators there are; `None` if it is not said as documented."""
     if not accelerator:
         return 0
     quantity = str(accelerator.get("quantity"))
@@ -150,7 +150,7 @@ def _count(accelerator: Mapping[str, Any]) -> int | None:
 
 
 def _size(text: Any, unit: str) -> Decimal | None:
-    """The number in "4 vCPU" or "15 GB"; `None` if nothing of that kind is said.
+    """Return the number in "4 vCPU" or "15 GB"; `None` if nothing of that kind is said.
 
     GB is taken for GiB: the machines behind are those of clouds that sell memory in GiB.
     """

@@ -67,7 +67,7 @@ def fetch_prices(
     endpoint: str = ENDPOINT,
     deadline: float = 300.0,
 ) -> PriceList:
-    """The hourly prices of Lambda's machines, on demand.
+    """Return the hourly prices of Lambda's machines, on demand.
 
     Args:
         regions: Without effect: the price is the same in all.

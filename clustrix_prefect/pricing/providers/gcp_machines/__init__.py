@@ -65,7 +65,7 @@ class MachineType:
 
 @cache
 def machine_types() -> tuple[MachineType, ...]:
-    """All types of `machine_types.csv`, which says where they are from."""
+    """Return all types of `machine_types.csv`, which says where they are from."""
     text = files(__name__).joinpath("machine_types.csv").read_text(encoding="utf-8")
     rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
     return tuple(
