@@ -39,6 +39,6 @@ def test_examples_are_short_enough_for_a_page(kind: type[Block]) -> None:
     ast.parse("\n".join(lines))
     # Pages put the name of the block there that they show.
     if issubclass(kind, ClusterBlock):
-        assert f'ClusterTaskRunner("{kind.get_block_type_slug()}/BLOCK_NAME")' in example
+        assert f'cluster = {kind.__name__}.load("BLOCK_NAME")' in example
     else:
         assert '("BLOCK_NAME")' in example
