@@ -8,7 +8,6 @@ environment.
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import socket
 import sys
@@ -17,14 +16,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
+from clustrix_prefect.connections.prompts import Prompt
+
 _SECONDS = 30.0
 _LONGEST_QUESTION = 4096
-_ONE_TIME = re.compile(r"one[- ]?time[- ]?(pass ?(word|code)|code|pin)?|\bOTP\b", re.IGNORECASE)
-_CODE = re.compile(
-    r"\b(code|t?otp|token|passcode|verification|2fa|mfa|authenticator|second factor)\b",
-    re.IGNORECASE,
-)
-_SECRET = re.compile(r"pass ?(word|wort|phrase)|\bpin\b", re.IGNORECASE)
 
 _PROGRAM = """
 import socket, sys
@@ -36,12 +31,6 @@ if not answer:
     sys.exit(1)
 sys.stdout.buffer.write(answer)
 """
-
-
-def wants_code(question: str) -> bool:
-    """Return whether a question is about a one-time code, and about nothing besides."""
-    text = _ONE_TIME.sub(" code ", question)
-    return bool(_CODE.search(text)) and not _SECRET.search(text)
 
 
 class OneAnswer:
@@ -110,7 +99,7 @@ class OneAnswer:
                     continue
 
     def _answer(self, question: str) -> str:
-        if not self.was_given and wants_code(question):
+        if not self.was_given and Prompt.read(question).is_for_code_alone:
             self.was_given = True
             return f"{self._code}\n"
         self.refused.append(question)

@@ -8,22 +8,13 @@ from collections.abc import Sequence
 import paramiko
 
 from clustrix_prefect.connections.one_time_codes import OneTimeCodes
+from clustrix_prefect.connections.prompts import Prompt
 from clustrix_prefect.errors import AuthenticationFailed, ClustrixError
 
 METHOD = "keyboard-interactive"
 _SHOWN = 200
 _MOST_CODES = 2  # of one login; hosts count
 
-# Words of PAM's modules (unix, sss, oath, google_authenticator, duo, radius, krb5) and of SecurID.
-_ONE_TIME = re.compile(r"one[- ]?time([- ]?(pass(word|code)|code|pin|token))?", re.I)
-_CODE = re.compile(
-    r"\b(code|t?otp|token\w*|passcode|verification|2fa|mfa|second factor|two[- ](factor|step))\b"
-    r"|\bauthenticator\b",
-    re.I,
-)
-_PASSWORD = re.compile(r"pass ?(word|wort|phrase)|mot de passe|contraseña|senha|first factor", re.I)
-_ONE_AFTER_THE_OTHER = re.compile(r"[+&]|\b(and|then|followed by)\b", re.I)
-_PIN = re.compile(r"\bpin\b", re.I)
 _CHANGE = re.compile(
     r"\b(new|retype|re-?enter|repeat|old|current)\b[^\n]*pass ?word[^\n]*\Z"
     r"|\b(required to|must|have to) change your password (now|immediately)\b|^changing password",
@@ -108,17 +99,15 @@ class Questions:
         return [self._answer_to(question) for _, question in questions]
 
     def _answer_to(self, question: str) -> str:
-        text = re.sub(rf"\b{re.escape(self._user)}\b", "", question)
-        text = _ONE_TIME.sub(" code ", text)
-        wants_code, wants_password = _CODE.search(text), _PASSWORD.search(text)
-        if wants_code and wants_password and _ONE_AFTER_THE_OTHER.search(text):
+        prompt = Prompt.read(re.sub(rf"\b{re.escape(self._user)}\b", "", question))
+        if prompt.code and prompt.password and prompt.in_turn:
             return self._give_password(question) + self._give_code(question)
-        if _PIN.search(text) or bool(wants_code) == bool(wants_password):
+        if prompt.pin or prompt.code == prompt.password:
             raise self._failure(
                 f'asks {self._user} "{self._shown(question)}", which cannot be answered from here',
                 f"Ask its administrators for a login without that question, or {_BY_HAND}.",
             )
-        return self._give_code(question) if wants_code else self._give_password(question)
+        return self._give_code(question) if prompt.code else self._give_password(question)
 
     def _give_password(self, question: str) -> str:
         if self._password is None:

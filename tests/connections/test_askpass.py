@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from clustrix_prefect.connections.askpass import wants_code
 from clustrix_prefect.connections.control_master import ControlMaster, _own_directory
 from clustrix_prefect.connections.openssh import open_openssh
+from clustrix_prefect.connections.prompts import Prompt
 from clustrix_prefect.errors import LoginNeeded
 from tests.connections.conftest import read_all
 from tests.live import pam_host as pam
@@ -72,7 +72,7 @@ def test_a_password_is_asked_on_a_terminal_only(master: ControlMaster, pam_host:
     ],
 )
 def test_questions_about_codes(question: str) -> None:
-    assert wants_code(question)
+    assert Prompt.read(question).is_for_code_alone
 
 
 @pytest.mark.parametrize(
@@ -84,4 +84,4 @@ def test_questions_about_codes(question: str) -> None:
     ],
 )
 def test_other_questions(question: str) -> None:
-    assert not wants_code(question)
+    assert not Prompt.read(question).is_for_code_alone
