@@ -265,7 +265,7 @@ def test_a_cluster_can_be_described_in_a_form(page: Page, clusters: list[str]) -
     page.locator("textarea").first.fill("ndoli.example.edu")
     page.locator("input[type=number]").first.fill("2222")
     page.get_by_placeholder(re.compile("OMP_NUM_THREADS")).fill('{"OMP_NUM_THREADS": "2"}')
-    send(page, "Create", page.get_by_text('"slurm-cluster/typed"'))
+    send(page, "Create", page.get_by_text('SlurmCluster.load("typed")'))
     expect(page.get_by_text("ndoli.example.edu")).to_be_visible()
     expect(page.get_by_text("&gt;")).to_have_count(0)
     keep(page, "block")
