@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from clustrix_prefect.dispatch.call import CallState
+from clustrix_prefect.dispatch.call import Attempt, CallState
 from clustrix_prefect.dispatch.places import array_builder as module
 from clustrix_prefect.dispatch.places.array_builder import ArrayBuilder
 from clustrix_prefect.task_resources import Resources
@@ -96,7 +96,8 @@ def ended(count: int, seconds: float) -> ArrayBuilder:
     """Calls of a map that took so long."""
     fit = builder()
     for _ in range(count):
-        over = SimpleNamespace(state=CallState.DONE, started_at=1.0, ended_at=1.0 + seconds)
+        attempt = Attempt(started_at=1.0, ended_at=1.0 + seconds)
+        over = SimpleNamespace(state=CallState.DONE, attempt=attempt)
         fit.submitted.append(over)  # type: ignore[arg-type]  # no more of it is looked at
     return fit
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from clustrix_prefect.dispatch.call import Attempt
 from clustrix_prefect.dispatch.failure_page import exit_words, failure_page, index_words
 from clustrix_prefect.display.markdown import prose, prose_cell
 from clustrix_prefect.errors import RemoteTraceback, SubmissionRefused
@@ -14,20 +16,11 @@ from clustrix_prefect.errors import RemoteTraceback, SubmissionRefused
 
 def call(**facts: Any) -> Any:
     """A call of which this is known."""
-    known = {
-        "failure": None,
-        "context": {},
-        "last_lines": (),
-        "task_run_name": "fit-17-4b3",
-        "map_index": None,
-        "element": None,
-        "job_id": None,
-        "node": None,
-        "exit_code": None,
-        "started_at": None,
-        "ended_at": None,
-    }
-    return SimpleNamespace(**{**known, **facts})
+    of_attempt = {each.name for each in fields(Attempt)}
+    attempt = Attempt(**{name: fact for name, fact in facts.items() if name in of_attempt})
+    known = {"failure": None, "context": {}, "task_run_name": "fit-17-4b3", "map_index": None}
+    others = {name: fact for name, fact in facts.items() if name not in of_attempt}
+    return SimpleNamespace(attempt=attempt, **{**known, **others})
 
 
 @pytest.mark.parametrize(
