@@ -359,7 +359,7 @@ class AgentClient:
         return self._largest_result
 
     def _open_sink(self, message: dict[str, Any]) -> Any:
-        """Return what nobody waits for any more is not kept."""
+        """Return where an answer goes that nobody waits for any more: it is not kept."""
         return None if "re" not in message or message["re"] in self._replies else _Discarded()
 
     def _on_end(self, reason: BaseException) -> None:

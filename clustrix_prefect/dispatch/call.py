@@ -272,7 +272,7 @@ class Call:
     # --- what happened to it; each returns whether that was news --------------------------
 
     def started(self, event: dict[str, Any], at: float) -> bool:
-        """Return a worker began to run it, at this time on this machine's clock."""
+        """Note that a worker began to run it, at this time on this machine's clock."""
         with self.lock:
             if self.state is not CallState.QUEUED:
                 return False

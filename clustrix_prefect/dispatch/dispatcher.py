@@ -236,7 +236,7 @@ class Dispatcher:
     # --- from the cluster ------------------------------------------------------------------
 
     def on_event(self, event: dict[str, Any], body: bytes) -> bool:
-        """Note and pass on what an agent says; whether it was for us, and not for its lane."""
+        """Note and pass on what an agent says; False if only the executor understands it."""
         kind = event["event"]
         call = self.registry.find(event.get("call"))
         if call is None:

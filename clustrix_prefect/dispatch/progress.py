@@ -30,7 +30,7 @@ class Progress:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def begin(self) -> int:
-        """Return one more; how many they are now."""
+        """Count one more, and return how many they are now."""
         with self._lock:
             self.total += 1
             return self.total

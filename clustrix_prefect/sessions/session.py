@@ -532,7 +532,7 @@ class Sessions:
         return None
 
     def _take(self, key: str) -> Session | None:
-        """Return one user more, under the lock."""
+        """Count one user more of a session, under the lock, and return it."""
         session = self._sessions.get(key)
         if session is None or session.is_gone:
             return None

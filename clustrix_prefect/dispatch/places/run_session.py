@@ -96,7 +96,7 @@ class RunSession:
         return self.session.store
 
     def is_ready_for(self, waiter: Waiter) -> bool:
-        """Return what a call has to know of a host is known since the session is open."""
+        """Return that a call can be packed: the host is known since the session is open."""
         return True
 
     def interpreter_for(self, code: Code) -> FarPython:

@@ -333,7 +333,7 @@ class Agent:
         return {}
 
     def _open_sink(self, message: Message) -> Any:
-        """Return a content that arrives in one large piece goes to the store at once."""
+        """Return where a content goes that arrives in one large piece: to the store at once."""
         return self._exchange.open_sink(message) if self._work_dir is not None else None
 
     # --- calls ----------------------------------------------------------------------------

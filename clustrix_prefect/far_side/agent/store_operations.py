@@ -69,7 +69,7 @@ class StoreOperations:
             self._turns.get()()
 
     def open_sink(self, message: Message) -> Union[Incoming, ArrivingChunk, None]:
-        """Return what comes in one large piece, as it is, goes to the store while it arrives."""
+        """Return the place in the store for what comes in one large piece, as it is."""
         if message.get("op") == "put":
             return self._store.incoming(message["sha"])
         if message.get("op") == "upload_chunk" and not message["compressed"]:
