@@ -56,9 +56,9 @@ class WorkDir:
 
     def __init__(self, path: Optional[str], alone: bool = False) -> None:
         self.path = expand(path)
-        self.runs = os.path.join(self.path, "runs")
-        self.programs = os.path.join(self.path, "far_side")
-        self.environments = os.path.join(self.path, "environments")
+        self.runs = os.path.join(self.path, layout.RUNS)
+        self.programs = os.path.join(self.path, layout.PROGRAMS)
+        self.environments = os.path.join(self.path, layout.ENVIRONMENTS)
         self._alone = alone
         self._program: Optional[Program] = None
         store = os.path.join(self.path, "store")

@@ -13,23 +13,26 @@ if TYPE_CHECKING:
 
 # Where it is unless the block says otherwise.
 WORK_DIR = "~/.clustrix-prefect"
+PROGRAMS = "far_side"
+RUNS = "runs"
+ENVIRONMENTS = "environments"
 # So much of the digest of the program is its directory's name.
 _HASH = 16
 
 
 def program_directory(work_dir: str, program: str) -> str:
     """Return where the program of this digest is installed."""
-    return "{}/far_side/{}".format(work_dir, program[:_HASH])
+    return "/".join((work_dir, PROGRAMS, program[:_HASH]))
 
 
 def batch_directory(work_dir: str, run: str, batch: str) -> str:
     """Return where the calls of a batch are."""
-    return "{}/runs/{}/{}".format(work_dir, run, batch)
+    return "/".join((work_dir, RUNS, run, batch))
 
 
 def environment_directory(work_dir: str, name: str) -> str:
     """Return where an environment is built."""
-    return "{}/environments/{}".format(work_dir, name)
+    return "/".join((work_dir, ENVIRONMENTS, name))
 
 
 def environment_python(work_dir: str, name: str) -> str:

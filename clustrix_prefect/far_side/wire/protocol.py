@@ -15,6 +15,8 @@ Bytes may go with any message (`frames`).
 
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
+from .frames import Message
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Concatenate, Generic, ParamSpec, TypedDict, TypeVar
@@ -97,7 +99,6 @@ def _operation(order: str) -> "Callable[[Callable[P, A]], Operation[P, A]]":
 
 # --- the agent's end ----------------------------------------------------------------------------
 
-Message = Dict[str, Any]
 Act = Callable[[Message, Any], Any]
 
 
