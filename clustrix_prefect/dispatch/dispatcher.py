@@ -24,7 +24,6 @@ from clustrix_prefect.dispatch.clocks import NodeClocks
 from clustrix_prefect.dispatch.failures import queue_timed_out
 from clustrix_prefect.dispatch.packing import Packer
 from clustrix_prefect.dispatch.placement import OpenedCluster, RunContext, Waiter
-from clustrix_prefect.dispatch.registry import CallRegistry
 from clustrix_prefect.dispatch.report import Report
 from clustrix_prefect.dispatch.task_run import TaskRunDriver
 from clustrix_prefect.engine import CallQueued, CallRequest, timed_out
@@ -35,7 +34,6 @@ from clustrix_prefect.errors import (
     TamperedResult,
     own_copy,
 )
-from clustrix_prefect.packaging import signing
 from clustrix_prefect.packaging.results import (
     checked_header,
     content_is_gone,
@@ -61,7 +59,6 @@ class Dispatcher:
     Args:
         opened: The open cluster.
         run: The flow run.
-        secret: The client's signing secret.
         results: How results come back: "pickle" or "json".
         report: Leaves pages with the flow run; None outside a flow.
 
@@ -74,12 +71,10 @@ class Dispatcher:
         opened: OpenedCluster,
         run: RunContext,
         *,
-        secret: bytes,
         results: str,
         report: Report | None = None,
     ) -> None:
         self.run = run
-        self.registry = CallRegistry(run.run_id, signing.run_key(secret, run.run_id), run.requeues)
         self.report = report
         self.first_started: float | None = None
         self._results = results
@@ -90,7 +85,7 @@ class Dispatcher:
         self._clocks = NodeClocks()
         self._gone: ClustrixError | None = None
         self._context = copy_context()
-        self._place = opened.place_for(run, self.registry, self)
+        self._place = opened.place_for(run, self)
         self._packer = Packer(self._place, run.cluster.module_data_limit * 1024 * 1024)
 
     @property
@@ -137,7 +132,7 @@ class Dispatcher:
             logger=engine.logger,  # type: ignore[arg-type]  # an adapter, whatever its hint says
             log_context=log_context,
         )
-        self.registry.add(call, retry_of)
+        self.run.registry.add(call, retry_of)
         return call
 
     def send(self, call: Call) -> None:
@@ -146,7 +141,7 @@ class Dispatcher:
         Raises:
             ConnectionLost: The cluster cannot be reached any more.
         """
-        place, registry = self._place, self.registry
+        place, registry = self._place, self.run.registry
         registry.skip(call, place.acknowledged)
         known = place.known
         if known:
@@ -238,7 +233,7 @@ class Dispatcher:
     def on_event(self, event: dict[str, Any], body: bytes) -> bool:
         """Note and pass on what an agent says; False if only the executor understands it."""
         kind = event["event"]
-        call = self.registry.find(event.get("call"))
+        call = self.run.registry.find(event.get("call"))
         if call is None:
             return False
         if kind == "log":
@@ -259,7 +254,7 @@ class Dispatcher:
 
         Nothing better may come after it, and nobody must wait for ever.
         """
-        call = self.registry.find(event.get("call"))
+        call = self.run.registry.find(event.get("call"))
         if call is None:
             return False
         tampered = TamperedResult(
@@ -284,7 +279,7 @@ class Dispatcher:
         self._clocks.note_start(node, at, call.attempt.sent_at or 0.0)
         if not call.started(event, min(self._clocks.here(node, at), time.time())):
             return
-        self.registry.counts.follow(call)
+        self.run.registry.counts.follow(call)
         self.first_started = self.first_started or call.attempt.started_at
         if call.timeout_seconds is not None:
             limit = call.timeout_seconds
@@ -372,7 +367,7 @@ class Dispatcher:
         except BaseException as error:
             if isinstance(error, InfrastructureError):
                 error.job_id, error.node = call.attempt.job_id, call.attempt.node
-                self.registry.note_over([call])
+                self.run.registry.note_over([call])
             if isinstance(error, TamperedResult):
                 self._cancel_there([call])  # the one who should have written it may still run
             self._note_failure(call, error)
@@ -385,7 +380,7 @@ class Dispatcher:
     def _note_failure(self, call: Call, error: BaseException) -> None:
         call.failure = error
         call.state = CallState.FAILED
-        self.registry.counts.follow(call)
+        self.run.registry.counts.follow(call)
         self._look_into_aside(call)
 
     def _retain(self, call: Call) -> None:
@@ -448,7 +443,7 @@ class Dispatcher:
 
         if self._settle(call, finish):
             # Known at once, whatever the connection does: after an outage it is stopped there.
-            self.registry.note_over([call])
+            self.run.registry.note_over([call])
             if stop:
                 self._cancel_there([call])
             self._look_into_aside(call)
@@ -463,7 +458,7 @@ class Dispatcher:
         """Tell what is to be seen of a failed call, and let its files go."""
         try:
             self._report_failure(call)
-            if self.registry.is_over(call.id):
+            if self.run.registry.is_over(call.id):
                 self._acknowledge([call])
             else:
                 self._retain(call)
@@ -483,10 +478,10 @@ class Dispatcher:
     def send_again(self, call: Call, why: str) -> None:
         """Submit a call anew, through no fault of its own, as its next attempt."""
         self._acknowledge([call])
-        self.registry.forget_attempt(call)
+        self.run.registry.forget_attempt(call)
         call.begin_anew()
-        self.registry.counts.follow(call)
-        self.registry.name(call, self._place.acknowledged)
+        self.run.registry.counts.follow(call)
+        self.run.registry.name(call, self._place.acknowledged)
         call.post(CallQueued(f"Submitted again: {why}"))
         # Aside: this may be the thread that hears the cluster's answers.
         self.run.in_background(partial(self._send_attempt, call, call.id))
@@ -506,11 +501,11 @@ class Dispatcher:
     def _settle(self, call: Call, finish: Callable[[], bool]) -> bool:
         if not finish():
             return False
-        self.registry.counts.follow(call)
+        self.run.registry.counts.follow(call)
         return True
 
     def _acknowledge(self, calls: list[Call]) -> None:
-        self.registry.note_over(calls)
+        self.run.registry.note_over(calls)
         keep = any(self._is_kept(call) for call in calls)
         # Of one that never went out nothing is there, and its failure is no reason to keep others'.
         sent = [call for call in calls if call.attempt.sent_at is not None]
@@ -570,7 +565,7 @@ class Dispatcher:
         Args:
             is_over: Whether the flow run is; one that is suspended finds its outcomes again.
         """
-        self.cancel(self.registry.unfinished())
+        self.cancel(self.run.registry.unfinished())
         deadline = time.monotonic() + _LOOKS_SECONDS
         for looked in self._looks:
             looked.wait(max(0.0, deadline - time.monotonic()))

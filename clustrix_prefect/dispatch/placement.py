@@ -57,6 +57,7 @@ class RunContext:
         run_id: The flow run's id (or one made up, outside a flow).
         run_key: Its directory on the cluster; not the bare id, so that it says whose it is.
         run_name: Its name, for people; empty outside a flow.
+        registry: Its calls.
         requeues: How often a call that the cluster lost is submitted again.
         timers: For time-outs.
         in_background: Runs what may have to wait for the cluster, soon, in some thread.
@@ -67,6 +68,7 @@ class RunContext:
     run_id: str
     run_key: str
     run_name: str
+    registry: CallRegistry
     requeues: int
     timers: Timers
     in_background: Callable[[Callable[[], None]], None]
@@ -183,7 +185,7 @@ class Place(Protocol):
 class OpenedCluster(Protocol):
     """A cluster that a task runner has opened."""
 
-    def place_for(self, run: RunContext, registry: CallRegistry, listener: CallListener) -> Place:
+    def place_for(self, run: RunContext, listener: CallListener) -> Place:
         """Return where the calls of a flow run go."""
         ...
 

@@ -30,6 +30,7 @@ from clustrix_prefect.dispatch.placement import RunContext, RunLog
 from clustrix_prefect.dispatch.places.opening import open_cluster
 from clustrix_prefect.dispatch.pool import StepPool
 from clustrix_prefect.dispatch.progress import Progress
+from clustrix_prefect.dispatch.registry import CallRegistry
 from clustrix_prefect.dispatch.report import Report, describe
 from clustrix_prefect.dispatch.task_run import TaskRunDriver
 from clustrix_prefect.dispatch.timers import Timers
@@ -131,7 +132,7 @@ class Runtime:
         for driver in drivers:
             driver.cancel(message)
         for run in tuple(self._runs.values()):
-            run.dispatcher.cancel(run.dispatcher.registry.unfinished())
+            run.dispatcher.cancel(run.dispatcher.run.registry.unfinished())
 
     def close(self, failed: bool) -> None:
         """Wait for what was submitted, or cancel it if the flow failed; then let go."""
@@ -189,12 +190,14 @@ class Runtime:
                         run_id=run_id,
                         run_key=digest("clustrix-run-directory", run_id)[:32],
                         run_name=flow_run.name if flow_run else "",
+                        registry=CallRegistry(
+                            run_id, signing.run_key(self._secret, run_id), self._requeues
+                        ),
                         requeues=self._requeues,
                         timers=self._timers,
                         in_background=self._going_on.submit,
                         log=RunLog(flow_logger),
                     ),
-                    secret=self._secret,
                     results=self._results,
                     report=report,
                 )
@@ -255,7 +258,9 @@ class FlowRunOnCluster:
         )
 
     def _counts(self) -> Counter[CallState]:
-        return self._progress.counts(self.dispatcher.registry.counts.by_state()[CallState.RUNNING])
+        return self._progress.counts(
+            self.dispatcher.run.registry.counts.by_state()[CallState.RUNNING]
+        )
 
     def _line(self) -> str:
         left = self._progress.time_left(self.dispatcher.first_started)
@@ -271,7 +276,7 @@ class FlowRunOnCluster:
         state = self.flow_run.state if self.flow_run else None
         self.dispatcher.close(is_over=state is None or not state.is_paused())
         if self.report is not None and self.flow_run is not None:
-            self.report.table(self.dispatcher.registry.calls)
+            self.report.table(self.dispatcher.run.registry.calls)
             if last_words := self._progress.last_words(url_for(self.flow_run)):
                 self.dispatcher.run.log.say(logging.ERROR, last_words)
         if (

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from clustrix_prefect.connections.authentication import Login
 from clustrix_prefect.connections.connection import Channel
+from clustrix_prefect.connections.control_master import ControlMaster
 from clustrix_prefect.connections.route import Destination
 from tests.live.more_sshd import serving
+from tests.live.pam_host import PAMHost
 from tests.live.ssh_host import SSHHost
 
 
@@ -53,3 +55,17 @@ def start_server(ssh_host: SSHHost, tmp_path: Path, home: Path) -> Iterator[Star
 def read_all(channel: Channel) -> bytes:
     """All that the program still writes."""
     return b"".join(iter(lambda: channel.read(65536), b""))
+
+
+@contextmanager
+def master_of(host: SSHHost | PAMHost) -> Iterator[ControlMaster]:
+    """The master for a host, which its key opens; it is closed at the end."""
+    made = ControlMaster(
+        host.host,
+        host.port,
+        host.username,
+        key_file=host.key_file,
+        known_hosts=host.known_hosts,
+    )
+    yield made
+    made.close()

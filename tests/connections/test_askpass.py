@@ -10,7 +10,7 @@ from clustrix_prefect.connections.control_master import ControlMaster, _own_dire
 from clustrix_prefect.connections.openssh import open_openssh
 from clustrix_prefect.connections.prompts import Prompt
 from clustrix_prefect.errors import LoginNeeded
-from tests.connections.conftest import read_all
+from tests.connections.conftest import master_of, read_all
 from tests.live import pam_host as pam
 from tests.live.pam_host import PAMHost
 
@@ -20,15 +20,8 @@ BOTH = "AuthenticationMethods publickey,keyboard-interactive"
 
 @pytest.fixture
 def master(pam_host: PAMHost) -> Iterator[ControlMaster]:
-    made = ControlMaster(
-        pam_host.host,
-        pam_host.port,
-        pam_host.username,
-        key_file=pam_host.key_file,
-        known_hosts=pam_host.known_hosts,
-    )
-    yield made
-    made.close()
+    with master_of(pam_host) as made:
+        yield made
 
 
 def test_a_key_and_a_code(master: ControlMaster, pam_host: PAMHost) -> None:

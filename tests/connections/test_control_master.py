@@ -27,7 +27,7 @@ from clustrix_prefect.errors import (
     HostKeyRefused,
     LoginNeeded,
 )
-from tests.connections.conftest import StartServer, read_all
+from tests.connections.conftest import StartServer, master_of, read_all
 from tests.live.person import at_a_terminal, log_in, process_with
 from tests.live.ssh_authority import SSHAuthority
 from tests.live.ssh_host import SSHHost
@@ -38,15 +38,8 @@ PASSWORD = "correct horse"
 @pytest.fixture
 def master(ssh_host: SSHHost) -> Iterator[ControlMaster]:
     """The master of the shared server, which a key opens."""
-    made = ControlMaster(
-        ssh_host.host,
-        ssh_host.port,
-        ssh_host.username,
-        key_file=ssh_host.key_file,
-        known_hosts=ssh_host.known_hosts,
-    )
-    yield made
-    made.close()
+    with master_of(ssh_host) as made:
+        yield made
 
 
 @pytest.fixture

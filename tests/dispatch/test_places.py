@@ -15,7 +15,6 @@ from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.dispatch.placement import CallListener, RunContext
 from clustrix_prefect.dispatch.places.opening import OpenedSession
 from clustrix_prefect.dispatch.places.run_session import RunSession
-from clustrix_prefect.dispatch.registry import CallRegistry
 from clustrix_prefect.errors import PythonVersionMismatch
 from clustrix_prefect.far_side.wire.protocol import Request
 from clustrix_prefect.sessions.session import Session, Sessions
@@ -32,11 +31,9 @@ def test_what_it_says_is_in_the_flow_runs_log(
 ) -> None:
     made = OpenedSession.place_for
 
-    def place_for(
-        self: OpenedSession, run: RunContext, registry: CallRegistry, listener: CallListener
-    ) -> RunSession:
+    def place_for(self: OpenedSession, run: RunContext, listener: CallListener) -> RunSession:
         run.log.say(logging.WARNING, "said while the place is made")
-        return made(self, run, registry, listener)
+        return made(self, run, listener)
 
     monkeypatch.setattr(OpenedSession, "place_for", place_for)
 

@@ -14,7 +14,6 @@ from clustrix_prefect.dispatch.call import Call
 from clustrix_prefect.dispatch.login_notice import tell_of_login
 from clustrix_prefect.dispatch.placement import CallListener, RunContext, Waiter
 from clustrix_prefect.dispatch.places.run_session import RunSession
-from clustrix_prefect.dispatch.registry import CallRegistry
 from clustrix_prefect.engine import CallQueued, CallRaised, Proceed
 from clustrix_prefect.environments.interpreters import FarPython
 from clustrix_prefect.environments.preflight import Code
@@ -38,7 +37,7 @@ class FirstLogin:
         self,
         cluster: ClusterBlock,
         needed: LoginNeeded,
-        run_session: Callable[[Session, RunContext, CallRegistry, CallListener], RunSession],
+        run_session: Callable[[Session, RunContext, CallListener], RunSession],
     ) -> None:
         self.wait = LoginWait(cluster, needed)
         self.run_session = run_session
@@ -52,11 +51,9 @@ class FirstLogin:
         opening = partial(copy_context().run, self._open)
         threading.Thread(target=opening, name="clustrix-login", daemon=True).start()
 
-    def place_for(
-        self, run: RunContext, registry: CallRegistry, listener: CallListener
-    ) -> AwaitedSession:
+    def place_for(self, run: RunContext, listener: CallListener) -> AwaitedSession:
         """Return where the calls of a flow run go, now or later."""
-        place = AwaitedSession(self, run, registry, listener)
+        place = AwaitedSession(self, run, listener)
         with self._lock:
             session, error = self._session, self._error
             if session is None and error is None:
@@ -126,16 +123,12 @@ class AwaitedSession:
     Args:
         login: What opens the cluster.
         run: The flow run.
-        registry: Its calls.
         listener: Is told what becomes of them.
     """
 
-    def __init__(
-        self, login: FirstLogin, run: RunContext, registry: CallRegistry, listener: CallListener
-    ) -> None:
+    def __init__(self, login: FirstLogin, run: RunContext, listener: CallListener) -> None:
         self._login = login
         self._run = run
-        self._registry = registry
         self._listener = listener
         self._waiters: list[Waiter] = []
         self._opened: RunSession | None = None
@@ -145,7 +138,7 @@ class AwaitedSession:
     def opened(self, session: Session) -> None:
         """There is a session: what waited goes there."""
         try:
-            made = self._login.run_session(session, self._run, self._registry, self._listener)
+            made = self._login.run_session(session, self._run, self._listener)
         except BaseException as error:
             self.failed(error)
             return

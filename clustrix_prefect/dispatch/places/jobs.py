@@ -20,7 +20,6 @@ from clustrix_prefect.dispatch.failures import explained, job_failure, memory_at
 from clustrix_prefect.dispatch.placement import CallListener, RunContext
 from clustrix_prefect.dispatch.places.array_builder import ArrayBuilder
 from clustrix_prefect.dispatch.places.run_session import RunSession
-from clustrix_prefect.dispatch.registry import CallRegistry
 from clustrix_prefect.engine import CallQueued
 from clustrix_prefect.errors import (
     AgentError,
@@ -69,13 +68,11 @@ class JobExecutor:
     def __init__(
         self,
         run: RunContext,
-        registry: CallRegistry,
         listener: CallListener,
         run_session: RunSession,
         scheduler: Scheduler,
     ) -> None:
         self._run = run
-        self._registry = registry
         self._listener = listener
         self._run_session = run_session
         self._session = run_session.session
@@ -126,7 +123,7 @@ class JobExecutor:
                     self._work.put(partial(self._submit_all, builder, builder.take()))
 
     def _over(self) -> int:
-        counts = self._registry.counts.by_state()
+        counts = self._run.registry.counts.by_state()
         return sum(count for state, count in counts.items() if state.is_final)
 
     def _calls_per_array(self, resources: Resources) -> int:
@@ -178,7 +175,7 @@ class JobExecutor:
         """How many of so many jobs may be submitted now, and which limit there is no room under."""
         ours = {
             call.attempt.job_id
-            for call in self._registry.unfinished()
+            for call in self._run.registry.unfinished()
             if call.attempt.job_id is not None
         }
         room, why = wanted, ""
@@ -334,7 +331,7 @@ class JobExecutor:
     def _read_statuses(self, stdout: str) -> None:
         self._statuses = statuses = self._scheduler.parse_status(stdout)
         self._name_jobs(statuses)
-        for call in self._registry.unfinished():
+        for call in self._run.registry.unfinished():
             status = statuses.get(call.attempt.job_id or "")
             if status is None:
                 continue
@@ -383,7 +380,7 @@ class JobExecutor:
         patience = self._patience.unexplained + self._accounting_delay
         if self._nameless:
             self._work.put(partial(self._name_jobs, self._statuses))
-        for call in self._registry.unfinished():
+        for call in self._run.registry.unfinished():
             if call.attempt.job_id is None or call.attempt.job_id in self._statuses:
                 continue
             if call.attempt.missing_since is None:
@@ -526,7 +523,7 @@ class JobExecutor:
         """Return whether the job ended under another of its calls."""
         return status.state in _ONE_CALLS_DOING and any(
             mate.attempt.job_id == call.attempt.job_id and mate.attempt.started_at is not None
-            for mate in self._registry.calls
+            for mate in self._run.registry.calls
         )
 
     def _was_taken_out(self, call: Call) -> bool:
@@ -556,7 +553,7 @@ class JobExecutor:
     def _cancel(self, calls: list[Call]) -> None:
         """Cancel the jobs that no other call needs: what runs is asked to end first."""
         self._spare_their_mates(calls, "a call before it in the same job was cancelled")
-        needed = {call.attempt.job_id for call in self._registry.unfinished()}
+        needed = {call.attempt.job_id for call in self._run.registry.unfinished()}
         running: set[str] = set()
         waiting: set[str] = set()
         for call in calls:
@@ -581,7 +578,7 @@ class JobExecutor:
     def _spare_their_mates(self, calls: list[Call], why: str) -> None:
         """Submit the calls anew that wait in the same jobs for ones that do not go on."""
         jobs = {call.attempt.job_id for call in calls if call.attempt.started_at is not None}
-        for mate in self._registry.unfinished():
+        for mate in self._run.registry.unfinished():
             if mate.attempt.job_id in jobs and mate not in calls:
                 self._listener.send_again(mate, why)
 
@@ -689,7 +686,7 @@ class JobExecutor:
                 index = facts["index"] if facts["elements"] > 1 else None
                 jobs = running if facts["state"] == "started" else waiting
                 jobs.add(self._scheduler.element_id(job, index))
-        needed = {call.attempt.job_id for call in self._registry.unfinished()}
+        needed = {call.attempt.job_id for call in self._run.registry.unfinished()}
         self._end_jobs(waiting - running - needed, running - needed)
         self._run_session.forget_left(left)
 
@@ -715,7 +712,9 @@ class JobExecutor:
     def _name_jobs(self, statuses: Mapping[str, JobStatus]) -> None:
         """Find the jobs of submissions whose answer nobody heard, by their names."""
         for batch, since in tuple(self._nameless.items()):
-            calls = [call for call in self._registry.unfinished() if call.attempt.batch == batch]
+            calls = [
+                call for call in self._run.registry.unfinished() if call.attempt.batch == batch
+            ]
             job = self._job_of_batch(batch, statuses)
             if job is not None:
                 self._note_job(batch, job, calls)

@@ -16,7 +16,6 @@ from clustrix_prefect.dispatch.places.awaited import FirstLogin
 from clustrix_prefect.dispatch.places.jobs import JobExecutor
 from clustrix_prefect.dispatch.places.run_session import RunSession
 from clustrix_prefect.dispatch.places.warm_workers import WorkerExecutor
-from clustrix_prefect.dispatch.registry import CallRegistry
 from clustrix_prefect.errors import LoginNeeded
 from clustrix_prefect.sessions.session import Session, sessions
 
@@ -44,31 +43,20 @@ class OpenedSession:
         except LoginNeeded as needed:
             self._first_login = FirstLogin(cluster, needed, self._run_session)
 
-    def place_for(self, run: RunContext, registry: CallRegistry, listener: CallListener) -> Place:
+    def place_for(self, run: RunContext, listener: CallListener) -> Place:
         if self._first_login is not None:
-            return self._first_login.place_for(run, registry, listener)
+            return self._first_login.place_for(run, listener)
         assert self._session is not None
-        return self._run_session(self._session, run, registry, listener)
+        return self._run_session(self._session, run, listener)
 
-    def _run_session(
-        self, session: Session, run: RunContext, registry: CallRegistry, listener: CallListener
-    ) -> RunSession:
-        return RunSession(
-            session,
-            run,
-            registry,
-            listener,
-            lambda session: self._executor(run, registry, listener, session),
-        )
+    def _run_session(self, session: Session, run: RunContext, listener: CallListener) -> RunSession:
+        return RunSession(session, run, listener, lambda made: self._executor(run, listener, made))
 
-    def _executor(
-        self, run: RunContext, registry: CallRegistry, listener: CallListener, session: RunSession
-    ) -> Executor:
+    def _executor(self, run: RunContext, listener: CallListener, session: RunSession) -> Executor:
         cluster = self._cluster
         if isinstance(cluster, WorkerCluster):
             return WorkerExecutor(
                 run,
-                registry,
                 listener,
                 session,
                 environment=cluster.environment,
@@ -76,7 +64,7 @@ class OpenedSession:
                 working_directory=cluster.working_directory,
             )
         assert session.session.scheduler is not None
-        return JobExecutor(run, registry, listener, session, session.session.scheduler)
+        return JobExecutor(run, listener, session, session.session.scheduler)
 
     def leave(self) -> None:
         if self._first_login is not None:

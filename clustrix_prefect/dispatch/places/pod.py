@@ -18,7 +18,6 @@ from clustrix_prefect.dispatch.call import Call
 from clustrix_prefect.dispatch.placement import CallListener, RunContext, Waiter
 from clustrix_prefect.dispatch.places.run_session import RunSession
 from clustrix_prefect.dispatch.places.warm_workers import WorkerExecutor
-from clustrix_prefect.dispatch.registry import CallRegistry
 from clustrix_prefect.errors import (
     ClustrixError,
     ConnectionFailed,
@@ -100,7 +99,6 @@ class PodsOfRun(Protocol):
     api: KubernetesApi
     cluster: KubernetesCluster
     run: RunContext
-    registry: CallRegistry
     listener: CallListener
     labels: dict[str, str]
     watch: PodWatch
@@ -150,17 +148,14 @@ class PodSession(RunSession):
     """
 
     def __init__(self, session: Session, pod: Pod) -> None:
-        cluster, run = pod.pods.cluster, pod.pods.run
-        registry, listener = pod.pods.registry, pod.pods.listener
+        cluster, run, listener = pod.pods.cluster, pod.pods.run, pod.pods.listener
         self._pod = pod
         super().__init__(
             session,
             run,
-            registry,
             listener,
             lambda run_session: WorkerExecutor(
                 run,
-                registry,
                 listener,
                 run_session,
                 environment=cluster.environment,

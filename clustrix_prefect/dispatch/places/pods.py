@@ -18,7 +18,6 @@ from clustrix_prefect.dispatch.call import Call, CallState
 from clustrix_prefect.dispatch.failures import queue_timed_out
 from clustrix_prefect.dispatch.placement import CallListener, RunContext, Waiter
 from clustrix_prefect.dispatch.places.pod import Pod, PodQueue
-from clustrix_prefect.dispatch.registry import CallRegistry
 from clustrix_prefect.engine import CallQueued, CallRaised, Proceed
 from clustrix_prefect.environments.building import environments_of
 from clustrix_prefect.environments.interpreters import FarPython
@@ -62,8 +61,8 @@ class OpenedNamespace:
         cluster.check_fields()
         self._places: list[Pods] = []
 
-    def place_for(self, run: RunContext, registry: CallRegistry, listener: CallListener) -> Pods:
-        place = Pods(self._api, self._cluster, run, registry, listener)
+    def place_for(self, run: RunContext, listener: CallListener) -> Pods:
+        place = Pods(self._api, self._cluster, run, listener)
         self._places.append(place)
         return place
 
@@ -82,7 +81,6 @@ class Pods:
         api: Where they are made.
         cluster: How they are made.
         run: The flow run.
-        registry: Its calls.
         listener: Is told what becomes of them.
 
     Attributes:
@@ -99,13 +97,11 @@ class Pods:
         api: KubernetesApi,
         cluster: KubernetesCluster,
         run: RunContext,
-        registry: CallRegistry,
         listener: CallListener,
     ) -> None:
         self.api = api
         self.cluster = cluster
         self.run = run
-        self.registry = registry
         self.listener = listener
         self.lock = threading.RLock()
         self.closed = False

@@ -18,7 +18,6 @@ from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.dispatch.call import Call, CallState
 from clustrix_prefect.dispatch.login_notice import tell_of_login
 from clustrix_prefect.dispatch.placement import CallListener, Executor, RunContext, Waiter
-from clustrix_prefect.dispatch.registry import CallRegistry
 from clustrix_prefect.engine import CallQueued
 from clustrix_prefect.environments.building import environments_of
 from clustrix_prefect.environments.interpreters import FarPython
@@ -39,7 +38,6 @@ class RunSession:
     Args:
         session: The open connection.
         run: The flow run.
-        registry: Its calls.
         listener: Is told what becomes of them.
         executor: Makes the way to run them.
         run_key: The run's directory there, where that is not the same on all hosts.
@@ -53,7 +51,6 @@ class RunSession:
         self,
         session: Session,
         run: RunContext,
-        registry: CallRegistry,
         listener: CallListener,
         executor: Callable[[RunSession], Executor],
         run_key: str | None = None,
@@ -61,7 +58,6 @@ class RunSession:
         self.session = session
         self.run_key = run_key or run.run_key
         self._run = run
-        self._registry = registry
         self._listener = listener
         self._preparations: dict[str, Future[None]] = {}
         # Calls whose outcome was had and stays there, and whether their files are kept after that.
@@ -326,7 +322,7 @@ class RunSession:
         ]
         self._executor.on_reconnected(sent, known)
         # Their end was not heard: it came while nobody could be told.
-        left = {id: facts for id, facts in known.items() if self._registry.is_over(id)}
+        left = {id: facts for id, facts in known.items() if self._run.registry.is_over(id)}
         if left:
             self._executor.end_left(left)
 
@@ -352,4 +348,4 @@ class RunSession:
         self._listener.on_gone(self._unfinished(), error)
 
     def _unfinished(self) -> list[Call]:
-        return [call for call in self._registry.unfinished() if call.attempt.placement is self]
+        return [call for call in self._run.registry.unfinished() if call.attempt.placement is self]

@@ -14,7 +14,6 @@ from clustrix_prefect.dispatch.call import Call, CallState, attached
 from clustrix_prefect.dispatch.failures import worker_failure
 from clustrix_prefect.dispatch.placement import CallListener, RunContext
 from clustrix_prefect.dispatch.places.run_session import RunSession
-from clustrix_prefect.dispatch.registry import CallRegistry
 from clustrix_prefect.errors import ConnectionFailed, TimeLimitExceeded
 from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.far_side.wire.frames import INLINE_LIMIT
@@ -31,7 +30,6 @@ class WorkerExecutor:
 
     Args:
         run: The flow run.
-        registry: Its calls.
         listener: Is told what becomes of them.
         run_session: Where the agent is.
         environment: Variables for the workers.
@@ -42,7 +40,6 @@ class WorkerExecutor:
     def __init__(
         self,
         run: RunContext,
-        registry: CallRegistry,
         listener: CallListener,
         run_session: RunSession,
         *,
@@ -51,7 +48,6 @@ class WorkerExecutor:
         working_directory: str | None,
     ) -> None:
         self._run = run
-        self._registry = registry
         self._listener = listener
         self._run_session = run_session
         self._session = run_session.session
@@ -126,7 +122,7 @@ class WorkerExecutor:
             self._session.send(protocol.cancel(run=self._run_session.run_key, calls=ids))
 
     def on_event(self, event: dict[str, Any]) -> None:
-        call = self._registry.find(event.get("call"))
+        call = self._run.registry.find(event.get("call"))
         if call is None:
             return
         if event["event"] == "worker_died":
