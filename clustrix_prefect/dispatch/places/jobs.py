@@ -426,20 +426,34 @@ class JobExecutor:
         ids = [call_id for _, call_id, _ in due]
         look = protocol.look(run=self._run.run_key, calls=ids)
         present = self._session.request(look)["present"]
-        for call, call_id, status in due:
-            # One at a time: what goes wrong with one concerns no other.
-            settle = partial(self._settle, call, call_id, status, present.get(call_id, ""))
+        looked_at = time.monotonic()
+        self._settling.update(ids)
+        first, *others = (
+            partial(self._settle, call, call_id, status, present.get(call_id, ""), looked_at)
+            for call, call_id, status in due
+        )
+        # Each a step of its own: what goes wrong with one concerns no other.
+        for settle in others:
             self._work.put(settle)
+        first()  # so that one at least is settled by this look
 
-    def _settle(self, call: Call, call_id: str, status: JobStatus | None, present: str) -> None:
+    def _settle(
+        self, call: Call, call_id: str, status: JobStatus | None, present: str, looked_at: float
+    ) -> None:
         """The job left its node and there was no result: name how it ended.
 
         Args:
             call: The call.
             call_id: The id of the attempt whose job it was.
             status: How the scheduler's listing had it.
-            present: What its files said just now.
+            present: What its files said.
+            looked_at: When they said so, by the monotonic clock.
         """
+        if call.id == call_id and time.monotonic() - looked_at > _LOOK_AGAIN:
+            # Others took their time meanwhile, in which a result may have been written.
+            self._settle_soon(call, call_id, status)
+            return
+        self._settling.discard(call_id)
         if call.id != call_id or call.state.is_final or present == "finished":
             return  # if finished, its event is on the way
         status = self._details(call) or status
