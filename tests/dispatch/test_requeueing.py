@@ -12,6 +12,7 @@ from prefect import flow, task
 from prefect.futures import PrefectFuture
 
 from clustrix_prefect import ClusterTaskRunner, SlurmCluster, resources
+from clustrix_prefect.dispatch.places.jobs import JobExecutor
 from clustrix_prefect.errors import (
     InfrastructureError,
     JobCancelled,
@@ -39,6 +40,13 @@ def survive(directory: str, name: str) -> int:
 def take_a_while(directory: str, name: str) -> int:
     began = mark(directory, name)
     time.sleep(50)
+    return began
+
+
+@task
+def nap(directory: str, name: str) -> int:
+    began = mark(directory, name)
+    time.sleep(12)
     return began
 
 
@@ -182,6 +190,40 @@ def test_a_controller_that_is_down_has_lost_nothing(
 
     interrupted(return_state=True)
     assert values == [1]
+    assert marks(far_dir)["body"] == 1
+    assert "Submitting the call again" not in caplog.text
+
+
+def test_a_listing_from_before_the_start_takes_nothing_away(
+    on_slurm: SlurmCluster,
+    far_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is heard of late, and then the controller cannot be asked."""
+    executors: list[JobExecutor] = []
+    make = JobExecutor.__init__
+
+    def noting(self: JobExecutor, *arguments: Any) -> None:
+        make(self, *arguments)
+        executors.append(self)
+
+    monkeypatch.setattr(JobExecutor, "__init__", noting)
+
+    @flow(task_runner=ClusterTaskRunner(on_slurm))
+    def late() -> int:
+        future = nap.submit(str(far_dir), "body")
+        eventually(lambda _: future.state, lambda state: state.is_running())
+        job = left_by(far_dir, "body")["job"]
+        with monkeypatch.context() as silent:
+            for command in ("status_command", "details_command"):
+                silent.setattr(SlurmScheduler, command, lambda self, of: ["false"])
+            pending = f"{job}|PENDING||Resources||||nap"
+            executors[0].on_event({"event": "status", "returncode": 0, "stdout": pending})
+            time.sleep(on_slurm.patience.explained + 4)
+        return future.result()
+
+    assert late() == 1
     assert marks(far_dir)["body"] == 1
     assert "Submitting the call again" not in caplog.text
 

@@ -456,7 +456,13 @@ class JobExecutor:
         self._settling.discard(call_id)
         if call.id != call_id or call.state.is_final or present == "finished":
             return  # if finished, its event is on the way
-        status = self._details(call) or status
+        details = self._details(call)
+        if details is None and status is not None and not status.state.is_final:
+            # That listing may be from before the job began.
+            if not self._refresh():
+                return  # a scheduler that cannot be reached has taken nothing away
+            status = (self._statuses or {}).get(call.attempt.job_id or "")
+        status = details or status
         if status is None:
             if not self._is_unlisted(call):
                 call.attempt.missing_since = None
