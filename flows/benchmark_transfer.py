@@ -83,7 +83,8 @@ def benchmark_transfer(
     ours = {one.key for one in measured}
     earlier = [record for record in past if ours & record.get("seconds", {}).keys()]
     more = page_of(measured, earlier[-EARLIER_RUNS:])
-    seconds = {one.key: round(one.seconds, 6) for one in measured}
+    # Not rounded: what is rounded twice is shown otherwise than it was when it was measured.
+    seconds = {one.key: one.seconds for one in measured}
     return conclude("Transfers", checks, key=KEY, more=more, seconds=seconds)
 
 

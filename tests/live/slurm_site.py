@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.live.daemon import ServiceUnavailable, free_port
+from tests.live.daemon import ServiceUnavailable, free_port, wait_until
 from tests.live.debian13 import RELEASE, make_root
 from tests.live.kubernetes.build import CACHE
 from tests.live.rundir import RunDirectory
@@ -139,6 +139,9 @@ class SlurmSite:
         """Have the node with the Prolog that fails take jobs, until it is drained for that."""
         self._update_node("state=resume")
         try:
+            # Until slurmctld counts it as idle, the next job goes to another node.
+            asked = ("sinfo", "-h", "-n", BROKEN_NODE, "-o", "%T")
+            wait_until(lambda: set(self.run(*asked).stdout.split()) == {"idle"})
             yield
         finally:
             self._update_node("state=drain", "reason=test")
