@@ -352,8 +352,15 @@ class _Build:
         assert scheduler is not None
         assert self._job is not None
         assert self._token is not None
-        answer = session.request(protocol.command(argv=scheduler.details_command(self._job)))
-        status = scheduler.parse_details(answer["returncode"], answer["stdout"])
+        asked = scheduler.details_command([self._job])
+        told = session.request(protocol.command(argv=asked))["stdout"]
+        status = scheduler.parse_details([self._job], told).get(self._job)
+        if status is None:
+            listing = scheduler.status_command(session.user_id)
+            answer = session.request(protocol.command(argv=listing))
+            if answer["returncode"] != 0:
+                return  # a scheduler that cannot be reached has lost nothing
+            status = scheduler.parse_status(answer["stdout"]).get(self._job)
         if status is not None and not status.state.is_final:
             return
         time.sleep(_WATCH_SECONDS / 2)  # its last words may be on their way

@@ -53,6 +53,14 @@ class FoldedStatuses(Mapping[str, JobStatus]):
         return sum(1 for _ in self)
 
 
+def few_or_whole(element_ids: Sequence[str], job_of: Callable[[str], str], few: int) -> list[str]:
+    """Return ids to ask for: elements by themselves, of more than few of one array the array."""
+    by_job: defaultdict[str, list[str]] = defaultdict(list)
+    for element_id in element_ids:
+        by_job[job_of(element_id)].append(element_id)
+    return [asked for job, ids in by_job.items() for asked in (ids if len(ids) <= few else [job])]
+
+
 def fold_elements(
     element_ids: Sequence[str], separator: str, fold: Callable[[list[int]], list[str]]
 ) -> list[str]:

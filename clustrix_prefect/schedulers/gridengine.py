@@ -23,8 +23,14 @@ from clustrix_prefect.task_resources import Resources
 _TOLD = re.compile(r"^Your job(?:-array)? (\d+)(?:\.\d+-\d+:\d+)? .*has been submitted")
 _JOB_ID = re.compile(r"^(\d+)(?:\.\d+-\d+:\d+)?\Z")
 # `qstat` knows why a task in error cannot start; of what ended, the accounting tells.
-_DETAILS = """qstat -j "$1" 2> /dev/null | grep "^error reason *${2:-1}:" \\
-|| exec qacct -j "$1" ${2:+-t "$2"}"""
+_DETAILS = """for one; do
+  job=${one%%.*}
+  tasks=${one#"$job"}
+  printf '==\\njobnumber %s\\n' "$job"
+  qstat -j "$job" 2> /dev/null | grep '^error reason '
+  qacct -j "$job" ${tasks:+-t "${tasks#.}"} 2> /dev/null
+done
+exit 0"""
 
 
 @dataclass(frozen=True)
@@ -148,11 +154,13 @@ class GridEngineScheduler:
     def parse_starts(self, stdout: str) -> Mapping[str, str]:
         return {}
 
-    def details_command(self, element_id: str) -> list[str]:
-        return ["sh", "-c", _DETAILS, "qstat", *element_id.split(".")]
+    def details_command(self, element_ids: Sequence[str]) -> list[str]:
+        # The whole accounting is read for each question; a task of many is not asked for alone.
+        asked = fold_elements(element_ids, ".", lambda tasks: [_reach(tasks)])
+        return ["sh", "-c", _DETAILS, "qstat", *asked]
 
-    def parse_details(self, returncode: int, stdout: str) -> JobStatus | None:
-        return None if returncode else answers.end_of_job(stdout)
+    def parse_details(self, element_ids: Sequence[str], stdout: str) -> dict[str, JobStatus]:
+        return answers.ends_of_jobs(element_ids, stdout)
 
     def cancel_command(self, element_ids: Sequence[str]) -> list[str]:
         return [
@@ -169,3 +177,8 @@ class GridEngineScheduler:
     def parse_limits(self, outputs: Sequence[tuple[int, str]]) -> Limits:
         (code, configuration), (_, usage) = outputs  # the usage is told without a server, too
         return Limits() if code else answers.limits_of(configuration, usage)
+
+
+def _reach(tasks: Sequence[int]) -> str:
+    first, last = min(tasks), max(tasks)
+    return str(first) if first == last else f"{first}-{last}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 
 from clustrix_prefect.schedulers.refusals import Refusals
 from clustrix_prefect.schedulers.scheduler import JobState, JobStatus, Limit, Limits
@@ -29,7 +30,7 @@ REFUSALS = Refusals(
 )
 _WAITING = {"qw": "waiting", "hqw": "held", "hRwq": "held", "Rq": "to be run again"}
 # After the task's number come the time and, of the process that failed, the user and its id.
-_ERROR = re.compile(r"^error reason +\d+: +\S+ \S+ (?:\[\d+:\d+\]: )?(?:error: )?(.+)$", re.M)
+_ERROR = re.compile(r"^error reason +(\d+): +\S+ \S+ (?:\[\d+:\d+\]: )?(?:error: )?(.+)$", re.M)
 _TIME_LIMIT = "qmaster enforced h_rt"
 # Codes of `failed` with which a job never ran, and those that stand for its node.
 _NEVER_RAN = range(1, 20)
@@ -72,18 +73,31 @@ def limits_of(configuration: str, usage: str) -> Limits:
     )
 
 
-def end_of_job(details: str) -> JobStatus | None:
-    """What `qstat -j` (its line on an error) or `qacct -j` said of a job or of one array task.
+def ends_of_jobs(element_ids: Iterable[str], details: str) -> dict[str, JobStatus]:
+    """Return how jobs ended by what `qstat -j` (its lines on errors) and `qacct -j` said.
 
     Args:
-        details: The output of one of them.
+        element_ids: The jobs and array tasks.
+        details: Records that begin with a line of equals signs and have the `jobnumber`.
 
     Returns:
-        None for a job that has not ended, and where neither knows it.
+        Those of them that have ended, or cannot start, and that either knows.
     """
-    if error := _ERROR.search(details):
-        return JobStatus(JobState.NOT_STARTED, error[1].strip())
-    told = dict(re.findall(r"^(\w+) +(.*?) *$", details, re.MULTILINE))
+    errors: dict[str, JobStatus] = {}
+    ended: dict[str, JobStatus] = {}
+    for record in re.split(r"^==+$", details, flags=re.MULTILINE):
+        told = dict(re.findall(r"^(\w+) +(.*?) *$", record, re.MULTILINE))
+        job, task = told.get("jobnumber", ""), told.get("taskid", "undefined")
+        for failed_task, why in _ERROR.findall(record):
+            error = JobStatus(JobState.NOT_STARTED, why.strip())
+            errors[f"{job}.{failed_task}"] = errors[job] = error
+        if status := _end_of_job(told):  # of several runs of one, the last
+            ended[job if task == "undefined" else f"{job}.{task}"] = status
+    known = ended | errors
+    return {element_id: known[element_id] for element_id in element_ids if element_id in known}
+
+
+def _end_of_job(told: Mapping[str, str]) -> JobStatus | None:
     if "failed" not in told or "exit_status" not in told:
         return None
     code, _, why = (part.strip() for part in told["failed"].partition(":"))

@@ -178,11 +178,12 @@ class PBSScheduler:
             if job.get("estimated.start_time")
         }
 
-    def details_command(self, element_id: str) -> list[str]:
-        return [*self.dialect.details, element_id]
+    def details_command(self, element_ids: Sequence[str]) -> list[str]:
+        return [*self.dialect.details, *element_ids]
 
-    def parse_details(self, returncode: int, stdout: str) -> JobStatus | None:
-        return None if returncode else next(iter(self.parse_status(stdout).values()), None)
+    def parse_details(self, element_ids: Sequence[str], stdout: str) -> dict[str, JobStatus]:
+        told = self.parse_status(stdout)
+        return {element_id: told[element_id] for element_id in element_ids if element_id in told}
 
     def cancel_command(self, element_ids: Sequence[str]) -> list[str]:
         return ["qdel", *element_ids]

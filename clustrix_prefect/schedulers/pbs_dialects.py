@@ -43,7 +43,7 @@ class Dialect:
         name: For people.
         array_option: The option of `qsub` for an array.
         status: Shell lines that list the user's jobs, array elements among them.
-        details: The command that tells of one job, also of one that has ended.
+        details: The command that tells of jobs, also of those that have ended.
         has_chunks: Whether sizes are asked for as `select`, not as `nodes`.
         cores: What cores are called in that.
         gpus: What GPUs are called in that.

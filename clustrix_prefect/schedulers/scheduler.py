@@ -264,12 +264,12 @@ class Scheduler(Protocol):
         """Return when jobs and array elements may start, in the scheduler's words, by their ids."""
         ...
 
-    def details_command(self, element_id: str) -> list[str]:
-        """Return the command that tells why one job ended as it did."""
+    def details_command(self, element_ids: Sequence[str]) -> list[str]:
+        """Return one command that tells why these jobs ended as they did."""
         ...
 
-    def parse_details(self, returncode: int, stdout: str) -> JobStatus | None:
-        """Return what the details command said, or None if it no longer knows the job."""
+    def parse_details(self, element_ids: Sequence[str], stdout: str) -> dict[str, JobStatus]:
+        """Return what the details command said of those of these jobs that are still known."""
         ...
 
     def cancel_command(self, element_ids: Sequence[str]) -> list[str]:

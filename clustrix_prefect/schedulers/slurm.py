@@ -13,12 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from clustrix_prefect.schedulers.array_indices import format_indices
-from clustrix_prefect.schedulers.folding import FoldedStatuses, fold_elements
+from clustrix_prefect.schedulers.folding import FoldedStatuses, few_or_whole, fold_elements
 from clustrix_prefect.schedulers.job_script import chosen, job_script, option_keys, option_value
 from clustrix_prefect.schedulers.refusals import the_id
 from clustrix_prefect.schedulers.scheduler import JobSpec, JobState, JobStatus, Limits, Placement
 from clustrix_prefect.schedulers.slurm_answers import (
-    end_of_job,
+    ends_of_jobs,
     in_words,
     limits_of,
     never_runs,
@@ -40,14 +40,21 @@ _FIELDS = _STATUS_FORMAT.count("|") + 1
 _JOB_ID = re.compile(r"^(\d+)(?:;\S+)?\Z")
 _TOLD = re.compile(r"^Submitted batch job (\d+)(?: on cluster \S+)?\Z")
 _FOLDED = re.compile(r"^(\d+)_\[(.*)\]\Z")
-# The controller's word and the accounting's, of which either may be silent; then, of a job that was
-# cancelled, whether its node has been taken out of service.
-_DETAILS = """told=$(scontrol show job "$1" 2> /dev/null)
-printf '%s\\n' "$told"
-sacct -X -n -P -j "$1" -o State,ExitCode,NodeList 2> /dev/null
-node=$(printf '%s\\n' "$told" | sed -n 's/^ *NodeList=//p')
-case $told in *JobState=CANCELLED*) [ -z "$node" ] || sinfo -h -n "$node" -o 'NodeReason=%E' ;; esac
+# The controller's word and the accounting's, of which either may be silent; then, of jobs that were
+# cancelled, whether their nodes have been taken out of service.
+_DETAILS = r"""export SLURM_BITSTR_LEN=0  # lists of array indices are not cut off
+accounted=$1
+shift
+told=$(for job; do scontrol show job "$job" 2> /dev/null; done)
+printf '%s\n' "$told"
+sacct -X -n -P -j "$accounted" -o JobID,State,ExitCode,NodeList 2> /dev/null
+nodes=$(printf '%s\n' "$told" |
+  sed -n '/JobState=CANCELLED/,/^ *NodeList=/s/^ *NodeList=\(..*\)/\1/p' |
+  sort -u | paste -s -d , -)
+[ -z "$nodes" ] || sinfo -h -N -n "$nodes" -o 'NodeReason=%N %E'
 exit 0"""
+# The controller tells of one job or of a whole array: of so many elements it is asked one by one.
+_FEW = 8
 _USER_LIMITS = """me=$(id -un)
 sacctmgr -nP show users where user="$me" format=DefaultAccount || exit
 echo --
@@ -216,11 +223,12 @@ class SlurmScheduler:
             job_id: start.replace("T", " ") for job_id, _, start in told if start not in ("", "N/A")
         }
 
-    def details_command(self, element_id: str) -> list[str]:
-        return ["sh", "-c", _DETAILS, "scontrol", element_id]
+    def details_command(self, element_ids: Sequence[str]) -> list[str]:
+        asked = few_or_whole(element_ids, self.job_of, _FEW)
+        return ["sh", "-c", _DETAILS, "scontrol", ",".join(asked), *asked]
 
-    def parse_details(self, returncode: int, stdout: str) -> JobStatus | None:
-        return end_of_job(stdout)
+    def parse_details(self, element_ids: Sequence[str], stdout: str) -> dict[str, JobStatus]:
+        return ends_of_jobs(element_ids, stdout)
 
     def cancel_command(self, element_ids: Sequence[str]) -> list[str]:
         return ["scancel", *_folded(element_ids)]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import replace
 
+from clustrix_prefect.schedulers.folding import FoldedStatuses
 from clustrix_prefect.schedulers.scheduler import JobState, JobStatus, Limit, Limits, Placement
 
 _STATES = {
@@ -49,7 +50,12 @@ _SIGNALS = 64
 # A job whose Prolog failed and that may not be requeued is cancelled by slurmd. Releases tell of it
 # by an error's number where signals are, or only by what they say of the node.
 _PROLOG_FAILED = 54
-_NODE_IS_OUT = re.compile(r"^NodeReason=.*\bprolog\b", re.IGNORECASE | re.MULTILINE)
+_NODE_IS_OUT = re.compile(r"^NodeReason=(\S+) .*\bprolog\b", re.IGNORECASE | re.MULTILINE)
+# How a record of `scontrol` begins, and a line of `sacct`.
+_RECORD = re.compile(r"JobId=(\d+)(?: ArrayJobId=(\d+) ArrayTaskId=(\S+))?")
+_ACCOUNTED = re.compile(
+    r"^(\d+)(?:_(?:(\d+)|\[(.*)\]))?\|([A-Z_]+)((?: by \d+)?)\+?\|(\d+:\d+)\|(.*)$", re.MULTILINE
+)
 
 _NEVER_RUNS = {
     "PartitionConfig|PartitionNodeLimit": "Ask for less, or use another partition; `sinfo -o"
@@ -128,18 +134,32 @@ def never_runs(reason: str) -> str | None:
     return None
 
 
-def end_of_job(details: str) -> JobStatus | None:
-    """Return how a job stands by what `scontrol show job` and, after it, `sacct` said.
+def ends_of_jobs(element_ids: Iterable[str], details: str) -> dict[str, JobStatus]:
+    """Return how jobs stand by what `scontrol show job` and, after it, `sacct` said.
 
     Args:
-        details: Their output; either may have said nothing.
+        element_ids: The jobs and array elements.
+        details: The outputs of both, and `sinfo`'s of nodes; each may have said nothing.
 
     Returns:
-        None where neither knows it.
+        Those of them that either knows.
     """
-    told, accounted = _of_controller(details), _of_accounting(details)
-    if told is not None and told.exit_code == 0 and _NODE_IS_OUT.search(details):
-        return _prolog_failed(told)
+    broken = set(_NODE_IS_OUT.findall(details))
+    told, accounted = FoldedStatuses("_"), FoldedStatuses("_")
+    for record in re.split(r"^(?=JobId=\d)", details, flags=re.MULTILINE)[1:]:
+        if (begin := _RECORD.match(record)) and (status := _of_controller(record, broken)):
+            job, array, indices = begin.groups()
+            told.add(array or job, indices, status)
+    for job, index, indices, *line in _ACCOUNTED.findall(details):
+        accounted.add(job, index or indices or None, _of_accounting(*line))
+    stand = (
+        (element_id, _together(told.get(element_id), accounted.get(element_id)))
+        for element_id in element_ids
+    )
+    return {element_id: status for element_id, status in stand if status is not None}
+
+
+def _together(told: JobStatus | None, accounted: JobStatus | None) -> JobStatus | None:
     if told is None or accounted is None:
         return told or accounted
     if told.state is JobState.ENDING and accounted.state.is_final:
@@ -149,13 +169,13 @@ def end_of_job(details: str) -> JobStatus | None:
     return told
 
 
-def _of_controller(details: str) -> JobStatus | None:
-    state = re.search(r"^\s+JobState=(\S+) Reason=(.*) Dependency=", details, re.MULTILINE)
+def _of_controller(record: str, broken: Set[str]) -> JobStatus | None:
+    state = re.search(r"^\s+JobState=(\S+) Reason=(.*) Dependency=", record, re.MULTILINE)
     if not state:
         return None
-    node = re.search(r"^\s+NodeList=(\S*)", details, re.MULTILINE)
-    name = re.search(r"^JobId=.* JobName=(.*)", details, re.MULTILINE)
-    code, signal = _exit_of(details)
+    node = re.search(r"^\s+NodeList=(\S*)", record, re.MULTILINE)
+    name = re.search(r"^JobId=.* JobName=(.*)", record, re.MULTILINE)
+    code, signal = _exit_of(record)
     status = status_of(
         state[1],
         state[2],
@@ -168,18 +188,26 @@ def _of_controller(details: str) -> JobStatus | None:
             return replace(status, state=ended)
         if code and not signal:
             return replace(status, state=JobState.FAILED)
+    is_cancelled = status.exit_code == 0 and status.state is JobState.CANCELLED
+    if is_cancelled and not broken.isdisjoint(_nodes_in(status.node or "")):
+        return _prolog_failed(status)
     return _without_prolog(status, signal)
 
 
-def _of_accounting(details: str) -> JobStatus | None:
-    found = re.search(r"^([A-Z_]+)((?: by \d+)?)\+?\|(\d+:\d+)\|(.*)$", details, re.MULTILINE)
-    if not found:
-        return None
-    code, signal = (int(part) for part in found[3].split(":"))
-    exit_code = _exit_code(code, signal)
-    return _without_prolog(
-        status_of(found[1], found[2].strip(), found[4], exit_code=exit_code), signal
-    )
+def _of_accounting(state: str, reason: str, ended: str, node: str) -> JobStatus:
+    code, signal = (int(part) for part in ended.split(":"))
+    status = status_of(state, reason.strip(), node, exit_code=_exit_code(code, signal))
+    return _without_prolog(status, signal)
+
+
+def _nodes_in(listed: str) -> Iterator[str]:
+    """Yield the names in a list of nodes as SLURM folds it: "gpu1,n[01-03,7]"."""
+    for name, indices in re.findall(r"([^,\[]+)(?:\[([^\]]*)\])?", listed):
+        if not indices:
+            yield name
+        for first, last in re.findall(r"(\d+)(?:-(\d+))?", indices):
+            for number in range(int(first), int(last or first) + 1):
+                yield f"{name}{number:0{len(first)}}"
 
 
 def _without_prolog(status: JobStatus, signal: int) -> JobStatus:

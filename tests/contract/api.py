@@ -92,3 +92,15 @@ def _logs(which: LogFilter, until: str) -> list[Log]:
         return client.read_logs(which, limit=200, offset=0, sort=LogSort.TIMESTAMP_ASC)
 
     return eventually(read, lambda lines: any(until in line.message for line in lines))
+
+
+def queued(task_run_id: UUID, reason: str) -> State:
+    """The run's state once it is `Queued` for this reason."""
+
+    def waits(found: TaskRun) -> bool:
+        state = found.state
+        return state is not None and state.name == "Queued" and reason in str(state.message)
+
+    state = task_run_that(task_run_id, waits).state
+    assert state is not None
+    return state

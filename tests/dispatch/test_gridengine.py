@@ -28,13 +28,12 @@ from clustrix_prefect.errors import (
 )
 from clustrix_prefect.sessions.job_listing import cluster_jobs
 from clustrix_prefect.validation.inspection import inspect_cluster
-from tests.contract.api import history
+from tests.contract.api import history, queued
 from tests.dispatch import long_flow
 from tests.dispatch.api import ended_task_runs, flow_run_state
 from tests.dispatch.flow_process import FlowProcess
 from tests.dispatch.marks import left_by, mark, marks, wait_for_marks
 from tests.dispatch.test_named_failures import End, assert_told, end_of, run_alone
-from tests.dispatch.test_queue_states import queued
 from tests.live import clusters
 from tests.live.gridengine import SLOTS, GridEngine
 from tests.live.openpbs import OpenPBS

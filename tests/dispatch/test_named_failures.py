@@ -22,6 +22,7 @@ from prefect.futures import PrefectFuture
 
 from clustrix_prefect import ClusterTaskRunner, LocalCluster, SlurmCluster, SSHCluster, resources
 from clustrix_prefect.clusters.cluster import ClusterBlock
+from clustrix_prefect.dispatch.places.jobs import JobExecutor
 from clustrix_prefect.errors import (
     CallNotPortable,
     InfrastructureError,
@@ -35,12 +36,15 @@ from clustrix_prefect.errors import (
     WorkerFailed,
     WorkerNotStarted,
 )
-from tests.contract.api import task_run
+from clustrix_prefect.far_side.wire import protocol
+from tests.contract.api import queued, task_run
 from tests.dispatch.marks import left_by, mark  # history, task_run
 from tests.live import clusters
 from tests.live.pythons import FarPythons
 from tests.live.slurm import CORES, Slurm
 from tests.live.ssh_host import SSHHost
+
+_MANY = 500
 
 pytestmark = pytest.mark.usefixtures("quick_prefect")
 
@@ -335,6 +339,33 @@ def test_too_long_in_the_queue(on_slurm: SlurmCluster, slurm: Slurm) -> None:
     assert task_run(end.task_run_id).run_count == 0
     assert slurm.queue() == [submitted.stdout.strip()], "the call's job is still there"
     slurm.cancel_all_jobs()
+
+
+def test_many_failures_cost_few_commands(
+    on_slurm: SlurmCluster, slurm: Slurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How each ended is asked of the scheduler in common."""
+    asked: list[list[str]] = []
+    command = JobExecutor._command
+
+    def noting(self: JobExecutor, argv: list[str]) -> protocol.Ended:
+        asked.append(argv)
+        return command(self, argv)
+
+    monkeypatch.setattr(JobExecutor, "_command", noting)
+    held = on_slurm.model_copy(update={"extra_directives": ["--hold"]})
+    errors: list[BaseException] = []
+
+    @flow(task_runner=ClusterTaskRunner(held))
+    def cancelled() -> None:
+        futures = take.map(range(_MANY))
+        queued(futures[-1].task_run_id, "JobHeldUser")
+        slurm.cancel_all_jobs()
+        errors.extend(end_of(future).error for future in futures)
+
+    cancelled(return_state=True)
+    assert [type(error) for error in errors] == [JobCancelled] * _MANY
+    assert len(asked) <= 10, [argv[:5] for argv in asked]
 
 
 # --- warm workers ---------------------------------------------------------------------------

@@ -26,13 +26,12 @@ from clustrix_prefect.errors import (
 )
 from clustrix_prefect.validation.access import check_access
 from clustrix_prefect.validation.inspection import inspect_cluster
-from tests.contract.api import history, logs
+from tests.contract.api import history, logs, queued
 from tests.dispatch import long_flow
 from tests.dispatch.api import ended_task_runs
 from tests.dispatch.flow_process import FlowProcess
 from tests.dispatch.marks import left_by, mark, marks, wait_for_marks
 from tests.dispatch.test_named_failures import end_of, run_alone
-from tests.dispatch.test_queue_states import queued
 from tests.dispatch.test_requeueing import assert_requeued_unseen
 from tests.live.daemon import wait_until
 from tests.live.openpbs import SLOTS, OpenPBS

@@ -6,16 +6,15 @@ import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import pytest
 from prefect import flow, task
-from prefect.client.schemas.objects import State, StateType, TaskRun
+from prefect.client.schemas.objects import StateType
 from prefect.runtime import flow_run
 
 from clustrix_prefect import ClusterTaskRunner, SlurmCluster, resources
-from tests.contract.api import flow_run_logs, history, task_run, task_run_that
+from tests.contract.api import flow_run_logs, history, queued, task_run
 from tests.dispatch.marks import mark
 from tests.live.slurm import CORES, Slurm
 
@@ -66,18 +65,6 @@ class Blocker:
 def blocker(slurm: Slurm) -> Iterator[Blocker]:
     yield Blocker(slurm)
     slurm.cancel_all_jobs()
-
-
-def queued(task_run_id: UUID, reason: str) -> State[Any]:
-    """The run's state once it is `Queued` for this reason."""
-
-    def waits(found: TaskRun) -> bool:
-        state = found.state
-        return state is not None and state.name == "Queued" and reason in str(state.message)
-
-    state = task_run_that(task_run_id, waits).state
-    assert state is not None
-    return state
 
 
 def test_from_the_queue_to_the_end(

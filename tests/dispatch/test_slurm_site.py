@@ -16,10 +16,9 @@ from prefect.client.schemas.filters import LogFilter
 from clustrix_prefect import ClusterTaskRunner, SlurmCluster, resources
 from clustrix_prefect.errors import JobCancelled, SubmissionRefused, WorkerFailed
 from clustrix_prefect.validation.inspection import inspect_cluster
-from tests.contract.api import eventually
+from tests.contract.api import eventually, queued
 from tests.dispatch.marks import left_by, mark, marks
 from tests.dispatch.test_named_failures import run_alone
-from tests.dispatch.test_queue_states import queued
 from tests.live import slurm_site as site_module
 from tests.live.clusters import slurm_site_cluster
 from tests.live.daemon import wait_until

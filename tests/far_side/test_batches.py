@@ -118,15 +118,12 @@ def test_what_the_submit_script_and_logs_said_can_be_looked_at(far):
     calls = [Call(source, (n,), context={"log_prints": False}) for n in range(2)]
     far.submit(*calls)
     far.wait("started", calls[1])
-    wait_for(
-        lambda: far.client.request(protocol.diagnose(run="run", call=calls[1].id))["stderr_tail"]
-    )
-    found = far.client.request(protocol.diagnose(run="run", call=calls[1].id))
+    asked = protocol.diagnose(run="run", calls=[calls[1].id, "0" * 64])
+    wait_for(lambda: far.client.request(asked)["calls"][calls[1].id]["stderr_tail"])
+    (found,) = far.client.request(asked)["calls"].values()
     assert found["stderr_tail"] == "trouble 1\n"
     assert found["script"].startswith("#!/bin/sh")
-    with pytest.raises(AgentError) as caught:
-        far.client.request(protocol.diagnose(run="run", call="0" * 64))
-    assert caught.value.type == "NotFound"
+    assert found["present"] == "started"
 
 
 def test_look_tells_how_far_calls_are(far):

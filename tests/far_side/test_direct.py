@@ -244,7 +244,8 @@ def test_output_that_is_not_logged_can_be_looked_at(old_far):
     old_far.run(*calls, max_workers=1)
     for call in calls:
         old_far.outcome(call)
-    found = old_far.client.request(protocol.diagnose(run="run", call=calls[1].id))
+    asked = protocol.diagnose(run="run", calls=[calls[1].id])
+    found = old_far.client.request(asked)["calls"][calls[1].id]
     assert found["stdout_tail"] == "out 1\n"
     assert found["stderr_tail"] == "err 1"
     assert found["directory"].endswith("/runs/run/direct")

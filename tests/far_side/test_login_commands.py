@@ -34,7 +34,7 @@ def _commands(scheduler: Scheduler) -> list[list[str]]:
     return [
         scheduler.submit_command("/run/script.sh", spec),
         scheduler.status_command(os.getuid()),
-        scheduler.details_command("7"),
+        scheduler.details_command(["7"]),
         scheduler.cancel_command(["7"]),
         *scheduler.limits_commands(),
         *([trial] if trial else []),

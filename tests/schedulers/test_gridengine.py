@@ -237,22 +237,35 @@ class TestEnds:
     def test_accounting(
         self, failed: str, exit_status: str, state: JobState, exit_code: int
     ) -> None:
-        found = SITE.parse_details(0, accounted(failed, exit_status))
-        assert found is not None
+        found = SITE.parse_details(["1"], accounted(failed, exit_status))["1"]
         assert (found.state, found.exit_code, found.node) == (state, exit_code, "node7")
 
     def test_the_reason_of_an_error_state(self) -> None:
         said = (
+            "==\njobnumber 7\n"
             "error reason          1:      11/23/2026 21:57:00 [1004:14455]: error: can't open "
             'output file "/nowhere/at/all/": No such file or directory\n'
         )
-        assert SITE.parse_details(0, said) == JobStatus(
+        error = JobStatus(
             JobState.NOT_STARTED,
             'can\'t open output file "/nowhere/at/all/": No such file or directory',
         )
+        assert SITE.parse_details(["7", "8"], said) == {"7": error}
+        assert SITE.parse_details(["7.1", "7.2"], said) == {"7.1": error}
 
     def test_nobody_knows_it(self) -> None:
-        assert SITE.parse_details(1, "error: job id 999 not found\n") is None
+        assert SITE.parse_details(["999"], "==\njobnumber 999\n") == {}
+
+    def test_each_task_of_many_has_its_own_end(self) -> None:
+        told = "==\njobnumber 1\n"
+        for task, status in (("3", "7"), ("4", "0"), ("3", "9")):
+            told += accounted("0", status).replace("undefined", task)
+        found = SITE.parse_details(["1.2", "1.3", "1.4"], told)
+        assert {task: status.exit_code for task, status in found.items()} == {"1.3": 9, "1.4": 0}
+
+    def test_the_accounting_is_read_once_for_the_tasks_of_a_job(self) -> None:
+        ids = ["7", *(f"12.{task}" for task in range(3, 900))]
+        assert SITE.details_command(ids)[4:] == ["7", "12.3-899"]
 
 
 class TestLimits:

@@ -299,13 +299,11 @@ class TestText:
         told = job(
             "7", job_state="F", exec_host="node7/0*2", substate=substate, Exit_status=str(status)
         )
-        found = OPENPBS.parse_details(0, told)
-        assert found is not None
+        found = OPENPBS.parse_details(["7"], told)["7"]
         assert (found.state, found.exit_code, found.node) == (state, exit_code, "node7")
 
     def test_a_deleted_job_that_waited(self) -> None:
-        found = OPENPBS.parse_details(0, job("7", job_state="F", substate=91))
-        assert found is not None
+        found = OPENPBS.parse_details(["7"], job("7", job_state="F", substate=91))["7"]
         assert found.state is JobState.CANCELLED
 
     @pytest.mark.parametrize(
@@ -349,8 +347,13 @@ class TestText:
 
     def test_vanished(self) -> None:
         assert not OPENPBS.parse_status("")
-        assert OPENPBS.parse_details(153, "") is None
-        assert OPENPBS.parse_details(0, "") is None  # `qstat -x` without a history
+        assert OPENPBS.parse_details(["7"], "") == {}  # `qstat -x` without a history
+
+    def test_each_of_many_has_its_own_end(self) -> None:
+        assert OPENPBS.details_command(["7[0]", "7[1]"])[-2:] == ["7[0]", "7[1]"]
+        told = job("7[1]", job_state="X", substate=93, Exit_status="3", exec_host="n1/0")
+        found = OPENPBS.parse_details(["7[0]", "7[1]"], told)
+        assert {job_id: status.exit_code for job_id, status in found.items()} == {"7[1]": 3}
 
     @pytest.mark.parametrize("code", [0, 35, 153])
     def test_the_command(self, tmp_path: Path, code: int) -> None:

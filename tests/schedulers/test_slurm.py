@@ -430,6 +430,10 @@ class TestStatus:
         assert f"11_{last + 1}" not in statuses
 
 
+def end_of(job_id: str, details: str) -> JobStatus | None:
+    return SLURM.parse_details([job_id], details).get(job_id)
+
+
 class TestDetails:
     TIMEOUT = (
         "JobId=51 JobName=slow\n"
@@ -451,19 +455,17 @@ class TestDetails:
     )
 
     def test_a_job_that_ran_out_of_time(self) -> None:
-        assert SLURM.parse_details(0, self.TIMEOUT) == JobStatus(
+        assert end_of("51", self.TIMEOUT) == JobStatus(
             JobState.TIME_LIMIT, "TimeLimit", "vm", -15, "slow"
         )
 
     def test_a_job_that_failed(self) -> None:
         text = self.TIMEOUT.replace("TIMEOUT", "FAILED").replace("0:15", "3:0")
         text = text.replace("TimeLimit ", "NonZeroExitCode ")
-        assert SLURM.parse_details(0, text) == JobStatus(
-            JobState.FAILED, "NonZeroExitCode", "vm", 3, "slow"
-        )
+        assert end_of("51", text) == JobStatus(JobState.FAILED, "NonZeroExitCode", "vm", 3, "slow")
 
     def test_an_element_that_waits(self) -> None:
-        assert SLURM.parse_details(0, self.PENDING) == JobStatus(
+        assert end_of("10_7", self.PENDING) == JobStatus(
             JobState.QUEUED, "ReqNodeNotAvail,_May_be_reserved", None, 0, "wrap"
         )
 
@@ -481,7 +483,7 @@ class TestDetails:
         self, reason: str, code: str, state: JobState, exit_code: int | None
     ) -> None:
         text = self.TIMEOUT.replace("TIMEOUT", "COMPLETING").replace("0:15", code)
-        found = SLURM.parse_details(0, text.replace("Reason=TimeLimit", f"Reason={reason}"))
+        found = end_of("51", text.replace("Reason=TimeLimit", f"Reason={reason}"))
         assert found is not None
         assert (found.state, found.exit_code) == (state, exit_code)
 
@@ -490,9 +492,9 @@ class TestDetails:
         text = self.TIMEOUT.replace("TIMEOUT", "CANCELLED").replace("0:15", "0:54")
         for details in (
             text.replace("Reason=TimeLimit", "Reason=None"),
-            "CANCELLED by 0|0:54|node1\n",
+            "51|CANCELLED by 0|0:54|node1\n",
         ):
-            found = SLURM.parse_details(0, details)
+            found = end_of("51", details)
             assert found is not None
             assert found.state is JobState.NODE_FAILURE
             assert found.exit_code is None
@@ -500,11 +502,11 @@ class TestDetails:
 
     def test_newer_releases_tell_of_a_prolog_only_by_the_nodes_reason(self) -> None:
         text = self.TIMEOUT.replace("TIMEOUT", "CANCELLED").replace("0:15", "0:0")
-        text = text.replace("Reason=TimeLimit", "Reason=None") + "CANCELLED by 0|0:0|vm\n"
-        found = SLURM.parse_details(0, f"{text}NodeReason=Prolog error\n")
+        text = text.replace("Reason=TimeLimit", "Reason=None") + "51|CANCELLED by 0|0:0|vm\n"
+        found = end_of("51", f"{text}NodeReason=vm Prolog error\n")
         assert found is not None
         assert found.state is JobState.NODE_FAILURE
-        found = SLURM.parse_details(0, f"{text}NodeReason=none\n")
+        found = end_of("51", f"{text}NodeReason=vm none\n")
         assert found is not None
         assert (found.state, found.reason) == (JobState.CANCELLED, "by 0")
 
@@ -521,34 +523,72 @@ class TestDetails:
         ],
     )
     def test_what_only_the_accounting_knows(self, line: str, status: JobStatus) -> None:
-        assert SLURM.parse_details(0, f"{line}\n") == status
+        assert end_of("9_3", f"9_3|{line}\n") == status
 
     def test_who_cancelled_it(self) -> None:
         text = self.TIMEOUT.replace("TIMEOUT", "CANCELLED").replace("=TimeLimit ", "=None ")
-        found = SLURM.parse_details(0, f"{text}\nCANCELLED by 1002|0:15|vm\n")
+        found = end_of("51", f"{text}\n51|CANCELLED by 1002|0:15|vm\n")
         assert found == JobStatus(JobState.CANCELLED, "by 1002", "vm", -15, "slow")
 
     def test_both_are_asked(self, tmp_path: Path) -> None:
         for name, lines in (
             ("scontrol", 'echo "no $*" >&2; exit 1'),
-            ("sacct", 'echo "FAILED|3:0|n1"'),
+            ("sacct", 'echo "5163_2|FAILED|3:0|n1"'),
         ):
             (tmp_path / name).write_text(f"#!/bin/sh\n{lines}\n")
             (tmp_path / name).chmod(0o755)
         done = subprocess.run(
-            SLURM.details_command("5163_2"),
+            SLURM.details_command(["5163_2"]),
             env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
             capture_output=True,
             text=True,
             check=True,
         )
-        assert SLURM.parse_details(0, done.stdout) == JobStatus(JobState.FAILED, "", "n1", 3)
+        assert end_of("5163_2", done.stdout) == JobStatus(JobState.FAILED, "", "n1", 3)
 
     @pytest.mark.parametrize(
-        ("returncode", "stdout"), [(1, ""), (1, "Job 50_3 not found\n"), (0, "")]
+        "stdout", ["", "Job 50_3 not found\n", TIMEOUT, "50_30|FAILED|3:0|n1\n"]
     )
-    def test_a_job_that_is_forgotten(self, returncode: int, stdout: str) -> None:
-        assert SLURM.parse_details(returncode, stdout) is None
+    def test_a_job_that_is_forgotten(self, stdout: str) -> None:
+        assert end_of("50_3", stdout) is None
+
+    def test_many_elements_are_asked_for_as_their_array(self) -> None:
+        few = ["7_1", "7_2", "9"]
+        assert SLURM.details_command(few)[4:] == ["7_1,7_2,9", *few]
+        many = [f"7_{index}" for index in range(1000)]
+        assert SLURM.details_command(["6_5", *many])[4:] == ["6_5,7", "6_5", "7"]
+
+    def test_each_job_of_many_has_its_own_end(self) -> None:
+        def element(index: str, state: str, code: str, node: str) -> str:
+            text = self.TIMEOUT.replace("TIMEOUT", state).replace("=TimeLimit", "=None")
+            text = text.replace("0:15", code).replace("=vm", f"={node}")
+            array = f"JobId=5{index[0]} ArrayJobId=50 ArrayTaskId={index} JobName=sweep"
+            return text.replace("JobId=51 JobName=slow", array)
+
+        told = "\n".join(
+            [
+                element("4-6,9", "PENDING", "0:0", ""),
+                element("3", "FAILED", "3:0", "n1"),
+                element("2", "CANCELLED", "0:0", "n[07-09,12]"),
+                element("1", "CANCELLED", "0:0", "n2"),
+                element("0", "COMPLETED", "0:0", "n1"),
+                self.TIMEOUT,
+            ]
+        )
+        accounted = "50_1|CANCELLED by 7|0:0|n2\n50_8|NODE_FAIL|1:0|n1\n50_[4-6]|PENDING|0:0|\n"
+        nodes = "NodeReason=n08 Prolog error\nNodeReason=n2 none\n"
+        ids = [*(f"50_{index}" for index in range(10)), "51", "52"]
+        found = SLURM.parse_details(ids, told + accounted + nodes)
+        assert {job: (status.state, status.exit_code) for job, status in found.items()} == {
+            "50_0": (JobState.COMPLETED, 0),
+            "50_1": (JobState.CANCELLED, 0),
+            "50_2": (JobState.NODE_FAILURE, None),
+            "50_3": (JobState.FAILED, 3),
+            **{f"50_{index}": (JobState.QUEUED, 0) for index in (4, 5, 6, 9)},
+            "50_8": (JobState.NODE_FAILURE, 1),
+            "51": (JobState.TIME_LIMIT, -15),
+        }
+        assert found["50_1"].reason == "by 7"
 
 
 class TestCancelling:

@@ -54,8 +54,8 @@ class Site:
         return self.scheduler.parse_status(self.run(command)[1]).get(job)
 
     def details(self, job: str) -> JobStatus | None:
-        returncode, stdout, _ = self.run(self.scheduler.details_command(job))
-        return self.scheduler.parse_details(returncode, stdout)
+        _, stdout, _ = self.run(self.scheduler.details_command([job]))
+        return self.scheduler.parse_details([job], stdout).get(job)
 
     def cancel(self, *jobs: str) -> None:
         self.run(self.scheduler.cancel_command(jobs))

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from clustrix_prefect.dispatch.call import Call, CallState, attached
 from clustrix_prefect.dispatch.failures import explained, job_failure, memory_at_end
@@ -22,9 +22,9 @@ from clustrix_prefect.dispatch.places.array_builder import ArrayBuilder
 from clustrix_prefect.dispatch.places.run_session import RunSession
 from clustrix_prefect.engine import CallQueued
 from clustrix_prefect.errors import (
-    AgentError,
     ClustrixError,
     ConnectionFailed,
+    InfrastructureError,
     JobLost,
     SubmissionRefused,
 )
@@ -58,8 +58,29 @@ _ONE_CALLS_DOING = {
     JobState.TIME_LIMIT,
     JobState.REQUEUED,
 }
+# Jobs that are looked into with one question.
+_SETTLED_AT_ONCE = 250
 # The scheduler would go on with the job.
 _STILL_THERE = {JobState.NOT_STARTED, JobState.REQUEUED}
+
+
+class _End(NamedTuple):
+    """How the job of a call ended that left no result.
+
+    Attributes:
+        call: The call.
+        status: As the scheduler tells of it; None where nobody knows the job.
+        error: What the call fails with.
+    """
+
+    call: Call
+    status: JobStatus | None
+    error: InfrastructureError
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the scheduler would go on with the job."""
+        return self.status is not None and self.status.state in _STILL_THERE
 
 
 class JobExecutor:
@@ -82,8 +103,13 @@ class JobExecutor:
         self._lock = threading.Lock()
         self._statuses: Mapping[str, JobStatus] | None = None
         self._asked_at = -math.inf
+        self._is_reached = False
         self._settling: set[str] = set()
         self._due: deque[tuple[Call, str, JobStatus | None]] = deque()
+        # When what is due is settled at the earliest, and how long it is gathered.
+        self._settles_at = -math.inf
+        self._gathers = 0.0
+        self._settling_planned = False
         self._asked_to_end: dict[str, float] = {}
         # Batches that an earlier agent may or may not have submitted, and since when.
         self._nameless: dict[str, float] = {}
@@ -415,59 +441,83 @@ class JobExecutor:
         self._work.put(self._settle_due)
 
     def _settle_due(self) -> None:
-        due = []
-        while self._due:
-            call, call_id, status = self._due.popleft()
-            self._settling.discard(call_id)
-            if call.id == call_id and not call.state.is_final:
-                due.append((call, call_id, status))
-        if not due:
+        """Settle what is due, of which more is gathered the more there has been of late."""
+        now = time.monotonic()
+        if not self._due or self._settling_planned:
             return
-        ids = [call_id for _, call_id, _ in due]
-        look = protocol.look(run=self._run.run_key, calls=ids)
-        present = self._session.request(look)["present"]
-        looked_at = time.monotonic()
-        self._settling.update(ids)
-        first, *others = (
-            partial(self._settle, call, call_id, status, present.get(call_id, ""), looked_at)
-            for call, call_id, status in due
-        )
-        # Each a step of its own: what goes wrong with one concerns no other.
-        for settle in others:
-            self._work.put(settle)
-        first()  # so that one at least is settled by this look
+        if now < self._settles_at:
+            self._settling_planned = True
+            settle = partial(self._work.put, self._settle_all)
+            self._run.timers.after(self._settles_at - now, settle)
+        else:
+            self._settle_all()
 
-    def _settle(
-        self, call: Call, call_id: str, status: JobStatus | None, present: str, looked_at: float
-    ) -> None:
-        """The job left its node and there was no result: name how it ended.
+    def _settle_all(self) -> None:
+        self._settling_planned = False
+        now, most = time.monotonic(), self._patience.poll_max
+        was_quiet = now - self._settles_at > most
+        self._gathers = self._patience.poll_min if was_quiet else min(2 * self._gathers, most)
+        self._settles_at = now + self._gathers
+        while self._due:
+            due = [self._due.popleft() for _ in range(min(len(self._due), _SETTLED_AT_ONCE))]
+            self._settling.difference_update(call_id for _, call_id, _ in due)
+            self._settle(
+                {
+                    call_id: (call, status)
+                    for call, call_id, status in due
+                    if call.id == call_id and not call.state.is_final
+                }
+            )
+
+    def _settle(self, due: dict[str, tuple[Call, JobStatus | None]]) -> None:
+        """Name how jobs ended that left their nodes, as far as anybody saw, without a result.
 
         Args:
-            call: The call.
-            call_id: The id of the attempt whose job it was.
-            status: How the scheduler's listing had it.
-            present: What its files said.
-            looked_at: When they said so, by the monotonic clock.
+            due: By the ids of attempts, their calls and how the scheduler's listing had them.
         """
-        if call.id == call_id and time.monotonic() - looked_at > _LOOK_AGAIN:
-            # Others took their time meanwhile, in which a result may have been written.
-            self._settle_soon(call, call_id, status)
+        run = self._run.run_key
+        look = protocol.look(run=run, calls=list(due))
+        present = self._session.request(look)["present"] if due else {}
+        # What has finished is on its way.
+        due = {call_id: due[call_id] for call_id in due if present.get(call_id) != "finished"}
+        if not due:
             return
-        self._settling.discard(call_id)
-        if call.id != call_id or call.state.is_final or present == "finished":
-            return  # if finished, its event is on the way
-        details = self._details(call)
-        if details is None and status is not None and not status.state.is_final:
+        jobs = [call.attempt.job_id for call, _ in due.values() if call.attempt.job_id is not None]
+        told = self._command(self._scheduler.details_command(jobs))["stdout"] if jobs else ""
+        details = self._scheduler.parse_details(jobs, told)
+        # Looked at once more: the scheduler may have taken its time.
+        seen = self._session.request(protocol.diagnose(run=run, calls=list(due)))["calls"]
+        ends = []
+        for call_id, (call, listed) in due.items():
+            found = seen.get(call_id, {})
+            if call.id != call_id or call.state.is_final or found.get("present") == "finished":
+                continue
+            call.attempt.seen = found
+            end = self._end_of(call, listed, details.get(call.attempt.job_id or ""))
+            if end is not None:
+                ends.append(end)
+        # No job must be left that could run a call once more.
+        may_go_on = [end.call for end in ends if end.status is None or end.is_there]
+        if given_up := sorted({call.attempt.job_id for call in may_go_on if call.attempt.job_id}):
+            self._command(self._scheduler.cancel_command(given_up))
+        back = [end.call for end in ends if end.is_there]
+        self._spare_their_mates(back, "the scheduler put their job back into its queue")
+        for end in ends:
+            self._listener.fail(end.call, end.error)
+
+    def _end_of(
+        self, call: Call, listed: JobStatus | None, details: JobStatus | None
+    ) -> _End | None:
+        """Return how a call's job ended; None where it did not, or the call was sent again."""
+        status = details or listed
+        if details is None and (listed is None or not listed.state.is_final):
             # That listing may be from before the job began.
-            if not self._refresh():
-                return  # a scheduler that cannot be reached has taken nothing away
-            status = (self._statuses or {}).get(call.attempt.job_id or "")
-        status = details or status
-        if status is None:
-            if not self._is_unlisted(call):
+            statuses = self._fresh_statuses()
+            status = None if statuses is None else statuses.get(call.attempt.job_id or "")
+            if statuses is None or (listed is None and status is not None):
                 call.attempt.missing_since = None
-                return
-            if self._was_taken_out(call):
+                return None
+            if status is None and self._was_taken_out(call):
                 status = JobStatus(JobState.CANCELLED)
         if (
             status is not None
@@ -476,11 +526,11 @@ class JobExecutor:
         ):
             status = JobStatus(JobState.REQUEUED)
         if status is not None and not status.state.is_final:
-            return
-        stderr_tail = self._stderr_tail(call)
-        noted = noted_end(self._scheduler, stderr_tail, call.resources.time)
-        status = explained(status, noted)
-        started = present == "started" or call.state is CallState.RUNNING
+            return None
+        seen = call.attempt.seen
+        stderr_tail = seen.get("stderr_tail", "")
+        status = explained(status, noted_end(self._scheduler, stderr_tail, call.resources.time))
+        started = seen.get("present") == "started" or call.state is CallState.RUNNING
         if status is not None and status.state is JobState.ENDED:
             # Nobody says how: what never ran was taken out of the queue.
             ended = JobState.COMPLETED if started else JobState.CANCELLED
@@ -488,7 +538,7 @@ class JobExecutor:
                 status = replace(status, state=ended)
         if not started and status is not None and self._was_not_reached(call, status):
             self._listener.send_again(call, "the job ended before it was this call's turn")
-            return
+            return None
         call.attempt.peak_memory = memory_at_end(stderr_tail)
         if status is not None:
             call.attempt.exit_code = status.exit_code
@@ -500,23 +550,14 @@ class JobExecutor:
             job_id=call.attempt.job_id,
             node=call.attempt.node,
         )
-        if status is not None and status.state in _STILL_THERE:
-            self._spare_their_mates([call], "the scheduler put their job back into its queue")
-        if status is None or status.state in _STILL_THERE:
-            self._give_up_job(call)
-        self._listener.fail(call, error)
+        return _End(call, status, error)
 
-    def _is_unlisted(self, call: Call) -> bool:
-        """Return whether the scheduler, asked afresh, lists everything but this call's job.
-
-        One that cannot be reached has lost nothing.
-        """
-        now = time.monotonic()
-        if now - self._asked_at > _LOOK_AGAIN:
-            if not self._refresh():
-                return False
-            self._asked_at = now
-        return call.attempt.job_id not in (self._statuses or ())
+    def _fresh_statuses(self) -> Mapping[str, JobStatus] | None:
+        """Return a listing of now, or None: a scheduler that cannot be reached has lost nothing."""
+        if time.monotonic() - self._asked_at > _LOOK_AGAIN:
+            self._is_reached = self._refresh()
+            self._asked_at = time.monotonic()
+        return self._statuses if self._is_reached else None
 
     def _refresh(self) -> bool:
         """Ask for the listing now; whether it came."""
@@ -524,20 +565,6 @@ class JobExecutor:
         if answer["returncode"] == 0:
             self._read_statuses(answer["stdout"])
         return bool(answer["returncode"] == 0)
-
-    def _stderr_tail(self, call: Call) -> str:
-        try:
-            request = protocol.diagnose(run=self._run.run_key, call=call.id)
-            found = call.attempt.seen = self._session.request(request)
-        except AgentError as error:
-            logger.debug("There is nothing to see of %s: %s", call.task_run_name, error)
-            return ""
-        return str(found.get("stderr_tail", ""))
-
-    def _give_up_job(self, call: Call) -> None:
-        """No job must be left that could run the call once more."""
-        if call.attempt.job_id is not None:
-            self._command(self._scheduler.cancel_command([call.attempt.job_id]))
 
     def _was_not_reached(self, call: Call, status: JobStatus) -> bool:
         """Return whether the job ended under another of its calls."""
@@ -555,11 +582,6 @@ class JobExecutor:
         return call.state is CallState.QUEUED and any(
             job_of(listed) == call.attempt.job for listed in self._statuses or ()
         )
-
-    def _details(self, call: Call) -> JobStatus | None:
-        command = self._scheduler.details_command(call.attempt.job_id or "")
-        answer = self._command(command)
-        return self._scheduler.parse_details(answer["returncode"], answer["stdout"])
 
     # --- cancelling and taking up ------------------------------------------------------------
 
@@ -683,7 +705,8 @@ class JobExecutor:
             if call_id in known:
                 self.attach(call, known[call_id])
                 continue
-            self._give_up_job(call)
+            if call.attempt.job_id is not None:
+                self._command(self._scheduler.cancel_command([call.attempt.job_id]))
             self._listener.fail(
                 call,
                 JobLost(

@@ -149,7 +149,8 @@ class RunSession:
         Raises:
             ClustrixError: The cluster does not say.
         """
-        return self.session.request(protocol.diagnose(run=self.run_key, call=call.id))
+        request = protocol.diagnose(run=self.run_key, calls=[call.id])
+        return self.session.request(request)["calls"].get(call.id, {})
 
     def fetch(self, call: Call, size: int, start: int) -> bytearray:
         """Return the body of a large result: it waits on the cluster until it is opened."""

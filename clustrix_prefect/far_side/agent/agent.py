@@ -410,12 +410,13 @@ class Agent:
     def _look(self, *, run: str, calls: List[str]) -> protocol.Present:
         return {"present": self._runs.look(run, calls)}
 
-    def _diagnose(self, *, run: str, call: str) -> protocol.Diagnosis:
-        worker = self._pool.find(call)
-        found = self._runs.diagnose(run, call)
-        if worker is not None:
-            found["stderr_tail"] = worker.stderr_tail()
-        return found
+    def _diagnose(self, *, run: str, calls: List[str]) -> protocol.Diagnoses:
+        workers = {call: self._pool.find(call) for call in calls}
+        found = self._runs.diagnose(run, calls)
+        for call, worker in workers.items():
+            if worker is not None and call in found:
+                found[call]["stderr_tail"] = worker.stderr_tail()
+        return {"calls": found}
 
     def _list_jobs(self, *, named: List[str]) -> protocol.Jobs:
         return {"jobs": listing.submitted(self._dir, named)}

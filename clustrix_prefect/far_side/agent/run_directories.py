@@ -20,7 +20,6 @@ from ..jobs.batch import (
     read_trace,
 )
 from ..jobs.worker_log import Orphan, WorkerLogs, find
-from ..wire.failures import Failure
 from ..wire.files import make_dir, read_optional, remove, tail, write_private, write_whole
 from ..wire.processes import HOST, process_start
 from ..wire.protocol import Diagnosis
@@ -196,18 +195,22 @@ class RunDirectories:
                     found[id] = state
         return found
 
-    def diagnose(self, run: str, id: str) -> Diagnosis:
-        """Return what there is to see of a call: the ends of its output, and the job's script."""
-        directory = self._directory_of(run, id)
-        if directory is None:
-            raise Failure("NotFound", "there is nothing of call {} in run {}".format(id, run))
-        out, err = _output_of(directory, id)
-        return {
-            "stderr_tail": err,
-            "stdout_tail": out,
-            "script": read_optional(directory.script) or "",
-            "directory": directory.path,
-        }
+    def diagnose(self, run: str, ids: List[str]) -> Dict[str, Diagnosis]:
+        """Return what there is to see of calls: the ends of their output, and the jobs' scripts."""
+        present = self.look(run, ids)
+        found = {}  # type: Dict[str, Diagnosis]
+        for id in ids:
+            directory = self._directory_of(run, id)
+            if directory is not None:
+                out, err = _output_of(directory, id)
+                found[id] = {
+                    "present": present[id],
+                    "stderr_tail": err,
+                    "stdout_tail": out,
+                    "script": read_optional(directory.script) or "",
+                    "directory": directory.path,
+                }
+        return found
 
     def _directory_of(self, run: str, id: str) -> Optional[BatchDirectory]:
         plain_name(id)

@@ -269,12 +269,19 @@ class Present(TypedDict):
 
 
 class Diagnosis(TypedDict, total=False):
-    """What is to be seen of a call: the ends of its outputs, its job's script, its files."""
+    """What is to be seen of a call: how far it has come, its outputs' ends, its job's script."""
 
+    present: str
     stderr_tail: str
     stdout_tail: str
     script: str
     directory: str
+
+
+class Diagnoses(TypedDict):
+    """What is to be seen of calls, for those of which there is anything."""
+
+    calls: Dict[str, Diagnosis]
 
 
 class Jobs(TypedDict):
@@ -577,8 +584,8 @@ def look(*, run: str, calls: List[str]) -> Present:
 
 
 @_operation(ASIDE)
-def diagnose(*, run: str, call: str) -> Diagnosis:
-    """Tell what is to be seen of a call."""
+def diagnose(*, run: str, calls: List[str]) -> Diagnoses:
+    """Tell what is to be seen of calls."""
 
 
 @_operation(ASIDE)
