@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from clustrix_prefect.clusters.cluster import ClusterBlock
+from clustrix_prefect.clusters.cluster import CallsRunIn, ClusterBlock
 from clustrix_prefect.clusters.fields import one_line
 from clustrix_prefect.clusters.host import SSHHost
 from clustrix_prefect.connections.connection import Connection
@@ -21,6 +21,7 @@ from clustrix_prefect.task_resources import Resources
 class BatchCluster(ClusterBlock, SSHHost, ABC):
     """A cluster whose login node (or this machine) submits jobs."""
 
+    calls_run_in = CallsRunIn.JOBS
     # What people call it, its submit command, and how a script's lines for it begin.
     system: ClassVar[str]
     submits_with: ClassVar[str]

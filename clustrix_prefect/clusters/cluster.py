@@ -7,7 +7,8 @@ import json
 import re
 import sys
 from abc import ABC, abstractmethod
-from typing import Any, Literal
+from enum import Enum
+from typing import Any, ClassVar, Literal
 from uuid import UUID
 
 from prefect.blocks.core import Block
@@ -47,8 +48,18 @@ _NEEDED_FIRST = (
 )
 
 
+class CallsRunIn(Enum):
+    """Where the calls of a kind of cluster run."""
+
+    JOBS = "jobs of a scheduler"
+    WORKERS = "warm workers beside the agent"
+    PODS = "pods"
+
+
 class ClusterBlock(KnownFields, ABC):
-    """A cluster; its kinds say how it is reached and whether it has a scheduler."""
+    """A cluster; its kinds say how it is reached and where its calls run."""
+
+    calls_run_in: ClassVar[CallsRunIn]
 
     # A wrong value is not repeated in the error: it may be a secret of the credentials.
     model_config = ConfigDict(hide_input_in_errors=True)
@@ -341,6 +352,10 @@ class ClusterBlock(KnownFields, ABC):
 
     def scheduler(self) -> Scheduler | None:
         """Return how jobs are submitted, or None where calls run beside the agent."""
+        return None
+
+    def calls_at_once(self, cores: int) -> str | None:
+        """Return how many calls run at once on a host of so many cores; None: others say that."""
         return None
 
     @property

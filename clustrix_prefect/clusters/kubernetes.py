@@ -13,7 +13,7 @@ from prefect.blocks.core import Block
 from pydantic import Field, SecretStr, field_validator, model_validator
 from typing_extensions import Self
 
-from clustrix_prefect.clusters.cluster import ClusterBlock
+from clustrix_prefect.clusters.cluster import CallsRunIn, ClusterBlock
 from clustrix_prefect.clusters.fields import one_line, unset_if_empty
 from clustrix_prefect.connections.connection import Connection
 from clustrix_prefect.errors import ConfigurationError
@@ -57,6 +57,8 @@ class KubernetesCluster(ClusterBlock):
         cluster = KubernetesCluster(namespace="research", image="python:3.11-slim")
         ```
     """
+
+    calls_run_in = CallsRunIn.PODS
 
     _block_type_name = "Kubernetes Cluster"
     _block_type_slug = "kubernetes-cluster"
@@ -437,6 +439,9 @@ class KubernetesCluster(ClusterBlock):
 
     def check_resources(self, wanted: Resources) -> None:
         check_amounts(wanted)
+
+    def calls_at_once(self, cores: int) -> str:
+        return f"in up to {self.max_pods} pods"
 
     def connect(self) -> Connection:
         """Enter a pod that is made for this connection, and goes with it.

@@ -11,10 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from clustrix_prefect.clusters.cluster import ClusterBlock
-from clustrix_prefect.clusters.kubernetes import KubernetesCluster
+from clustrix_prefect.clusters.cluster import CallsRunIn, ClusterBlock
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.display.markdown import utc
 from clustrix_prefect.errors import AgentError, ClustrixError, ConfigurationError
@@ -28,6 +27,7 @@ from clustrix_prefect.sessions.discovery import ask_site
 from clustrix_prefect.sessions.opened import opened
 
 if TYPE_CHECKING:
+    from clustrix_prefect.clusters.kubernetes import KubernetesCluster
     from clustrix_prefect.kubernetes.api import KubernetesApi
 
 _LOOK_AGAIN_SECONDS = 1.0
@@ -266,8 +266,8 @@ def cluster_jobs(cluster: ClusterBlock) -> Iterator[ListedJobs]:
         ConfigurationError: The cluster has no scheduler.
         ConnectionFailed: It cannot be reached.
     """
-    if isinstance(cluster, KubernetesCluster):
-        with closing(cluster.api()) as api:
+    if cluster.calls_run_in is CallsRunIn.PODS:
+        with closing(cast("KubernetesCluster", cluster).api()) as api:
             yield NamespaceJobs(api)
         return
     scheduler = cluster.scheduler()

@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, cast
 
 from clustrix_prefect.clusters.batch import BatchCluster
-from clustrix_prefect.clusters.cluster import ClusterBlock
+from clustrix_prefect.clusters.cluster import CallsRunIn, ClusterBlock
 from clustrix_prefect.clusters.kubernetes import KubernetesCluster
 from clustrix_prefect.clusters.loading import CLUSTER_TYPES
-from clustrix_prefect.clusters.workers import WorkerCluster
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.connections.certificates import told
 from clustrix_prefect.connections.connection import Connection
@@ -84,7 +83,8 @@ def inspect_cluster(cluster: ClusterBlock) -> Iterator[Finding]:
             f"{kind.__name__} has no field {first!r}{what_was_meant(first, kind.model_fields)}",
             remedy="Make it anew without what is unknown, and save it with overwrite=True.",
         )
-    if isinstance(cluster, KubernetesCluster):
+    if cluster.calls_run_in is CallsRunIn.PODS:
+        cluster = cast("KubernetesCluster", cluster)
         try:
             yield from _namespace(cluster)
         except ClustrixError as error:
@@ -178,15 +178,14 @@ def _beyond_login(
     yield work_dir
     interpreter = _python(cluster, agent)
     yield interpreter
-    if isinstance(cluster, WorkerCluster):
-        yield Finding("calls at once", str(cluster.max_parallel_calls or hello["cpus"]))
+    at_once = cluster.calls_at_once(hello["cpus"])
+    if at_once is not None:
+        yield Finding("calls at once", at_once)
     scheduler = cluster.scheduler()
-    if isinstance(cluster, KubernetesCluster):
-        yield Finding("calls at once", f"in up to {cluster.max_pods} pods")
-    elif scheduler is None:
-        yield from _recognised(agent)
-    else:
+    if scheduler is not None:
         yield from _jobs(cluster, scheduler, agent, hello["uid"])
+    elif cluster.calls_run_in is CallsRunIn.WORKERS:
+        yield from _recognised(agent)
 
 
 def _round_trip(agent: AgentClient) -> Finding:

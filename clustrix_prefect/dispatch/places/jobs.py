@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from clustrix_prefect.dispatch.call import Call, CallState, attached
 from clustrix_prefect.dispatch.failures import explained, job_failure, memory_at_end
@@ -41,6 +41,9 @@ from clustrix_prefect.schedulers.scheduler import (
     TryLater,
 )
 from clustrix_prefect.task_resources import Resources
+
+if TYPE_CHECKING:
+    from clustrix_prefect.clusters.batch import BatchCluster
 
 logger = logging.getLogger("prefect.clustrix")
 
@@ -86,18 +89,13 @@ class _End(NamedTuple):
 class JobExecutor:
     """Submits calls to a scheduler and follows them."""
 
-    def __init__(
-        self,
-        run: RunContext,
-        listener: CallListener,
-        run_session: RunSession,
-        scheduler: Scheduler,
-    ) -> None:
+    def __init__(self, run: RunContext, listener: CallListener, run_session: RunSession) -> None:
         self._run = run
         self._listener = listener
         self._run_session = run_session
         self._session = run_session.session
-        self._scheduler = scheduler
+        assert self._session.scheduler is not None, "a cluster whose calls run in jobs has one"
+        self._scheduler: Scheduler = self._session.scheduler
         self._patience = self._session.cluster.patience
         self._builders: dict[tuple[str, str], ArrayBuilder] = {}
         self._lock = threading.Lock()
@@ -115,14 +113,14 @@ class JobExecutor:
         self._nameless: dict[str, float] = {}
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._closed = False
-        cluster = run.cluster
+        cluster = cast("BatchCluster", run.cluster)
         # Where the site knows no arrays, or smaller ones, the block's wish cannot make them larger.
         self._limits = self._session.limits
-        self._max_array: int | None = getattr(cluster, "max_array_size", None)
+        self._max_array = cluster.max_array_size
         self._accounting_delay = self._limits.accounting_delay
         # The block's wish counts this flow's jobs, the site's limits all of the user's.
-        self._max_submitted: int | None = getattr(cluster, "max_submitted_jobs", None)
-        self._fails_unrunnable = getattr(cluster, "unrunnable", "wait") == "fail"
+        self._max_submitted = cluster.max_submitted_jobs
+        self._fails_unrunnable = cluster.unrunnable == "fail"
         self._thread = threading.Thread(target=self._work_on, name="clustrix-jobs", daemon=True)
         self._thread.start()
         run.timers.every(_LOOK_AT_BUILDERS, self._look_at_builders)

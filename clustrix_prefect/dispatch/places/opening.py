@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from clustrix_prefect.clusters.cluster import ClusterBlock
-from clustrix_prefect.clusters.kubernetes import KubernetesCluster
-from clustrix_prefect.clusters.workers import WorkerCluster
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, cast
+
+from clustrix_prefect.clusters.cluster import CallsRunIn, ClusterBlock
 from clustrix_prefect.dispatch.placement import (
     CallListener,
     Executor,
@@ -18,6 +19,28 @@ from clustrix_prefect.dispatch.places.run_session import RunSession
 from clustrix_prefect.dispatch.places.warm_workers import WorkerExecutor
 from clustrix_prefect.errors import LoginNeeded
 from clustrix_prefect.sessions.session import Session, sessions
+
+if TYPE_CHECKING:
+    from clustrix_prefect.clusters.kubernetes import KubernetesCluster
+    from clustrix_prefect.clusters.workers import WorkerCluster
+
+
+def _workers(run: RunContext, listener: CallListener, session: RunSession) -> WorkerExecutor:
+    cluster = cast("WorkerCluster", run.cluster)
+    return WorkerExecutor(
+        run,
+        listener,
+        session,
+        environment=cluster.environment,
+        max_workers=cluster.max_parallel_calls,
+        working_directory=cluster.working_directory,
+    )
+
+
+_EXECUTORS: Mapping[CallsRunIn, Callable[[RunContext, CallListener, RunSession], Executor]] = {
+    CallsRunIn.JOBS: JobExecutor,
+    CallsRunIn.WORKERS: _workers,
+}
 
 
 class OpenedSession:
@@ -50,21 +73,8 @@ class OpenedSession:
         return self._run_session(self._session, run, listener)
 
     def _run_session(self, session: Session, run: RunContext, listener: CallListener) -> RunSession:
-        return RunSession(session, run, listener, lambda made: self._executor(run, listener, made))
-
-    def _executor(self, run: RunContext, listener: CallListener, session: RunSession) -> Executor:
-        cluster = self._cluster
-        if isinstance(cluster, WorkerCluster):
-            return WorkerExecutor(
-                run,
-                listener,
-                session,
-                environment=cluster.environment,
-                max_workers=cluster.max_parallel_calls,
-                working_directory=cluster.working_directory,
-            )
-        assert session.session.scheduler is not None
-        return JobExecutor(run, listener, session, session.session.scheduler)
+        executor = _EXECUTORS[self._cluster.calls_run_in]
+        return RunSession(session, run, listener, lambda made: executor(run, listener, made))
 
     def leave(self) -> None:
         if self._first_login is not None:
@@ -85,8 +95,8 @@ def open_cluster(cluster: ClusterBlock) -> OpenedCluster:
     Raises:
         ClustrixError: It cannot be used.
     """
-    if isinstance(cluster, KubernetesCluster):
+    if cluster.calls_run_in is CallsRunIn.PODS:
         from clustrix_prefect.dispatch.places.pods import OpenedNamespace
 
-        return OpenedNamespace(cluster)
+        return OpenedNamespace(cast("KubernetesCluster", cluster))
     return OpenedSession(cluster)

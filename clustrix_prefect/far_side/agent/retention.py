@@ -10,12 +10,9 @@ import time
 from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 from ..environments.environments import Environment
-from ..jobs.batch import BatchDirectory, read_manifest
-from ..jobs.worker_log import WorkerLogs
 from ..store.store import CHUNKS, NEEDED, PARTIAL, VIEWS, Store
 from ..store.views import content_of_view, remove_tree
 from ..wire.files import DRAFT, remove
-from .watch import finished
 from .workdir import WorkDir
 
 _NAME_LENGTH = 64
@@ -28,7 +25,7 @@ _REMOVED = ".removed"
 def end_run(work_dir: WorkDir, run: str) -> None:
     """Forget what a run needed, unless calls of it go on without their client."""
     top = work_dir.run(run)
-    if not any(_is_unfinished(batch) for batch in work_dir.batches(run)):
+    if not any(batch.may_go_on() for batch in work_dir.batches(run)):
         remove(os.path.join(top, NEEDED))
         try:
             os.rmdir(top)
@@ -172,21 +169,14 @@ class Retention:
         """
         if os.path.exists(os.path.join(self._work_dir.runs, run, NEEDED)):
             return True
-        return any(_is_unfinished(batch) for batch in self._work_dir.batches(run))
+        return any(batch.may_go_on() for batch in self._work_dir.batches(run))
 
     def _runs(self) -> Iterator[Item]:
         for run in _list(self._work_dir.runs):
             top = os.path.join(self._work_dir.runs, run)
             size, used = _tree_size(top)
-            unfinished = any(_is_unfinished(batch) for batch in self._work_dir.batches(run))
+            unfinished = any(batch.may_go_on() for batch in self._work_dir.batches(run))
             yield Item("run", run, [top], size, used, unfinished)
-
-
-def _is_unfinished(batch: BatchDirectory) -> bool:
-    """Return whether a call of a batch may be waiting or running."""
-    if batch.is_direct:
-        return "started" in WorkerLogs(batch).states().values()
-    return any(not finished(batch, call["id"]) for call in read_manifest(batch))
 
 
 def _list(directory: str) -> List[str]:

@@ -11,21 +11,14 @@ import signal
 import time
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
-from ..jobs.batch import (
-    DIRECT,
-    PARTS,
-    BatchDirectory,
-    read_manifest,
-    read_result,
-    read_trace,
-)
-from ..jobs.worker_log import Orphan, WorkerLogs, find
+from ..jobs.batch import PARTS, read_manifest
+from ..jobs.worker_batch import DIRECT
+from ..jobs.worker_log import Orphan, WorkerLogs
 from ..wire.files import make_dir, read_optional, remove, tail, write_private, write_whole
 from ..wire.processes import HOST, process_start
 from ..wire.protocol import Diagnosis
 from .listing import about
-from .watch import present, refresh_listing
-from .workdir import WorkDir, plain_name
+from .workdir import Batch, WorkDir, plain_name
 
 # Which agent serves a run, beside its batches: the dot keeps it from being taken for one.
 _AGENT = ".agent"
@@ -34,7 +27,7 @@ _AGENT = ".agent"
 class _Batch:
     """A batch as it is remembered: the calls that the client has not acknowledged."""
 
-    def __init__(self, directory: BatchDirectory, left: Iterable[str]) -> None:
+    def __init__(self, directory: Batch, left: Iterable[str]) -> None:
         self.directory = directory
         self.left = set(left)
         self.keep = False
@@ -53,7 +46,7 @@ class RunDirectories:
 
     # --- calls come in --------------------------------------------------------------------
 
-    def direct(self, run: str, make: bool = True) -> BatchDirectory:
+    def direct(self, run: str, make: bool = True) -> Batch:
         """Return the batch of a run's direct calls."""
         batches = self._runs.setdefault(run, {})
         if DIRECT not in batches:
@@ -66,9 +59,7 @@ class RunDirectories:
             self._make(batches[DIRECT].directory)  # it was deleted under us
         return batches[DIRECT].directory
 
-    def create(
-        self, run: str, name: str, script: str, calls: List[Dict[str, Any]]
-    ) -> BatchDirectory:
+    def create(self, run: str, name: str, script: str, calls: List[Dict[str, Any]]) -> Batch:
         """Write a new batch, ready to be submitted."""
         directory = self._work_dir.batch(run, name)
         try:
@@ -90,7 +81,7 @@ class RunDirectories:
         write_whole(self._work_dir.batch(run, name).job, str(job).encode("utf-8"))
 
     @staticmethod
-    def note_submission(batch: BatchDirectory, output: str) -> None:
+    def note_submission(batch: Batch, output: str) -> None:
         """Write down what the scheduler said, should the client never name the job."""
         write_whole(batch.submitted, output.encode("utf-8"))
 
@@ -101,7 +92,7 @@ class RunDirectories:
             shutil.rmtree(batch.directory.path, ignore_errors=True)
 
     @staticmethod
-    def _make(directory: BatchDirectory) -> None:
+    def _make(directory: Batch) -> None:
         for part in PARTS:
             make_dir(os.path.join(directory.path, part))
 
@@ -161,7 +152,7 @@ class RunDirectories:
                 "submit_output": read_optional(directory.submitted),
                 "elements": 1 + max([0] + [index or 0 for index in indices.values()]),
             }
-            states = _states(directory, calls)
+            states = directory.states(calls)
             batches.setdefault(name, _Batch(directory, states))
             for id, state in states.items():
                 task = calls[id].get("task") if id in calls else None
@@ -169,7 +160,7 @@ class RunDirectories:
             acknowledged.extend(directory.done())
         return known, acknowledged
 
-    def group(self, run: str, ids: Iterable[str]) -> List[Tuple[BatchDirectory, List[str]]]:
+    def group(self, run: str, ids: Iterable[str]) -> List[Tuple[Batch, List[str]]]:
         """Return calls by the batch that they are in: its directory and the ids."""
         wanted = set(ids)
         groups = []
@@ -190,7 +181,7 @@ class RunDirectories:
         """Return how far calls have come, by a fresh look at the directories."""
         found = dict.fromkeys(ids, "absent")
         for directory in self._work_dir.batches(run):
-            for id, state in _states(directory, ids).items():
+            for id, state in directory.states(ids).items():
                 if id in found and state in ("started", "finished"):
                     found[id] = state
         return found
@@ -212,16 +203,11 @@ class RunDirectories:
                 }
         return found
 
-    def _directory_of(self, run: str, id: str) -> Optional[BatchDirectory]:
+    def _directory_of(self, run: str, id: str) -> Optional[Batch]:
         plain_name(id)
         for batch in self._runs.get(run, {}).values():
-            directory = batch.directory
-            if directory.is_direct:
-                traced = find(directory, id, "started") is not None
-            else:
-                traced = os.path.exists(directory.event_file(id))
-            if id in batch.left or traced:
-                return directory
+            if id in batch.left or batch.directory.has_trace(id):
+                return batch.directory
         return None
 
     # --- calls are done with --------------------------------------------------------------
@@ -231,27 +217,25 @@ class RunDirectories:
         names = [plain_name(id) for id in ids]
         for key, batch in list(self._runs.get(run, {}).items()):
             directory = batch.directory
-            mine = names if directory.is_direct else sorted(batch.left.intersection(names))
+            mine = directory.among(names, batch.left)
             if not mine:
                 continue
             batch.left.difference_update(mine)
             batch.keep = batch.keep or keep
-            if directory.is_direct or batch.left or batch.keep:
-                directory.acknowledge(mine)
-                if not batch.left:
-                    # Script and logs stay for people to read; the calls' keys do not.
-                    remove(directory.manifest)
-            else:
+            if directory.is_over(batch.left) and not batch.keep:
                 shutil.rmtree(directory.path, ignore_errors=True)
                 del self._runs[run][key]
+                continue
+            directory.acknowledge(mine)
+            if not batch.left:
+                # Script and logs stay for people to read; the calls' keys do not.
+                remove(directory.manifest)
 
     def close(self, run: str, keep: bool) -> None:
         """Remove what a finished run has left, unless calls are unacknowledged."""
         batches = self._runs.pop(run, {})
         for batch in batches.values():
-            left = batch.left
-            if batch.directory.is_direct:
-                left = set(_states(batch.directory, ()))
+            left = batch.directory.left_at_end(batch.left)
             if not left and not keep and not batch.keep:
                 shutil.rmtree(batch.directory.path, ignore_errors=True)
         remove(os.path.join(self._work_dir.run(run), _AGENT))
@@ -273,50 +257,12 @@ def _is_another_here(agent: Dict[str, Any]) -> bool:
     return bool(process_start(agent["pid"]) == agent["process"])
 
 
-def _states(directory: BatchDirectory, submitted: Iterable[str]) -> Dict[str, str]:
-    """Return how far the unacknowledged calls of a batch have come, by a fresh look."""
-    done = directory.done()
-    if directory.is_direct:
-        states = WorkerLogs(directory).states()
-        return {id: state for id, state in states.items() if id not in done}
-    for path in (directory.results, directory.events):
-        refresh_listing(path)
-    ids = set(submitted) - done
-    states = dict.fromkeys(ids, "submitted")
-    states.update(dict.fromkeys(present(directory.events, ids), "started"))
-    states.update(dict.fromkeys(present(directory.results, ids), "finished"))
-    return states
-
-
-def _output_of(directory: BatchDirectory, id: str) -> List[str]:
+def _output_of(directory: Batch, id: str) -> List[str]:
     """Return the last of a call's standard output and error."""
-    trace, header = _account_of(directory, id)
-    name = _log_name(directory, id, trace)
+    trace, header = directory.account_of(id)
+    name = directory.log_name(id, trace)
     starts, ends = trace.get("output", [0, 0]), header.get("output_end", [None, None])
     return [
         tail(os.path.join(directory.logs, name + ending), start, end)
         for ending, start, end in ((".out", starts[0], ends[0]), (".err", starts[1], ends[1]))
     ]
-
-
-def _account_of(directory: BatchDirectory, id: str) -> List[Dict[str, Any]]:
-    """Return what there is of a call's start and of its result's header."""
-    if directory.is_direct:
-        started, result = find(directory, id, "started"), find(directory, id, "result")
-        return [started[0] if started else {}, result[0]["header"] if result else {}]
-    lines, _ = read_trace(directory.event_file(id))
-    try:
-        header, _ = read_result(directory.result_file(id))
-    except (OSError, ValueError):
-        header = {}
-    return [lines[0] if lines else {}, header]
-
-
-def _log_name(directory: BatchDirectory, id: str, trace: Dict[str, Any]) -> str:
-    """Return the name of the files that a call's output went to, without their ending."""
-    if directory.is_direct:
-        return "worker-{}".format(trace.get("pid"))
-    for call in read_manifest(directory):
-        if call["id"] == id:
-            return str((call.get("context") or {}).get("index") or 0)
-    return "0"

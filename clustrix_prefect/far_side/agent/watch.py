@@ -4,12 +4,13 @@ Looked at often while things happen and ever less often while nothing does. One 
 listing and a read per running call, and looking never takes more than a tenth of the time.
 """
 
-import os
 import threading
 import time
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 from ..jobs.batch import BatchDirectory, read_result, read_trace, started_event, unreadable
+from ..jobs.job_batch import present, refresh_listing
+from ..jobs.worker_batch import WorkerBatch
 from ..jobs.worker_log import WorkerLogs
 from ..wire.frames import Message
 from .agent_log import named
@@ -206,7 +207,7 @@ class Watcher:
         with self._changed:
             watched = self._watched.get(batch.path)
             if watched is None:
-                kind = WatchedWorkers if batch.is_direct else WatchedJobs
+                kind = WatchedWorkers if isinstance(batch, WorkerBatch) else WatchedJobs
                 watched = self._watched[batch.path] = kind(run, batch)
                 watched.pass_over(self._had.get(run, ()))
             watched.add(ids, heard or {})
@@ -270,27 +271,3 @@ class Watcher:
             else:
                 interval = min(interval * GROWTH, LONGEST)
             interval = max(interval, SHARE * (time.monotonic() - began))
-
-
-def finished(batch: BatchDirectory, id: str) -> bool:
-    """Return whether a call has a result, looked up afresh."""
-    refresh_listing(batch.results)
-    return os.path.exists(batch.result_file(id))
-
-
-def refresh_listing(directory: str) -> None:
-    """Make NFS ask its server what is in a directory, rather than remember."""
-    try:
-        os.utime(directory, None)
-    except OSError:
-        pass
-
-
-def present(directory: str, ids: Set[str]) -> Set[str]:
-    """Return which of these names are in a directory."""
-    if not ids:
-        return set()
-    try:
-        return ids.intersection(os.listdir(directory))
-    except OSError:
-        return set()

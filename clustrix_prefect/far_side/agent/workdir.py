@@ -8,10 +8,11 @@ import pwd
 import re
 import shutil
 import stat
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Union
 
 from ..environments.environments import Environment
-from ..jobs.batch import BatchDirectory
+from ..jobs.job_batch import JobBatch
+from ..jobs.worker_batch import DIRECT, WorkerBatch
 from ..store.store import Store
 from ..wire import layout
 from ..wire.failures import Failure, describe
@@ -40,6 +41,10 @@ def expand(path: Optional[str]) -> str:
 
 def _home() -> str:
     return os.environ.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir
+
+
+# The two kinds have one interface.
+Batch = Union[JobBatch, WorkerBatch]
 
 
 class WorkDir:
@@ -117,9 +122,10 @@ class WorkDir:
         check_own(path)
         return path
 
-    def batch(self, run: Any, batch: Any) -> BatchDirectory:
+    def batch(self, run: Any, batch: Any) -> Batch:
         """Return the directory of one batch of a flow run."""
-        return BatchDirectory(os.path.join(self.run(run), plain_name(batch)))
+        kind = WorkerBatch if batch == DIRECT else JobBatch
+        return kind(os.path.join(self.run(run), plain_name(batch)))
 
     def environment(self, name: Any) -> Environment:
         """Return the place of a virtual environment."""
@@ -127,7 +133,7 @@ class WorkDir:
         check_own(path)
         return Environment(path)
 
-    def batches(self, run: Any) -> List[BatchDirectory]:
+    def batches(self, run: Any) -> List[Batch]:
         """Return every batch of a flow run that there still is."""
         try:
             names = os.listdir(self.run(run))

@@ -11,8 +11,8 @@
     logs/         standard output and error of the jobs or warm workers
     acknowledged  the ids of calls whose results have arrived
 
-The calls of warm workers share one such directory per run, `DIRECT`. It has no manifest, and
-instead of the calls' files there is a ledger for each worker in events/ (see `ledger`).
+The calls of warm workers share one such directory per run (see `worker_batch`). It has no manifest,
+and instead of the calls' files there is a ledger for each worker in events/ (see `ledger`).
 """
 
 import os
@@ -26,12 +26,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
 
-DIRECT = "direct"
 PARTS = ("events", "results", "logs")
 
 
 class BatchDirectory:
-    """One batch's directory: `<work dir>/runs/<run>/<batch>`."""
+    """One batch's directory, as workers know it: `<work dir>/runs/<run>/<batch>`."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -45,11 +44,6 @@ class BatchDirectory:
         self.results = os.path.join(path, "results")
         self.logs = os.path.join(path, "logs")
         self.acknowledged = os.path.join(path, "acknowledged")
-
-    @property
-    def is_direct(self) -> bool:
-        """Whether it is the one of warm workers' calls."""
-        return os.path.basename(self.path) == DIRECT
 
     @property
     def store(self) -> str:
@@ -72,8 +66,6 @@ class BatchDirectory:
         append(self.acknowledged, names.encode("ascii"))
         for id in names.split():
             remove(self.result_file(id))
-            if not self.is_direct:
-                remove(self.event_file(id))
 
     def done(self) -> "Set[str]":
         """Return the calls that were acknowledged."""
