@@ -10,9 +10,8 @@ from typing import NamedTuple, TypeVar
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.connections.agent import AgentClient
-from clustrix_prefect.connections.connection import Connection
 from clustrix_prefect.errors import ConnectionFailed
-from clustrix_prefect.sessions.opened import agent_for_questions
+from clustrix_prefect.sessions.opened import OpenAgent, open_agent
 
 T = TypeVar("T")
 
@@ -21,9 +20,12 @@ IDLE_SECONDS = 300.0
 
 
 class _Opened(NamedTuple):
-    agent: AgentClient
-    connection: Connection
+    way: OpenAgent
     closed: threading.Event
+
+    @property
+    def agent(self) -> AgentClient:
+        return self.way.agent
 
 
 class FileConnection:
@@ -107,15 +109,9 @@ class FileConnection:
         return opened
 
     def _open(self) -> _Opened:
-        connection = self._cluster.connect()
         closed = threading.Event()
-        agent = agent_for_questions(self._cluster, connection, on_lost=lambda _: closed.set())
-        try:
-            agent.start()
-        except BaseException:
-            connection.close()
-            raise
-        self._opened = opened = _Opened(agent, connection, closed)
+        way = open_agent(self._cluster, on_lost=lambda agent, error: closed.set())
+        self._opened = opened = _Opened(way, closed)
         self.count += 1
         threading.Thread(
             target=self._watch, args=(opened,), name="clustrix-files", daemon=True
@@ -126,11 +122,9 @@ class FileConnection:
         while not opened.closed.wait(IDLE_SECONDS / 2):
             if time.monotonic() - self._used > IDLE_SECONDS:
                 self.close_if_unused()
-        # A broken one's other end may be frozen: nobody else waits for it.
-        opened.connection.close()
+        opened.way.abandon()
 
 
 def _close(opened: _Opened) -> None:
-    opened.agent.close()
-    opened.connection.close()
+    opened.way.close()
     opened.closed.set()

@@ -32,6 +32,7 @@ from clustrix_prefect.schedulers.scheduler import Limits, Scheduler
 from clustrix_prefect.sessions.blob_uploads import BlobUploads
 from clustrix_prefect.sessions.discovery import ask_site
 from clustrix_prefect.sessions.login_wait import LoginWait
+from clustrix_prefect.sessions.opened import OpenAgent, open_agent
 
 logger = logging.getLogger("prefect.clustrix")
 
@@ -91,7 +92,7 @@ class Session:
     ) -> None:
         self.cluster = cluster
         self._start_timeout = start_timeout
-        self._connect = connect or cluster.connect
+        self._connect = connect
         self._secrets = current_cache()
         self.scheduler: Scheduler | None = cluster.scheduler()
         self.agent_python = ""
@@ -110,8 +111,7 @@ class Session:
         self._token = secrets.token_hex(8)
         # Who wants to go there the usual way shares it.
         self.key = cluster.identity if connect is None else self._token
-        self._agent: AgentClient | None = None
-        self._connection: Connection | None = None
+        self._way: OpenAgent | None = None
         self._up = threading.Event()
         # What is waited for where a person has to log in before there is an agent again.
         self.login_wait: LoginWait | None = None
@@ -134,21 +134,18 @@ class Session:
             AgentError: Its work directory cannot be used.
         """
         with remembering(self._secrets):  # also by threads that open it again
-            connection = self._connect()
-        agent = AgentClient(
-            connection,
-            python=self.cluster.python,
-            prologue=self.cluster.prologue,
-            work_dir=self.cluster.remote_work_dir,
-            on_event=self._on_event,
-            on_lost=lambda error: self._on_lost(agent, error),
-            start_timeout=self._start_timeout,
-        )
+            way = open_agent(
+                self.cluster,
+                self._connect,
+                on_event=self._on_event,
+                on_lost=self._on_lost,
+                start_timeout=self._start_timeout,
+            )
+        agent = way.agent
         try:
-            hello = agent.start()
-            self.host = hello["host"]
-            self.user_id = hello["uid"]
-            self.agent_python = hello["executable"]
+            self.host = way.hello["host"]
+            self.user_id = way.hello["uid"]
+            self.agent_python = way.hello["executable"]
             configured = agent.request(
                 protocol.configure(
                     work_dir=self.cluster.remote_work_dir,
@@ -163,18 +160,18 @@ class Session:
             self._choose_python(agent, self._activate(agent) or self.cluster.interpreter)
             if self.scheduler is not None:
                 self.scheduler, self.limits = ask_site(agent, self.scheduler)
-            self._begin(agent, connection)
+            self._begin(way)
         except BaseException:
             agent.close()
-            _close_aside(connection)
+            way.abandon()
             raise
 
-    def _begin(self, agent: AgentClient, connection: Connection) -> None:
+    def _begin(self, way: OpenAgent) -> None:
         """From now on this agent is ours, and is replaced when it is lost."""
         with self._lock:
-            if agent.is_lost:
+            if way.agent.is_lost:
                 raise ConnectionLost(f"The connection to {self.cluster.description} broke at once.")
-            self._agent, self._connection = agent, connection
+            self._way = way
             self._blobs.clear()
             self.uploads.forget()
             self._up.set()
@@ -186,10 +183,8 @@ class Session:
         self._closed = True
         self.uploads.close()
         self._up.set()
-        if self._agent is not None:
-            self._agent.close()
-        if self._connection is not None:
-            self._connection.close()
+        if self._way is not None:
+            self._way.close()
 
     def leave_within(self, seconds: float) -> None:
         """From now on, wait no longer than this for a connection that is broken."""
@@ -233,6 +228,10 @@ class Session:
         self.why_python = self.cluster.why_interpreter(self.python_version)
 
     # --- what the dispatchers use ----------------------------------------------------------
+
+    @property
+    def _agent(self) -> AgentClient | None:
+        return None if self._way is None else self._way.agent
 
     @property
     def is_gone(self) -> bool:
@@ -400,8 +399,8 @@ class Session:
             if self._closed or agent is not self._agent:
                 return  # one that is lost in `open` is for its caller to replace
             self._up.clear()
-        if self._connection is not None:
-            _close_aside(self._connection)
+        if self._way is not None:
+            self._way.abandon()
         threading.Thread(
             target=self._reconnect, args=(error,), name="clustrix-reconnect", daemon=True
         ).start()
@@ -557,11 +556,6 @@ class Sessions:
             if self._sessions.get(session.key) is session:
                 del self._sessions[session.key]
         session.close()
-
-
-def _close_aside(connection: Connection) -> None:
-    """Close a connection whose other end may be frozen: nobody waits for it."""
-    threading.Thread(target=connection.close, name="clustrix-close", daemon=True).start()
 
 
 sessions = Sessions()

@@ -28,7 +28,7 @@ from clustrix_prefect.kubernetes.permissions import Permission
 from clustrix_prefect.kubernetes.pods import MANAGED_BY
 from clustrix_prefect.schedulers.scheduler import JobSpec, Scheduler, TryLater
 from clustrix_prefect.sessions.discovery import ask_site
-from clustrix_prefect.sessions.opened import agent_for_questions
+from clustrix_prefect.sessions.opened import open_agent
 
 _GIB = 1024**3
 _LITTLE_SPACE = _GIB // 10
@@ -103,15 +103,14 @@ def inspect_cluster(cluster: ClusterBlock) -> Iterator[Finding]:
         return
     with closing(connection):
         yield from _way(connection, time.monotonic() - began)
-        agent = agent_for_questions(cluster, connection)
         try:
-            hello = agent.start()
+            way = open_agent(cluster, lambda: connection)
         except ClustrixError as error:
             yield _problem("login", error)
             return
-        with closing(agent):
+        with closing(way.agent):
             try:
-                yield from _beyond_login(cluster, agent, hello)
+                yield from _beyond_login(cluster, way.agent, way.hello)
             except ClustrixError as error:
                 yield _problem("connection", error)
 

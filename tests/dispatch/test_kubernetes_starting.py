@@ -136,8 +136,8 @@ def test_a_pod_that_is_lost_as_soon_as_it_is_open_is_replaced_a_few_times_only(
             raise ConnectionLost("The stream broke.")
         opened.add(session)
         really_open(session)
-        assert session._connection is not None
-        session._connection.close()
+        assert session._way is not None
+        session._way.connection.close()
 
     monkeypatch.setattr(Session, "open", open_once)
     cluster = on_kubernetes.model_copy(update={"reconnect_seconds": 1})
