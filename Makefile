@@ -2,6 +2,7 @@
 # make test-fast   the tests that need no service, no root and no system package
 # make test        lint, and every part on its real service at least once: what CI runs;
 #                  TESTS="tests/clusters" for some of them, with what those need and no lint
+# make coverage    the same tests, and how much of the library they run: less than 90 % fails
 # make test-all    every case on every cluster and every Python, and a fresh Debian 13
 # make bench   what the runner costs, measured against floors and other tools;
 #              PARTS="rates" for a part of it
@@ -30,7 +31,7 @@ PIP := $(BIN)/pip install --quiet --quiet --upgrade-strategy only-if-needed
 # A developer's own Prefect settings have no part in the demo.
 WITHOUT_PREFECT_SETTINGS = env $$(env | sed -n 's/^\(PREFECT_[A-Z0-9_]*\)=.*/-u \1/p')
 
-.PHONY: demo test test-fast test-all bench lint docs clean packages
+.PHONY: demo test test-fast coverage test-all bench lint docs clean packages
 
 demo: $(VENV)/.package
 	@$(WITHOUT_PREFECT_SETTINGS) PREFECT_HOME="$(CURDIR)/.demo" \
@@ -47,6 +48,11 @@ endif
 
 test-fast: $(VENV)/.test
 	@$(PYTEST) -m "not service" $(TESTS)
+
+coverage: lint packages
+	@$(PIP) --group coverage
+	@COVERAGE_CORE=$$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
+		$(PYTEST) --cov --cov-report=term:skip-covered $(TESTS)
 
 test-all: lint packages
 	@$(PYTEST) --every $(TESTS)
