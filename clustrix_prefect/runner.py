@@ -22,7 +22,7 @@ from clustrix_prefect.display.api_server import start_no_other
 from clustrix_prefect.display.terminal import be_brief
 from clustrix_prefect.engine import new_task_run_id
 from clustrix_prefect.errors import ConfigurationError, TaskNotSupported
-from clustrix_prefect.packaging.parts import sharing_values
+from clustrix_prefect.packaging.blobs import sharing_values
 from clustrix_prefect.task_resources import current_resources
 
 # Those of the elements of the map that is being submitted.

@@ -25,9 +25,9 @@ from clustrix_prefect.far_side.wire.protocol import Diagnosis
 from clustrix_prefect.far_side.wire.signing import parts_of_call
 from clustrix_prefect.packaging import signing
 from clustrix_prefect.packaging.arguments import PackedArguments
+from clustrix_prefect.packaging.blobs import Blob
 from clustrix_prefect.packaging.bundle import Bundle
 from clustrix_prefect.packaging.identity import digest
-from clustrix_prefect.packaging.parts import Part
 from clustrix_prefect.task_resources import Resources
 
 # Payloads up to this many bytes travel inside the call itself, not as blobs of the store.
@@ -68,16 +68,16 @@ class Package:
         return len(self.arguments.payload) <= INLINE_BYTES
 
     @property
-    def needs(self) -> list[Part]:
+    def needs(self) -> list[Blob]:
         """What the far side's store has to hold before the call can run."""
         function, arguments = self.function, self.arguments
-        parts = [Part.whole(function.code, function.code_sha256, "function"), *arguments.parts]
-        parts += function.parts
+        blobs = [Blob.whole(function.code, function.code_sha256, "function"), *arguments.blobs]
+        blobs += function.blobs
         if function.captured is not None and function.captured_sha256 is not None:
-            parts.append(Part.whole(function.captured, function.captured_sha256, "variables"))
+            blobs.append(Blob.whole(function.captured, function.captured_sha256, "variables"))
         if not self.payload_is_inline:
-            parts.append(Part.whole(arguments.payload, arguments.payload_sha256, "arguments"))
-        return parts
+            blobs.append(Blob.whole(arguments.payload, arguments.payload_sha256, "arguments"))
+        return blobs
 
     def identity(self, task_key: str) -> str:
         """Return the same for equal calls of a task, in any process."""
@@ -265,7 +265,7 @@ class Call:
         return {**manifest, "mac": signing.sign(self.attempt.key, *parts_of_call(manifest))}
 
     @property
-    def needs(self) -> list[Part]:
+    def needs(self) -> list[Blob]:
         """What the cluster's store has to hold before the call is sent."""
         return self.package.needs
 
@@ -322,7 +322,7 @@ class Call:
 
     def _let_go(self) -> None:
         """Hold on to what the table of calls shows, not to arguments and task runs."""
-        arguments = replace(self.package.arguments, payload=b"", parts=())
+        arguments = replace(self.package.arguments, payload=b"", blobs=())
         self.package = replace(self.package, arguments=arguments)
         self.post = _nobody_listens
         self.log_context = None

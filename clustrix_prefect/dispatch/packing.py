@@ -13,7 +13,7 @@ from clustrix_prefect.engine import CallRequest
 from clustrix_prefect.environments.preflight import Code
 from clustrix_prefect.packaging.arguments import pack_arguments
 from clustrix_prefect.packaging.function_bundles import FunctionBundles
-from clustrix_prefect.sessions.remote_files import parts_of
+from clustrix_prefect.sessions.remote_files import blobs_of
 
 
 class Packer:
@@ -47,7 +47,7 @@ class Packer:
                 task.name,
                 place.store,
                 # Where each pod has a store of its own, what one has is brought to the others.
-                carry=None if place.store else parts_of,
+                carry=None if place.store else blobs_of,
                 home=bundles.home.module,
             )
             function = bundles.for_arguments(arguments.met)

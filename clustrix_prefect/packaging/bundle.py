@@ -14,9 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from clustrix_prefect.packaging.blobs import Blob, SharedValues, shared_values
 from clustrix_prefect.packaging.imports import Imports
 from clustrix_prefect.packaging.ownership import is_user_module, plain_function
-from clustrix_prefect.packaging.parts import Part, SharedValues, shared_values
 from clustrix_prefect.packaging.pickling import Met
 
 
@@ -34,7 +34,7 @@ class Bundle:
         needs_sha256: Names the code together with what it imports.
         sources: The source in it: the file, the line where it begins, the text.
         met: The user's code that it brings.
-        parts: The user's modules, as files.
+        blobs: The user's modules, as files.
     """
 
     code: bytes
@@ -46,7 +46,7 @@ class Bundle:
     needs_sha256: str
     sources: tuple[tuple[str, int, str], ...]
     met: frozenset[Met]
-    parts: tuple[Part, ...] = ()
+    blobs: tuple[Blob, ...] = ()
 
 
 @dataclass(frozen=True)

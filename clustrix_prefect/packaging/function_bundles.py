@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from clustrix_prefect.errors import NotPortable
+from clustrix_prefect.packaging.blobs import shared_values
 from clustrix_prefect.packaging.bundle import Built, Bundle, Home
 from clustrix_prefect.packaging.by_source import SourceBuilder
 from clustrix_prefect.packaging.identity import digest
 from clustrix_prefect.packaging.imports import Imports
 from clustrix_prefect.packaging.ownership import is_user_module
-from clustrix_prefect.packaging.parts import shared_values
 from clustrix_prefect.packaging.pickling import HERE, Met, Reference
 from clustrix_prefect.packaging.value_bundle import ValueBuilder
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from clustrix_prefect.errors import NotPortable
 from clustrix_prefect.far_side.wire import trees
+from clustrix_prefect.packaging.blobs import Blob
 from clustrix_prefect.packaging.local_modules import LocalModules, ModuleFile
-from clustrix_prefect.packaging.parts import Part
 
 # What code says that looks for files beside it.
 _LOOKS_BESIDE = re.compile(
@@ -43,14 +43,14 @@ class ModuleFiles:
         roots: The directories in it from which they are imported.
         everywhere: Those of them that any interpreter that is started here would look in.
         paths: Where in it each file of the user's is, by its path here.
-        parts: Its description first, and its files.
+        blobs: Its description first, and its files.
     """
 
     modules: tuple[str, ...] = ()
     roots: tuple[str, ...] = ()
     everywhere: tuple[str, ...] = ()
     paths: dict[str, str] | None = None
-    parts: tuple[Part, ...] = ()
+    blobs: tuple[Blob, ...] = ()
 
 
 def named_in_text(tree: ast.AST, text: str) -> Iterator[str]:
@@ -118,7 +118,7 @@ def collect(
         tuple(roots.values()),
         tuple(inside for root, inside in roots.items() if _is_everywhere(root)),
         paths,
-        tuple(_as_parts(content)),
+        tuple(_as_blobs(content)),
     )
 
 
@@ -223,22 +223,22 @@ def _mebibytes(size: int) -> str:
     return f"{size / 1024 / 1024:.1f} MiB"
 
 
-def _as_parts(content: dict[str, Path]) -> list[Part]:
+def _as_blobs(content: dict[str, Path]) -> list[Blob]:
     entries: list[trees.Entry] = []
-    parts: dict[str, Part] = {}
+    blobs: dict[str, Blob] = {}
     directories: set[str] = set()
     for inside, path in content.items():
         try:
-            part = Part.of_bytes(path.read_bytes(), inside)
+            blob = Blob.of_bytes(path.read_bytes(), inside)
             executable = bool(path.stat().st_mode & 0o100)
         except OSError as error:
             raise NotPortable(
                 f"{path} cannot be read: {error.strerror or error}.", "Check its permissions."
             ) from error
-        parts.setdefault(part.name, part)
-        entries.append([trees.FILE, inside, part.size, part.name, executable])
+        blobs.setdefault(blob.name, blob)
+        entries.append([trees.FILE, inside, blob.size, blob.name, executable])
         while "/" in inside:
             inside = inside.rpartition("/")[0]
             directories.add(inside)
     entries += [[trees.DIRECTORY, inside] for inside in directories]
-    return [Part.of_bytes(trees.describe(entries), "list of modules"), *parts.values()]
+    return [Blob.of_bytes(trees.describe(entries), "list of modules"), *blobs.values()]

@@ -141,7 +141,7 @@ class CallPickler(CloudPickler):  # type: ignore[misc]
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
         if self._refer is not None and (reference := self._refer(obj)) is not None:
-            return references.part, reference
+            return references.blob, reference
         if kind is types.FunctionType:
             return self._reduce_function(obj)
         if isinstance(obj, type) and kind is not types.GenericAlias:  # one in 3.10

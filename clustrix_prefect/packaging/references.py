@@ -50,7 +50,7 @@ def module(name: str) -> Any:
     return loaded(name)
 
 
-def part(*reference: Any) -> Any:
+def blob(*reference: Any) -> Any:
     """Return a large value, a file or a folder, which travels apart."""
     _only_far_away()
 

@@ -74,7 +74,7 @@ class ValueBuilder:
             "modules": list(files.modules),
             "roots": list(files.roots),
             "everywhere": list(files.everywhere),
-            "files": None if not files.parts else [files.parts[0].name, files.parts[0].size],
+            "files": None if not files.blobs else [files.blobs[0].name, files.blobs[0].size],
             "namespaces": [
                 self._described(name, files) for name in sorted(self._modules_by_value(pickler))
             ],
@@ -100,7 +100,7 @@ class ValueBuilder:
             needs_sha256=digest(sha256(code), *sorted(imports.required), *sorted(imports.optional)),
             sources=(),
             met=frozenset(met),
-            parts=files.parts,
+            blobs=files.blobs,
         )
         return Built(bundle, lambda: self._pickle(asked, classes)[0] == captured)
 

@@ -14,7 +14,7 @@ from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.errors import NotPortable
 from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.far_side.wire.chunks import CHUNK_BYTES
-from clustrix_prefect.packaging.parts import Part
+from clustrix_prefect.packaging.blobs import Blob
 from clustrix_prefect.transfer.upload import Sent, send_content, send_small
 
 T = TypeVar("T")
@@ -67,33 +67,33 @@ class BlobUploads:
         """The connection is closed."""
         self._pool.shutdown(wait=False)
 
-    def bring(self, run: str, parts: Iterable[Part], say: Say) -> Future[None] | None:
-        """Have the cluster hold these parts.
+    def bring(self, run: str, blobs: Iterable[Blob], say: Say) -> Future[None] | None:
+        """Have the cluster hold these blobs.
 
         Args:
             run: The flow run whose calls need them.
-            parts: The parts.
+            blobs: The blobs.
             say: Takes lines for the flow's log, each with its level.
 
         Returns:
             None if they are there now; otherwise what says when they are.
 
         Raises:
-            NotPortable: A part that ought to be there already is not.
+            NotPortable: A blob that ought to be there already is not.
             ClustrixError: They cannot be sent.
         """
         with self._lock:
             here = self._here.setdefault(run, set())
-            wanted = {part.name: part for part in parts if part.name not in here}
+            wanted = {blob.name: blob for blob in blobs if blob.name not in here}
             if not wanted:
                 return None
             theirs = {
                 self._under_way[run, name] for name in wanted if (run, name) in self._under_way
             }
-            mine = [part for name, part in wanted.items() if (run, name) not in self._under_way]
+            mine = [blob for name, blob in wanted.items() if (run, name) not in self._under_way]
             ours: Future[None] = Future()
-            self._under_way.update({(run, part.name): ours for part in mine})
-        if sum(part.size for part in mine) <= _AT_ONCE:
+            self._under_way.update({(run, blob.name): ours for blob in mine})
+        if sum(blob.size for blob in mine) <= _AT_ONCE:
             self._settle(run, mine, say, ours)
             if not theirs:
                 ours.result()
@@ -102,93 +102,93 @@ class BlobUploads:
             self._pool.submit(self._settle, run, mine, say, ours)
         return _all_of([ours, *theirs])
 
-    def _settle(self, run: str, parts: Sequence[Part], say: Say, settled: Future[None]) -> None:
+    def _settle(self, run: str, blobs: Sequence[Blob], say: Say, settled: Future[None]) -> None:
         error: BaseException | None = None
         try:
-            if parts:
-                self._with_agent(partial(self._send_missing, run, parts, say))
+            if blobs:
+                self._with_agent(partial(self._send_missing, run, blobs, say))
         except BaseException as failure:
             error = failure
         with self._lock:
-            for part in parts:
-                self._under_way.pop((run, part.name), None)
+            for blob in blobs:
+                self._under_way.pop((run, blob.name), None)
             if error is None:
-                self._here.setdefault(run, set()).update(part.name for part in parts)
+                self._here.setdefault(run, set()).update(blob.name for blob in blobs)
         if error is None:
             settled.set_result(None)
         else:
             settled.set_exception(error)
 
-    def _send_missing(self, run: str, parts: Sequence[Part], say: Say, agent: AgentClient) -> None:
+    def _send_missing(self, run: str, blobs: Sequence[Blob], say: Say, agent: AgentClient) -> None:
         answer = agent.request(
             protocol.have(
                 run=run,
-                blobs=[part.name for part in parts],
-                folders=[part.name for part in parts if part.is_folder],
+                blobs=[blob.name for blob in blobs],
+                folders=[blob.name for blob in blobs if blob.is_folder],
             )
         )
         missing = set(answer["missing"])
         small = []
-        for part in parts:
-            if part.name not in missing:
+        for blob in blobs:
+            if blob.name not in missing:
                 continue
-            if part.source is None:
+            if blob.source is None:
                 raise NotPortable(
-                    f"{part.what} is no longer there: it was pruned, or never complete.",
+                    f"{blob.what} is no longer there: it was pruned, or never complete.",
                     "Run the task that returned it again.",
                 )
-            if part.size <= CHUNK_BYTES or part.chunks is None:
-                small.append(part)
+            if blob.size <= CHUNK_BYTES or blob.chunks is None:
+                small.append(blob)
             else:
-                self._send_large(agent, part, say)
+                self._send_large(agent, blob, say)
         if small:
             self._send_small(agent, small, say)
 
-    def _send_small(self, agent: AgentClient, parts: Sequence[Part], say: Say) -> None:
+    def _send_small(self, agent: AgentClient, blobs: Sequence[Blob], say: Say) -> None:
         began = time.monotonic()
-        sent = send_small(agent, ((part.name, partial(_read, part)) for part in parts))
+        sent = send_small(agent, ((blob.name, partial(_read, blob)) for blob in blobs))
         self.sent_bytes += sent
         if sent >= _WORTH_SAYING:
             took = time.monotonic() - began
             say(
-                logging.INFO, f"Sent {len(parts)} files and values, {_amount(sent)} in {took:.1f} s"
+                logging.INFO, f"Sent {len(blobs)} files and values, {_amount(sent)} in {took:.1f} s"
             )
 
-    def _send_large(self, agent: AgentClient, part: Part, say: Say) -> None:
-        assert part.source is not None
-        assert part.chunks is not None
-        progress = _Progress(part, say)
-        with part.source() as source:
+    def _send_large(self, agent: AgentClient, blob: Blob, say: Say) -> None:
+        assert blob.source is not None
+        assert blob.chunks is not None
+        progress = _Progress(blob, say)
+        with blob.source() as source:
             sent = send_content(
                 agent,
                 source,
-                part.chunks,
-                unhurried=not part.is_file,
+                blob.chunks,
+                unhurried=not blob.is_file,
                 on_progress=progress,
             )
         self.sent_bytes += sent.wire_bytes
         if sent.size >= _WORTH_SAYING:
-            say(logging.INFO, _summary(part, sent))
+            say(logging.INFO, _summary(blob, sent))
 
 
 class _Progress:
     """Tells of a long upload now and then."""
 
-    def __init__(self, part: Part, say: Say) -> None:
-        self._part = part
+    def __init__(self, blob: Blob, say: Say) -> None:
+        self._blob = blob
         self._say = say
         self._said = time.monotonic()
 
     def __call__(self, done: int) -> None:
         now = time.monotonic()
-        if now - self._said > _SAY_SECONDS and done < self._part.size:
+        if now - self._said > _SAY_SECONDS and done < self._blob.size:
             self._said = now
-            percent = 100 * done / self._part.size
-            self._say(logging.INFO, f"Sending {self._part.what}: {percent:.0f} %")
+            percent = 100 * done / self._blob.size
+            self._say(logging.INFO, f"Sending {self._blob.what}: {percent:.0f} %")
 
 
-def _summary(part: Part, sent: Sent) -> str:
-    text = f"Sent {part.what}, {_amount(sent.size)}, in {sent.seconds:.1f} s"
+def _summary(blob: Blob, sent: Sent) -> str:
+    text = f"Sent {blob.what}, {_amount(sent.size)}, in {sent.seconds:.1f} s"
     if sent.sent_bytes < sent.size:
         text += f"; {_amount(sent.sent_bytes)} of it were new to the cluster"
     return text
@@ -198,9 +198,9 @@ def _amount(size: int) -> str:
     return f"{size / _MIB:.1f} MiB"
 
 
-def _read(part: Part) -> bytes:
-    assert part.source is not None
-    with part.source() as source:
+def _read(blob: Blob) -> bytes:
+    assert blob.source is not None
+    with blob.source() as source:
         return bytes(source.read(0, source.size))
 
 

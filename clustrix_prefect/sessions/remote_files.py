@@ -19,8 +19,8 @@ from clustrix_prefect.errors import ConfigurationError, TamperedResult
 from clustrix_prefect.far_side.wire import protocol, trees
 from clustrix_prefect.far_side.wire.chunks import ChunkList
 from clustrix_prefect.files import StoredFile
+from clustrix_prefect.packaging.blobs import Blob
 from clustrix_prefect.packaging.identity import sha256
-from clustrix_prefect.packaging.parts import Part
 from clustrix_prefect.sessions.session import Session, sessions
 from clustrix_prefect.transfer.download import describe, fetch, fetch_file, read
 from clustrix_prefect.transfer.drafts import name_of_draft, open_draft_directory
@@ -194,8 +194,8 @@ def _description(agent: AgentClient, what: StoredFile) -> bytes:
     return b"".join(piece for _, piece in fetch(agent, size, content=what.content))
 
 
-def parts_of(what: StoredFile) -> list[Part]:
-    """Return what a task returned, as parts that are read from where it is while they are sent.
+def blobs_of(what: StoredFile) -> list[Blob]:
+    """Return what a task returned, as blobs that are read from where it is while they are sent.
 
     Raises:
         ClustrixError: It cannot be reached.
@@ -204,23 +204,23 @@ def parts_of(what: StoredFile) -> list[Part]:
     with _session_of(what, None) as session:
         if what.kind != "folder":
             executable = bool(what.facts["executable"])
-            return [_part(session, what, what.content, what.size, executable)]
+            return [_blob(session, what, what.content, what.size, executable)]
         description = session.with_agent(partial(_description, what=what))
-        parts = [Part.of_bytes(description, f"list of {what.name}")]
+        blobs = [Blob.of_bytes(description, f"list of {what.name}")]
         for kind, _, *facts in trees.parse(description):
             if kind == trees.FILE:
                 size, content, executable = facts
-                parts.append(_part(session, what, content, size, executable))
-        return parts
+                blobs.append(_blob(session, what, content, size, executable))
+        return blobs
 
 
-def _part(
+def _blob(
     session: Session,
     what: StoredFile,
     content: str,
     size: int,
     executable: bool,
-) -> Part:
+) -> Blob:
     chunks = ChunkList(size, [content])
     if chunks.is_long:
         chunks = session.with_agent(partial(describe, content=content))
@@ -230,7 +230,7 @@ def _part(
         with _session_of(what, None) as session:
             yield _FarSource(session, content, size, executable)
 
-    return Part(content, size, what.name, chunks, source, is_file=True)
+    return Blob(content, size, what.name, chunks, source, is_file=True)
 
 
 @dataclass

@@ -65,14 +65,14 @@ class FileDigests:
         with self._lock:
             lock = self._locks.setdefault(path, threading.Lock())
         with lock:
-            before = _looks(path)
+            before = _fingerprint(path)
             size = before[0]
             known = self._look_up(path, before) if size > _WORTH_REMEMBERING else None
             if known is not None:
                 return known
             with FileSource(path, size) as source:
                 chunks = _hashed(size, source.read)
-            if _looks(path) != before:
+            if _fingerprint(path) != before:
                 raise changed(path)
             if size > _WORTH_REMEMBERING and time.time_ns() - before[1] > _TICK_NS:
                 self._remember(path, before, chunks)
@@ -109,7 +109,7 @@ class FileDigests:
         return database
 
 
-def _looks(path: Path) -> tuple[int, ...]:
+def _fingerprint(path: Path) -> tuple[int, ...]:
     status = path.stat()
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev
 

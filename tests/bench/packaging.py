@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import cloudpickle
 
 from clustrix_prefect.packaging.arguments import pack_arguments
+from clustrix_prefect.packaging.blobs import sharing_values
 from clustrix_prefect.packaging.function_bundles import FunctionBundles
 from clustrix_prefect.packaging.ownership import plain_function
-from clustrix_prefect.packaging.parts import sharing_values
 from tests.bench.lab import Lab
 from tests.bench.table import Bound, Part, Row
 from tests.packaging import cases

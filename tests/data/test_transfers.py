@@ -16,7 +16,7 @@ from clustrix_prefect import ClusterTaskRunner, File, Folder, LocalCluster
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.far_side.wire.chunks import CHUNK_BYTES
-from clustrix_prefect.packaging.parts import Part
+from clustrix_prefect.packaging.blobs import Blob
 from clustrix_prefect.sessions import blob_uploads as contents
 from clustrix_prefect.sessions.session import Session, sessions
 from clustrix_prefect.transfer import download
@@ -199,11 +199,11 @@ def test_of_a_changed_file_it_is_said_how_much_was_new(
     lines: list[str] = []
 
     def send(name: str) -> None:
-        part = Part.of_file(path, FileDigests(tmp_path / name).of(path))
+        blob = Blob.of_file(path, FileDigests(tmp_path / name).of(path))
 
         def bring(session: Session) -> None:
             session.request(protocol.open_run(run="a-run"))
-            wait = session.uploads.bring("a-run", [part], lambda level, line: lines.append(line))
+            wait = session.uploads.bring("a-run", [blob], lambda level, line: lines.append(line))
             if wait is not None:
                 wait.result(60)
 

@@ -20,9 +20,9 @@ from clustrix_prefect.environments.preflight import Code
 from clustrix_prefect.far_side.store.store import Store
 from clustrix_prefect.far_side.wire.chunks import ChunkList
 from clustrix_prefect.packaging.arguments import pack_arguments
+from clustrix_prefect.packaging.blobs import Blob
 from clustrix_prefect.packaging.function_bundles import FunctionBundles
 from clustrix_prefect.packaging.ownership import plain_function
-from clustrix_prefect.packaging.parts import Part
 from clustrix_prefect.packaging.results import open_result
 from clustrix_prefect.task_resources import Resources
 
@@ -100,16 +100,16 @@ class Elsewhere:
         """What a packaged call comes to: its value, or what it raises."""
         store = Store(str(self._store))
         arguments = package.arguments
-        for part in (
+        for blob in (
             *package.needs,
-            Part.whole(arguments.payload, arguments.payload_sha256, "arguments"),
+            Blob.whole(arguments.payload, arguments.payload_sha256, "arguments"),
         ):
-            if store.missing([part.name]):
-                assert part.source is not None
+            if store.missing([blob.name]):
+                assert blob.source is not None
                 draft = self._store / "draft"
-                with part.source() as source:
+                with blob.source() as source:
                     draft.write_bytes(source.read(0, source.size))
-                store.place(str(draft), part.chunks or ChunkList(part.size, [part.name]))
+                store.place(str(draft), blob.chunks or ChunkList(blob.size, [blob.name]))
         call = Call(
             task_key="task",
             task_name="task",

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from clustrix_prefect.errors import NotPortable
+from clustrix_prefect.packaging.blobs import sharing_values
 from clustrix_prefect.packaging.function_bundles import FunctionBundles
-from clustrix_prefect.packaging.parts import sharing_values
 from tests.packaging.elsewhere import Elsewhere
 from tests.packaging.project import load, write
 

@@ -45,7 +45,7 @@ class StandInImporter:
     def exec_module(self, module: "Any") -> None:
         from . import standin
 
-        for name in standin.parts_of(module.__name__):
+        for name in standin.blobs_of(module.__name__):
             __import__(name)
 
 

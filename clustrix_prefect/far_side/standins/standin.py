@@ -355,7 +355,7 @@ def make_module(name: str) -> StandInModule:
     return module
 
 
-def parts_of(name: str) -> List[str]:
+def blobs_of(name: str) -> List[str]:
     """Return the modules that are there as soon as the named one is."""
     if name == "prefect":
         return ["prefect.runtime"]

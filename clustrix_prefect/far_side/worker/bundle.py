@@ -341,7 +341,7 @@ class Library:
         assert self._active is not None
         names = self._active.all_names(self._names)
         if refer is not None:
-            names[REFERENCES, "part"] = refer
+            names[REFERENCES, "blob"] = refer
         try:
             return PortableUnpickler(payload, self._active.foreign, names).load()
         except Exception as error:  # unpickling runs any constructor, and imports any module

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Dict, Optional
 
     from ..standins.log_capture import LogLine
-    from .parts import PartsStore
+    from .blobs import BlobStore
 
 # Frames of this module that lead to the user's function.
 _OUR_FRAMES = 2
@@ -35,7 +35,7 @@ class BlobCache:
 
     def __init__(self, directory: str) -> None:
         self.directory = directory
-        self._parts = None  # type: Optional[PartsStore]
+        self._store = None  # type: Optional[BlobStore]
         self._kept = {}  # type: Dict[str, bytes]  # by name, the oldest first
         self._size = 0
 
@@ -67,15 +67,15 @@ class BlobCache:
         return data
 
     @property
-    def parts(self) -> "PartsStore":
+    def store(self) -> "BlobStore":
         """The large values and files that arguments refer to."""
-        if self._parts is None:
+        if self._store is None:
             # Most calls have none.
             from ..store.store import Store
-            from .parts import PartsStore
+            from .blobs import BlobStore
 
-            self._parts = PartsStore(Store(self.directory))
-        return self._parts
+            self._store = BlobStore(Store(self.directory))
+        return self._store
 
 
 def run(
@@ -145,7 +145,7 @@ def _unpack_and_call(call: "Dict[str, Any]", blobs: BlobCache, payload: bytes) -
         function = library.function(
             (bundle, captured),
             lambda: (blobs.get(bundle), None if captured is None else blobs.get(captured)),
-            lambda content, size: blobs.parts.folder(content, size, "modules"),
+            lambda content, size: blobs.store.folder(content, size, "modules"),
         )
         args, kwargs = _open_arguments(payload, blobs if call.get("refers") else None)
     except Exception as error:
@@ -166,16 +166,16 @@ def _open_arguments(payload: bytes, blobs: "Optional[BlobCache]") -> "Any":
 
     Args:
         payload: Their pickle.
-        blobs: Where the parts are that it refers to, if it does.
+        blobs: Where the blobs are that it refers to, if it does.
     """
     if blobs is None:
         return library.arguments(payload)
-    from .parts import Parts
+    from .blobs import BlobLoader
 
-    def open_with(data: bytes, parts: "Any") -> "Any":
-        return library.arguments(data, parts.load)
+    def open_with(data: bytes, loader: "Any") -> "Any":
+        return library.arguments(data, loader.load)
 
-    return open_with(payload, Parts(blobs.parts, open_with))
+    return open_with(payload, BlobLoader(blobs.store, open_with))
 
 
 def _run_coroutine(coroutine: "Any") -> "Any":

@@ -1,6 +1,6 @@
 """What a pickle of ours refers to instead of holding it: large values, files, folders.
 
-Each reference is a tuple: a kind, and what the kind needs. `packaging/parts.py` writes them.
+Each reference is a tuple: a kind, and what the kind needs. `packaging/blobs.py` writes them.
 """
 
 import importlib
@@ -18,16 +18,16 @@ from ..wire.files import open_late
 _KEPT_BYTES = 128 * 1024 * 1024
 
 # How a content's file looked when its bytes were last verified by this process.
-_Looks = Tuple[int, int, int]
+_Fingerprint = Tuple[int, int, int]
 
 
-class PartsStore:
+class BlobStore:
     """The store as a worker reads it: what was verified once is not read for that again."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._views = Views(store)
-        self._verified: Dict[str, _Looks] = {}
+        self._verified: Dict[str, _Fingerprint] = {}
         self._kept: Dict[str, bytes] = {}
 
     def path(self, content: str, size: int) -> str:
@@ -39,14 +39,14 @@ class PartsStore:
         path = self._store.file(content)
         try:
             open_late(path).close()
-            looks = _looks(path)
-            if self._verified.get(content) != looks:
+            fingerprint = _fingerprint(path)
+            if self._verified.get(content) != fingerprint:
                 found = of_file(path)
                 if found.name != content or found.size != size:
                     raise Failure(
                         "Tampered", "the content {} is not what its name says".format(content)
                     )
-                self._verified[content] = looks
+                self._verified[content] = fingerprint
         except FileNotFoundError:
             raise missing_content(content) from None
         return path
@@ -73,20 +73,20 @@ class PartsStore:
         return self._views.folder(content, size, name)
 
 
-def _looks(path: str) -> _Looks:
+def _fingerprint(path: str) -> _Fingerprint:
     status = os.stat(path)
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-class Parts:
-    """The parts of one pickle.
+class BlobLoader:
+    """The blobs of one pickle.
 
     Args:
         store: Where they are.
-        unpickle: Opens a part that is a pickle itself.
+        unpickle: Opens a blob that is a pickle itself.
     """
 
-    def __init__(self, store: PartsStore, unpickle: Callable[[bytes, "Parts"], Any]) -> None:
+    def __init__(self, store: BlobStore, unpickle: Callable[[bytes, "BlobLoader"], Any]) -> None:
         self._store = store
         self._unpickle = unpickle
         self._kinds: Dict[str, Callable[..., Any]] = {
@@ -119,7 +119,7 @@ class Parts:
         return numpy.ndarray(shape, numpy.dtype(dtype), memory, order=order)
 
     def _pickle(self, content: str, size: int) -> Any:
-        inner = Parts(self._store, self._unpickle)
+        inner = BlobLoader(self._store, self._unpickle)
         return self._unpickle(self._bytes(content, size), inner)
 
     def _file(self, content: str, size: int, name: str, executable: bool) -> Any:

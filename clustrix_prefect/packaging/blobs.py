@@ -1,7 +1,7 @@
 """Large values, files and folders: referred to by a call's arguments, and sent apart from them.
 
 What is equal is sent once, however many calls it is an argument of. In the pickle there is a
-reference instead, which `far_side/worker/parts.py` resolves. It names the
+reference instead, which `far_side/worker/blobs.py` resolves. It names the
 content by its digest, so whoever signs the pickle signs the content too.
 """
 
@@ -42,7 +42,7 @@ _ARRAY_KINDS = "biufcmMSU"
 
 
 @dataclass(frozen=True)
-class Part:
+class Blob:
     """A content that calls need.
 
     Attributes:
@@ -64,19 +64,19 @@ class Part:
     is_file: bool = False
 
     @classmethod
-    def of_bytes(cls, data: bytes | bytearray | memoryview, what: str) -> Part:
-        """Return a part in memory."""
+    def of_bytes(cls, data: bytes | bytearray | memoryview, what: str) -> Blob:
+        """Return a blob in memory."""
         chunks = chunks_of(data)
         return cls(chunks.name, chunks.size, what, chunks, lambda: MemorySource(data))
 
     @classmethod
-    def whole(cls, data: bytes, sha256: str, what: str) -> Part:
-        """Return a part that is known by the digest of all its bytes, and sent in one piece."""
+    def whole(cls, data: bytes, sha256: str, what: str) -> Blob:
+        """Return a blob that is known by the digest of all its bytes, and sent in one piece."""
         return cls(sha256, len(data), what, None, lambda: MemorySource(data))
 
     @classmethod
-    def of_file(cls, path: Path, chunks: ChunkList) -> Part:
-        """Return a part in a file."""
+    def of_file(cls, path: Path, chunks: ChunkList) -> Blob:
+        """Return a blob in a file."""
         return cls(
             chunks.name,
             chunks.size,
@@ -98,7 +98,7 @@ class Apart:
         self.reference = reference
 
 
-Carry = Callable[[StoredFile], list[Part]]
+Carry = Callable[[StoredFile], list[Blob]]
 
 
 class SharedValues:
@@ -147,26 +147,26 @@ def shared_values() -> SharedValues | None:
     return _shared.get()
 
 
-class Parts:
-    """The parts of one pickle.
+class BlobReferences:
+    """The blobs of one pickle.
 
-    `found` has them by name; `met` is the user's code that the pickle and its parts name.
+    `found` has them by name; `met` is the user's code that the pickle and its blobs name.
 
     Args:
-        pickle_value: Pickles a value whose parts these parts note.
+        pickle_value: Pickles a value whose blobs these blobs note.
         digests: Knows files.
         store: The id of the store that the pickle goes to.
-        carry: Gives the parts of what is in another one; None: that is refused.
+        carry: Gives the blobs of what is in another one; None: that is refused.
     """
 
     def __init__(
         self,
-        pickle_value: Callable[[Any, Parts], bytes],
+        pickle_value: Callable[[Any, BlobReferences], bytes],
         digests: FileDigests,
         store: str,
         carry: Carry | None = None,
     ) -> None:
-        self.found: dict[str, Part] = {}
+        self.found: dict[str, Blob] = {}
         self.met: set[Met] = set()
         self._pickle_value = pickle_value
         self._digests = digests
@@ -247,45 +247,45 @@ class Parts:
             self._references[id(value)] = (value, reference)
         return reference
 
-    def _note(self, part: Part) -> Part:
-        return self.found.setdefault(part.name, part)
+    def _note(self, blob: Blob) -> Blob:
+        return self.found.setdefault(blob.name, blob)
 
     # --- values -----------------------------------------------------------------------------
 
     def _bytes(self, value: bytes | bytearray) -> Reference:
         kind = type(value).__name__
-        part = self._shared.once("bytes", value, lambda: Part.of_bytes(value, f"{kind} argument"))
-        self._note(part)
-        return kind, part.name, part.size
+        blob = self._shared.once("bytes", value, lambda: Blob.of_bytes(value, f"{kind} argument"))
+        self._note(blob)
+        return kind, blob.name, blob.size
 
     def _array(self, array: Any) -> Reference:
         order = "C" if array.flags.c_contiguous or not array.flags.f_contiguous else "F"
 
-        def find() -> Part:
+        def find() -> Blob:
             # A view of its memory, in one piece; only an array with gaps is copied for that.
             straight = array.T if order == "F" else sys.modules["numpy"].ascontiguousarray(array)
-            return Part.of_bytes(straight.reshape(-1).view("u1").data, "array argument")
+            return Blob.of_bytes(straight.reshape(-1).view("u1").data, "array argument")
 
         self.met.add(pickling.Reference("numpy", ""))
-        part = self._note(self._shared.once("array", array, find))
-        return "array", part.name, part.size, array.dtype.str, array.shape, order
+        blob = self._note(self._shared.once("array", array, find))
+        return "array", blob.name, blob.size, array.dtype.str, array.shape, order
 
     def _pickled(self, value: Any) -> Reference | None:
-        def find() -> tuple[Part, Parts] | None:
-            inner = Parts(self._pickle_value, self._digests, self._store, self._carry)
+        def find() -> tuple[Blob, BlobReferences] | None:
+            inner = BlobReferences(self._pickle_value, self._digests, self._store, self._carry)
             data = self._pickle_value(value, inner)
             if len(data) < LARGE:
                 return None
-            return Part.of_bytes(data, f"{type(value).__name__} argument"), inner
+            return Blob.of_bytes(data, f"{type(value).__name__} argument"), inner
 
         found = self._shared.once("pickle", value, find)
         if found is None:
             return None
-        part, inner = found
-        self._note(part)
+        blob, inner = found
+        self._note(blob)
         self.found.update(inner.found)
         self.met.update(inner.met)
-        return "pickle", part.name, part.size
+        return "pickle", blob.name, blob.size
 
     # --- files and folders --------------------------------------------------------------------
 
@@ -295,13 +295,13 @@ class Parts:
     def _file(self, file: File) -> Reference:
         if not file.path.is_file():
             raise missing_file(file.path, "file")
-        part = self._shared.once("file", file, lambda: self._part_of_file(file.path))
-        self._note(part)
-        return "file", part.name, part.size, file.path.name, _is_executable(file.path)
+        blob = self._shared.once("file", file, lambda: self._blob_of_file(file.path))
+        self._note(blob)
+        return "file", blob.name, blob.size, file.path.name, _is_executable(file.path)
 
-    def _part_of_file(self, path: Path) -> Part:
+    def _blob_of_file(self, path: Path) -> Blob:
         try:
-            return Part.of_file(path, self._digests.of(path))
+            return Blob.of_file(path, self._digests.of(path))
         except OSError as error:
             raise _unreadable(path, error) from error
 
@@ -310,21 +310,21 @@ class Parts:
         path = folder.path.resolve()
         if not path.is_dir():
             raise missing_file(folder.path, "folder")
-        description, parts = self._shared.once("folder", folder, lambda: self._read_folder(path))
+        description, blobs = self._shared.once("folder", folder, lambda: self._read_folder(path))
         self._note(description)
-        self.found.update(parts)
+        self.found.update(blobs)
         return "folder", description.name, description.size, folder.path.name or path.name or "root"
 
-    def _read_folder(self, path: Path) -> tuple[Part, dict[str, Part]]:
+    def _read_folder(self, path: Path) -> tuple[Blob, dict[str, Blob]]:
         entries: list[trees.Entry] = []
-        parts: dict[str, Part] = {}
+        blobs: dict[str, Blob] = {}
         try:
             for kind, inside, source in trees.scan(str(path)):
                 if kind == trees.FILE:
-                    part = self._part_of_file(Path(source))
-                    parts.setdefault(part.name, part)
+                    blob = self._blob_of_file(Path(source))
+                    blobs.setdefault(blob.name, blob)
                     executable = _is_executable(Path(source))
-                    entries.append([kind, inside, part.size, part.name, executable])
+                    entries.append([kind, inside, blob.size, blob.name, executable])
                 else:
                     entries.append([kind, inside] + ([source] if kind == trees.LINK else []))
         except trees.TreeError as error:
@@ -333,7 +333,7 @@ class Parts:
             ) from error
         except OSError as error:
             raise _unreadable(path, error) from error
-        return Part.of_bytes(trees.describe(entries), f"list of {path.name}"), parts
+        return Blob.of_bytes(trees.describe(entries), f"list of {path.name}"), blobs
 
     def _returned(self, value: StoredFile) -> Reference:
         is_elsewhere = value.store != self._store
@@ -344,10 +344,10 @@ class Parts:
             return "remote", str(value.path), is_folder
         facts = value.facts
         if is_elsewhere and self._carry is not None:
-            for part in self._shared.once("carried", value, partial(self._carry, value)):
-                self._note(part)
+            for blob in self._shared.once("carried", value, partial(self._carry, value)):
+                self._note(blob)
         else:
-            self._note(Part(value.content, facts["size"], repr(value), is_folder=is_folder))
+            self._note(Blob(value.content, facts["size"], repr(value), is_folder=is_folder))
         rest = () if is_folder else (bool(facts["executable"]),)
         return value.kind, value.content, facts["size"], value.name, *rest
 
