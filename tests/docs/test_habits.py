@@ -37,8 +37,10 @@ def test_hooks_are_what_lint_runs() -> None:
 def test_the_workflow_runs_what_there_is_on_what_is_supported() -> None:
     jobs = _read(".github/workflows/tests.yml")["jobs"]
     commands = [step.get("run", "") for job in jobs.values() for step in job["steps"]]
-    targets = re.findall(r"\bmake (test[\w-]*)", " ".join(commands))
-    assert set(targets) == {"test", "test-fast"}
+    assert "make ${{ matrix.tests }}" in commands
+    services = {kind["tests"] for kind in jobs["services"]["strategy"]["matrix"]["include"]}
+    targets = services.union(re.findall(r"\bmake (test[\w-]*)", " ".join(commands)))
+    assert targets == {"test", "coverage", "test-fast"}
     assert all(f"\n{target}:" in MAKEFILE for target in targets)
     classifiers = " ".join(PYPROJECT["project"]["classifiers"])
     supported = re.findall(r"Python :: (3\.\d+)", classifiers)
