@@ -61,6 +61,8 @@ _ONE_CALLS_DOING = {
     JobState.TIME_LIMIT,
     JobState.REQUEUED,
 }
+# While more than so many come at once, they are gathered for longer and longer.
+_MANY_DUE = 8
 # Jobs that are looked into with one question.
 _SETTLED_AT_ONCE = 250
 # The scheduler would go on with the job.
@@ -106,7 +108,7 @@ class JobExecutor:
         self._due: deque[tuple[Call, str, JobStatus | None]] = deque()
         # When what is due is settled at the earliest, and how long it is gathered.
         self._settles_at = -math.inf
-        self._gathers = 0.0
+        self._gathers = self._patience.poll_min
         self._settling_planned = False
         self._asked_to_end: dict[str, float] = {}
         # Batches that an earlier agent may or may not have submitted, and since when.
@@ -452,10 +454,10 @@ class JobExecutor:
 
     def _settle_all(self) -> None:
         self._settling_planned = False
-        now, most = time.monotonic(), self._patience.poll_max
-        was_quiet = now - self._settles_at > most
-        self._gathers = self._patience.poll_min if was_quiet else min(2 * self._gathers, most)
-        self._settles_at = now + self._gathers
+        shortest, longest = self._patience.poll_min, self._patience.poll_max
+        many = len(self._due) > _MANY_DUE
+        self._gathers = min(2 * self._gathers, longest) if many else shortest
+        self._settles_at = time.monotonic() + self._gathers
         while self._due:
             due = [self._due.popleft() for _ in range(min(len(self._due), _SETTLED_AT_ONCE))]
             self._settling.difference_update(call_id for _, call_id, _ in due)
