@@ -7,9 +7,7 @@ python flows/approve_pricing_baseline.py --yes --reason "first baseline"
 from __future__ import annotations
 
 import getpass
-import sys
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
@@ -20,17 +18,26 @@ from prefect.input import RunInput
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from clustrix_prefect.cli.running import run_flow
 from clustrix_prefect.pricing.approval import (
     as_page,
     proposed_amounts,
     remember,
     unchanged_since,
 )
+from clustrix_prefect.pricing.arguments import (
+    AskedProviders,
+    BaselineBlock,
+    CredentialsBlock,
+    Endpoints,
+    Regions,
+    flow_parameters,
+)
 from clustrix_prefect.pricing.asking import questions
 from clustrix_prefect.pricing.baseline import differences
 from clustrix_prefect.pricing.checks import run_checks
 from clustrix_prefect.pricing.fetch import PriceList
-from clustrix_prefect.pricing.flow_arguments import flow_parameters, flow_parser
+from clustrix_prefect.pricing.providers import Provider
 from clustrix_prefect.pricing.validation import (
     amounts_of,
     ask_all,
@@ -39,8 +46,6 @@ from clustrix_prefect.pricing.validation import (
 )
 
 FOLDER = "~/.clustrix-prefect/prices"
-
-Provider = Literal["aws", "gcp", "azure", "lambda_cloud", "huggingface"]
 
 
 class Confirmation(RunInput):
@@ -129,18 +134,31 @@ def approve_pricing_baseline(
     return Completed(message=f"Approved {len(new):,} prices ({found}).")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the flow."""
-    parser = flow_parser((__doc__ or "").partition("\n")[0])
-    parser.add_argument("--folder", default=FOLDER, help="where the file goes: any fsspec path")
-    parser.add_argument("--yes", action="store_true", help="do not ask")
-    parser.add_argument("--reason", default="", help="why they are right")
-    options = parser.parse_args(arguments)
+def main(
+    *,
+    provider: AskedProviders = (),
+    region: Regions = (),
+    endpoint: Endpoints = (),
+    credentials: CredentialsBlock = None,
+    baseline: BaselineBlock = "approved",
+    folder: str = FOLDER,
+    yes: bool = False,
+    reason: str = "",
+) -> int:
+    """Approve today's prices: what validate_pricing will hold the next ones against.
+
+    Args:
+        folder: where the file goes: any fsspec path; by default ~/.clustrix-prefect/prices
+        yes: do not ask
+        reason: why they are right
+    """
     state = approve_pricing_baseline(
-        **flow_parameters(options),
-        folder=options.folder,
-        yes=options.yes,
-        reason=options.reason,
+        **flow_parameters(provider, region, endpoint),
+        credentials=credentials,
+        baseline=baseline,
+        folder=folder,
+        yes=yes,
+        reason=reason,
         return_state=True,
     )
     print(state.message)
@@ -148,4 +166,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_flow(main)

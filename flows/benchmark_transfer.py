@@ -6,8 +6,6 @@ python flows/benchmark_transfer.py slurm-cluster/ndoli --size 1MiB --size 100MiB
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,6 +16,7 @@ from prefect.client.schemas.objects import State
 from pydantic import ByteSize
 
 from clustrix_prefect import ClusterTaskRunner
+from clustrix_prefect.cli.running import run_flow
 from clustrix_prefect.display.markdown import escape, table
 from clustrix_prefect.validation.check import Check
 from clustrix_prefect.validation.clusters import cluster_named, names_of
@@ -136,16 +135,18 @@ def rate(one: Measured) -> str:
     return f"{amount_words(round(ways * one.size / max(one.seconds, 1e-6)))}/s"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the flow once."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("clusters", nargs="*", metavar="CLUSTER")
-    parser.add_argument("--size", action="append", help="such as 1MiB; may be repeated")
-    options = parser.parse_args(arguments)
-    state = benchmark_transfer(options.clusters or None, options.size, return_state=True)
+def main(*clusters: str, size: tuple[str, ...] = ()) -> int:
+    """Time files and packages of each size to each cluster and back, beside earlier runs.
+
+    Args:
+        clusters: such as slurm-cluster/ndoli; by default every saved one
+        size: such as 1MiB; may be repeated
+    """
+    sizes: Any = list(size) or None  # Prefect makes amounts of them
+    state = benchmark_transfer(list(clusters) or None, sizes, return_state=True)
     print(state.message)
     return 0 if state.is_completed() else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_flow(main)

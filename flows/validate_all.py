@@ -8,12 +8,11 @@ python flows/validate_all.py --skip pricing       all but one, or several
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from prefect import flow, get_client, get_run_logger
 from prefect.client.schemas.objects import State
@@ -24,6 +23,7 @@ from pydantic import ByteSize
 if (_ROOT := str(Path(__file__).resolve().parent.parent)) not in sys.path:
     sys.path.insert(0, _ROOT)
 
+from clustrix_prefect.cli.running import run_flow
 from clustrix_prefect.validation.expectations import Expectation
 from clustrix_prefect.validation.report import create_page, past_records
 from clustrix_prefect.validation.summary import outcome_of, page_of, record_of, verdict_on
@@ -87,18 +87,21 @@ def validate_all(
     return Completed(message=verdict)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the flow once."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("clusters", nargs="*", metavar="CLUSTER")
-    parser.add_argument("--only", action="append", choices=get_args(Validation))
-    parser.add_argument("--skip", action="append", choices=get_args(Validation))
-    options = parser.parse_args(arguments)
-    chosen = {"only": options.only, "skip": options.skip}
-    state = validate_all(options.clusters or None, **chosen, return_state=True)
+def main(
+    *clusters: str, only: tuple[Validation, ...] = (), skip: tuple[Validation, ...] = ()
+) -> int:
+    """Run all validations, one after another, and sum them up on one page.
+
+    Args:
+        clusters: such as slurm-cluster/ndoli; by default every saved one
+        only: one validation; may be repeated
+        skip: all but this one; may be repeated
+    """
+    chosen = {"only": list(only) or None, "skip": list(skip) or None}
+    state = validate_all(list(clusters) or None, **chosen, return_state=True)
     print(state.message)
     return 0 if state.is_completed() else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_flow(main)

@@ -9,10 +9,7 @@ names. Beside it each cluster gets a few files that are known, and is asked abou
 
 from __future__ import annotations
 
-import argparse
 import logging
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from prefect import flow, get_run_logger, task
@@ -20,6 +17,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from clustrix_prefect.cli.running import run_flow
 from clustrix_prefect.validation.check import Check
 from clustrix_prefect.validation.clusters import cluster_named, names_of
 from clustrix_prefect.validation.expectations import Expectation, expectations_from, placed
@@ -71,16 +69,17 @@ def validate_filesystem(
     return conclude("Files of clusters", checks, key="filesystem")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the flow once."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("clusters", nargs="*", metavar="CLUSTER")
-    parser.add_argument("--expectations", help="a YAML file")
-    options = parser.parse_args(arguments)
-    state = validate_filesystem(options.clusters or None, options.expectations, return_state=True)
+def main(*clusters: str, expectations: str | None = None) -> int:
+    """Check that the files of clusters are as expected.
+
+    Args:
+        clusters: such as slurm-cluster/ndoli; by default every saved one
+        expectations: a YAML file; by default deployments/expectations.yaml
+    """
+    state = validate_filesystem(list(clusters) or None, expectations, return_state=True)
     print(state.message)
     return 0 if state.is_completed() else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_flow(main)

@@ -7,20 +7,27 @@ python flows/validate_pricing.py --credentials cloud --cron "0 6 * * *"    # eve
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from prefect import flow, get_client, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from clustrix_prefect.cli.running import run_flow
 from clustrix_prefect.errors import ConfigurationError
+from clustrix_prefect.pricing.arguments import (
+    AskedProviders,
+    BaselineBlock,
+    CredentialsBlock,
+    Endpoints,
+    Regions,
+    flow_parameters,
+)
 from clustrix_prefect.pricing.asking import questions
 from clustrix_prefect.pricing.checks import Finding, Level, run_checks
-from clustrix_prefect.pricing.flow_arguments import flow_parameters, flow_parser
 from clustrix_prefect.pricing.history import last_passed_counts, past_records
+from clustrix_prefect.pricing.providers import Provider
 from clustrix_prefect.pricing.report import verdict
 from clustrix_prefect.pricing.validation import (
     SUMMARY_KEY,
@@ -32,8 +39,6 @@ from clustrix_prefect.pricing.validation import (
     show,
     thresholds_with,
 )
-
-Provider = Literal["aws", "gcp", "azure", "lambda_cloud", "huggingface"]
 
 
 @flow(name="validate-pricing", task_runner=ThreadPoolTaskRunner(max_workers=8))
@@ -112,15 +117,30 @@ def validate_pricing(
     return Completed(message=judged.message)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the flow once, or on a schedule."""
-    parser = flow_parser((__doc__ or "").partition("\n")[0])
-    parser.add_argument("--second-source", action="store_true", help="compare AWS's two sources")
-    parser.add_argument("--cron", help='keep running, and validate then: "0 6 * * *"')
-    options = parser.parse_args(arguments)
-    parameters = {**flow_parameters(options), "second_source": options.second_source}
-    if options.cron:
-        validate_pricing.serve(name="daily", cron=options.cron, parameters=parameters)
+def main(
+    *,
+    provider: AskedProviders = (),
+    region: Regions = (),
+    endpoint: Endpoints = (),
+    credentials: CredentialsBlock = None,
+    baseline: BaselineBlock = "approved",
+    second_source: bool = False,
+    cron: str | None = None,
+) -> int:
+    """Ask cloud providers for the prices of their machines, and check what they say.
+
+    Args:
+        second_source: compare AWS's two sources
+        cron: keep running, and validate then: "0 6 * * *"
+    """
+    parameters = {
+        **flow_parameters(provider, region, endpoint),
+        "credentials": credentials,
+        "baseline": baseline,
+        "second_source": second_source,
+    }
+    if cron:
+        validate_pricing.serve(name="daily", cron=cron, parameters=parameters)
         return 0
     state = validate_pricing(**parameters, return_state=True)
     print(state.message)
@@ -128,4 +148,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_flow(main)

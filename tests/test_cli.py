@@ -299,11 +299,3 @@ def test_it_is_installed() -> None:
     program = Path(sys.executable).with_name("clustrix-prefect")
     done = subprocess.run([program, "--help"], capture_output=True, text=True)
     assert "check" in done.stdout
-
-
-@pytest.mark.parametrize("arguments", [[], ["check"], ["jobs"], ["nonsense"]])
-def test_wrong_arguments(arguments: list[str], capsys: Any) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(arguments)
-    assert caught.value.code == 2
-    assert "usage: clustrix-prefect" in capsys.readouterr().err

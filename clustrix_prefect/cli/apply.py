@@ -2,81 +2,89 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+from cyclopts import Parameter
+
+from clustrix_prefect.cli.arguments import AsJson
+from clustrix_prefect.cli.terminal import confirmed, print_json
+
+if TYPE_CHECKING:
+    from clustrix_prefect.applying.automations import PlannedAutomation
+    from clustrix_prefect.applying.blocks import PlannedBlock
+
+Paths = Annotated[list[Path], Parameter(name="PATH", help="files or directories")]
+DryRun = Annotated[bool, Parameter(help="only show what would change")]
 
 
-def add_apply_commands(commands: Any) -> None:
-    """Add `blocks` and `automations` to the command line.
+def apply_blocks(
+    paths: Paths, /, *, dry_run: DryRun = False, overwrite: bool = False, as_json: AsJson = False
+) -> int:
+    """Save the blocks that differ from their files.
 
     Args:
-        commands: The commands that there are.
+        overwrite: do not ask before blocks are replaced that were not made from files
     """
-    for what, run in (("blocks", _blocks), ("automations", _automations)):
-        actions = commands.add_parser(what, help=f"make {what} as files describe them")
-        apply = actions.add_subparsers(required=True, metavar="ACTION").add_parser(
-            "apply", help=f"save the {what} that differ from their files"
-        )
-        apply.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="file or directory")
-        apply.add_argument("--dry-run", action="store_true", help="only show what would change")
-        if what == "blocks":
-            apply.add_argument(
-                "--overwrite",
-                action="store_true",
-                help="do not ask before blocks are replaced that were not made from files",
-            )
-        apply.set_defaults(run=run)
+    from clustrix_prefect.applying import blocks
+
+    planned = blocks.plan_blocks(paths)
+    others = [] if dry_run or overwrite else blocks.made_by_others(planned)
+    if others or not as_json:
+        _print_plan(planned, sys.stderr if as_json else sys.stdout)
+    if others and not _may_replace(others):
+        print("Nothing was saved; --overwrite replaces them.", file=sys.stderr)
+        if as_json:
+            _print_outcome(planned, [], "block", as_json)
+        return 1
+    saved = None if dry_run else blocks.apply_blocks(planned)
+    _print_outcome(planned, saved, "block", as_json)
+    return 0
 
 
-def _blocks(options: argparse.Namespace) -> int:
-    from clustrix_prefect.applying.blocks import apply_blocks, made_by_others, plan_blocks
+def apply_automations(paths: Paths, /, *, dry_run: DryRun = False, as_json: AsJson = False) -> int:
+    """Save the automations that differ from their files."""
+    from clustrix_prefect.applying import automations
 
-    planned = plan_blocks(options.paths)
-    for one in planned:
-        _print(one.name, one.is_new, one.differences)
-    if options.dry_run:
-        changed = [one.name for one in planned if one.is_new or one.differences]
-    else:
-        others = made_by_others(planned)
-        if others and not options.overwrite and not _may_replace(others):
-            print("Nothing was saved; --overwrite replaces them.", file=sys.stderr)
-            return 1
-        changed = apply_blocks(planned)
-    _print_summary(len(changed), len(planned), "block", options.dry_run)
+    planned = automations.plan_automations(paths)
+    if not as_json:
+        _print_plan(planned, sys.stdout)
+    saved = None if dry_run else automations.apply_automations(planned)
+    _print_outcome(planned, saved, "automation", as_json)
     return 0
 
 
 def _may_replace(names: Sequence[str]) -> bool:
-    from clustrix_prefect.display.terminal import confirmed
-
     what = f"{', '.join(names)} {'was' if len(names) == 1 else 'were'} not made from a file."
     return confirmed(f"{what} Replace {'it' if len(names) == 1 else 'them'}?")
 
 
-def _automations(options: argparse.Namespace) -> int:
-    from clustrix_prefect.applying.automations import apply_automations, plan_automations
-
-    planned = plan_automations(options.paths)
+def _print_plan(
+    planned: Sequence[PlannedBlock] | Sequence[PlannedAutomation], file: TextIO
+) -> None:
     for one in planned:
-        _print(one.name, one.is_new, one.differences)
-    if options.dry_run:
-        changed = [one.name for one in planned if one.is_new or one.differences]
-    else:
-        changed = apply_automations(planned)
-    _print_summary(len(changed), len(planned), "automation", options.dry_run)
-    return 0
+        state = "new" if one.is_new else "changed" if one.differences else "as in the file"
+        print(f"{one.name}: {state}", file=file)
+        for line in one.differences:
+            print(f"  {line}", file=file)
 
 
-def _print(name: str, is_new: bool, differences: list[str]) -> None:
-    print(f"{name}: {'new' if is_new else 'changed' if differences else 'as in the file'}")
-    for line in differences:
-        print(f"  {line}")
-
-
-def _print_summary(changed: int, total: int, thing: str, dry_run: bool) -> None:
-    would = "would be " if dry_run else ""
-    plural = "" if total == 1 else "s"
-    print(f"{changed} of {total} {thing}{plural} {would}saved.")
+def _print_outcome(
+    planned: Sequence[PlannedBlock] | Sequence[PlannedAutomation],
+    saved: Sequence[str] | None,
+    thing: str,
+    as_json: bool,
+) -> None:
+    """Print what was saved, or what would have been if nothing was."""
+    if as_json:
+        plan = [
+            {"name": one.name, "new": one.is_new, "differences": one.differences} for one in planned
+        ]
+        print_json({f"{thing}s": plan, "saved": saved})
+        return
+    would = "would be " if saved is None else ""
+    count = sum(one.is_new or bool(one.differences) for one in planned)
+    count = count if saved is None else len(saved)
+    print(f"{count} of {len(planned)} {thing}{'' if len(planned) == 1 else 's'} {would}saved.")

@@ -2,92 +2,115 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+from cyclopts import Parameter
+from humanize import naturaltime
+
+from clustrix_prefect.cli.arguments import AsJson, Block
+from clustrix_prefect.cli.terminal import confirmed, print_json, print_table
 
 if TYPE_CHECKING:
     from clustrix_prefect.sessions.job_listing import OurJob
 
 
-def add_job_commands(
-    commands: Any, cluster: argparse.ArgumentParser, as_json: argparse.ArgumentParser
-) -> None:
-    """Add `jobs` and what it can do to the command line.
+def list_jobs(
+    block: Block,
+    /,
+    *,
+    ended: Annotated[bool, Parameter(name="--all")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """List our jobs on a cluster.
 
     Args:
-        commands: The commands that there are.
-        cluster: A parser for the cluster's name.
-        as_json: A parser for `--json`.
+        ended: those that have ended, too
     """
-    jobs = commands.add_parser("jobs", help="list or cancel our jobs on a cluster")
-    actions = jobs.add_subparsers(required=True, metavar="ACTION")
-    listing = actions.add_parser("list", parents=[cluster, as_json], help="list our jobs")
-    listing.add_argument("--all", action="store_true", help="those that have ended, too")
-    listing.set_defaults(run=_list_jobs)
-    logs = actions.add_parser("logs", parents=[cluster], help="show what a call writes and logs")
-    logs.add_argument("call", metavar="CALL", help="its task run's name, or its job: 268_19")
-    logs.add_argument("-f", "--follow", action="store_true", help="until its job has ended")
-    logs.set_defaults(run=_show_logs)
-    cancel = actions.add_parser("cancel", parents=[cluster], help="cancel our jobs")
-    cancel.add_argument("jobs", nargs="*", metavar="JOB", help="only these; by default all")
-    cancel.add_argument("--yes", action="store_true", help="do not ask")
-    cancel.set_defaults(run=_cancel_jobs)
-
-
-def _list_jobs(options: argparse.Namespace) -> int:
     from clustrix_prefect.clusters import load_cluster
     from clustrix_prefect.sessions.job_listing import cluster_jobs
 
-    with cluster_jobs(load_cluster(options.block)) as jobs:
-        found = [job for job in jobs.find() if options.all or job.queued or job.running]
-    if options.json:
-        print(json.dumps([job.as_dict() for job in found], indent=2))
+    with cluster_jobs(load_cluster(block)) as jobs:
+        found = [job for job in jobs.find() if ended or job.queued or job.running]
+    if as_json:
+        print_json([job.as_dict() for job in found])
     elif not found:
         print("No jobs of ours.")
     else:
-        _print_jobs(found, ended=options.all)
+        _print_jobs(found, ended)
     return 0
 
 
-def _show_logs(options: argparse.Namespace) -> int:
+def show_logs(
+    block: Block,
+    call: str,
+    /,
+    *,
+    follow: Annotated[bool, Parameter(name=("--follow", "-f"))] = False,
+    as_json: Annotated[bool, Parameter(name="--json")] = False,
+) -> int:
+    """Show what a call writes and logs.
+
+    Args:
+        call: its task run's name, or its job: 268_19
+        follow: until its job has ended
+        as_json: print JSON, an object a line
+    """
     from clustrix_prefect.clusters import load_cluster
     from clustrix_prefect.sessions.job_listing import cluster_jobs
 
-    with cluster_jobs(load_cluster(options.block)) as jobs:
-        for line in jobs.logs(options.call, options.follow):
-            print(line, flush=True)
+    with cluster_jobs(load_cluster(block)) as jobs:
+        for line in jobs.logs(call, follow):
+            print(json.dumps({"line": line}) if as_json else line, flush=True)
     return 0
 
 
-def _cancel_jobs(options: argparse.Namespace) -> int:
+def cancel_jobs(
+    block: Block,
+    /,
+    *jobs: Annotated[str, Parameter(name="JOB")],
+    yes: bool = False,
+    as_json: AsJson = False,
+) -> int:
+    """Cancel our jobs on a cluster.
+
+    Args:
+        jobs: only these; by default all
+        yes: do not ask
+    """
     from clustrix_prefect.clusters import load_cluster
     from clustrix_prefect.sessions.job_listing import cluster_jobs
 
-    with cluster_jobs(load_cluster(options.block)) as jobs:
-        alive = [job for job in jobs.find() if job.queued or job.running]
-        chosen = [job for job in alive if not options.jobs or job.id in options.jobs]
-        unknown = set(options.jobs) - {job.id for job in chosen}
+    with cluster_jobs(load_cluster(block)) as ours:
+        alive = [job for job in ours.find() if job.queued or job.running]
+        chosen = [job for job in alive if not jobs or job.id in jobs]
+        unknown = set(jobs) - {job.id for job in chosen}
         if unknown:
             names = ", ".join(sorted(unknown))
             print(f"Not jobs of ours that are queued or running: {names}", file=sys.stderr)
             return 1
-        if not chosen:
-            print("No jobs of ours are queued or running.")
-            return 0
-        _print_jobs(chosen)
-        if not options.yes and not _confirmed(len(chosen)):
-            print("Nothing was cancelled.")
-            return 1
-        jobs.cancel(chosen)
-        print(f"Cancelled {len(chosen)}.")
-    return 0
+        if chosen and not (as_json and yes):
+            _print_jobs(chosen, file=sys.stderr if as_json else sys.stdout)
+        may = not chosen or yes or confirmed(_question(len(chosen)))
+        if chosen and may:
+            ours.cancel(chosen)
+    if as_json:
+        print_json({"cancelled": [job.as_dict() for job in chosen if may]})
+    elif not chosen:
+        print("No jobs of ours are queued or running.")
+    else:
+        print(f"Cancelled {len(chosen)}." if may else "Nothing was cancelled.")
+    return 0 if may else 1
 
 
-def _print_jobs(jobs: Sequence[OurJob], ended: bool = False) -> None:
+def _question(number: int) -> str:
+    return f"Cancel {'this job' if number == 1 else f'these {number} jobs'}?"
+
+
+def _print_jobs(jobs: Sequence[OurJob], ended: bool = False, file: TextIO | None = None) -> None:
     columns = ["JOB", "FLOW", "FLOW RUN", "TASK", "SUBMITTED", "QUEUED", "RUNNING"]
     header = (*columns, *(["ENDED"] if ended else []), "STARTS", "REASON")
     rows = [
@@ -104,19 +127,8 @@ def _print_jobs(jobs: Sequence[OurJob], ended: bool = False) -> None:
         )
         for job in jobs
     ]
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    for row in (header, *rows):
-        cells = (text.ljust(width) for text, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())
+    print_table(rows, header, file=file)
 
 
 def _ago(at: float | None) -> str:
-    from clustrix_prefect.dispatch.progress import in_words
-
-    return "" if at is None else f"{in_words(time.time() - at)} ago"
-
-
-def _confirmed(number: int) -> bool:
-    from clustrix_prefect.display.terminal import confirmed
-
-    return confirmed(f"Cancel {'this job' if number == 1 else f'these {number} jobs'}?")
+    return "" if at is None else naturaltime(max(0.0, time.time() - at))

@@ -2,85 +2,93 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
+from typing import Annotated, Any
 
+from cyclopts import Group, Parameter
+from cyclopts.validators import mutually_exclusive
+
+from clustrix_prefect.cli.arguments import AsJson, Block, at_most
+from clustrix_prefect.cli.terminal import print_json
 from clustrix_prefect.connections.control_master import DEFAULT_IDLE_SECONDS, ControlMaster
 
+_DEFAULT_HOURS = DEFAULT_IDLE_SECONDS / 3600
+_Instead = Parameter(group=("Parameters", Group(validator=mutually_exclusive)))
 
-def add_login_command(
-    commands: argparse._SubParsersAction[Any], cluster: argparse.ArgumentParser
-) -> None:
-    """Add `login` to the commands.
+
+def login(
+    block: Block,
+    /,
+    *,
+    hours: Annotated[
+        float,
+        at_most(24 * 365),
+        Parameter(help=f"for how long it lasts when nobody uses it; by default {_DEFAULT_HOURS:g}"),
+    ] = _DEFAULT_HOURS,
+    status: Annotated[bool, _Instead] = False,
+    logout: Annotated[bool, _Instead] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Log in where that needs a person, for blocks with connection="openssh" or "auto".
 
     Args:
-        commands: What to add it to.
-        cluster: What each command says of the block.
+        status: say whether somebody is logged in
+        logout: end the login, and what goes over it
     """
-    login = commands.add_parser(
-        "login",
-        parents=[cluster],
-        help='log in where that needs a person, for blocks with connection="openssh" or "auto"',
-    )
-    login.add_argument(
-        "--hours",
-        type=_hours,
-        default=DEFAULT_IDLE_SECONDS / 3600,
-        help="for how long it lasts when nobody uses it; by default %(default)g",
-    )
-    what = login.add_mutually_exclusive_group()
-    what.add_argument("--status", action="store_true", help="say whether somebody is logged in")
-    what.add_argument("--logout", action="store_true", help="end the login, and what goes over it")
-    login.set_defaults(run=_login)
-
-
-def _hours(text: str) -> float:
-    hours = float(text)
-    if not 0 < hours <= 24 * 365:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of hours")
-    return hours
-
-
-def _login(options: argparse.Namespace) -> int:
     from clustrix_prefect.clusters import load_cluster
     from clustrix_prefect.clusters.host import SSHHost
     from clustrix_prefect.errors import ConfigurationError
 
-    cluster = load_cluster(options.block)
+    cluster = load_cluster(block)
     if not isinstance(cluster, SSHHost) or cluster.host is None:
         raise ConfigurationError(
-            f"{options.block} is not reached over SSH, so there is nothing to log in to.",
-            f"`clustrix-prefect check {options.block}` shows how it is reached.",
+            f"{block} is not reached over SSH, so there is nothing to log in to.",
+            f"`clustrix-prefect check {block}` shows how it is reached.",
         )
-    if options.status:
-        return _status(cluster.master, options.block)
-    if options.logout:
-        return _logout(cluster.master)
+    master = cluster.master
+    if status:
+        return _status(master, block, as_json)
+    if logout:
+        was_open = master.close()
+        said = f"Logged out at {master}." if was_open else f"Not logged in at {master}."
+        _print(master, False, said, as_json)
+        return 0
     if cluster.connection == "paramiko":
         raise ConfigurationError(
-            f'{options.block} has connection="paramiko", which logs in by itself.',
+            f'{block} has connection="paramiko", which logs in by itself.',
             'Save the block with connection="openssh", or "auto", to use a login of yours.',
         )
-    return _open(cluster.master, options.hours)
-
-
-def _open(master: ControlMaster, hours: float) -> int:
-    if master.is_live:
-        print(f"Logged in at {master} already: {master.shown}.")
-        return 0
-    master.open_by_hand(int(hours * 3600))
-    print(f"Logged in at {master}: {master.shown}.")
+    already = " already" if master.is_live else ""
+    if not already:
+        master.open_by_hand(int(hours * 3600))
+    _print(master, True, f"Logged in at {master}{already}: {master.shown}.", as_json)
     return 0
 
 
-def _status(master: ControlMaster, block: str) -> int:
-    if master.is_live:
-        print(f"Logged in at {master}: {master.shown}.")
-        return 0
-    print(f"Not logged in at {master}. Type: clustrix-prefect login {block}")
-    return 1
+def _status(master: ControlMaster, block: str, as_json: bool) -> int:
+    is_open = master.is_live
+    if is_open:
+        said = f"Logged in at {master}: {master.shown}."
+    else:
+        said = f"Not logged in at {master}. Type: clustrix-prefect login {block}"
+    _print(master, is_open, said, as_json)
+    return 0 if is_open else 1
 
 
-def _logout(master: ControlMaster) -> int:
-    print(f"Logged out at {master}." if master.close() else f"Not logged in at {master}.")
-    return 0
+def _print(master: ControlMaster, is_open: bool, said: str, as_json: bool) -> None:
+    if as_json:
+        print_json({"host": str(master), "logged_in": is_open, **_opened(master, is_open)})
+    else:
+        print(said)
+
+
+def _opened(master: ControlMaster, is_open: bool) -> dict[str, Any]:
+    from clustrix_prefect.display.markdown import utc
+
+    opened = master.opened if is_open else None
+    if opened is None:
+        return dict.fromkeys(("by_hand", "opened", "idle_seconds"))
+    return {
+        "by_hand": opened.by_hand,
+        "opened": utc(opened.at),
+        "idle_seconds": opened.idle_seconds,
+    }

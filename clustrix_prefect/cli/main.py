@@ -2,62 +2,56 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 
-from clustrix_prefect.cli.apply import add_apply_commands
-from clustrix_prefect.cli.check import add_check_command
-from clustrix_prefect.cli.jobs import add_job_commands
-from clustrix_prefect.cli.login import add_login_command
-from clustrix_prefect.cli.prices import add_price_commands
-from clustrix_prefect.cli.store import add_store_commands
-from clustrix_prefect.errors import ClustrixError
+from cyclopts import App
+
+from clustrix_prefect import __version__
+from clustrix_prefect.cli.apply import apply_automations, apply_blocks
+from clustrix_prefect.cli.check import check
+from clustrix_prefect.cli.jobs import cancel_jobs, list_jobs, show_logs
+from clustrix_prefect.cli.login import login
+from clustrix_prefect.cli.prices import prices
+from clustrix_prefect.cli.running import new_app, run
+from clustrix_prefect.cli.store import prune, usage
+
+EXIT_STATUSES = (
+    "Exit status: 0 if all is well; 1 if what was looked at is not, or something went wrong; 2 if"
+    " the command line is wrong; 3 if `prices` could not ask every provider; 130 after Ctrl-C."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the process's exit status."""
-    commands = parser()
-    if "_ARGCOMPLETE" in os.environ:  # a shell asks how the line may go on
-        import argcomplete
-
-        argcomplete.autocomplete(commands)
-    options = commands.parse_args(arguments)
-    # Prefect takes a second to import: `--help`, which has ended by now, does without.
-    from clustrix_prefect.display.terminal import send_silently
-
-    send_silently()
-    try:
-        status: int = options.run(options)
-    except ClustrixError as error:
-        print(f"clustrix-prefect: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return status
+    return run(command_line(), sys.argv[1:] if arguments is None else arguments)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands."""
-    made = argparse.ArgumentParser(
-        prog="clustrix-prefect",
-        description="Look at clusters, at our jobs and files on them, and at prices;"
-        " save blocks and automations from files.",
+def command_line() -> App:
+    """Return all commands."""
+    commands = new_app(
+        "clustrix-prefect",
+        "Look at clusters, at our jobs and files on them, and at prices; save blocks and"
+        " automations from files.",
+        EXIT_STATUSES,
     )
-    made.add_argument("--version", action="version", version=version("clustrix-prefect"))
-    commands = made.add_subparsers(required=True, metavar="COMMAND")
-
-    cluster = argparse.ArgumentParser(add_help=False)
-    cluster.add_argument("block", help="type and name of the cluster's block: slurm-cluster/ndoli")
-    as_json = argparse.ArgumentParser(add_help=False)
-    as_json.add_argument("--json", action="store_true", help="print JSON")
-
-    add_check_command(commands, cluster, as_json)
-    add_login_command(commands, cluster)
-    add_job_commands(commands, cluster, as_json)
-    add_store_commands(commands, cluster, as_json)
-    add_price_commands(commands, as_json)
-    add_apply_commands(commands)
-    return made
+    commands.version, commands.version_flags = __version__, ("--version",)
+    commands.command(check)
+    commands.command(login)
+    jobs = App(name="jobs", help="List our jobs on a cluster, read their logs, cancel them.")
+    jobs.command(list_jobs, name="list")
+    jobs.command(show_logs, name="logs")
+    jobs.command(cancel_jobs, name="cancel")
+    store = App(name="store", help="Look at, or clean up, our files on a cluster.")
+    store.command(usage)
+    store.command(prune)
+    blocks = App(name="blocks", help="Make blocks as files describe them.")
+    blocks.command(apply_blocks, name="apply")
+    automations = App(name="automations", help="Make automations as files describe them.")
+    automations.command(apply_automations, name="apply")
+    for one in (jobs, store, prices, blocks, automations):
+        commands.command(one)
+    commands.register_install_completion_command(
+        help="Have a shell complete commands, options and their values with TAB."
+    )
+    return commands

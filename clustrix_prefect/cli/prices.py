@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from clustrix_prefect.errors import ConfigurationError
-from clustrix_prefect.pricing.providers import PROVIDERS
+from cyclopts import Parameter
+from humanize import naturaltime
+
+from clustrix_prefect.cli.arguments import AsJson, at_most
+from clustrix_prefect.cli.terminal import print_json, print_table
+from clustrix_prefect.pricing.arguments import CredentialsBlock, Endpoints, endpoints_of
+from clustrix_prefect.pricing.providers import PROVIDERS, Provider
 
 if TYPE_CHECKING:
     from clustrix_prefect.pricing.equivalents.finding import Equivalents, Offer
@@ -21,72 +24,55 @@ INCOMPLETE = 3
 """The exit status if there is an answer, but not from every provider."""
 
 _MOST_NAMES = 20
-_AGES = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
-def add_price_commands(commands: Any, as_json: argparse.ArgumentParser) -> None:
-    """Add `prices` to the command line.
+def _verify_some(_: object, providers: tuple[str, ...] | None) -> None:
+    if providers == ():
+        raise ValueError("Name one at least.")
+
+
+def prices(
+    machine: Annotated[str, Parameter(name="TYPE")],
+    /,
+    *,
+    region: str,
+    providers: Annotated[
+        tuple[Provider, ...] | None, Parameter(consume_multiple=True, validator=_verify_some)
+    ] = None,
+    credentials: CredentialsBlock = None,
+    endpoint: Endpoints = (),
+    deadline: Annotated[float, at_most(86400)] = 300.0,
+    as_json: AsJson = False,
+) -> int:
+    """Say what a machine and its like cost at all providers, cheapest first.
+
+    Its like have as many processors, memory within 10 %, and the same GPUs.
+    Prices are those on demand, for Linux, in the region or the nearest like it.
 
     Args:
-        commands: The commands that there are.
-        as_json: A parser for `--json`.
+        machine: the machine, as its provider calls it: m5.large
+        region: where, as any provider calls it: us-east-1, westeurope
+        providers: ask only these; by default all
+        deadline: seconds for each provider; by default 300
     """
-    prices = commands.add_parser(
-        "prices",
-        parents=[as_json],
-        help="what a machine and its like cost at all providers, cheapest first",
-        description="The machine and its like (same processors, memory within 10 %, same GPUs) at "
-        "all providers near a region: on demand, Linux, cheapest first. The exit status is 0 if "
-        f"all were asked, {INCOMPLETE} if one or all could not be, 1 if there is no answer.",
-    )
-    prices.add_argument("type", help="the machine, as its provider calls it: m5.large")
-    prices.add_argument(
-        "--region", required=True, help="where, as any provider calls it: us-east-1, westeurope"
-    )
-    prices.add_argument(
-        "--providers",
-        nargs="+",
-        choices=tuple(PROVIDERS),
-        default=tuple(PROVIDERS),
-        metavar="PROVIDER",
-        help=f"ask only these of {', '.join(PROVIDERS)}",
-    )
-    prices.add_argument(
-        "--credentials",
-        metavar="BLOCK",
-        help="name of a PricingCredentials block; by default the environment's credentials",
-    )
-    prices.add_argument(
-        "--endpoint",
-        action="append",
-        default=[],
-        metavar="PROVIDER=URL",
-        help="ask a gateway; also PROVIDER.compute_endpoint=URL and the like",
-    )
-    prices.add_argument(
-        "--deadline", type=float, default=300.0, metavar="SECONDS", help="for each; default 300"
-    )
-    prices.set_defaults(run=_prices)
-
-
-def _prices(options: argparse.Namespace) -> int:
     from clustrix_prefect.pricing.equivalents.finding import find_equivalents
     from clustrix_prefect.pricing.validation import load_credentials
 
+    asked: tuple[str, ...] = providers or tuple(PROVIDERS)
     found = find_equivalents(
-        options.type,
-        options.region,
-        providers=options.providers,
-        credentials=load_credentials(options.credentials),
-        options=_endpoints(options.endpoint),
-        deadline=options.deadline,
+        machine,
+        region,
+        providers=asked,
+        credentials=load_credentials(credentials),
+        options=endpoints_of(endpoint),
+        deadline=deadline,
     )
     now = datetime.now(timezone.utc)
-    if options.json:
-        print(json.dumps(_as_dict(found, now), indent=2))
+    if as_json:
+        print_json(_as_dict(found, now))
     else:
-        _print(found, now, options.providers)
-    if not found.offers and not _nobody_was_asked(found, options.providers):
+        _print(found, now, asked)
+    if not found.offers and not _nobody_was_asked(found, asked):
         return 1
     return INCOMPLETE if found.unavailable else 0
 
@@ -94,22 +80,6 @@ def _prices(options: argparse.Namespace) -> int:
 def _nobody_was_asked(found: Equivalents, providers: Sequence[str]) -> bool:
     silent = {failure.provider for failure in found.unavailable}
     return bool(silent) and silent | set(found.absent) >= set(providers)
-
-
-def _endpoints(texts: Sequence[str]) -> dict[str, dict[str, str]]:
-    endpoints: dict[str, dict[str, str]] = {}
-    for text in texts:
-        whose, _, url = text.partition("=")
-        provider, _, keyword = whose.partition(".")
-        keyword = keyword or "endpoint"
-        known = keyword == "authority" or keyword.endswith("endpoint")
-        if provider not in PROVIDERS or not known or not url:
-            raise ConfigurationError(
-                f"--endpoint {text} is not of the form PROVIDER=URL.",
-                f"The providers are {', '.join(PROVIDERS)}.",
-            )
-        endpoints.setdefault(provider, {})[keyword] = url
-    return endpoints
 
 
 # --- for people -----------------------------------------------------------------------------
@@ -125,11 +95,7 @@ def _print(found: Equivalents, now: datetime, providers: Sequence[str]) -> None:
         print(f"{found.instance_type} in {found.place.name}: {_described(found.machine)}\n")
         header = ("PROVIDER", "TYPE", "REGION", "AN HOUR", "MACHINE", "AGE", "SOURCE")
         rows = [_row(offer, now) for offer in found.offers]
-        widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-        for row in (header, *rows):
-            cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
-            cells[3] = row[3].rjust(widths[3])
-            print("  ".join(cells).rstrip())
+        print_table(rows, header, right=[3])
         if any(offer.machine and offer.machine.is_documented for offer in found.offers):
             print("\n* some of it from the provider's documents, not from its price list")
     for failure in found.unavailable:
@@ -169,10 +135,8 @@ def _shown(amount: Decimal) -> str:
 
 
 def _age(price: Price, now: datetime) -> str:
-    seconds = int((now - (price.published_at or price.fetched_at)).total_seconds())
-    size, unit = next(((size, unit) for size, unit in _AGES if seconds >= size), (1, "s"))
-    verb = "published" if price.published_at else "read"
-    return f"{verb} {max(0, seconds) // size} {unit} ago"
+    age = naturaltime(max(timedelta(), now - (price.published_at or price.fetched_at)))
+    return f"{'published' if price.published_at else 'read'} {age}"
 
 
 # --- for programs ---------------------------------------------------------------------------

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
+from cyclopts import Parameter, validators
 from humanize import naturalsize, naturaltime
 
-from clustrix_prefect.errors import ConfigurationError
+from clustrix_prefect.cli.arguments import AsJson, Block
+from clustrix_prefect.cli.terminal import print_json, print_table
 from clustrix_prefect.validation.ages import seconds_of
-
-if TYPE_CHECKING:
-    from clustrix_prefect.clusters.cluster import ClusterBlock
 
 _WHAT = {
     "content": "contents: code, arguments, files, returned files",
@@ -25,89 +22,74 @@ _WHAT = {
 }
 
 
-def add_store_commands(
-    commands: Any, cluster: argparse.ArgumentParser, as_json: argparse.ArgumentParser
-) -> None:
-    """Add `store` and what it can do to the command line.
+def _verify_age(_: object, text: str) -> None:
+    seconds_of(text)
+
+
+def usage(
+    block: Block,
+    /,
+    *,
+    items: Annotated[int, Parameter(validator=validators.Number(gte=0))] = 0,
+    as_json: AsJson = False,
+) -> int:
+    """Say what lies on a cluster.
 
     Args:
-        commands: The commands that there are.
-        cluster: A parser for the cluster's name.
-        as_json: A parser for `--json`.
+        items: also so many of the largest
     """
-    store = commands.add_parser("store", help="look at, or clean up, our files on a cluster")
-    actions = store.add_subparsers(required=True, metavar="ACTION")
-    usage = actions.add_parser("usage", parents=[cluster, as_json], help="what lies there")
-    usage.add_argument("--items", type=int, default=0, metavar="N", help="also the N largest")
-    usage.set_defaults(run=_usage)
-    prune = actions.add_parser(
-        "prune",
-        parents=[cluster, as_json],
-        help="remove what was not used for a while; what unfinished flow runs need stays",
-    )
-    prune.add_argument(
-        "--older-than",
-        type=_age,
-        default="30d",
-        metavar="AGE",
-        help="how long it was not used: 12h, 30d (the default), 8w",
-    )
-    prune.set_defaults(run=_prune)
-
-
-def _age(text: str) -> float:
-    try:
-        return seconds_of(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _cluster_of(options: argparse.Namespace) -> ClusterBlock:
     from clustrix_prefect.clusters import load_cluster
-
-    return load_cluster(options.block)
-
-
-def _usage(options: argparse.Namespace) -> int:
-    if options.items < 0:
-        raise ConfigurationError("--items is not a count.", "Write for example --items 10.")
     from clustrix_prefect.sessions.store import store_usage
 
-    found = store_usage(_cluster_of(options))
-    found["items"] = found["items"][: options.items]
-    if options.json:
-        print(json.dumps(found, indent=2))
+    found = store_usage(load_cluster(block))
+    found["items"] = found["items"][:items]
+    if as_json:
+        print_json(found)
         return 0
-    for kind, what in _WHAT.items():
-        if kind in found["kinds"]:
-            _print_kind(found["kinds"][kind], what)
-    if not found["kinds"]:
+    kinds = found["kinds"]
+    rows = [
+        (_amount(kinds[kind]["size"]), _kind(kind, kinds[kind])) for kind in _WHAT if kind in kinds
+    ]
+    if not kinds:
         print("There is nothing of ours.")
-    for item in found["items"]:
-        needed = ", needed" if item["needed"] else ""
-        used = _ago(item["used"])
-        print(f"  {_amount(item['size']):>10}  {item['kind']} {item['name'][:16]}, {used}{needed}")
-    print(f"{_amount(found['free_bytes']):>10}  free")
+    rows += [(_amount(item["size"]), _item(item)) for item in found["items"]]
+    print_table([*rows, (_amount(found["free_bytes"]), "free")], right=[0])
     return 0
 
 
-def _print_kind(kind: Mapping[str, Any], what: str) -> None:
-    needed = f", {kind['needed']} needed by unfinished runs" if kind["needed"] else ""
-    oldest = f"the oldest {_ago(kind['oldest'])}"
-    print(f"{_amount(kind['size']):>10}  {kind['count']} {what}; {oldest}{needed}")
+def prune(
+    block: Block,
+    /,
+    *,
+    older_than: Annotated[str, Parameter(validator=_verify_age)] = "30d",
+    as_json: AsJson = False,
+) -> int:
+    """Remove what was not used for a while; what unfinished flow runs need stays.
 
-
-def _prune(options: argparse.Namespace) -> int:
+    Args:
+        older_than: how long it was not used: 12h, 30d (the default), 8w
+    """
+    from clustrix_prefect.clusters import load_cluster
     from clustrix_prefect.sessions.store import prune_store
 
-    gone = prune_store(_cluster_of(options), options.older_than)
-    if options.json:
-        print(json.dumps(gone, indent=2))
+    gone = prune_store(load_cluster(block), seconds_of(older_than))
+    if as_json:
+        print_json(gone)
     elif gone["count"]:
         print(f"Removed {gone['count']}, {_amount(gone['size'])}.")
     else:
         print("Nothing to remove.")
     return 0
+
+
+def _kind(name: str, kind: Mapping[str, Any]) -> str:
+    needed = f", {kind['needed']} needed by unfinished runs" if kind["needed"] else ""
+    return f"{kind['count']} {_WHAT[name]}; the oldest {_ago(kind['oldest'])}{needed}"
+
+
+def _item(item: Mapping[str, Any]) -> str:
+    needed = ", needed" if item["needed"] else ""
+    return f"{item['kind']} {item['name'][:16]}, {_ago(item['used'])}{needed}"
 
 
 def _ago(at: float) -> str:

@@ -8,13 +8,12 @@ from types import TracebackType
 from typing import Any
 
 from clustrix_prefect.display import api_server
+from clustrix_prefect.display.sending import send_silently
 from clustrix_prefect.display.tracebacks import is_of_machinery, mend, shortened
 from clustrix_prefect.errors import ClustrixError
 
 # Prefect's own loggers of runs: what goes through them is seen on the terminal and on the pages.
 _RUNS = ("prefect.flow_runs", "prefect.task_runs")
-# They count what they have still to send, at the end of every process that was busy.
-_SENDING = ("EventsWorker", "APILogWorker")
 # They say of each state that it could not be sent.
 _STATES = ("prefect.events.clients", "prefect._internal.concurrency")
 # On a record: what it says was said of another call before.
@@ -37,26 +36,6 @@ def be_brief() -> None:
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     if shell is not None and not shell.custom_exceptions:
         shell.set_custom_exc((Exception,), _show_briefly)
-
-
-def send_silently() -> None:
-    """Have Prefect not count, at the end, what it has still to send."""
-    for name in _SENDING:
-        logging.getLogger(name).addFilter(_is_no_count)
-
-
-def confirmed(question: str) -> bool:
-    """Ask on the terminal; anything but a yes is a no, and so is nobody who could answer."""
-    try:
-        answer = input(f"{question} [y/N] ")
-    except EOFError:
-        print()
-        return False
-    return answer.strip().lower() in ("y", "yes")
-
-
-def _is_no_count(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith("Still processing items")
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -77,6 +77,11 @@ def test_jobs_of_a_flow_that_runs(on_slurm: SlurmCluster, far_dir: Path, capsys:
         name = task_run(futures[1].task_run_id, "Running").name
         assert name.startswith("talk-1-")
         assert said("logs", block, name).splitlines() == ["seed 1 begins", "a warning"]
+        lines = said("logs", block, name, "--json").splitlines()
+        assert [json.loads(line) for line in lines] == [
+            {"line": "seed 1 begins"},
+            {"line": "a warning"},
+        ]
         element = f"{listed['talk']['job']}_0"
         assert said("logs", block, element).splitlines() == ["seed 0 begins", "a warning"]
 
@@ -87,7 +92,10 @@ def test_jobs_of_a_flow_that_runs(on_slurm: SlurmCluster, far_dir: Path, capsys:
         follower.join(60)
         assert not follower.is_alive()
         assert "seed 1 ends" in capsys.readouterr().out.splitlines()
-        assert main(["jobs", "cancel", block, listed["log"]["job"], "--yes"]) == 0
+        capsys.readouterr()
+        assert main(["jobs", "cancel", block, listed["log"]["job"], "--yes", "--json"]) == 0
+        (cancelled,) = json.loads(capsys.readouterr().out)["cancelled"]
+        assert cancelled["task"] == "log"
         never.wait()
 
     talking()

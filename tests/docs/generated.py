@@ -7,13 +7,14 @@ The pages on blocks, on the command line and on the protocol, and the files that
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from typing import Annotated, Any, Literal, get_args, get_origin
 
+from cyclopts import App
+from cyclopts.argument import Argument
 from prefect.blocks.core import Block
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
@@ -21,7 +22,7 @@ from pydantic_core import PydanticUndefined
 
 from clustrix_prefect import ManagedEnvironment
 from clustrix_prefect.block_types import BLOCK_TYPES
-from clustrix_prefect.cli.main import parser
+from clustrix_prefect.cli.main import EXIT_STATUSES, command_line
 from clustrix_prefect.clusters.batch import BatchCluster
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.clusters.host import SSHHost
@@ -34,22 +35,18 @@ _NOTE = "<!-- Written by `python -m tests.docs.generated`; change the code, not 
 _COMPLETION = """\
 ## Completion
 
-A shell completes commands, options and their values with TAB once it has read this line. Put it
-into `~/.bashrc`, `~/.zshrc` (after `compinit`) or `~/.config/fish/config.fish`.
+bash, zsh and fish complete commands, options and their values with TAB once this has run in them
+and a new shell is open:
 
-bash and zsh:
-
-<!-- not run: tests/test_completion.py runs it, and completes a line -->
-```bash
-eval "$(register-python-argcomplete clustrix-prefect)"
+<!-- not run: tests/test_completion.py runs it for each shell, and completes a line -->
+```console
+$ clustrix-prefect --install-completion
 ```
 
-fish:
-
-<!-- not run: tests/test_completion.py runs it, and completes a line -->
-```fish
-register-python-argcomplete --shell fish clustrix-prefect | source
-```"""
+It writes what the shell reads to where that looks for it: below `~/.local/share/bash-completion`
+(and names it in `~/.bashrc`), `~/.zsh/completions` (and names that in `~/.zshrc`; a `compinit`
+there has to come after it) or `~/.config/fish/completions`. `--shell bash` names another shell
+than the one that runs, `--output FILE` another file. Run it again after an upgrade."""
 # What several blocks have in common, and what such blocks are called.
 _SHARED: tuple[tuple[type[BaseModel], str, str], ...] = (
     (ClusterBlock, "Every cluster", "All cluster blocks have these fields."),
@@ -102,13 +99,19 @@ def command_line_page() -> str:
         "# Command line",
         _NOTE,
         "`clustrix-prefect COMMAND --help` prints the same. No command ends in a traceback: what"
-        " goes wrong is printed as one sentence on what happened and one on what to do, and the"
-        " exit status is then 1. Wrong arguments end with 2, and Ctrl-C with 130.",
+        " goes wrong is printed as one sentence on what happened and one on what to do.",
+        EXIT_STATUSES,
+        "On a terminal, tables are folded to its width, and what is good or bad has a colour,"
+        " unless `NO_COLOR` is set. In a pipe or a file there is one line a row, as long as it is,"
+        " without colours; with `--json` it is what a program can read.",
     ]
-    for name, about, command in _commands(parser()):
-        lines += [f"## {name}", _sentence(command.description or about)]
-        lines += [f"`{_usage(command)}`"]
-        lines += ["| argument | meaning |\n|---|---|\n" + "\n".join(_arguments(command))]
+    for name, command in _commands(command_line()):
+        arguments = command.assemble_argument_collection(parse_docstring=True)
+        about = inspect.getdoc(command.default_command) or ""
+        rows = [f"| `{_with_value(one)}` | {_meaning_of(one)} |" for one in arguments]
+        lines += [f"## {name}", *map(_sentence, about.partition("Args:")[0].strip().split("\n\n"))]
+        lines += [f"`{_usage(name, arguments)}`"]
+        lines += ["\n".join(["| argument | meaning |", "|---|---|", *rows])]
     return _joined([*lines, _COMPLETION])
 
 
@@ -187,50 +190,43 @@ def _cell(text: str) -> str:
     return text.replace("|", "&#124;").replace("\n", " ")
 
 
-def _commands(
-    of: argparse.ArgumentParser, prefix: str = "", about: str = ""
-) -> Iterator[tuple[str, str, argparse.ArgumentParser]]:
-    """Every command that does something: its name, what it does, and its parser."""
-    groups = [one for one in of._actions if isinstance(one, argparse._SubParsersAction)]
-    if not groups:
-        yield prefix.strip(), about, of
-    for group in groups:
-        told = {choice.dest: choice.help or "" for choice in group._choices_actions}
-        for name, command in group.choices.items():
-            yield from _commands(command, f"{prefix} {name}", told[name])
-
-
-def _usage(command: argparse.ArgumentParser) -> str:
-    words = [command.prog]
-    for action in _in_order(command):
-        if action.option_strings:
-            word = " ".join([action.option_strings[-1], *([_metavar(action)] * _values(action))])
-            words.append(word if action.required else f"[{word}]")
+def _commands(of: App, prefix: str = "") -> Iterator[tuple[str, App]]:
+    """Every command that does something: its name, and what it is."""
+    for name in of:
+        if name.startswith("-"):
+            continue
+        command = of[name]
+        if command.default_command is None:
+            yield from _commands(command, f"{name} ")
         else:
-            many = action.nargs in ("*", "+")
-            word = f"{_metavar(action)} ..." if many else _metavar(action)
-            words.append(f"[{word}]" if action.nargs == "*" else word)
+            yield prefix + name, command
+
+
+def _usage(name: str, arguments: Iterable[Argument]) -> str:
+    words = ["clustrix-prefect", name]
+    for argument in arguments:
+        word = _with_value(argument)
+        words.append(word if argument.required else f"[{word}]")
     return " ".join(words)
 
 
-def _arguments(command: argparse.ArgumentParser) -> Iterator[str]:
-    for action in _in_order(command):
-        names = [action.option_strings[-1]] if action.option_strings else []
-        words = [*names, *([_metavar(action)] * (not names or _values(action)))]
-        yield f"| `{' '.join(words)}` | {_cell(action.help or '')} |"
+_VALUES = {int: "INTEGER", float: "NUMBER"}
 
 
-def _in_order(command: argparse.ArgumentParser) -> list[argparse.Action]:
-    """What it takes but `--help`, what is given by its place first."""
-    return sorted(command._actions[1:], key=lambda action: bool(action.option_strings))
+def _with_value(argument: Argument) -> str:
+    """An argument as it is written, with what stands for its value."""
+    name, hint = argument.name, argument.hint
+    is_many = get_origin(hint) is list or argument.parameter.consume_multiple
+    if is_many or argument.field_info.kind is argument.field_info.VAR_POSITIONAL:
+        return f"{name} NAME ..." if name.startswith("-") else f"{name} ..."
+    if not name.startswith("-") or hint is bool:
+        return name
+    return f"{name} {_VALUES.get(hint, 'TEXT')}"
 
 
-def _values(action: argparse.Action) -> bool:
-    return action.nargs != 0
-
-
-def _metavar(action: argparse.Action) -> str:
-    return str(action.metavar or action.dest.upper())
+def _meaning_of(argument: Argument) -> str:
+    choices = ", ".join(argument.get_choices() or ())
+    return _cell(f"{argument.parameter.help}{f': {choices}' if choices else ''}")
 
 
 def _sentence(text: str) -> str:

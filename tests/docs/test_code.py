@@ -7,7 +7,6 @@ lines are held against the commands' own parsers. What cannot be run says why, i
 
 from __future__ import annotations
 
-import argparse
 import configparser
 import importlib
 import importlib.util
@@ -18,12 +17,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cyclopts
 import prefect.settings
 import pytest
 import yaml
 
 from clustrix_prefect.applying.files import read_documents
-from clustrix_prefect.cli.main import parser
+from clustrix_prefect.cli.main import command_line
 from tests.docs.pages import ROOT, Code, code_of, every_code, pages
 
 if sys.version_info >= (3, 11):
@@ -99,12 +99,8 @@ def test_variables_of_prefect_are_settings(code: Code) -> None:
 # --- shell lines ----------------------------------------------------------------------------
 
 
-class _Parsed(Exception):
-    """The arguments are right; nothing is to be run."""
-
-
 def _clustrix_prefect(words: list[str], page: str) -> None:
-    parser().parse_args(words)
+    command_line().parse_args(words)
 
 
 def _prefect(words: list[str], page: str) -> None:
@@ -124,14 +120,13 @@ def _python(words: list[str], page: str) -> None:
         return
     if words[0].startswith("flows/"):
         name = ".".join(Path(words[0]).with_suffix("").parts)
-        main: Callable[[list[str]], int] | None = getattr(
-            importlib.import_module(name), "main", None
-        )
+        main: Callable[..., int] | None = getattr(importlib.import_module(name), "main", None)
         if main is None:
             assert not any(word.startswith("-") for word in words[1:]), words
         else:
-            with pytest.raises(_Parsed):
-                main(words[1:])
+            cyclopts.App(default_command=main).parse_args(
+                words[1:], exit_on_error=False, print_error=False
+            )
 
 
 def _pip(words: list[str], page: str) -> None:
@@ -158,20 +153,6 @@ COMMANDS: dict[str, Callable[[list[str], str], None]] = {
 _OF_THE_SHELL = {".", "cd"}
 
 
-@pytest.fixture
-def parse_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What parses its arguments goes no further."""
-    parse = argparse.ArgumentParser.parse_args
-
-    def parsed(self: argparse.ArgumentParser, args: Any = None, namespace: Any = None) -> Any:
-        found = parse(self, args, namespace)
-        if self.prog != "clustrix-prefect":
-            raise _Parsed
-        return found
-
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parsed)
-
-
 def _command_lines(code: Code) -> Iterator[list[str]]:
     """The commands of a session: lines that begin with `$`, with those that continue them."""
     for line in re.findall(r"^\$ (.*)$", code.text.replace("\\\n", " "), re.MULTILINE):
@@ -180,7 +161,7 @@ def _command_lines(code: Code) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("code", _runnable("console"))
-def test_a_command_is_one(code: Code, parse_only: None) -> None:
+def test_a_command_is_one(code: Code) -> None:
     lines = list(_command_lines(code))
     assert lines, "no line begins with `$ `"
     for command, *words in lines:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,6 +108,10 @@ def test_names_become_ids_and_a_second_time_nothing_changes(
     before = updated(made.id)
     assert apply(file) == 0
     assert "0 of 1 automation saved." in capsys.readouterr().out
+    assert apply(file, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["saved"] == []
+    assert [(one["new"], one["differences"]) for one in told["automations"]] == [(False, [])]
     (again,) = automations(name)
     assert (again.id, updated(again.id)) == (made.id, before)
 

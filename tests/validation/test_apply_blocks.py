@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,7 +94,17 @@ def test_a_dry_run_shows_the_difference_and_changes_nothing(
     out = capsys.readouterr().out
     assert "host: 'ndoli.example.edu' -> 'kili.example.edu'" in out
     assert "1 of 2 blocks would be saved." in out
+    assert apply("--dry-run", "--json", file) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["saved"] is None
+    assert [(one["name"], one["new"]) for one in told["blocks"]] == [
+        (f"ssh-credentials/{name}", False),
+        (f"slurm-cluster/{name}", False),
+    ]
+    assert told["blocks"][1]["differences"] == ["host: 'ndoli.example.edu' -> 'kili.example.edu'"]
     assert versions() == before
+    assert apply("--json", file) == 0
+    assert json.loads(capsys.readouterr().out)["saved"] == [f"slurm-cluster/{name}"]
 
 
 def test_what_was_not_made_from_a_file_is_replaced_only_if_somebody_says_so(

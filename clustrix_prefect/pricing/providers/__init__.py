@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Literal, get_args
+
+Provider = Literal["aws", "gcp", "azure", "lambda_cloud", "huggingface"]
 
 PROVIDERS: Mapping[str, str] = MappingProxyType(
-    {
-        "aws": "clustrix_prefect.pricing.providers.aws",
-        "gcp": "clustrix_prefect.pricing.providers.gcp",
-        "azure": "clustrix_prefect.pricing.providers.azure",
-        "lambda_cloud": "clustrix_prefect.pricing.providers.lambda_cloud",
-        "huggingface": "clustrix_prefect.pricing.providers.huggingface",
-    }
+    {name: f"{__name__}.{name}" for name in get_args(Provider)}
 )
 """The name of each provider, and the module that asks it."""
