@@ -144,7 +144,7 @@ def main(
     folder: str = FOLDER,
     yes: bool = False,
     reason: str = "",
-) -> int:
+) -> State[Any]:
     """Approve today's prices: what validate_pricing will hold the next ones against.
 
     Args:
@@ -152,7 +152,7 @@ def main(
         yes: do not ask
         reason: why they are right
     """
-    state = approve_pricing_baseline(
+    return approve_pricing_baseline(
         **flow_parameters(provider, region, endpoint),
         credentials=credentials,
         baseline=baseline,
@@ -161,8 +161,6 @@ def main(
         reason=reason,
         return_state=True,
     )
-    print(state.message)
-    return 0 if state.is_completed() else 1
 
 
 if __name__ == "__main__":

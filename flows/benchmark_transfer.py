@@ -135,7 +135,7 @@ def rate(one: Measured) -> str:
     return f"{amount_words(round(ways * one.size / max(one.seconds, 1e-6)))}/s"
 
 
-def main(*clusters: str, size: tuple[str, ...] = ()) -> int:
+def main(*clusters: str, size: tuple[str, ...] = ()) -> State[Any]:
     """Time files and packages of each size to each cluster and back, beside earlier runs.
 
     Args:
@@ -143,9 +143,7 @@ def main(*clusters: str, size: tuple[str, ...] = ()) -> int:
         size: such as 1MiB; may be repeated
     """
     sizes: Any = list(size) or None  # Prefect makes amounts of them
-    state = benchmark_transfer(list(clusters) or None, sizes, return_state=True)
-    print(state.message)
-    return 0 if state.is_completed() else 1
+    return benchmark_transfer(list(clusters) or None, sizes, return_state=True)
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def validate_all(
 
 def main(
     *clusters: str, only: tuple[Validation, ...] = (), skip: tuple[Validation, ...] = ()
-) -> int:
+) -> State[Any]:
     """Run all validations, one after another, and sum them up on one page.
 
     Args:
@@ -98,9 +98,7 @@ def main(
         skip: all but this one; may be repeated
     """
     chosen = {"only": list(only) or None, "skip": list(skip) or None}
-    state = validate_all(list(clusters) or None, **chosen, return_state=True)
-    print(state.message)
-    return 0 if state.is_completed() else 1
+    return validate_all(list(clusters) or None, **chosen, return_state=True)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,14 @@ The run fails if anything is wrong; its page says what, and what to do about it.
 
 from __future__ import annotations
 
-import sys
+from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from clustrix_prefect.cli.running import run_flow
 from clustrix_prefect.validation.access import check_access
 from clustrix_prefect.validation.check import Check
 from clustrix_prefect.validation.clusters import cluster_named, names_of
@@ -56,7 +57,14 @@ def validate_cluster_access(clusters: list[str] | None = None) -> State[None]:
     return conclude("Access to clusters", checks, key="cluster-access")
 
 
+def main(*clusters: str) -> State[Any]:
+    """Check that clusters let us in, have what calls need, and take and cancel a job.
+
+    Args:
+        clusters: such as slurm-cluster/ndoli; by default every saved one
+    """
+    return validate_cluster_access(list(clusters) or None, return_state=True)
+
+
 if __name__ == "__main__":
-    ended = validate_cluster_access(sys.argv[1:] or None, return_state=True)
-    print(ended.message)
-    sys.exit(0 if ended.is_completed() else 1)
+    run_flow(main)

@@ -14,7 +14,6 @@ the secret, how old it is, whether the token may read it, how long that took, an
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +22,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from clustrix_prefect.cli.running import run_flow
 from clustrix_prefect.credentials.checking import Checked, check_block, saved_blocks
 from clustrix_prefect.display.markdown import cell, escape, table
 from clustrix_prefect.errors import ClustrixError
@@ -121,7 +121,14 @@ def cells_of(one: Checked) -> list[str]:
     ]
 
 
+def main(*blocks: str) -> State[Any]:
+    """Check that every reference to a secret in saved blocks resolves; no secret is shown.
+
+    Args:
+        blocks: such as ssh-credentials/ndoli; by default every block that holds a reference
+    """
+    return validate_credentials(list(blocks) or None, return_state=True)
+
+
 if __name__ == "__main__":
-    ended = validate_credentials(sys.argv[1:] or None, return_state=True)
-    print(ended.message)
-    sys.exit(0 if ended.is_completed() else 1)
+    run_flow(main)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -69,16 +70,14 @@ def validate_filesystem(
     return conclude("Files of clusters", checks, key="filesystem")
 
 
-def main(*clusters: str, expectations: str | None = None) -> int:
+def main(*clusters: str, expectations: str | None = None) -> State[Any]:
     """Check that the files of clusters are as expected.
 
     Args:
         clusters: such as slurm-cluster/ndoli; by default every saved one
         expectations: a YAML file; by default deployments/expectations.yaml
     """
-    state = validate_filesystem(list(clusters) or None, expectations, return_state=True)
-    print(state.message)
-    return 0 if state.is_completed() else 1
+    return validate_filesystem(list(clusters) or None, expectations, return_state=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 import uuid
 from pathlib import Path
+from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
@@ -21,6 +22,7 @@ if (_ROOT := str(Path(__file__).resolve().parent.parent)) not in sys.path:
     sys.path.insert(0, _ROOT)
 
 from clustrix_prefect import ClusterTaskRunner
+from clustrix_prefect.cli.running import run_flow
 from clustrix_prefect.validation.check import Check
 from clustrix_prefect.validation.clusters import cluster_named, environment_with, names_of
 from clustrix_prefect.validation.packaging import run_cases
@@ -58,7 +60,14 @@ def validate_packaging(clusters: list[str] | None = None) -> State[None]:
     return conclude(f"Packaging, run {run[:8]}", checks, key="packaging")
 
 
+def main(*clusters: str) -> State[Any]:
+    """Run code of many kinds on clusters, and check what comes back and where it ran.
+
+    Args:
+        clusters: such as slurm-cluster/ndoli; by default every saved one
+    """
+    return validate_packaging(list(clusters) or None, return_state=True)
+
+
 if __name__ == "__main__":
-    ended = validate_packaging(sys.argv[1:] or None, return_state=True)
-    print(ended.message)
-    sys.exit(0 if ended.is_completed() else 1)
+    run_flow(main)

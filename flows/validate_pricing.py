@@ -126,7 +126,7 @@ def main(
     baseline: BaselineBlock = "approved",
     second_source: bool = False,
     cron: str | None = None,
-) -> int:
+) -> State[Any] | None:
     """Ask cloud providers for the prices of their machines, and check what they say.
 
     Args:
@@ -141,10 +141,8 @@ def main(
     }
     if cron:
         validate_pricing.serve(name="daily", cron=cron, parameters=parameters)
-        return 0
-    state = validate_pricing(**parameters, return_state=True)
-    print(state.message)
-    return 0 if state.is_completed() else 1
+        return None
+    return validate_pricing(**parameters, return_state=True)
 
 
 if __name__ == "__main__":

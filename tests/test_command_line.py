@@ -34,7 +34,10 @@ from flows import (
     approve_pricing_baseline,
     benchmark_transfer,
     validate_all,
+    validate_cluster_access,
+    validate_credentials,
     validate_filesystem,
+    validate_packaging,
     validate_pricing,
 )
 
@@ -232,7 +235,10 @@ def test_prefect_is_away(what: str, tmp_path: Path) -> None:
 FLOWS = [
     benchmark_transfer,
     validate_all,
+    validate_cluster_access,
+    validate_credentials,
     validate_filesystem,
+    validate_packaging,
     validate_pricing,
     approve_pricing_baseline,
 ]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 from rich.console import Console
 
 from clustrix_prefect.display.sending import send_silently
 from clustrix_prefect.errors import ClustrixError
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
 
 # What a shell says of a program whose reader has left, as it does of one that Ctrl-C has ended.
 _NOBODY_READS = 141
@@ -82,14 +86,24 @@ def run(commands: App, arguments: Sequence[str]) -> int:
     return status or 0
 
 
-def run_flow(main: Callable[..., int]) -> NoReturn:
+def run_flow(main: Callable[..., State[Any] | None]) -> NoReturn:
     """Run what a flow's script does when it is started, and end the process.
 
     Args:
-        main: Takes what the command line may say, and returns the exit status.
+        main: Takes what the command line may say, and returns the flow run's state, if it has
+            waited for one.
     """
     commands = new_app(Path(sys.argv[0]).name, None, _OF_FLOWS)
-    commands.default(main)
+
+    @commands.default
+    @functools.wraps(main)
+    def status(*arguments: Any, **named: Any) -> int:
+        state = main(*arguments, **named)
+        if state is None:
+            return 0
+        print(state.message)
+        return 0 if state.is_completed() else 1
+
     sys.exit(run(commands, sys.argv[1:]))
 
 
