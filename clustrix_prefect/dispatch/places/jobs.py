@@ -454,19 +454,20 @@ class JobExecutor:
 
     def _settle_all(self) -> None:
         self._settling_planned = False
-        shortest, longest = self._patience.poll_min, self._patience.poll_max
-        many = len(self._due) > _MANY_DUE
-        self._gathers = min(2 * self._gathers, longest) if many else shortest
-        self._settles_at = time.monotonic() + self._gathers
+        due: dict[str, tuple[Call, JobStatus | None]] = {}
         while self._due:
-            due = [self._due.popleft() for _ in range(min(len(self._due), _SETTLED_AT_ONCE))]
-            self._settling.difference_update(call_id for _, call_id, _ in due)
+            call, call_id, status = self._due.popleft()
+            # Should the connection break now, the next listing brings it up again.
+            self._settling.discard(call_id)
+            if call.id == call_id and not call.state.is_final:
+                due[call_id] = call, status
+        shortest, longest = self._patience.poll_min, self._patience.poll_max
+        self._gathers = min(2 * self._gathers, longest) if len(due) > _MANY_DUE else shortest
+        self._settles_at = time.monotonic() + self._gathers
+        ids = list(due)
+        for first in range(0, len(ids), _SETTLED_AT_ONCE):
             self._settle(
-                {
-                    call_id: (call, status)
-                    for call, call_id, status in due
-                    if call.id == call_id and not call.state.is_final
-                }
+                {call_id: due[call_id] for call_id in ids[first : first + _SETTLED_AT_ONCE]}
             )
 
     def _settle(self, due: dict[str, tuple[Call, JobStatus | None]]) -> None:
@@ -477,7 +478,7 @@ class JobExecutor:
         """
         run = self._run.run_key
         look = protocol.look(run=run, calls=list(due))
-        present = self._session.request(look)["present"] if due else {}
+        present = self._session.request(look)["present"]
         # What has finished is on its way.
         due = {call_id: due[call_id] for call_id in due if present.get(call_id) != "finished"}
         if not due:
