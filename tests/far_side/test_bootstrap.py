@@ -92,7 +92,8 @@ def test_a_noisy_bashrc_does_not_matter(oldest, home):
 
 def test_a_login_that_ends_is_quoted(home):
     (home / ".bashrc").write_text("echo 'Maintenance until noon.'; echo bye >&2; exit 4\n")
-    connection = LoginConnection("bash", BASH_ENV=str(home / ".bashrc"))
+    # Newer releases take a socket for a login over the network, and read the home's own.
+    connection = LoginConnection("bash", HOME=str(home), BASH_ENV=str(home / ".bashrc"))
     with pytest.raises(LoginInterrupted) as caught:
         start(connection)
     for part in ("Maintenance until noon.", "bye", "exit status 4", ".bashrc"):
