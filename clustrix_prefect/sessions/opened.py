@@ -77,8 +77,8 @@ def open_agent(
 
 
 @dataclass(frozen=True)
-class OpenedCluster:
-    """What asks a cluster, and what it said of itself.
+class BriefSession:
+    """A cluster that is open for a few questions.
 
     Attributes:
         agent: Asks it.
@@ -92,7 +92,7 @@ class OpenedCluster:
 
 
 @contextmanager
-def opened(cluster: ClusterBlock) -> Iterator[OpenedCluster]:
+def opened(cluster: ClusterBlock) -> Iterator[BriefSession]:
     """Connect to a cluster for as long as the context lasts.
 
     Raises:
@@ -103,7 +103,7 @@ def opened(cluster: ClusterBlock) -> Iterator[OpenedCluster]:
         configured = way.agent.request(
             protocol.configure(work_dir=cluster.remote_work_dir, alone=cluster.is_alone)
         )
-        yield OpenedCluster(way.agent, configured["work_dir"], way.hello["uid"])
+        yield BriefSession(way.agent, configured["work_dir"], way.hello["uid"])
 
 
 def _close_aside(connection: Connection) -> None:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.errors import ConfigurationError
 from clustrix_prefect.far_side.wire import protocol
-from clustrix_prefect.sessions.opened import OpenedCluster, opened
+from clustrix_prefect.sessions.opened import BriefSession, opened
 
 # Looking at every file of a large store takes its time.
 _TIMEOUT = 3600.0
@@ -43,7 +43,7 @@ def prune_store(cluster: ClusterBlock, seconds: float) -> protocol.Pruned:
         return there.agent.request(protocol.store_prune(seconds=seconds), timeout=_TIMEOUT)
 
 
-def _opened(cluster: ClusterBlock) -> AbstractContextManager[OpenedCluster]:
+def _opened(cluster: ClusterBlock) -> AbstractContextManager[BriefSession]:
     if not cluster.keeps_store:
         raise ConfigurationError(
             f"{cluster.description}: each pod has a store of its own, which goes with it.",
