@@ -7,6 +7,7 @@ import socket
 import subprocess
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,7 @@ def failure(destination: Destination, kind: type[ConnectionFailed]) -> str:
     return str(caught.value)
 
 
-def with_login(destination: Destination, **login: object) -> Destination:
+def with_login(destination: Destination, **login: Any) -> Destination:
     username = destination.login.username
     return dataclasses.replace(destination, login=Login(username=username, **login))
 
