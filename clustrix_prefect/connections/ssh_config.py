@@ -129,8 +129,8 @@ def _asked(
     # Files are named to `ssh`, which looks in the account's home, whatever $HOME is.
     including = [f"Include {quoted(file)}" for file in files]
     lines = [*said, f"IdentityFile {_NO_DEFAULT}", *including, "Host *", *defaults]
-    with tempfile.NamedTemporaryFile("w", suffix=".conf") as configuration:
-        configuration.write("\n".join(lines) + "\n")
+    with tempfile.NamedTemporaryFile(suffix=".conf") as configuration:
+        configuration.write(os.fsencode("\n".join(lines) + "\n"))
         configuration.flush()
         text = _answer([program, "-T", "-F", configuration.name, "-G", "--", host], host)
     found: dict[str, list[str]] = {}

@@ -99,6 +99,19 @@ def test_names_as_people_have_them_are_taken() -> None:
     assert [checked_user(name) for name in USERS] == USERS
 
 
+@pytest.mark.parametrize("host", HOSTS)
+def test_hosts_as_people_have_them_are_looked_up(home: Path, host: str) -> None:
+    assert host_settings(host).hostname == host
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_users_as_people_have_them_are_looked_up(home: Path, user: str) -> None:
+    assert host_settings("ndoli", user=user).user == user
+    assert host_settings("ndoli", default_user=user).user == user
+    (home / ".ssh" / "config").write_text(f"Host *\n  User {user}\n")
+    assert host_settings("ndoli").user == user
+
+
 def test_a_command_of_the_configuration_still_gets_names(seen: Path) -> None:
     found = host_settings("ndoli", user="ana")
     assert found.port == 2222

@@ -217,6 +217,12 @@ class TestMatch:
         look_up(config, "ndoli", f'Match host other exec "touch {ran}"\n  Port 9\n')
         assert not ran.exists()
 
+    def test_what_is_looked_at_when_all_else_is_known(self, config: Path) -> None:
+        text = (
+            "Match final host login.example.org\n  Port 9\nHost *\n  HostName login.example.org\n"
+        )
+        assert look_up(config, "ndoli", text).port == 9
+
     def test_a_command_that_does_not_end_is_ended(
         self, config: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
