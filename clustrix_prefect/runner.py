@@ -33,7 +33,7 @@ class ClusterFuture(PrefectConcurrentFuture[State[Any]]):
     """The future of a task that runs on a cluster."""
 
 
-class ClusterTaskRunner(TaskRunner[ClusterFuture]):
+class ClusterTaskRunner(TaskRunner[PrefectFuture[Any]]):
     """Runs the tasks of a flow on a cluster, one call each.
 
     The task-run engine (states, retries, caching, hooks, results) stays in the flow's
@@ -228,7 +228,7 @@ class ClusterTaskRunner(TaskRunner[ClusterFuture]):
         task: Task[Any, Any],
         parameters: dict[str, Any],
         wait_for: Iterable[PrefectFuture[Any]] | None = None,
-    ) -> PrefectFutureList[ClusterFuture]:
+    ) -> PrefectFutureList[PrefectFuture[Any]]:
         """Run a task once for each element; what the calls share is sent once.
 
         Args:

@@ -34,13 +34,13 @@ def save(prefect_server: PrefectServer) -> Iterator[Save]:
     saved: list[ClusterBlock] = []
 
     def save(cluster: ClusterBlock) -> str:
-        cluster.save("tested", overwrite=True, _sync=True)
+        cluster.save("tested", overwrite=True, _sync=True)  # type: ignore[call-arg]
         saved.append(cluster)
         return f"{cluster.get_block_type_slug()}/tested"
 
     yield save
     for cluster in saved:
-        type(cluster).delete("tested", _sync=True)
+        type(cluster).delete("tested", _sync=True)  # type: ignore[call-arg]
 
 
 @pytest.fixture

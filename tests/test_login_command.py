@@ -37,10 +37,10 @@ def cluster(
             known_hosts=str(known_hosts),
             connection="openssh",
         )
-        made.save("login", overwrite=True, _sync=True)
+        made.save("login", overwrite=True, _sync=True)  # type: ignore[call-arg]
         yield made
         made.master.close()
-        SSHCluster.delete("login", _sync=True)
+        SSHCluster.delete("login", _sync=True)  # type: ignore[call-arg]
 
 
 def test_in_and_out(cluster: SSHCluster, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,7 +90,7 @@ def test_a_wrong_password(cluster: SSHCluster) -> None:
 def test_a_block_that_logs_in_by_itself(
     cluster: SSHCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cluster.model_copy(update={"connection": "paramiko"}).save("login", overwrite=True, _sync=True)
+    cluster.model_copy(update={"connection": "paramiko"}).save("login", overwrite=True, _sync=True)  # type: ignore[call-arg]
     assert main(["login", NAME]) == 1
     assert 'connection="openssh"' in capsys.readouterr().err
 
@@ -98,12 +98,12 @@ def test_a_block_that_logs_in_by_itself(
 def test_a_cluster_without_a_login(
     prefect_server: PrefectServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    LocalCluster().save("here", overwrite=True, _sync=True)
+    LocalCluster().save("here", overwrite=True, _sync=True)  # type: ignore[call-arg]
     try:
         assert main(["login", "local-cluster/here"]) == 1
         assert "nothing to log in to" in capsys.readouterr().err
     finally:
-        LocalCluster.delete("here", _sync=True)
+        LocalCluster.delete("here", _sync=True)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("hours", ["0", "-1", "x", "nan"])

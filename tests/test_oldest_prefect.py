@@ -56,6 +56,6 @@ def test_a_flow_runs_with_it(tmp_path: Path) -> None:
 
 
 def run(*command: str, **options: object) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command, capture_output=True, text=True, **options)  # type: ignore[call-overload]
+    done = subprocess.run(command, capture_output=True, text=True, **options)
     assert done.returncode == 0, done.stdout + done.stderr
     return done

@@ -218,7 +218,8 @@ class _Attempts:
     def _ambient(self) -> Iterator[_Attempt]:
         """Keys that this machine has anyway: the agent's, and the files ssh would use."""
         settings = self._settings
-        files = settings.identity_files
+        named = settings.identity_files
+        files = _default_files() if named is None else named
         wanted = {blob for blob in map(public_blob, files) if blob}
         offered: set[bytes] = set()
         agent_keys = list(_agent_keys(settings.identity_agent))
@@ -228,7 +229,7 @@ class _Attempts:
                 offered.add(blob)
                 label = f"ssh-agent key {key.comment} ({fingerprint(blob)})"
                 yield from self._of_key(key, label, self._certificates)
-        for file in files or _default_files():
+        for file in files:
             if public_blob(file) not in offered:
                 yield from self._of_file(file)
 

@@ -30,6 +30,7 @@ from clustrix_prefect.connections.askpass import OneAnswer
 from clustrix_prefect.connections.host_keys import HostAddress
 from clustrix_prefect.connections.names import checked_host, checked_user, jump_host
 from clustrix_prefect.connections.program import ProgramChannel
+from clustrix_prefect.connections.ssh_config import quoted
 from clustrix_prefect.errors import (
     AuthenticationFailed,
     ConfigurationError,
@@ -411,12 +412,12 @@ class ControlMaster:
         if unattended:
             lines.append("BatchMode yes")
         if self.known_hosts is not None:
-            lines.append(f"UserKnownHostsFile {_quoted(self.known_hosts)}")
+            lines.append(f"UserKnownHostsFile {quoted(self.known_hosts)}")
         if self.key_file is not None:
-            lines += [f"IdentityFile {_quoted(self.key_file)}", "IdentitiesOnly yes"]
+            lines += [f"IdentityFile {quoted(self.key_file)}", "IdentitiesOnly yes"]
         if self.certificate_file is not None:
-            lines.append(f"CertificateFile {_quoted(self.certificate_file)}")
-        lines.append(f"Include {_quoted(Path.home() / '.ssh' / 'config')}")
+            lines.append(f"CertificateFile {quoted(self.certificate_file)}")
+        lines.append(f"Include {quoted(Path.home() / '.ssh' / 'config')}")
         lines.append("Include /etc/ssh/ssh_config")
         if self.username:  # for jump hosts of which nothing else is said
             lines += ["Host *", f"User {checked_user(self.username)}"]
@@ -516,16 +517,6 @@ def _ssh() -> str:
 
 def _options(*settings: str) -> list[str]:
     return [word for setting in settings for word in ("-o", setting)]
-
-
-def _quoted(path: Path) -> str:
-    """Return a path as a word of `ssh_config`."""
-    text = str(path.expanduser())
-    if '"' in text or "\n" in text:
-        raise ConfigurationError(
-            f"ssh cannot be told of the file {text!r}.", "Give it a path without quotes."
-        )
-    return '"' + text.replace("%", "%%") + '"'
 
 
 def _write(path: Path, text: str) -> None:

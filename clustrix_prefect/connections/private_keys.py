@@ -1,4 +1,8 @@
-"""Private keys, from files and from text, in any format that OpenSSH writes or reads."""
+"""Private keys, from files and from text, in any format that OpenSSH writes or reads.
+
+`paramiko.PKey.from_path` (5.1) reads no PKCS #8, fails at a certificate beside the key that is
+none, and says neither that a passphrase is wrong nor that it is needless.
+"""
 
 from __future__ import annotations
 

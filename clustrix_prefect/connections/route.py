@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import logging
 import socket
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from clustrix_prefect.connections.host_keys import (
     KnownHosts,
     fingerprint,
 )
-from clustrix_prefect.connections.names import checked_user, jump_host
+from clustrix_prefect.connections.names import jump_host
 from clustrix_prefect.connections.proxy_command import start_proxy
 from clustrix_prefect.connections.ssh import HostFacts, SSHConnection
 from clustrix_prefect.connections.ssh_config import HostSettings, host_settings
@@ -143,18 +142,21 @@ def _jumps(named: str | None, destination: Destination, behind: tuple[str, ...] 
 
 def _jump(text: str, destination: Destination) -> _Hop:
     named = jump_host(text)
-    settings = host_settings(named.host, port=named.port, user=named.user)
-    return _hop(destination, settings, destination.login.for_jump())
+    login = destination.login.for_jump()
+    settings = host_settings(
+        named.host, port=named.port, user=named.user, default_user=login.username
+    )
+    return _hop(destination, settings, login)
 
 
 def _hop(destination: Destination, settings: HostSettings, login: Login) -> _Hop:
     if destination.known_hosts is not None:
         files: Sequence[Path] = [destination.known_hosts.expanduser()]
     else:
-        files = settings.known_hosts or [Path.home() / ".ssh" / "known_hosts"]
+        files = settings.known_hosts
     return _Hop(
-        user=checked_user(settings.user or login.username or getpass.getuser()),
-        port=settings.port or 22,
+        user=settings.user,
+        port=settings.port,
         settings=settings,
         known_hosts=KnownHosts([*files, SYSTEM_FILE], settings.revoked_host_keys),
         login=login,

@@ -1,41 +1,55 @@
-"""What `~/.ssh/config` says about a host.
+"""What `~/.ssh/config` says about a host: `ssh -G`'s answer, or paramiko's where there is no `ssh`.
 
-paramiko reads the format except for `Include` and, safely, `Match exec`: those are resolved
-here before it sees the text.
+paramiko's reader knows neither `Include` nor, safely, `Match exec`: configuration with those is
+refused where it would have to do.
 """
 
 from __future__ import annotations
 
-import glob
+import contextlib
+import getpass
+import os
 import re
-import shlex
-from collections.abc import Iterator, Sequence
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import paramiko
 
-from clustrix_prefect.connections.match_exec import expanded, without_exec
 from clustrix_prefect.connections.names import checked_host, checked_user
 from clustrix_prefect.errors import ConfigurationError
 
 _SYSTEM_FILE = Path("/etc/ssh/ssh_config")
-_DEEPEST_INCLUDE = 16  # as OpenSSH
-_KEYWORD = re.compile(r"[ \t]*(\w+)(?:[ \t]*=[ \t]*|[ \t]+)(.*?)\s*\Z")
+_ANSWER_SECONDS = 30.0  # `Match exec` runs commands, `CanonicalizeHostname` asks a name server
+# `ssh -G` names the files that it would try by itself, unless there is another: this one.
+_NO_DEFAULT = "/"
+# What paramiko would pass over, or run with this process's standard input.
+_NEEDS_SSH = re.compile(r"[ \t]*(include\b|match\b.*\b(exec|localnetwork|tagged)\b)", re.I)
+
+_Found = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
 class HostSettings:
-    """The settings for one host that we act on; None where the files say nothing."""
+    """The settings for one host that we act on; None where the files say nothing.
+
+    Attributes:
+        identity_files: Empty if no key file is to be tried, also none that `ssh` tries by itself.
+    """
 
     hostname: str
-    port: int | None = None
-    user: str | None = None
-    identity_files: tuple[Path, ...] = ()
+    port: int
+    user: str
+    known_hosts: tuple[Path, ...]
+    identity_files: tuple[Path, ...] | None = None
     certificate_file: Path | None = None
     identities_only: bool = False
     identity_agent: str | None = None
-    known_hosts: tuple[Path, ...] | None = None
     revoked_host_keys: Path | None = None
     host_key_alias: str | None = None
     proxy_jump: str | None = None
@@ -49,6 +63,7 @@ def host_settings(
     *,
     port: int | None = None,
     user: str | None = None,
+    default_user: str | None = None,
     files: Sequence[Path] | None = None,
 ) -> HostSettings:
     """Look a host up as `ssh` would.
@@ -57,24 +72,26 @@ def host_settings(
         host: The name as the user writes it.
         port: What the user says otherwise, as with `ssh -p`; it wins over the files.
         user: Likewise, as with `ssh -l`.
+        default_user: The account where nothing names one; by default the name of this process's.
         files: Read these, the first file's settings winning; by default the user's and
             the system's.
 
     Raises:
-        ConfigurationError: A file cannot be understood.
+        ConfigurationError: A file cannot be understood, or `ssh` does not answer.
     """
     checked_host(host)
-    if user is not None:
-        checked_user(user)
+    default_user = checked_user(default_user or getpass.getuser())
+    said = [f"Port {port}"] if port else []
+    said += [f"User {checked_user(user)}"] if user is not None else []
+    default_file = Path.home() / ".ssh" / "known_hosts"
+    defaults = [f"User {default_user}", f"UserKnownHostsFile {quoted(default_file)}"]
     if files is None:
         files = (Path.home() / ".ssh" / "config", _SYSTEM_FILE)
-    lines = [f"Port {port}"] if port else []
-    lines += [f"User {user}"] if user else []
+    program = shutil.which("ssh")
     try:
-        for file in files:
-            lines.append("Host *")
-            _append_file(file, host, file.parent, lines, depth=0)
-        return _settings(host, paramiko.SSHConfig.from_text("\n".join(lines)).lookup(host))
+        if program is not None:
+            return _settings(host, _asked(program, host, said, files, defaults))
+        return _settings(host, _read(host, said, files, defaults))
     except (paramiko.SSHException, ValueError, KeyError, IndexError) as error:
         names = " or ".join(str(file) for file in files)
         raise ConfigurationError(
@@ -83,33 +100,104 @@ def host_settings(
         ) from error
 
 
-def _append_file(file: Path, host: str, base: Path, lines: list[str], depth: int) -> None:
-    """Append a file's lines, with what it includes in place, as far as it concerns the host."""
-    block = "Host *"
-    # At line feeds alone, as OpenSSH: what else ends a line for Python may stand in a comment.
-    for text in _read(file, depth).split("\n"):
-        line = text.rstrip("\r")
-        match = _KEYWORD.match(line)
-        keyword, argument = (match[1].lower(), match[2]) if match else ("", "")
-        if keyword == "match":
-            block = without_exec(line.strip(), lines, host)
-            lines.append(block)
-        elif keyword == "host":
-            block = line
-            lines.append(block)
-        elif keyword != "include":
-            lines.append(line)
-        elif _concerns(block, host):
-            for included in _included(argument, base):
-                _append_file(included, host, base, lines, depth + 1)
-                lines.append(block)  # the file may have opened other blocks
+def quoted(path: Path) -> str:
+    """Return a path as a word of `ssh_config`.
 
-
-def _read(file: Path, depth: int) -> str:
-    if depth > _DEEPEST_INCLUDE:
+    Raises:
+        ConfigurationError: It cannot be written as one.
+    """
+    text = str(path.expanduser())
+    if '"' in text or "\n" in text:
         raise ConfigurationError(
-            f"{file} is included too deeply.", "Look for SSH configuration that includes itself."
+            f"ssh cannot be told of the file {text!r}.", "Give it a path without quotes."
         )
+    return '"' + text.replace("%", "%%") + '"'
+
+
+# --- with ssh -----------------------------------------------------------------------------
+
+
+def _asked(
+    program: str, host: str, said: list[str], files: Sequence[Path], defaults: list[str]
+) -> _Found:
+    """Return what `ssh -G` answers.
+
+    Raises:
+        ConfigurationError: It does not answer.
+        ValueError: It does not understand a file.
+    """
+    # Files are named to `ssh`, which looks in the account's home, whatever $HOME is.
+    including = [f"Include {quoted(file)}" for file in files]
+    lines = [*said, f"IdentityFile {_NO_DEFAULT}", *including, "Host *", *defaults]
+    with tempfile.NamedTemporaryFile(suffix=".conf") as configuration:
+        configuration.write(os.fsencode("\n".join(lines) + "\n"))
+        configuration.flush()
+        text = _answer([program, "-T", "-F", configuration.name, "-G", "--", host], host)
+    found: dict[str, list[str]] = {}
+    for line in text.split("\n"):
+        keyword, _, value = line.partition(" ")
+        found.setdefault(keyword.lower(), []).append(value)
+    found["identityfile"].remove(_NO_DEFAULT)
+    return found
+
+
+def _answer(argv: list[str], host: str) -> str:
+    # Not a pipe: what a `Match exec` leaves running keeps its standard error open.
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,  # without a terminal, and ended with all that it started
+        )
+        try:
+            output, _ = process.communicate(timeout=_ANSWER_SECONDS)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            raise ConfigurationError(
+                f"`ssh -G {host}` did not answer within {_ANSWER_SECONDS:g} s.",
+                "See what the `Match exec` of ~/.ssh/config run, and whether names are found "
+                "(CanonicalizeHostname).",
+            ) from None
+        errors.seek(0)
+        said = errors.read().decode(errors="replace")
+    if process.returncode:
+        raise ValueError("; ".join(said.split("\n")).strip("; .\r") or "ssh does not say why")
+    return os.fsdecode(output)
+
+
+# --- without it ---------------------------------------------------------------------------
+
+
+def _read(host: str, said: list[str], files: Sequence[Path], defaults: list[str]) -> _Found:
+    """Return what paramiko finds.
+
+    Raises:
+        ConfigurationError: A file cannot be read, or asks for more than paramiko can do.
+    """
+    lines = list(said)
+    for file in files:
+        lines.append("Host *")
+        # At line feeds alone, as OpenSSH: what else ends a line for Python may be in a comment.
+        for line in _text(file).split("\n"):
+            if _NEEDS_SSH.match(line):
+                raise ConfigurationError(
+                    f"{file} has a line that only OpenSSH understands: {line.strip()!r}.",
+                    "Install OpenSSH's client (`ssh`) where the flow runs, or leave the line out.",
+                )
+            lines.append(line)
+    text = "\n".join([*lines, "Host *", *defaults])
+    return {
+        keyword: [value] if isinstance(value, str) else value
+        for keyword, value in paramiko.SSHConfig.from_text(text).lookup(host).items()
+        if value is not None
+    }
+
+
+def _text(file: Path) -> str:
     try:
         return file.read_bytes().decode(errors="replace")
     except (FileNotFoundError, NotADirectoryError):
@@ -120,51 +208,51 @@ def _read(file: Path, depth: int) -> str:
         ) from error
 
 
-def _concerns(block: str, host: str) -> bool:
-    config = paramiko.SSHConfig.from_text(f"{block}\n  Tag here\n")
-    return "tag" in config.lookup(host)
+# --- either way ---------------------------------------------------------------------------
 
 
-def _included(argument: str, base: Path) -> Iterator[Path]:
-    for pattern in shlex.split(argument, comments=True):
-        path = base / Path(pattern).expanduser()
-        yield from (Path(name) for name in sorted(glob.glob(str(path))))
+def _settings(host: str, found: _Found) -> HostSettings:
+    hostname = checked_host(found.get("hostname", [host])[0])
+    port, user = int(found.get("port", ["22"])[0]), checked_user(found["user"][0])
+    tokens = {
+        "%%": "%",
+        "%d": str(Path.home()),
+        "%h": hostname,
+        "%L": socket.gethostname().partition(".")[0],
+        "%l": socket.gethostname(),
+        "%n": host,
+        "%p": str(port),
+        "%r": user,
+        "%u": getpass.getuser(),
+    }
 
+    def text(keyword: str) -> str | None:
+        value = found.get(keyword, ["none"])[0]
+        return None if value.lower() == "none" else filled_in(value)
 
-def _settings(host: str, found: paramiko.SSHConfigDict) -> HostSettings:
-    hostname, user = checked_host(found.get("hostname", host)), found.get("user")
-    if user is not None:
-        checked_user(user)
-    known_hosts = found.get("userknownhostsfile")
-    timeout = found.get("connecttimeout", "none")
+    def filled_in(value: str) -> str:
+        return re.sub(r"%.", lambda match: tokens.get(match[0], match[0]), value)
+
+    def paths(names: Sequence[str]) -> tuple[Path, ...]:
+        wanted = (name for name in names if name.lower() != "none")
+        return tuple(Path(filled_in(name)).expanduser() for name in wanted)
+
+    known_hosts = found["userknownhostsfile"][0].strip('"')
+    timeout, preferred = text("connecttimeout"), text("preferredauthentications") or ""
     return HostSettings(
         hostname=hostname,
-        port=int(found["port"]) if "port" in found else None,
+        port=port,
         user=user,
-        identity_files=tuple(_path(name) for name in found.get("identityfile", ())),
-        certificate_file=_file(found, "certificatefile", host),
-        identities_only=found.get("identitiesonly", "no").lower() == "yes",
-        identity_agent=found.get("identityagent"),
-        known_hosts=(
-            tuple(_path(expanded(name, host, found)) for name in shlex.split(known_hosts))
-            if known_hosts
-            else None
-        ),
-        revoked_host_keys=_file(found, "revokedhostkeys", host),
-        host_key_alias=found.get("hostkeyalias"),
-        proxy_jump=found.get("proxyjump"),
-        proxy_command=found.get("proxycommand"),
-        connect_timeout=float(timeout) if timeout.lower() != "none" else None,
-        preferred_authentications=tuple(
-            name.strip() for name in found.get("preferredauthentications", "").split(",") if name
-        ),
+        # Both leave quotes out: a word that begins no path belongs to the name before it.
+        known_hosts=paths(re.split(r'"? +"?(?=[/~])', known_hosts)),
+        identity_files=paths(found["identityfile"]) if found.get("identityfile") else None,
+        certificate_file=next(iter(paths(found.get("certificatefile", ()))), None),
+        identities_only=text("identitiesonly") == "yes",
+        identity_agent=found.get("identityagent", [None])[0],
+        revoked_host_keys=next(iter(paths(found.get("revokedhostkeys", ()))), None),
+        host_key_alias=text("hostkeyalias"),
+        proxy_jump=text("proxyjump"),
+        proxy_command=text("proxycommand"),
+        connect_timeout=float(timeout) if timeout else None,
+        preferred_authentications=tuple(name.strip() for name in preferred.split(",") if name),
     )
-
-
-def _file(found: paramiko.SSHConfigDict, keyword: str, host: str) -> Path | None:
-    name = str(found.get(keyword, "none"))
-    return None if name.lower() == "none" else _path(expanded(name.strip('"'), host, found))
-
-
-def _path(name: str) -> Path:
-    return Path(name).expanduser()

@@ -1,4 +1,9 @@
-"""Collects wheels for another machine and another Python, with this machine's pip."""
+"""Collects wheels for another machine and another Python, with this machine's pip.
+
+`uv pip compile` would resolve for another Python without a patch. But it reads none of pip's
+settings (a site's index, links, certificates), knows of glibc 2.17, 2.28 and 2.31 to 2.40 alone,
+and downloads nothing: pip would get what it chose, perhaps of another index.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +28,8 @@ import json, runpy, sys
 from pip._vendor.packaging import markers
 there = json.loads(sys.argv.pop(1))
 markers.default_environment = lambda: dict(there)
+if not markers.Marker('platform_release == ""').evaluate():  # no machine's own is empty
+    sys.exit("this pip answers markers for its own interpreter alone; install another version")
 runpy.run_module("pip", run_name="__main__", alter_sys=True)
 """
 

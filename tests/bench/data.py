@@ -152,7 +152,7 @@ def _measure_file(lab: Lab, part: Part, cluster: SSHCluster, over: str, *, at_le
                 agent.request(protocol.command(argv=["sh", "-c", clean]))
                 # A new database: each time the file is read for its digests, too.
                 digests = FileDigests(directory / f"digests-{number}")
-                ours.append(_seconds(lambda d=digests: _send(agent, path, d)))
+                ours.append(_seconds(lambda d=digests: _send(agent, path, d)))  # type: ignore[misc]
             time.sleep(2)  # a file that changed just now is not taken for known
             digests.of(path)
             before = agent.bytes_sent

@@ -159,7 +159,7 @@ def _remember_apis() -> Sequence[KubernetesApi]:
         opened.append(make(cluster))
         return opened[-1]
 
-    KubernetesCluster.api = api  # type: ignore[method-assign]
+    KubernetesCluster.api = api  # type: ignore[assignment, method-assign]
     return opened
 
 

@@ -30,7 +30,7 @@ from tests.packaging.elsewhere import Elsewhere
 # The usual case: the same minor version on both sides.
 _FAR = (sys.version_info[0], sys.version_info[1])
 # What `tests/packaging` runs by itself: an exception, and code that no module has.
-_RAISES = ("raises", cases.raises, (50,), {}, {})
+_RAISES: tuple[Any, ...] = ("raises", cases.raises, (50,), {}, {})
 _OWN_CODE = [
     "import math as m\nfrom prefect import task\nSCALE = {'by': 2}\n",
     "class Box:\n    def __init__(self, x):\n        self.x = x\n",

@@ -125,7 +125,7 @@ def validate(sources: Sources) -> Measured:
     from clustrix_prefect.pricing.providers import PROVIDERS
     from flows.validate_pricing import validate_pricing
 
-    PricingCredentials(**sources.credentials).save(_BLOCK, overwrite=True, _sync=True)
+    PricingCredentials(**sources.credentials).save(_BLOCK, overwrite=True, _sync=True)  # type: ignore[call-arg]
     began = time.monotonic()
     state = validate_pricing(
         providers=[name for name in PROVIDERS if name in sources.options],

@@ -33,7 +33,7 @@ def measure(lab: Lab) -> Part:
     lab.prefect  # noqa: B018
     local, ssh = lab.local_cluster(), lab.ssh_cluster()
     over_openssh = lab.ssh_cluster(connection="openssh")
-    runners = {
+    runners: dict[str, Callable[[], Any]] = {
         "ThreadPoolTaskRunner(16)": partial(ThreadPoolTaskRunner, max_workers=16),
         "LocalCluster": partial(ClusterTaskRunner, local),
         _PARAMIKO: partial(ClusterTaskRunner, ssh),

@@ -56,7 +56,7 @@ def refusal(make: Any, **values: Any) -> str:
 
 @pytest.mark.parametrize("slug", [*CLUSTERS, "ssh-credentials"])
 def test_block_type_slugs(slug: str) -> None:
-    kind = CLUSTERS[slug][0] if slug in CLUSTERS else SSHCredentials
+    kind: Any = CLUSTERS[slug][0] if slug in CLUSTERS else SSHCredentials
     assert kind.get_block_type_slug() == slug
 
 
@@ -323,9 +323,9 @@ def test_a_misspelt_field_is_refused_with_what_was_meant(kind: type[ClusterBlock
     with pytest.raises(
         ValidationError, match=r"no field 'remote_workdir'; is it 'remote_work_dir'"
     ):
-        kind(remote_workdir="/scratch")  # type: ignore[call-arg]
+        kind(remote_workdir="/scratch")
     with pytest.raises(ValidationError, match=r"SSHCredentials has no field 'user'"):
-        SSHCredentials(user="ana")  # type: ignore[call-arg]
+        SSHCredentials(user="ana")
 
 
 def test_resources_that_are_misspelt_are_refused_with_what_was_meant() -> None:

@@ -38,10 +38,10 @@ def saved(prefect_server: PrefectServer) -> Iterator[dict[str, ClusterBlock]]:
         ),
     }
     for name, cluster in clusters.items():
-        cluster.save(name.partition("/")[2], overwrite=True, _sync=True)
+        cluster.save(name.partition("/")[2], overwrite=True, _sync=True)  # type: ignore[call-arg]
     yield clusters
     for name, cluster in clusters.items():
-        type(cluster).delete(name.partition("/")[2], _sync=True)
+        type(cluster).delete(name.partition("/")[2], _sync=True)  # type: ignore[call-arg]
 
 
 def test_every_kind(saved: dict[str, ClusterBlock]) -> None:
@@ -63,13 +63,13 @@ def test_what_was_saved_with_a_field_that_there_is_not(saved: dict[str, ClusterB
     with get_client(sync_client=True) as client:
         found = client.read_block_document_by_name("here", "local-cluster")
         data = {**found.data, "max_paralel_calls": 9}
-        client.request("PATCH", f"/block_documents/{found.id}", json={"data": data})
+        client.request("PATCH", f"/block_documents/{found.id}", json={"data": data})  # type: ignore[arg-type]
     cluster = load_cluster("local-cluster/here")
     assert cluster.unknown_fields == ("max_paralel_calls",)
     told = {finding.name: finding for finding in inspect_cluster(cluster)}["fields"]
     assert "no field 'max_paralel_calls'; is it 'max_parallel_calls'?" in told.problem
     assert load_cluster("ssh-cluster/big").unknown_fields == ()
-    by_base_class = Block.load("local-cluster/here", _sync=True)
+    by_base_class = Block.load("local-cluster/here", _sync=True)  # type: ignore[call-arg]
     assert isinstance(by_base_class, LocalCluster)
     assert by_base_class.unknown_fields == ("max_paralel_calls",)
     with pytest.raises(ValidationError, match="no field 'max_paralel_calls'"):
@@ -83,13 +83,13 @@ def test_credentials_within_are_a_block_of_their_own(saved: dict[str, ClusterBlo
         found = client.read_block_document_by_name("ndoli", "slurm-cluster")
         within = found.block_document_references["credentials"]["block_document"]
         assert within["name"] == own
-    assert SSHCredentials.load(own, _sync=True).username == "alice"
+    assert SSHCredentials.load(own, _sync=True).username == "alice"  # type: ignore[call-arg, union-attr]
     # What is saved anew is saved whole.
     changed = SlurmCluster(host="ndoli", credentials=SSHCredentials(username="bob"))
     with pytest.raises(ValueError, match="already in use"):
-        changed.save("ndoli", _sync=True)
-    assert SSHCredentials.load(own, _sync=True).username == "alice"
-    changed.save("ndoli", overwrite=True, _sync=True)
+        changed.save("ndoli", _sync=True)  # type: ignore[call-arg]
+    assert SSHCredentials.load(own, _sync=True).username == "alice"  # type: ignore[call-arg, union-attr]
+    changed.save("ndoli", overwrite=True, _sync=True)  # type: ignore[call-arg]
     assert changed.credentials is not None
     changed.credentials.username = "carol"
     asyncio.run(changed.asave("ndoli", overwrite=True))
@@ -102,9 +102,9 @@ def test_credentials_within_are_a_block_of_their_own(saved: dict[str, ClusterBlo
 def test_credentials_that_were_saved_before_are_left_as_they_are(
     saved: dict[str, ClusterBlock],
 ) -> None:
-    SSHCredentials(username="dora").save("dora", overwrite=True, _sync=True)
-    cluster = SSHCluster(host="big", credentials=SSHCredentials.load("dora", _sync=True))
-    cluster.save("big", overwrite=True, _sync=True)
+    SSHCredentials(username="dora").save("dora", overwrite=True, _sync=True)  # type: ignore[call-arg]
+    cluster = SSHCluster(host="big", credentials=SSHCredentials.load("dora", _sync=True))  # type: ignore[call-arg]
+    cluster.save("big", overwrite=True, _sync=True)  # type: ignore[call-arg]
     with get_client(sync_client=True) as client:
         found = client.read_block_document_by_name("big", "ssh-cluster")
     assert found.block_document_references["credentials"]["block_document"]["name"] == "dora"
@@ -140,7 +140,8 @@ def test_an_unknown_name_is_answered_with_those_that_exist(
 def test_where_none_is_saved_it_says_how_to(prefect_server: PrefectServer) -> None:
     with get_client(sync_client=True) as client:
         for document in client.read_block_documents(limit=200, offset=0):
-            if document.block_type.slug.endswith("-cluster"):  # what other tests left
+            kind = document.block_type
+            if kind is not None and kind.slug.endswith("-cluster"):  # what other tests left
                 client.delete_block_document(document.id)
     with pytest.raises(ConfigurationError, match="No cluster block is saved yet"):
         load_cluster("slurm-cluster/ndoli")

@@ -93,7 +93,7 @@ class TestLoggingIn:
         other = tmp_path / "elsewhere"
         authority.sign(key_file, pam_host.username, "-1m:+1h").rename(other)
         key = {"key_file": key_file} if of == "file" else {"private_key": key_file.read_text()}
-        login = Login(pam_host.username, certificate_file=other, **key)  # type: ignore[arg-type]
+        login = Login(pam_host.username, certificate_file=other, **key)
         with pam_host.asking(*authority.settings):
             label, minutes = facts(dataclasses.replace(way, login=login))
         assert label.endswith(" with its certificate")
@@ -185,5 +185,7 @@ def facts(way: Destination) -> tuple[str, int | None]:
     connection = open_ssh(way)
     connection.close()
     ends = connection.facts.certificate_ends
-    left = None if ends is None else ends - datetime.now(timezone.utc)
-    return connection.facts.authenticated_with, left and round(left.total_seconds() / 60)
+    how = connection.facts.authenticated_with
+    if ends is None:
+        return how, None
+    return how, round((ends - datetime.now(timezone.utc)).total_seconds() / 60)

@@ -14,12 +14,17 @@ from clustrix_prefect.errors import ConfigurationError
 
 HOSTS = ["ndoli", "login-1.example.org", "node_7", "10.0.0.1", "::1", "fe80::1%eth0", "bücher.de"]
 USERS = ["ana", "a.b-c_d", "ana@example.org", "DOMAIN\\ana", "machine$", "José", "_svc", "007"]
-CONFIG = """
+PROXY = """
 Host *
   ProxyCommand echo %h %n %r %p >> {seen}; exit 1
+"""
+CONFIG = (
+    PROXY
+    + """
 Match exec "echo %h %n %r >> {seen}; true"
   Port 2222
 """
+)
 
 
 @pytest.fixture
@@ -73,7 +78,8 @@ def test_what_is_no_name_is_refused_before_any_shell_sees_it(
     elif text.strip() != text or "\n" in text or not text or where == "User":
         user = f"{text};x"  # a configuration file cannot say it
     else:
-        config.write_text(f"Host ndoli\n  HostName {text}\n{CONFIG.format(seen=seen)}")
+        # To its own `Match exec` a file can say anything, as with `ssh` itself.
+        config.write_text(f"Host ndoli\n  HostName {text}\n{PROXY.format(seen=seen)}")
     with pytest.raises(ConfigurationError):
         open_ssh(Destination(host, 22, Login(username=user), proxy_jump=jump, timeout=1.0))
     assert not seen.with_name("was-here").exists()
@@ -82,15 +88,28 @@ def test_what_is_no_name_is_refused_before_any_shell_sees_it(
 
 def test_a_user_from_the_configuration_is_looked_at_too(seen: Path) -> None:
     config = seen.parent / ".ssh" / "config"
-    config.write_text(f"Host ndoli\n  User $(id)\n{CONFIG.format(seen=seen)}")
+    config.write_text(f"Host ndoli\n  User $(id)\n{PROXY.format(seen=seen)}")
     with pytest.raises(ConfigurationError, match="not the name of a user"):
-        host_settings("ndoli")
+        open_ssh(Destination("ndoli", timeout=1.0))
     assert not seen.exists()
 
 
 def test_names_as_people_have_them_are_taken() -> None:
     assert [checked_host(name) for name in HOSTS] == HOSTS
     assert [checked_user(name) for name in USERS] == USERS
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_hosts_as_people_have_them_are_looked_up(home: Path, host: str) -> None:
+    assert host_settings(host).hostname == host
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_users_as_people_have_them_are_looked_up(home: Path, user: str) -> None:
+    assert host_settings("ndoli", user=user).user == user
+    assert host_settings("ndoli", default_user=user).user == user
+    (home / ".ssh" / "config").write_text(f"Host *\n  User {user}\n")
+    assert host_settings("ndoli").user == user
 
 
 def test_a_command_of_the_configuration_still_gets_names(seen: Path) -> None:

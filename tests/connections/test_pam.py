@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import paramiko
 import pytest
@@ -39,7 +40,7 @@ def way(pam_host: PAMHost) -> Destination:
     )
 
 
-def with_login(way: Destination, seed: str | None = None, **login: object) -> Destination:
+def with_login(way: Destination, seed: str | None = None, **login: Any) -> Destination:
     """The same with these; the codes of a login are its own, as those of each connection are."""
     codes = codes_of_seed(seed) if seed else None
     username = way.login.username

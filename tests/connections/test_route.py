@@ -7,9 +7,11 @@ import socket
 import subprocess
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from clustrix_prefect.connections import route
 from clustrix_prefect.connections.authentication import Login
 from clustrix_prefect.connections.route import Destination, open_ssh
 from clustrix_prefect.errors import (
@@ -43,7 +45,7 @@ def failure(destination: Destination, kind: type[ConnectionFailed]) -> str:
     return str(caught.value)
 
 
-def with_login(destination: Destination, **login: object) -> Destination:
+def with_login(destination: Destination, **login: Any) -> Destination:
     username = destination.login.username
     return dataclasses.replace(destination, login=Login(username=username, **login))
 
@@ -182,6 +184,13 @@ class TestLoggingIn:
         )
         assert whoami(destination) == destination.login.username
 
+    def test_with_no_key_file_where_ssh_config_says_none(
+        self, destination: Destination, ssh_host: SSHHost, home: Path
+    ) -> None:
+        (home / ".ssh" / "id_ed25519").write_text(ssh_host.key_file.read_text())
+        (home / ".ssh" / "config").write_text("IdentityFile none\n")
+        assert "nothing to try" in failure(with_login(destination), AuthenticationFailed)
+
     def test_with_nothing(self, destination: Destination) -> None:
         message = failure(with_login(destination), AuthenticationFailed)
         assert "There was nothing to try" in message
@@ -280,10 +289,22 @@ class TestOnTheWay:
             connection.close()
 
     def test_jump_hosts_that_lead_to_each_other(self, destination: Destination, home: Path) -> None:
-        (home / ".ssh" / "config").write_text("Host *\n  ProxyJump gate\n")
+        config = home / ".ssh" / "config"
+        config.write_text("Host gate\n  ProxyJump other\nHost *\n  ProxyJump gate\n")
         with pytest.raises(ConfigurationError, match=r"gate.* through itself") as caught:
             open_ssh(destination)
         assert "ProxyJump none" in caught.value.remedy
+        config.write_text("Host *\n  ProxyJump gate\n")
+        with pytest.raises(ConfigurationError, match=r"loop via gate|gate.* through itself"):
+            open_ssh(destination)
+
+    def test_a_jump_host_of_which_nothing_is_said_has_the_blocks_user(
+        self, destination: Destination, home: Path
+    ) -> None:
+        (home / ".ssh" / "config").write_text("Host far\n  User other\n")
+        near = dataclasses.replace(destination, proxy_jump="near:1,far:1,carl@far:1")
+        *jumps, _ = route._hops(near)
+        assert [hop.user for hop in jumps] == [destination.login.username, "other", "carl"]
 
     def test_through_a_proxy_command(
         self, destination: Destination, ssh_host: SSHHost, home: Path

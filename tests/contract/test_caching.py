@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from prefect import flow, task
@@ -165,7 +166,7 @@ def test_what_the_api_shows_of_a_cached_call(runner: TaskRunner[Any]) -> None:
     seed = str(uuid4())
 
     @flow(task_runner=runner)
-    def cached() -> Any:
+    def cached() -> UUID:
         by_inputs.submit(seed).wait()
         future = by_inputs.submit(seed)
         future.wait()
@@ -186,7 +187,7 @@ def test_results_are_stored_as_asked(
     )
 
     @flow(task_runner=runner)
-    def store() -> Any:
+    def store() -> Sequence[Any]:
         future = storing.submit(3)
         assert future.result() == {"rows": [0, 1, 2]}
         data = future.state.data

@@ -6,12 +6,14 @@ import asyncio
 import os
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from prefect import flow, task
+from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner
 
 from .api import task_run
@@ -80,7 +82,11 @@ class Model:
 def test_sync_flow(runner: TaskRunner[Any]) -> None:
     @flow(task_runner=runner)
     def mixed() -> list[int]:
-        futures = [square.submit(2), square_later.submit(3), *square_later.map([4, 5])]
+        futures: list[PrefectFuture[Any]] = [
+            square.submit(2),
+            square_later.submit(3),
+            *square_later.map([4, 5]),
+        ]
         return [future.result() for future in futures]
 
     assert mixed() == [4, 9, 16, 25]
@@ -89,7 +95,11 @@ def test_sync_flow(runner: TaskRunner[Any]) -> None:
 def test_async_flow(runner: TaskRunner[Any]) -> None:
     @flow(task_runner=runner)
     async def mixed() -> list[int]:
-        futures = [square.submit(2), square_later.submit(3), *square_later.map([4, 5])]
+        futures: list[PrefectFuture[Any]] = [
+            square.submit(2),
+            square_later.submit(3),
+            *square_later.map([4, 5]),
+        ]
         await asyncio.sleep(0)
         return [future.result() for future in futures]
 
@@ -104,10 +114,10 @@ def test_two_flows_share_a_runner(runner: TaskRunner[Any]) -> None:
         return square.map(xs).result()
 
     @flow(task_runner=runner)
-    async def squares_later(xs: list[int]) -> list[int]:
+    async def squares_later(xs: list[int]) -> list[Any]:
         return square_later.map(xs).result()
 
-    async def both() -> list[list[int]]:
+    async def both() -> Sequence[list[int]]:
         return await asyncio.gather(
             asyncio.to_thread(squares, [5, 6]), squares_later([7, 8]), squares_later([9])
         )
@@ -145,7 +155,7 @@ def test_as_a_plain_context_manager(runner: TaskRunner[Any]) -> None:
         assert entered is runner
         future = runner.submit(square, {"x": 3})
         after = runner.submit(square_later, {"x": future}, wait_for=[future])
-        mapped = runner.map(square, {"x": [1, 2, 3]})
+        mapped = runner.map(square, {"x": [1, 2, 3]})  # type: ignore[arg-type]
         assert (future.result(), after.result(), mapped.result()) == (9, 81, [1, 4, 9])
     found = task_run(future.task_run_id)
     assert found.state is not None
@@ -158,7 +168,7 @@ def test_only_a_started_runner_takes_calls(runner: TaskRunner[Any]) -> None:
     with pytest.raises(RuntimeError, match="start"):
         runner.submit(square, {"x": 1})
     with pytest.raises(RuntimeError, match="start"):
-        runner.map(square, {"x": [1]})
+        runner.map(square, {"x": [1]})  # type: ignore[arg-type]
     with runner, pytest.raises(RuntimeError, match="already started"), runner:
         pass
     with pytest.raises(RuntimeError, match="start"):
@@ -172,7 +182,7 @@ def test_calls_from_threads_of_the_flow(runner: TaskRunner[Any]) -> None:
         threads = [
             threading.Thread(
                 target=lambda start=start: results.append(
-                    runner.map(square, {"x": range(start, start + 3)}).result()
+                    runner.map(square, {"x": range(start, start + 3)}).result()  # type: ignore[arg-type]
                 )
             )
             for start in range(4)

@@ -12,9 +12,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from prefect import flow, task
+from prefect import State, flow, task
 from prefect.futures import PrefectFuture, PrefectFutureList, as_completed, wait
-from prefect.states import State
 from prefect.task_runners import TaskRunner
 from prefect.utilities.annotations import opaque, quote
 
@@ -27,7 +26,7 @@ class Parcel:
     contents: list[Any] = field(default_factory=list)
 
 
-class Sealed(list):  # type: ignore[type-arg]
+class Sealed(list):
     """A list that nobody may look into."""
 
     def __iter__(self) -> Any:
@@ -162,7 +161,7 @@ def test_submit_returns_before_anything_ran(runner: TaskRunner[Any], far_dir: st
     gate = f"{far_dir}/gate"
 
     @flow(task_runner=runner)
-    def chain() -> Any:
+    def chain() -> dict[str, Any]:
         first = held.submit(gate)
         second = echo.submit(first)
         third = echo.submit({"nested": [second]}, wait_for=[first])
@@ -180,8 +179,8 @@ def test_wait_for_orders_calls(runner: TaskRunner[Any], far_dir: str) -> None:
     @flow(task_runner=runner)
     def ordered() -> tuple[float, list[float]]:
         first = held.submit(gate)
-        later = [when.submit(wait_for=[first]), when.submit(wait_for=[[first]])]
-        later += when.map([1, 2], wait_for=[first])
+        later: list[Any] = [when.submit(wait_for=[first]), when.submit(wait_for=[[first]])]
+        later += when.map([1, 2], wait_for=[first])  # type: ignore[list-item]
         time.sleep(0.3)
         release(gate)
         return first.result()[1], [future.result() for future in later]
@@ -201,7 +200,7 @@ def test_waiting_with_a_timeout(runner: TaskRunner[Any], far_dir: str) -> None:
         spent = []
         for attempt in (
             lambda: future.result(timeout=0.2),
-            lambda: PrefectFutureList([future]).result(timeout=0.2),
+            lambda: PrefectFutureList([future]).result(timeout=0.2),  # type: ignore[abstract]
             lambda: list(as_completed([future], timeout=0.2)),
         ):
             started = time.monotonic()
@@ -210,7 +209,7 @@ def test_waiting_with_a_timeout(runner: TaskRunner[Any], far_dir: str) -> None:
             spent.append(time.monotonic() - started)
         for patience in (
             lambda: future.wait(timeout=0.2),
-            lambda: PrefectFutureList([future]).wait(timeout=0.2),
+            lambda: PrefectFutureList([future]).wait(timeout=0.2),  # type: ignore[abstract]
         ):
             started = time.monotonic()
             assert patience() is None
@@ -254,7 +253,7 @@ def test_done_callbacks(runner: TaskRunner[Any], far_dir: str) -> None:
         calls: list[Any] = []
         arrived = threading.Event()
         future = held.submit(gate)
-        future.add_done_callback(lambda done: (calls.append(done), arrived.set()))
+        future.add_done_callback(lambda done: calls.append(done) or arrived.set())
         assert calls == []
         release(gate)
         assert arrived.wait(60)

@@ -136,7 +136,7 @@ def test_slow_hooks_run_side_by_side(runner: TaskRunner[Any]) -> None:
 
     @flow(task_runner=runner)
     def hooked() -> list[int]:
-        hook = lambda *_: five.wait()  # noqa: E731
+        hook: Any = lambda *_: five.wait()  # noqa: E731
         return double.with_options(on_completion=[hook]).map(range(10)).result()
 
     assert hooked() == [2 * x for x in range(10)]

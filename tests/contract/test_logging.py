@@ -12,6 +12,7 @@ import prefect.runtime
 import pytest
 from prefect import flow, get_run_logger, runtime, tags, task
 from prefect.client.orchestration import get_client
+from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from .api import logs, task_run
@@ -89,7 +90,7 @@ def count_runs() -> int:
 def test_lines_arrive_in_order_with_their_levels(runner: TaskRunner[Any]) -> None:
     @flow(task_runner=runner)
     def talking() -> list[UUID]:
-        futures = [talk.submit(1)]
+        futures: list[PrefectFuture[Any]] = [talk.submit(1)]
         if isinstance(runner, ThreadPoolTaskRunner):  # whose threads lose each other's prints
             futures[0].wait()
         futures += [talk.submit(2), talk_later.submit()]
@@ -170,6 +171,7 @@ def test_runtime(runner: TaskRunner[Any]) -> None:
 
     told, task_run_id = asking(3)
     found = task_run(task_run_id)
+    assert found.flow_run_id is not None
     with get_client(sync_client=True) as client:
         flow_run = client.read_flow_run(found.flow_run_id)
     assert told["task run"] == (

@@ -64,7 +64,7 @@ def test_around_and_under(runner: TaskRunner[Any]) -> None:
 def test_the_job_gets_them(runner: TaskRunner[Any]) -> None:
     @flow(task_runner=runner)
     def nested() -> dict[str, Any]:
-        futures = {
+        futures: dict[str, Any] = {
             "default": cores.submit(),
             "declared": three_cores.submit(),
             "declared over the task": five_cores.submit(),

@@ -136,7 +136,8 @@ def test_each_call_is_a_task_run_of_the_flow_run(runner: TaskRunner[Any]) -> Non
             future.wait()
         from prefect.context import get_run_context
 
-        return get_run_context().flow_run.id, [future.task_run_id for future in futures]
+        context: Any = get_run_context()
+        return context.flow_run.id, [future.task_run_id for future in futures]
 
     flow_run_id, ids = several()
     found = [task_run(task_run_id) for task_run_id in ids]

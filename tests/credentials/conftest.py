@@ -80,13 +80,13 @@ def saved(prefect_server: PrefectServer) -> Iterator[Callable[[Block, str], str]
     made: list[tuple[type[Block], str]] = []
 
     def save(block: Block, name: str) -> str:
-        block.save(name, overwrite=True, _sync=True)
+        block.save(name, overwrite=True, _sync=True)  # type: ignore[call-arg]
         made.append((type(block), name))
         return f"{block.get_block_type_slug()}/{name}"
 
     yield save
     for kind, name in made:
-        kind.delete(name, _sync=True)
+        kind.delete(name, _sync=True)  # type: ignore[call-arg]
 
 
 @pytest.fixture(scope="package")

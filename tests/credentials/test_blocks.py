@@ -55,13 +55,13 @@ class TestWhatIsRefused:
         assert says in str(caught.value)
         assert field in str(caught.value)
         with pytest.raises(ValidationError, match=field):
-            SSHCluster(host="ndoli", credentials={field: reference})  # type: ignore[arg-type]
+            SSHCluster(host="ndoli", credentials={field: reference})
 
     @pytest.mark.parametrize("wrong", [b"\xffhunter2", ["hunter2"], {"hunter2": 1}])
     def test_what_is_wrong_is_not_repeated(self, wrong: Any) -> None:
         makers: list[Any] = [
             lambda: SSHCredentials(password=wrong),
-            lambda: SSHCluster(host="n", credentials={"password": wrong}),  # type: ignore[arg-type]
+            lambda: SSHCluster(host="n", credentials={"password": wrong}),
             lambda: OnePasswordConnect(token=wrong),
             lambda: OnePasswordCLI(service_account_token=wrong),
         ]
@@ -145,7 +145,7 @@ class TestDocuments:
     def test_a_loaded_block_resolves(self, saved: Any, connect: OnePasswordConnect) -> None:
         saved(connect, "team")
         saved(SSHCredentials(password=REFERENCE, secret_store="onepassword-connect/team"), "loaded")
-        loaded = SSHCredentials.load("loaded", _sync=True)
+        loaded = SSHCredentials.load("loaded", _sync=True)  # type: ignore[call-arg]
         assert isinstance(loaded, SSHCredentials)
         assert loaded.login.password == "correct horse"
 
@@ -155,7 +155,7 @@ class TestDocuments:
         saved(connect, "nested")
         credentials = SSHCredentials(password=REFERENCE, secret_store="onepassword-connect/nested")
         saved(SSHCluster(host="ndoli", credentials=credentials), "nested")
-        loaded = SSHCluster.load("nested", _sync=True)
+        loaded = SSHCluster.load("nested", _sync=True)  # type: ignore[call-arg]
         assert isinstance(loaded, SSHCluster)
         assert loaded.destination.login.password == "correct horse"
 

@@ -204,7 +204,7 @@ def run(
         **fields,
     )
     for name, block in blocks.items():
-        block.save(name.partition("/")[2], overwrite=True, _sync=True)
+        block.save(name.partition("/")[2], overwrite=True, _sync=True)  # type: ignore[call-arg]
 
     scanner = Scanner(
         {
@@ -235,7 +235,7 @@ def run(
                 [*command, *names], stdout=output, stderr=output, env=environment
             )
             for number, name in enumerate(names, 1):
-                _wait_for(process, log, lambda number=number: _marked(far_dir, number))  # type: ignore[misc]
+                _wait_for(process, log, lambda number=number: _marked(far_dir, number))
                 for place, found in scanner.in_processes(os.getpid(), process.pid).items():
                     hits[f"process of {name}: {place}"] = found
                 (far_dir / "gates" / name.partition("/")[2]).touch()
@@ -263,7 +263,7 @@ def run(
         asks.close()
         connect.stop()
         for name, block in blocks.items():
-            type(block).delete(name.partition("/")[2], _sync=True)
+            type(block).delete(name.partition("/")[2], _sync=True)  # type: ignore[call-arg]
 
 
 def _marked(directory: Path, count: int) -> bool:

@@ -356,7 +356,7 @@ class TestItems:
         connect_server.vaults[0].add("two steps", {"login/otp": "SEED", "password": "p"})
         reference = "op://Clusters/two steps/otp"
         with remembering(SecretCache()):
-            assert "SEED" in resolve(reference, store=connect)
+            assert "SEED" in str(resolve(reference, store=connect))
             asked = len(connect_server.requests)
             for _ in range(2):  # a code holds for seconds: it is asked for each time
                 assert resolve(f"{reference}?attribute=otp", store=connect) == "134253"

@@ -81,7 +81,7 @@ class TestOncePerFlowRun:
         async def using() -> list[str | None]:
             return [resolve("op://Clusters/ndoli/password") for _ in range(3)]
 
-        assert asyncio.run(using()) == ["correct horse"] * 3  # type: ignore[arg-type]
+        assert asyncio.run(using()) == ["correct horse"] * 3
         assert len(of_environment.requests) == 3
 
     def test_blocks_are_read_in_an_async_flow_too(
@@ -96,7 +96,7 @@ class TestOncePerFlowRun:
                 resolve("prefect:onepassword-connect/async"),
             ]
 
-        assert asyncio.run(using()) == ["correct horse", TOKEN]  # type: ignore[arg-type]
+        assert asyncio.run(using()) == ["correct horse", TOKEN]
 
     def test_fields_of_one_item_outside_of_flow_runs(self, of_environment: ConnectServer) -> None:
         login = SSHCredentials(
@@ -113,7 +113,7 @@ class TestOncePerFlowRun:
 
         def ask() -> str:
             together.wait()
-            return memory.once("key", lambda: asked.append(1) or "value")  # type: ignore[func-returns-value]
+            return memory.once("key", lambda: asked.append(1) or "value")
 
         with ThreadPoolExecutor(8) as pool:
             assert {f.result() for f in [pool.submit(ask) for _ in range(8)]} == {"value"}

@@ -253,7 +253,7 @@ def test_the_code_of_a_one_time_password(cli: OnePasswordCLI, standin_op: StandI
     standin_op.add("Clusters", "two steps", {"login/otp": "SEED", "password": "p"})
     reference = "op://Clusters/two steps/login/otp"
     with remembering(SecretCache()):
-        assert "SEED" in resolve(reference, store=cli)
+        assert "SEED" in str(resolve(reference, store=cli))
         assert resolve(f"{reference}?attribute=otp", store=cli) == "134253"
         # A code holds for seconds: it is asked for each time.
         assert resolve(f"{reference}?attribute=OTP", store=cli) == "134253"

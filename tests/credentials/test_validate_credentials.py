@@ -165,7 +165,7 @@ def nothing_saved(prefect_server: PrefectServer) -> None:
     with get_client(sync_client=True) as client:
         found = client.request("POST", "/block_documents/filter", json={"limit": 200}).json()
         for one in found:
-            client.request("DELETE", f"/block_documents/{one['id']}")
+            client.request("DELETE", f"/block_documents/{one['id']}")  # type: ignore[arg-type]
 
 
 def test_by_default_every_block_with_a_reference(
@@ -203,7 +203,7 @@ def test_names_in_the_table_mean_nothing_to_markdown(
     state = run([block])
     assert state.is_completed(), state.message
     with get_client(sync_client=True) as client:
-        answer = client.request("GET", "/artifacts/credentials/latest")
+        answer = client.request("GET", "/artifacts/credentials/latest")  # type: ignore[arg-type]
     (line,) = [line for line in answer.json()["data"].splitlines() if "Clusters/odd" in line]
     assert "a\\|b, \\<img src=x\\>, \\*bold\\*" in line
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -68,7 +68,7 @@ def _cluster(name: str, request: pytest.FixtureRequest) -> ClusterBlock:
         return clusters.local_cluster(work_dir, python=sys.executable)
     host = request.getfixturevalue("ssh_host")
     pythons = request.getfixturevalue("far_pythons")
-    make = clusters.ssh_cluster
+    make: Callable[..., ClusterBlock] = clusters.ssh_cluster
     if name == "slurm":
         request.getfixturevalue("slurm")
         make = clusters.slurm_cluster

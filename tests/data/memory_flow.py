@@ -51,7 +51,7 @@ def measure() -> dict[str, float]:
     make.submit("nothing", 0).result()
     found = {}
     for kind in ("bytes", "text", "array"):
-        found[f"{kind} returned"] = copies(lambda kind=kind: make.submit(kind, SIZE).result())
+        found[f"{kind} returned"] = copies(lambda kind=kind: make.submit(kind, SIZE).result())  # type: ignore[misc]
     elements = [f"{number:>{ELEMENT}}" for number in range(SIZE // ELEMENT)]
     for name, value in {
         "bytes": b"x" * SIZE,
@@ -60,7 +60,7 @@ def measure() -> dict[str, float]:
         "set": set(elements),
     }.items():
         # The value itself is there already.
-        found[f"{name} passed"] = 1 + copies(lambda value=value: length.submit(value).result())
+        found[f"{name} passed"] = 1 + copies(lambda value=value: length.submit(value).result())  # type: ignore[misc]
     return found
 
 

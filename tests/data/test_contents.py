@@ -7,6 +7,7 @@ import os
 import stat
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ from tests.far_side.far import Far
 SIZE = 3 * CHUNK_BYTES + 12345
 
 
-def sent(far: Far, data: bytes, **options: bool):
+def sent(far: Far, data: bytes, **options: Any):
     """Send bytes; what it cost and the content's name."""
     chunks = chunks_of(data)
     return send_content(far.client, MemorySource(data), chunks, **options), chunks.name

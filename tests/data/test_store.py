@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,7 @@ def test_views_and_returned_files(local: ClusterBlock, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a")
 
     @flow(task_runner=ClusterTaskRunner(cluster))
-    def with_files() -> Any:
+    def with_files() -> Sequence[Any]:
         made, folder = remake.submit("b").result()
         assert prune_store(cluster, 0)["count"] == 0
         assert folder.download(tmp_path / "folder", progress=False).joinpath("leaf").is_file()
@@ -181,7 +182,7 @@ def test_what_a_running_call_reads_stays(local: ClusterBlock, tmp_path: Path) ->
     gate = tmp_path / "gate"
 
     @flow(task_runner=ClusterTaskRunner(cluster))
-    def with_files() -> Any:
+    def with_files() -> Sequence[Any]:
         made = remake.submit("b")
         sent = File(tmp_path / "a.txt"), Folder(tmp_path / "tree")
         running = use_slowly.submit(*sent, made, str(gate))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect import flow, task
 
-from clustrix_prefect import ClusterTaskRunner, File, Folder, LocalCluster
+from clustrix_prefect import ClusterTaskRunner, File, Folder, LocalCluster, RemoteFolder
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.far_side.wire.chunks import CHUNK_BYTES
@@ -87,7 +87,7 @@ def test_what_is_passed_on_never_travels(
     runner: ClusterTaskRunner, cluster: ClusterBlock, tmp_path: Path
 ) -> None:
     @flow(task_runner=runner)
-    def passing_on() -> Any:
+    def passing_on() -> Sequence[Any]:
         before = traffic(cluster)
         file, folder = make_file.submit(SIZE), make_folder.submit(SIZE)
         found = digest_of.submit(file).result(), count_in.submit(folder).result()
@@ -108,7 +108,7 @@ def test_results_above_the_limit_wait_until_they_are_opened(
     size = 3 * 2**20
 
     @flow(task_runner=ClusterTaskRunner(cluster))
-    def returning() -> Any:
+    def returning() -> Sequence[Any]:
         large.submit(256).result()
         before = used(cluster, lambda session: session.agent.round_trips)
         found = large.submit(size).result()
@@ -148,7 +148,7 @@ class TestDroppedConnections:
         monkeypatch.setattr(contents._Progress, "__call__", drop)
 
         @flow(task_runner=ClusterTaskRunner(over_ssh))
-        def uploading() -> Any:
+        def uploading() -> Sequence[Any]:
             before = used(over_ssh, lambda session: session.uploads.sent_bytes)
             found = digest_of.submit(File(path)).result()
             return found, used(over_ssh, lambda session: session.uploads.sent_bytes) - before
@@ -166,7 +166,8 @@ class TestDroppedConnections:
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        write, dropped = download._write, []
+        write = download._write
+        dropped: list[Any] = []
         received: list[int] = []
 
         def write_and_drop(descriptor: int, data: bytes, offset: int) -> None:
@@ -178,7 +179,7 @@ class TestDroppedConnections:
         monkeypatch.setattr(download, "_write", write_and_drop)
 
         @flow(task_runner=ClusterTaskRunner(over_ssh))
-        def downloading() -> Any:
+        def downloading() -> Sequence[Any]:
             made = make_file.submit(SIZE)
             target = made.result().download(tmp_path / "here.bin", progress=False)
             return target, digest_of.submit(made).result()
@@ -227,7 +228,7 @@ def test_a_folder_at_a_path_is_downloaded(
     path = used(cluster, lambda session: f"{session.work_dir}/named-{os.urandom(4).hex()}")
 
     @flow(task_runner=runner)
-    def naming() -> Any:
+    def naming() -> RemoteFolder:
         return name_a_folder.submit(path).result()
 
     named = naming()

@@ -90,9 +90,11 @@ def run(client: SyncPrefectClient) -> RunDeployment:
     def run(name: str, parameters: Mapping[str, Any] | None = None) -> FlowRun:
         deployment = client.read_deployment_by_name(name)
         # A run of its schedule would cancel this one, which is one too many then.
-        client.request("PATCH", f"/deployments/{deployment.id}", json={"paused": True})
+        client.request("PATCH", f"/deployments/{deployment.id}", json={"paused": True})  # type: ignore[arg-type]
         wait_until_idle(client, deployment.id)
-        made = client.create_flow_run_from_deployment(deployment.id, parameters=parameters or {})
+        made = client.create_flow_run_from_deployment(
+            deployment.id, parameters=dict(parameters or {})
+        )
         return wait_for_end(client, made.id, 600)
 
     return run

@@ -90,7 +90,7 @@ def keep(page: Page, name: str) -> None:
 def newest(client: SyncPrefectClient, what: str, **wanted: Any) -> dict[str, Any]:
     """The newest artifact or flow run that fits."""
     sort = "CREATED_DESC" if what == "artifacts" else "START_TIME_DESC"
-    found = client.request("POST", f"/{what}/filter", json={"sort": sort, what: wanted}).json()
+    found = client.request("POST", f"/{what}/filter", json={"sort": sort, what: wanted}).json()  # type: ignore[arg-type]
     assert found, wanted
     first: dict[str, Any] = found[0]
     return first
@@ -269,8 +269,9 @@ def test_a_cluster_can_be_described_in_a_form(page: Page, clusters: list[str]) -
     expect(page.get_by_text("ndoli.example.edu")).to_be_visible()
     expect(page.get_by_text("&gt;")).to_have_count(0)
     keep(page, "block")
-    typed = SlurmCluster.load("typed", _sync=True)
-    SlurmCluster.delete("typed", _sync=True)  # the deployments look at every saved cluster
+    typed: Any = SlurmCluster.load("typed", _sync=True)  # type: ignore[call-arg]
+    # The deployments look at every saved cluster.
+    SlurmCluster.delete("typed", _sync=True)  # type: ignore[call-arg]
     written = SlurmCluster(
         host="ndoli.example.edu", port=2222, environment={"OMP_NUM_THREADS": "2"}
     )

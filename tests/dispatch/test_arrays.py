@@ -7,6 +7,7 @@ import signal
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prefect import flow, task
@@ -116,7 +117,7 @@ def test_what_sbatch_refuses_for_now_goes_in_smaller_parts(
         "submit_command",
         lambda self, script, spec: ["sh", "-c", once, script, str(refused), words],
     )
-    kept = []
+    kept: list[Any] = []
 
     @flow(task_runner=ClusterTaskRunner(on_slurm))
     def patient() -> list[tuple[str, int]]:

@@ -12,13 +12,19 @@ from clustrix_prefect.dispatch.call import Attempt
 from clustrix_prefect.dispatch.failure_page import exit_words, failure_page, index_words
 from clustrix_prefect.display.markdown import prose, prose_cell
 from clustrix_prefect.errors import RemoteTraceback, SubmissionRefused
+from clustrix_prefect.far_side.wire.protocol import Diagnosis
 
 
 def call(**facts: Any) -> Any:
     """A call of which this is known."""
     of_attempt = {each.name for each in fields(Attempt)}
     attempt = Attempt(**{name: fact for name, fact in facts.items() if name in of_attempt})
-    known = {"failure": None, "context": {}, "task_run_name": "fit-17-4b3", "map_index": None}
+    known: dict[str, Any] = {
+        "failure": None,
+        "context": {},
+        "task_run_name": "fit-17-4b3",
+        "map_index": None,
+    }
     others = {name: fact for name, fact in facts.items() if name not in of_attempt}
     return SimpleNamespace(attempt=attempt, **{**known, **others})
 
@@ -85,7 +91,11 @@ def test_the_lines_around_the_error_are_those_of_the_file_that_it_names() -> Non
 
 
 def test_last_lines_and_the_script() -> None:
-    found = {"stdout_tail": "printed", "stderr_tail": "", "script": "#!/bin/sh\n\necho '<b>'\n"}
+    found: Diagnosis = {
+        "stdout_tail": "printed",
+        "stderr_tail": "",
+        "script": "#!/bin/sh\n\necho '<b>'\n",
+    }
     page = failure_page(call(last_lines=["one", "two"]), found)
     assert "### The last that it logged\n\n```text\none\ntwo\n```" in page
     assert "### End of its standard output\n\n```text\nprinted\n```" in page

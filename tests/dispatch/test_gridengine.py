@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from prefect import flow, task
@@ -196,7 +197,7 @@ def full(gridengine: GridEngine) -> Iterator[GridEngine]:
 
 def test_waiting_and_held(on_gridengine: SGECluster, full: GridEngine, far_dir: Path) -> None:
     @flow(task_runner=ClusterTaskRunner(on_gridengine))
-    def patient() -> Any:
+    def patient() -> UUID:
         future = where_am_i.submit()
         message = queued(future.task_run_id, "waiting (qw)").message
         job = str(message).removeprefix("Grid Engine job ").partition(":")[0]

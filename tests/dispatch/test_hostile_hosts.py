@@ -11,7 +11,7 @@ import pickle
 import shutil
 import subprocess
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def outcome_of(cluster: ClusterBlock, call: Any, *arguments: Any, requeues: int 
     """What a call came to: its value, or the exception."""
 
     @flow(task_runner=ClusterTaskRunner(cluster, requeues=requeues))
-    def alone() -> Any:
+    def alone() -> Sequence[Any]:
         future = call.submit(*arguments)
         future.wait(120)
         assert future.state.is_final(), "nobody heard of its end"
@@ -271,7 +271,7 @@ def test_a_pickle_is_not_opened_where_json_was_asked_for(
     monkeypatch.setattr(bootstrap, "packed_program", lambda: program)
 
     @flow(task_runner=ClusterTaskRunner(local, results="json"))
-    def alone() -> Any:
+    def alone() -> list[Any]:
         future = add.submit(1)
         future.wait(120)
         return [future.state.result(raise_on_failure=False)]

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from prefect import flow, task
 
-from clustrix_prefect import ClusterTaskRunner, File, Folder, KubernetesCluster, resources
+from clustrix_prefect import (
+    ClusterTaskRunner,
+    File,
+    Folder,
+    KubernetesCluster,
+    RemoteFile,
+    resources,
+)
 from clustrix_prefect.errors import ConfigurationError
 from tests.live.daemon import wait_until
 
@@ -73,7 +81,7 @@ def test_files_and_folders_are_downloaded_while_the_flow_runs(
     seed = os.urandom(1024)
 
     @flow(task_runner=ClusterTaskRunner(apart))
-    def brought() -> Any:
+    def brought() -> RemoteFile:
         made = make.submit("tree", seed).result()
         # A pod that has had its calls goes, but not this one.
         with resources(memory="100MB"):
@@ -98,7 +106,7 @@ def test_they_are_brought_to_tasks_in_other_pods(apart: KubernetesCluster) -> No
     seed = os.urandom(1024)
 
     @flow(task_runner=ClusterTaskRunner(apart))
-    def passed_on() -> Any:
+    def passed_on() -> Sequence[Any]:
         made = make.submit("tree", seed).result()
         with resources(memory="100MB"):  # which the pod that made them does not have
             seen = look.submit(made["file"], made["folder"], made["script"]).result()
@@ -113,7 +121,7 @@ def test_pods_that_hold_files_go_on_and_make_room(apart: KubernetesCluster) -> N
     narrow = apart.model_copy(update={"max_pods": 1})
 
     @flow(task_runner=ClusterTaskRunner(narrow))
-    def one_after_another() -> Any:
+    def one_after_another() -> Sequence[Any]:
         made = [make.submit(f"tree-{n}", b"x" * 1024) for n in range(3)]
         hosts = {one.result()["host"] for one in made}
         sizes = [one.result()["file"].size for one in made]

@@ -65,7 +65,8 @@ def test_a_restricted_pod_runs_calls_under_any_user_id(
     @flow(task_runner=ClusterTaskRunner(cluster))
     def looking() -> tuple[dict[str, Any], str]:
         found = look.submit().result()
-        return found, write.submit().result().download(tmp_path / "made").read_text()
+        made: Any = write.submit().result()
+        return found, made.download(tmp_path / "made").read_text()
 
     found, content = looking()
     assert found == {

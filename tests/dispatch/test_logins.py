@@ -95,7 +95,7 @@ def guarded(
         def make(**fields: Any) -> Guarded:
             way = {"port": port, "known_hosts": str(known_hosts), "connection": "openssh"}
             if request.param == "ssh":
-                kind = clusters.ssh_cluster
+                kind: Callable[..., Any] = clusters.ssh_cluster
             else:
                 request.getfixturevalue("slurm")
                 kind = clusters.slurm_cluster
@@ -107,7 +107,7 @@ def guarded(
         yield make
         for one in made:
             one.cluster.master.close()
-            type(one.cluster).delete(NAME, _sync=True)
+            type(one.cluster).delete(NAME, _sync=True)  # type: ignore[call-arg]
 
 
 # Nothing in these depends on how calls run there.

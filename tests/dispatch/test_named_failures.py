@@ -134,7 +134,7 @@ class End:
     """How a call ended."""
 
     task_run_id: UUID
-    error: BaseException
+    error: Any
 
 
 def end_of(future: PrefectFuture[Any]) -> End:
@@ -164,7 +164,7 @@ def assert_told(error: BaseException, kind: type[InfrastructureError], slurm: bo
     assert error.node == os.uname().nodename
     assert bool(error.job_id) == slurm
     if slurm:
-        assert error.job_id in str(error)
+        assert str(error.job_id) in str(error)
 
 
 # --- SLURM: one flow, many ends -------------------------------------------------------------

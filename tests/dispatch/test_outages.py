@@ -119,7 +119,7 @@ def test_timeouts_take_effect_meanwhile_and_reach_the_calls_later(
         with outage(ssh_host):
             for future in futures:
                 future.wait(60)
-            states.extend(future.state.name for future in futures)
+            states.extend(str(future.state.name) for future in futures)
         assert_ended(far_dir)
 
     cut_off(return_state=True)

@@ -368,7 +368,7 @@ def test_slurms_pbs_tells_what_waits_and_what_somebody_deleted(
         done = ssh_host.run(f"qdel {job} {waits}")
         assert done.returncode == 0, done.stderr
         found.extend(end_of(future).error for future in (running, waiting))
-        states.extend(state.name for state in history(patient.task_run_id))
+        states.extend(str(state.name) for state in history(patient.task_run_id))
 
     deleted(return_state=True)
     assert [type(error) for error in found] == [JobCancelled, JobCancelled], found

@@ -12,7 +12,7 @@ from prefect.runtime import flow_run
 
 from clustrix_prefect import ClusterTaskRunner, LocalCluster
 from clustrix_prefect.connections.agent import AgentClient
-from clustrix_prefect.dispatch.placement import CallListener, RunContext
+from clustrix_prefect.dispatch.placement import CallListener, Place, RunContext
 from clustrix_prefect.dispatch.places.opening import OpenedSession
 from clustrix_prefect.dispatch.places.run_session import RunSession
 from clustrix_prefect.errors import PythonVersionMismatch
@@ -31,7 +31,7 @@ def test_what_it_says_is_in_the_flow_runs_log(
 ) -> None:
     made = OpenedSession.place_for
 
-    def place_for(self: OpenedSession, run: RunContext, listener: CallListener) -> RunSession:
+    def place_for(self: OpenedSession, run: RunContext, listener: CallListener) -> Place:
         run.log.say(logging.WARNING, "said while the place is made")
         return made(self, run, listener)
 

@@ -152,7 +152,7 @@ def test_elements_that_wait_for_each_other(on_slurm: SlurmCluster, far_dir: Path
         assert futures.result()
         return [future.task_run_id for future in futures]
 
-    told = set()
+    told: set[str] = set()
     for task_run_id in one_by_one():
         states = history(task_run_id)
         names = [state.name for state in states]

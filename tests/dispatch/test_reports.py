@@ -20,6 +20,7 @@ from prefect.client.schemas.objects import Artifact
 from clustrix_prefect import ClusterTaskRunner, LocalCluster, SlurmCluster, SSHCluster, resources
 from clustrix_prefect.dispatch.call import Call
 from clustrix_prefect.dispatch.places.run_session import RunSession
+from clustrix_prefect.far_side.wire.protocol import Diagnosis
 from tests.contract.api import eventually, task_run
 from tests.dispatch.marks import mark, wait_for_marks
 
@@ -76,7 +77,7 @@ def rows_of(flow_run_id: UUID) -> dict[str, dict[str, Any]]:
     """The table of calls, by the task run's name."""
     (table,) = artifacts(flow_run_id, "cluster-calls")
     assert table.type == "table"
-    rows = json.loads(table.data) if isinstance(table.data, str) else table.data
+    rows: Any = json.loads(table.data) if isinstance(table.data, str) else table.data
     return {row["call"].replace("\\", ""): row for row in rows}
 
 
@@ -219,7 +220,7 @@ def test_the_page_of_a_failure(on_slurm: SlurmCluster) -> None:
 def test_what_failed_before_it_ran_is_on_the_timeline(local: LocalCluster) -> None:
     @flow(task_runner=ClusterTaskRunner(local))
     def refused() -> UUID:
-        future = stumble.submit(threading.Lock())  # type: ignore[arg-type]
+        future = stumble.submit(threading.Lock())
         future.wait()
         return future.task_run_id
 
@@ -230,7 +231,7 @@ def test_what_failed_before_it_ran_is_on_the_timeline(local: LocalCluster) -> No
 
     # The page draws what this has.
     def drawn(client: SyncPrefectClient) -> dict[str, Any]:
-        graph = client.request("GET", f"/flow_runs/{found.flow_run_id}/graph-v2").json()
+        graph = client.request("GET", f"/flow_runs/{found.flow_run_id}/graph-v2").json()  # type: ignore[arg-type]
         return {node["id"]: node for _, node in graph["nodes"]}
 
     node = eventually(drawn, lambda nodes: str(found.id) in nodes)[str(found.id)]
@@ -282,7 +283,7 @@ def test_a_failed_task_run_does_not_wait_for_its_page(
     answers = threading.Event()
     diagnose = RunSession.diagnose
 
-    def diagnose_later(self: RunSession, call: Call) -> dict[str, Any]:
+    def diagnose_later(self: RunSession, call: Call) -> Diagnosis:
         assert answers.wait(60)
         return diagnose(self, call)
 

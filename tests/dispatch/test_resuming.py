@@ -61,7 +61,7 @@ def test_a_flow_goes_on_from_another_machine(
     over_ssh: SSHCluster, far_dir: Path, tmp_path: Path
 ) -> None:
     """It shares nothing with the first but the server, with the signing secret in a block."""
-    Secret(value="known to both").save("shared-by-machines", overwrite=True)  # type: ignore[arg-type]
+    Secret(value="known to both").save("shared-by-machines", overwrite=True)
     (far_dir / "gates").mkdir()
     processes: list[FlowProcess] = []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -21,7 +22,7 @@ EVENTS_PER_CALL = 3
 
 
 def _count(flow_run_id: UUID, *state_types: str) -> int:
-    task_runs = {"flow_run_id": {"any_": [str(flow_run_id)]}}
+    task_runs: dict[str, Any] = {"flow_run_id": {"any_": [str(flow_run_id)]}}
     if state_types:
         task_runs["state"] = {"type": {"any_": list(state_types)}}
     with get_client(sync_client=True) as client:

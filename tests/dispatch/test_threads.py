@@ -49,7 +49,7 @@ def test_blocked_steps_hold_up_nobody(timers):
     pool = StepPool("test-pool", timers, core=2)
     release, quick = threading.Event(), threading.Event()
     for _ in range(40):
-        pool.submit(release.wait)
+        pool.submit(release.wait)  # type: ignore[arg-type]
     pool.submit(quick.set)
     assert quick.wait(60), "a quick step waited for blocked ones"
     release.set()
@@ -75,7 +75,7 @@ def test_quick_steps_share_few_threads(timers):
 def test_a_pool_survives_a_failing_step(timers):
     pool = StepPool("test-failing", timers, core=1)
     done = threading.Event()
-    pool.submit(lambda: 1 / 0)
+    pool.submit(lambda: 1 / 0)  # type: ignore[arg-type]
     pool.submit(done.set)
     assert done.wait(60)
     pool.close()

@@ -26,11 +26,11 @@ def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[
         saved[block.get_block_type_slug(), name] = block
 
     def load(kind: type[Block], name: str, **_: Any) -> Block:
-        slug, _, rest = name.rpartition("/")
+        slug, __, rest = name.rpartition("/")
         return saved[slug or kind.get_block_type_slug(), rest]
 
     monkeypatch.setattr(Block, "save", save)
-    monkeypatch.setattr(Block, "load", classmethod(load))
+    monkeypatch.setattr(Block, "load", classmethod(load))  # type: ignore[arg-type]
     monkeypatch.setattr(loading, "_load", lambda name: here)
     monkeypatch.setattr(loading, "get_client", lambda **_: nullcontext())
     monkeypatch.setattr(

@@ -61,8 +61,8 @@ def _scripts() -> list[tuple[Code, str | None]]:
             if code is not None and _MAIN in code.text:
                 told = behind.text if behind is not None and behind.language == "text" else None
                 found.append((code, told))
-    for page, start in _STARTED.items():
-        first, *others = (one for one in code_of(ROOT / page) if one.language == "python")
+    for name, start in _STARTED.items():
+        first, *others = (one for one in code_of(ROOT / name) if one.language == "python")
         text = "\n".join([first.text, *(one.text for one in others), start])
         found.append((replace(first, text=text), None))
     return found
@@ -125,7 +125,7 @@ def test_the_quickstart_word_by_word(
         r'modules=\["python/3.11"\]': f"python={_own(far_pythons)!r}",
         r'"memory": "2GB"': '"memory": "256MB"',
     }.items():
-        describe, count = re.subn(theirs, lambda _, ours=ours: ours, describe)
+        describe, count = re.subn(theirs, lambda _, ours=ours: ours, describe)  # type: ignore[misc]
         assert count == 1, theirs
     (tmp_path / "describe.py").write_text(describe)
     (tmp_path / "sweep.py").write_text(sweep.replace('memory="1GB"', 'memory="256MB"'))

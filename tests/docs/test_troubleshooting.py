@@ -37,8 +37,9 @@ def _made(kind: Any) -> ClustrixError:
     positional = [one for one in taken if one.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
     keywords = [one for one in taken if one.kind is inspect.Parameter.KEYWORD_ONLY]
     needed = {one.name: None for one in keywords if one.default is inspect.Parameter.empty}
-    values = () if kind.__name__ == "WrongFiles" else [f"The {one.name}." for one in positional]
-    made: ClustrixError = kind(*(values or [()]), **needed)
+    texts = [f"The {one.name}." for one in positional]
+    values: list[Any] = [()] if kind.__name__ == "WrongFiles" or not texts else list(texts)
+    made: ClustrixError = kind(*values, **needed)
     return made
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -126,7 +125,7 @@ class Told:
 
 def run_there(session: Session, python: str, program: str) -> str:
     """What a program prints under an interpreter of the cluster."""
-    answer: dict[str, Any] = session.request(protocol.command(argv=[python, "-c", program]))
+    answer = session.request(protocol.command(argv=[python, "-c", program]))
     assert answer["returncode"] == 0, answer["stderr"]
     return str(answer["stdout"]).strip()
 
@@ -143,7 +142,8 @@ def bare_environment(run_directory: RunDirectory) -> Path:
 def package_index(tmp_path_factory: pytest.TempPathFactory) -> None:
     """The package index that this machine is set up for; without it the test is skipped."""
     directory = tmp_path_factory.mktemp("index")
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", directory, "six"]
+    pip = [sys.executable, "-m", "pip"]
+    command = [*pip, "download", "--no-deps", "--dest", str(directory), "six"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         why = f"no package index can be reached: {done.stderr.strip().splitlines()[-1]}"

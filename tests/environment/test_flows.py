@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -79,7 +79,7 @@ def test_calls_wait_for_their_environment(place: Place) -> None:
     ids: list[Any] = []
 
     @flow(task_runner=ClusterTaskRunner(cluster))
-    def study() -> Any:
+    def study() -> Sequence[Any]:
         ids.append(UUID(flow_run.id))
         futures = where.map(range(20))
         # Of other code, with an environment of its own: it has no packages.
@@ -111,7 +111,7 @@ def test_what_is_missing_fails_the_task_before_anything_is_queued(
     cluster = here.cluster(virtual_environment=str(bare_environment))
 
     @flow(task_runner=ClusterTaskRunner(cluster))
-    def study() -> Any:
+    def study() -> Sequence[Any]:
         states = [future.state for future in _waited(where.map(range(3)))]
         return [
             count.submit(1).result(),
@@ -137,7 +137,7 @@ def test_a_build_that_fails_fails_every_call(here: Place) -> None:
     cluster = here.cluster(managed_environment=wanted, environment=here.offline)
 
     @flow(task_runner=ClusterTaskRunner(cluster))
-    def study() -> Any:
+    def study() -> list[Any]:
         return [
             future.state.result(raise_on_failure=False) for future in _waited(count.map([1, 2]))
         ]
@@ -195,7 +195,7 @@ class TestConda:
         cluster = self.cluster(ssh_host, remote_work_dir, conda_environment="analysis")
 
         @flow(task_runner=ClusterTaskRunner(cluster))
-        def study() -> Any:
+        def study() -> tuple[Any, ...]:
             return activated.submit().result()
 
         assert study() == (prefix, "analysis", prefix, prefix, "two $words", "1", None)
@@ -242,7 +242,7 @@ class TestSlurm:
         ids: list[UUID] = []
 
         @flow(task_runner=ClusterTaskRunner(cluster))
-        def study() -> Any:
+        def study() -> list[Any]:
             ids.append(UUID(flow_run.id))
             return where.map(range(3)).result()
 

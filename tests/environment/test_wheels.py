@@ -71,3 +71,22 @@ def test_versions_are_those_that_the_target_takes(index: Path, tmp_path: Path) -
     assert (tmp_path / "old" / "some-1.0-py3-none-any.whl").exists()
     with pytest.raises(EnvironmentNotBuilt, match=r"for Python 3\.8 on linux-.*'some' requires"):
         collected(Target((3, 8, 1), *LINUX), tmp_path / "not", "some==2.0")
+
+
+def test_a_pip_that_answers_markers_for_itself_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vendored = tmp_path / "pip" / "_vendor" / "packaging"
+    vendored.mkdir(parents=True)
+    for directory in (vendored, vendored.parent, vendored.parent.parent):
+        (directory / "__init__.py").touch()
+    (tmp_path / "pip" / "__main__.py").touch()
+    # As if what is replaced were somewhere else by now.
+    (vendored / "markers.py").write_text(
+        "class Marker:\n"
+        "    def __init__(self, text):\n        pass\n"
+        "    def evaluate(self):\n        return False\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(EnvironmentNotBuilt, match="answers markers for its own interpreter"):
+        collected(Target((3, 8, 1), *LINUX), tmp_path / "into", "some")

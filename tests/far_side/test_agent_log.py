@@ -19,7 +19,9 @@ def test_an_agent_says_when_it_begins_what_failed_and_why_it_ends(
 ) -> None:
     far = Far(python, tmp_path / "work")
     with pytest.raises(AgentError):
-        far.client.request(protocol.read_log(run="no-such-run", batch="0", secret="hunter2"))
+        far.client.request(
+            protocol.read_log(run="no-such-run", batch="0", secret="hunter2")  # type: ignore[call-arg]
+        )
     far.close()
     log = tmp_path / "work" / NAME
     wait_until(lambda: " ends: " in log.read_text(), 60)

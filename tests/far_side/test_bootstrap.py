@@ -12,7 +12,8 @@ import pytest
 
 from clustrix_prefect.connections import bootstrap
 from clustrix_prefect.connections.agent import AgentClient
-from clustrix_prefect.connections.local import LocalChannel, LocalConnection
+from clustrix_prefect.connections.connection import Channel
+from clustrix_prefect.connections.local import LocalConnection
 from clustrix_prefect.errors import AgentError, ConnectionLost, LoginInterrupted
 from clustrix_prefect.far_side.wire import protocol
 from tests.far_side.calls import Call
@@ -37,7 +38,7 @@ class LoginConnection(LocalConnection):
         self._prefix = shlex.join(["env", "-i", *words])
         self._shell, self._before = shell, before
 
-    def start(self, command: str) -> LocalChannel:
+    def start(self, command: str) -> Channel:
         login = f"{self._before} exec {self._prefix} {self._shell} -c {shlex.quote(command)}"
         return super().start(login)
 
@@ -163,7 +164,7 @@ def test_the_clock_and_the_round_trip_are_measured(oldest):
     with pytest.raises(ConnectionLost):
         client.request(protocol.ping())
     with pytest.raises(ConnectionLost):
-        client.send(protocol.ack())
+        client.send(protocol.ack())  # type: ignore[call-arg]
 
 
 # --- the work directory -------------------------------------------------------------------

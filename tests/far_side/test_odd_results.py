@@ -102,6 +102,7 @@ def test_an_odd_trace_holds_up_nobody(batch: BatchDirectory, trace: Any) -> None
 
 def test_odd_lines_of_a_ledger_are_passed_over(batch: BatchDirectory) -> None:
     good: dict[str, Any] = {"event": "log", "call": "a", "lines": []}
+    odd: list[dict[str, Any]]
     odd = [{"event": "log"}, {"call": ["a"], "event": "log"}, {"call": "a"}, {}]
     frames = [encode(message) for message in (*odd, good)]
     Path(batch.ledger(1)).write_bytes(b"".join(frames))

@@ -57,7 +57,7 @@ def test_only_the_standard_library_is_imported(path):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            names = [node.module]
+            names = [str(node.module)]
         else:
             continue
         for name in names:
@@ -75,5 +75,5 @@ def test_a_user_without_a_name_is_called_by_its_id(
     def getuser() -> str:
         raise error("No username set in the environment")
 
-    monkeypatch.setattr(agent.getpass, "getuser", getuser)
+    monkeypatch.setattr(agent.getpass, "getuser", getuser)  # type: ignore[attr-defined]
     assert agent._user() == str(os.getuid())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import sys
+from typing import Any
 
 import cloudpickle
 import pytest
@@ -212,7 +213,7 @@ def refused(far, call, manifest, **settings):
 
 
 def test_a_call_that_was_changed_is_not_run(old_far):
-    changes = [
+    changes: list[dict[str, Any]] = [
         {"mac": "0" * 64},
         {"attempt": 1},
         {"captured": "0" * 64},
@@ -223,7 +224,7 @@ def test_a_call_that_was_changed_is_not_run(old_far):
         call = Call("def f():\n    return 1")
         if "attempt" in change:
             # The result is signed for the attempt that the changed manifest claims.
-            call.is_signed = lambda header, body: True
+            call.is_signed = lambda header, body: True  # type: ignore[method-assign]
         fault = refused(old_far, call, call.manifest(**change))
         assert fault["type_name"] == "Tampered"
 

@@ -16,6 +16,7 @@ from clustrix_prefect.far_side.agent.workdir import WorkDir
 from clustrix_prefect.far_side.jobs.batch import read_trace
 from clustrix_prefect.far_side.store.store import _SEAL, is_intact
 from clustrix_prefect.far_side.wire import files, protocol
+from clustrix_prefect.far_side.wire.failures import Failure
 from tests.far_side.calls import Call
 from tests.far_side.far import Far
 
@@ -124,7 +125,7 @@ def _everything(top):
 def test_a_work_directory_that_a_stranger_can_change_is_refused(attack, tmp_path, give_away):
     work = tmp_path / (attack(tmp_path, give_away) or "work")
     before = _everything(tmp_path)
-    with pytest.raises(Exception, match=r"others can use it|belongs to|written to by") as caught:
+    with pytest.raises(Failure, match=r"others can use it|belongs to|written to by") as caught:
         WorkDir(str(work))
     assert caught.value.kind == "WorkDirNotPrivate"
     made = set(_everything(tmp_path)) - set(before)
@@ -261,5 +262,6 @@ def test_no_module_is_taken_from_the_directory_that_the_flow_runs_in(python, tmp
     client.start()
     found = client.request(protocol.find_python(python=python, prefer=[3, 6], prologue=[]))
     client.close()
+    assert found["chosen"] is not None
     assert found["chosen"]["path"] == python
     assert not (tmp_path / "was-here").exists()

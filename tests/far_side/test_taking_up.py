@@ -6,9 +6,11 @@ import hashlib
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from clustrix_prefect.errors import AgentError
 from clustrix_prefect.far_side.wire import protocol
 from tests.far_side.calls import Call
 from tests.far_side.far import Far, is_alive, wait_for
@@ -135,7 +137,7 @@ def test_a_submission_under_way_is_waited_for(starts):
     first = starts()
     slow = ["sh", "-c", "sleep 2; echo 43"]
     call = Call(ADD, (1,))
-    fields = {"run": "run", "batch": "b1", "script": "", "command": slow}
+    fields: dict[str, Any] = {"run": "run", "batch": "b1", "script": "", "command": slow}
     first.client.send(protocol.submit(calls=[call.manifest()], **fields))
     submitter = first.work_dir / "runs" / "run" / "b1" / "submitter"
     wait_for(submitter.exists)
@@ -229,7 +231,7 @@ def test_a_job_whose_id_was_never_told_still_has_its_submission(starts):
 def test_a_submission_is_written_down_though_the_client_has_gone(starts):
     first = starts()
     slow = ["sh", "-c", "sleep 1; echo 43"]
-    fields = {"run": "run", "batch": "b1", "script": "", "command": slow}
+    fields: dict[str, Any] = {"run": "run", "batch": "b1", "script": "", "command": slow}
     first.client.send(protocol.submit(calls=[Call(ADD, (1,)).manifest()], **fields))
     first.close()
     submitted = first.work_dir / "runs" / "run" / "b1" / "submitted"
@@ -310,7 +312,7 @@ def test_the_program_is_sent_once(starts):
 def test_a_blob_that_was_changed_on_the_way_is_refused(starts):
     far = starts()
     for size in (10, 1_000_000):
-        with pytest.raises(Exception, match="another content") as caught:
+        with pytest.raises(AgentError, match="another content") as caught:
             far.client.put_blob("0" * 64, b"x" * size)
         assert caught.value.type == "DigestMismatch"
     assert not [path for path in (far.work_dir / "store").iterdir() if "0000" in path.name]
@@ -321,14 +323,14 @@ def test_a_chunk_that_is_not_what_it_should_be_is_refused(starts, size):
     far = starts()
     good = b"x" * size
     sha = hashlib.sha256(good).hexdigest()
-    upload = {"token": sha, "index": 0, "digest": sha, "compressed": False}
+    upload: dict[str, Any] = {"token": sha, "index": 0, "digest": sha, "compressed": False}
     with pytest.raises(Exception, match="no upload"):
         far.client.begin(protocol.upload_chunk(**upload), good).wait()
     far.client.request(protocol.upload_begin(token=sha, size=size))
     for bad in (b"y" * size, good + b"x", good[1:]):
         with pytest.raises(Exception, match=r"another content|of the wrong size"):
             far.client.begin(protocol.upload_chunk(**upload), bad).wait()
-    finish = {"token": sha, "name": sha, "executable": False}
+    finish: dict[str, Any] = {"token": sha, "name": sha, "executable": False}
     with pytest.raises(Exception, match="did not arrive whole"):
         far.client.request(protocol.upload_finish(**finish))
     far.client.begin(protocol.upload_chunk(**upload), good).wait()

@@ -192,7 +192,7 @@ def test_an_idle_connection_is_closed_and_one_in_use_is_not(
 ) -> None:
     monkeypatch.setattr(file_connection, "IDLE_SECONDS", 0.2)
     fs = ClusterFileSystem(fresh)
-    with closing(fs.iter_find("/usr")) as listing:
+    with closing(fs.iter_find("/usr")) as listing:  # type: ignore[type-var]
         next(listing)
         agent = far_files(fresh).agent
         time.sleep(1)
@@ -295,7 +295,7 @@ def test_a_listing_arrives_while_it_is_made_and_waits_for_its_reader(
     fs = ClusterFileSystem(ssh)
     agent = far_files(ssh).agent
     before = agent.bytes_received
-    with closing(fs.walk("/usr", detail=True)) as listing:
+    with closing(fs.walk("/usr", detail=True)) as listing:  # type: ignore[type-var]
         next(listing)
         time.sleep(1.5)
         ahead = agent.bytes_received - before
@@ -310,7 +310,7 @@ def test_a_listing_that_nobody_reads_on_is_ended(ssh: SSHCluster) -> None:
     fs = ClusterFileSystem(ssh)
     agent = far_files(ssh).agent
     for _ in range(3):
-        with closing(fs.iter_find("/usr")) as listing:
+        with closing(fs.iter_find("/usr")) as listing:  # type: ignore[type-var]
             assert next(listing).startswith("/usr/")
     received = -1
     deadline = time.monotonic() + 60
@@ -361,9 +361,9 @@ def with_secret(prefect_server: PrefectServer) -> Iterator[SSHCluster]:
     block = SSHCluster(
         host="nowhere.invalid", credentials=SSHCredentials(username="ana", password=_SECRET)
     )
-    block.save("with-secret", overwrite=True, _sync=True)
+    block.save("with-secret", overwrite=True, _sync=True)  # type: ignore[call-arg]
     yield block
-    SSHCluster.delete("with-secret", _sync=True)
+    SSHCluster.delete("with-secret", _sync=True)  # type: ignore[call-arg]
 
 
 def test_pickles_carry_a_name_and_no_secret(with_secret: SSHCluster) -> None:
@@ -398,7 +398,7 @@ def test_another_secret_is_another_filesystem() -> None:
 
 
 def test_in_another_process(prefect_server: PrefectServer, tmp_path: Any) -> None:
-    LocalCluster(max_parallel_calls=1).save("pickled", overwrite=True, _sync=True)
+    LocalCluster(max_parallel_calls=1).save("pickled", overwrite=True, _sync=True)  # type: ignore[call-arg]
     (tmp_path / "x").write_text("x")
     pickled = pickle.dumps(ClusterFileSystem("pickled")).hex()
     program = (
@@ -409,4 +409,4 @@ def test_in_another_process(prefect_server: PrefectServer, tmp_path: Any) -> Non
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [f"{tmp_path}/x"]
-    LocalCluster.delete("pickled", _sync=True)
+    LocalCluster.delete("pickled", _sync=True)  # type: ignore[call-arg]

@@ -51,10 +51,10 @@ def cluster(
             remote_work_dir=str(tmp_path / "work"), python=pythons[version], max_parallel_calls=1
         )
     name = f"in-task-{os.urandom(3).hex()}"
-    block.save(name, _sync=True)
+    block.save(name, _sync=True)  # type: ignore[call-arg]
     yield block
     far_files(block).close()
-    type(block).delete(name, _sync=True)
+    type(block).delete(name, _sync=True)  # type: ignore[call-arg]
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def look(top: str) -> tuple:
 
     stat = cluster_stat(top + "/a.csv")
     try:
-        stat.size = 0
+        stat.size = 0  # type: ignore[misc]
     except AttributeError as error:
         refused = str(error)
     return (

@@ -114,7 +114,7 @@ def test_what_breaks_off_leaves_the_old_file(
     os.chown(tree / "far", tree.stat().st_uid, -1)
     (tmp_path / "other").write_bytes(CONTENT[::-1])
 
-    class Broken(fsspec.Callback):  # type: ignore[misc]
+    class Broken(fsspec.Callback):
         def relative_update(self, inc: int = 1) -> None:
             super().relative_update(inc)
             if self.value > 2**20:
@@ -176,9 +176,9 @@ def test_files_of_proc_are_read(fs: ClusterFileSystem, name: str, tmp_path: Path
 
 @pytest.fixture
 def saved(here: LocalCluster, prefect_server: PrefectServer) -> Iterator[str]:
-    here.model_copy().save("chained", overwrite=True, _sync=True)
+    here.model_copy().save("chained", overwrite=True, _sync=True)  # type: ignore[call-arg]
     yield "cluster://local-cluster.chained"
-    LocalCluster.delete("chained", _sync=True)
+    LocalCluster.delete("chained", _sync=True)  # type: ignore[call-arg]
 
 
 def test_archives_and_references_on_a_cluster(saved: str, tmp_path: Path) -> None:

@@ -98,12 +98,12 @@ def test_a_bare_double_colon_is_refused() -> None:
 def saved(prefect_server: PrefectServer) -> Iterator[str]:
     """The name of a local cluster that no other block has."""
     name = f"files-{os.urandom(3).hex()}"
-    LocalCluster(max_parallel_calls=1).save(name, _sync=True)
-    SSHCluster(host="nowhere.invalid").save(f"{name}-ssh", _sync=True)
+    LocalCluster(max_parallel_calls=1).save(name, _sync=True)  # type: ignore[call-arg]
+    SSHCluster(host="nowhere.invalid").save(f"{name}-ssh", _sync=True)  # type: ignore[call-arg]
     forget_clusters()
     yield name
-    LocalCluster.delete(name, _sync=True)
-    SSHCluster.delete(f"{name}-ssh", _sync=True)
+    LocalCluster.delete(name, _sync=True)  # type: ignore[call-arg]
+    SSHCluster.delete(f"{name}-ssh", _sync=True)  # type: ignore[call-arg]
 
 
 def test_files_by_url(saved: str, tmp_path) -> None:
@@ -143,14 +143,14 @@ def test_the_home_directory(saved: str) -> None:
 
 
 def test_names_that_are_not_unique_or_not_there(saved: str) -> None:
-    SSHCluster(host="nowhere.invalid").save(saved, _sync=True)
+    SSHCluster(host="nowhere.invalid").save(saved, _sync=True)  # type: ignore[call-arg]
     try:
         with pytest.raises(ConfigurationError) as refused:
             ClusterFileSystem(saved)
         assert f"local-cluster/{saved}, ssh-cluster/{saved}." in str(refused.value)
         assert ClusterFileSystem(f"local-cluster/{saved}").exists("/")
     finally:
-        SSHCluster.delete(saved, _sync=True)
+        SSHCluster.delete(saved, _sync=True)  # type: ignore[call-arg]
     with pytest.raises(ConfigurationError) as refused:
         fsspec.open("cluster://no-such-cluster/x").open()
     assert f"local-cluster/{saved}" in str(refused.value)

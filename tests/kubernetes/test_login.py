@@ -23,7 +23,7 @@ __all__ = ["server"]
 
 GUIDE = Path(__file__).parents[2] / "docs/guides/kubernetes.md"
 V1 = "client.authentication.k8s.io/v1"
-LIST = (200, {"items": []})
+LIST: tuple[int, dict[str, Any]] = (200, {"items": []})
 UNAUTHORIZED = (401, {"message": "Unauthorized"})
 Api = Callable[..., KubernetesApi]
 
@@ -235,7 +235,11 @@ def test_a_proxys_password_is_sent_to_it(api: Api) -> None:
 
 
 def test_a_plugins_certificate_is_renewed_with_its_connections(api: Api, tmp_path: Path) -> None:
-    status = {"token": None, "clientCertificateData": "CERT", "clientKeyData": "KEY"}
+    status: dict[str, Any] = {
+        "token": None,
+        "clientCertificateData": "CERT",
+        "clientKeyData": "KEY",
+    }
     client = api(Plugin(tmp_path, expirationTimestamp=in_seconds(0.0), **status).user)
     first, second = client._login.current, client._login.current
     assert second.pool is not first.pool

@@ -43,11 +43,11 @@ def name_of(prefect_server: object) -> Iterator[Callable[[KubernetesCluster], st
     """Saves a block, and says what it is called on the command line."""
 
     def save(cluster: KubernetesCluster) -> str:
-        cluster.save("visited", overwrite=True, _sync=True)
+        cluster.save("visited", overwrite=True, _sync=True)  # type: ignore[call-arg]
         return "kubernetes-cluster/visited"
 
     yield save
-    KubernetesCluster.delete("visited", _sync=True)
+    KubernetesCluster.delete("visited", _sync=True)  # type: ignore[call-arg]
 
 
 def test_what_check_finds(

@@ -140,7 +140,7 @@ def test_a_stream_that_breaks_is_gone_on_with_where_it_was(
 ) -> None:
     running("one", "two")
     for number, job in enumerate(("one", "two"), 1):
-        wait_for(lambda expected=number: server.asked.count("watch pods") == expected)
+        wait_for(lambda expected=number: server.asked.count("watch pods") == expected)  # type: ignore[misc]
         server.break_watches()
         server.put(pod(job, KILLED, phase="Failed"))
         assert type(heard.failure(job)) is errors.OutOfMemory

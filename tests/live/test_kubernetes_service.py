@@ -38,6 +38,7 @@ def _job(image: str, program: str, **pod: Any) -> dict[str, Any]:
     """A job of one pod that runs a Python program; keywords are of the container, or the pod."""
     of_container = {key: pod.pop(key) for key in ("resources", "volumeMounts") if key in pod}
     container = {"name": "main", "image": image, "command": ["python3", "-uc", program]}
+    spec: dict[str, Any]
     spec = {"restartPolicy": "Never", "containers": [{**container, **of_container}], **pod}
     return {"metadata": {"name": "job"}, "spec": {"backoffLimit": 0, "template": {"spec": spec}}}
 
@@ -84,7 +85,7 @@ class TestKubernetes:
 
         wait_until(lambda: batch.read_namespaced_job("job", namespace).status.conditions)
 
-        (condition,) = batch.read_namespaced_job("job", namespace).status.conditions
+        (condition,) = batch.read_namespaced_job("job", namespace).status.conditions  # type: ignore[misc]
         assert condition.type == "Failed"
         assert _ended(kubernetes, namespace, pod).exit_code == 3
 

@@ -56,6 +56,6 @@ for _module, _names in LINUX_ONLY.items():
             delattr(_module, _name)
 # What the standard library itself asks on macOS.
 _proxies = types.ModuleType("_scproxy")
-_proxies._get_proxies = _proxies._get_proxy_settings = dict
+_proxies._get_proxies = _proxies._get_proxy_settings = dict  # type: ignore[attr-defined]
 sys.modules["_scproxy"] = _proxies
 sys.addaudithook(_refuse)

@@ -112,7 +112,7 @@ def main(mode: str, directory: Path) -> None:
         found = {name[:-5]: _unpickled((directory / name).read_bytes()) for name in names}
     elif mode == "threads":
         # One after the other: some count how often they are called.
-        runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=1)  # type: ignore[assignment]
+        runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=1)
         found = dict(zip(everything(), in_flow(runner, list(everything().values())), strict=True))
     else:
         for kind in KINDS:

@@ -66,7 +66,7 @@ def plain(x: int) -> int:
 
 def names_in(data: bytes) -> set[str]:
     return {
-        argument
+        str(argument)
         for opcode, argument, _ in pickletools.genops(data)
         if opcode.name == "SHORT_BINUNICODE"
     }
@@ -179,9 +179,9 @@ def test_an_open_connection_is_named_by_what_is_open_in_it():
 
 
 def test_the_path_to_what_cannot_travel():
-    point = Point(1)
+    point: Any = Point(1)
     point.lock = threading.Lock()
-    arguments = ((0, {"model": point}), {})
+    arguments: tuple[Any, ...] = ((0, {"model": point}), {})
     with pytest.raises(NotPortable, match=r"args\[1\]\[.model.\]\.lock: _thread\.lock"):
         dumps(arguments, HERE, "an argument of 'fit'")
     with pytest.raises(NotPortable, match=r": key\[0\]: _thread\.lock"):
@@ -205,7 +205,7 @@ def test_old_far_sides_get_a_protocol_that_they_read():
     assert dumps([1], (3, 8), "x").data[1] == 5
 
 
-class Names(set):  # type: ignore[type-arg]
+class Names(set):
     """A set with something of its own."""
 
 
@@ -218,7 +218,7 @@ class Member:
 
 @pytest.mark.parametrize("python", [(3, 6), HERE])
 def test_sets_arrive_as_sets(python):
-    names = Names(["b", "a", "c"])
+    names: Any = Names(["b", "a", "c"])
     names.title = "names"
     shared = {"x", "y", 3, None, (1, frozenset({2, 3}))}
     value = {

@@ -152,7 +152,7 @@ def raised(make: Any) -> BaseException:
 
 
 def test_exceptions_of_pythons_own_come_back() -> None:
-    error = raised(lambda: {}["x"])
+    error = raised(lambda: dict[str, int]()["x"])
     assert type(error) is KeyError
     assert error.args == ("x",)
     assert "KeyError" in str(error.__cause__)

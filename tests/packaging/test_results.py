@@ -89,8 +89,8 @@ class OddError(Exception):
 
 def noted() -> None:
     error = OddError(3, 2)
-    error.add_note("while fitting")
-    error.add_note("seed 7")
+    error.add_note("while fitting")  # type: ignore[attr-defined]
+    error.add_note("seed 7")  # type: ignore[attr-defined]
     raise error
 
 
@@ -125,12 +125,12 @@ def test_notes_of_an_exception_arrive(minor: str, elsewhere: Start) -> None:
     far = elsewhere(minor)
     with pytest.raises(OddError) as caught:
         far.call(noted)
-    assert caught.value.__notes__ == ["while fitting", "seed 7"]
+    assert caught.value.__notes__ == ["while fitting", "seed 7"]  # type: ignore[attr-defined]
     assert str(caught.value) == "3 is more than 2"
     if minor != HERE:
         with pytest.raises(RemoteTaskError) as fallback:
             far.call(noted_unknown)
-        assert fallback.value.__notes__ == ["of its own"]
+        assert fallback.value.__notes__ == ["of its own"]  # type: ignore[attr-defined]
 
 
 def a_lambda() -> Any:
@@ -158,7 +158,7 @@ def test_bytecode_of_the_same_version_is(elsewhere: Start) -> None:
 
 
 def a_group() -> None:
-    raise ExceptionGroup("both", [ValueError("one"), OddError(3, 2)])  # noqa: F821
+    raise ExceptionGroup("both", [ValueError("one"), OddError(3, 2)])  # type: ignore[name-defined]  # noqa: F821
 
 
 def times_out() -> None:
@@ -183,7 +183,7 @@ def test_groups_of_exceptions(minor: str, elsewhere: Start) -> None:
         with pytest.raises(RemoteTaskError, match="ExceptionGroup"):
             elsewhere(minor).call(a_group)
         return
-    with pytest.raises(ExceptionGroup, match="both") as caught:  # noqa: F821
+    with pytest.raises(ExceptionGroup, match="both") as caught:  # type: ignore[name-defined]  # noqa: F821
         elsewhere(minor).call(a_group)
     one, other = caught.value.exceptions
     assert (type(one), str(one)) == (ValueError, "one")
@@ -193,7 +193,7 @@ def test_groups_of_exceptions(minor: str, elsewhere: Start) -> None:
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="this Python has no groups")
 @pytest.mark.parametrize("minor", ["3.6", "3.8"])
 def test_groups_do_not_travel_to_where_there_are_none(minor: str, elsewhere: Start) -> None:
-    group = ExceptionGroup("both", [ValueError("one")])  # noqa: F821
+    group = ExceptionGroup("both", [ValueError("one")])  # type: ignore[name-defined]  # noqa: F821
     with pytest.raises(NotPortable, match=rf"needs Python 3\.11, and the cluster has {minor}"):
         elsewhere(minor).package(same, group)
 

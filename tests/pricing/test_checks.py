@@ -379,7 +379,7 @@ def test_coverage() -> None:
 def test_what_is_required_is_known_by_region_from_what_was_approved() -> None:
     limits = replace(LIMITS, required_types={"aws": ("m5.large", "t3.micro")})
     young = [price("m7i.large", "0.1", region="ap-southeast-7")]
-    asked = {"regions": ("ap-southeast-7",)}
+    asked: dict[str, Any] = {"regions": ("ap-southeast-7",)}
     # Nobody knows what is sold there, or it was approved without.
     assert wrong(listed(young, **asked), thresholds=limits) == {}
     approved = approved_amounts(young)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -151,7 +152,7 @@ def answers(
     trusted: None, request: pytest.FixtureRequest
 ) -> Iterator[Mapping[tuple[str, Fault], Future[Asked]]]:
     """What comes of asking in each cell that was chosen, asked side by side."""
-    chosen = [
+    chosen: list[Any] = [
         (item.callspec.params["provider"], item.callspec.params["fault"])
         for item in request.session.items
         if isinstance(item, pytest.Function)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from clustrix_prefect import SGECluster
@@ -43,7 +45,7 @@ class TestScript:
             ({"constraint": "arch=lx-amd64"}, "-l arch=lx-amd64"),
         ],
     )
-    def test_resources(self, wanted: dict[str, object], expected: str) -> None:
+    def test_resources(self, wanted: dict[str, Any], expected: str) -> None:
         assert expected in directives(**wanted)
 
     def test_one_core_needs_no_parallel_environment(self) -> None:

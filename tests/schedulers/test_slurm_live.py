@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -181,7 +182,7 @@ def test_preemption(site: Site) -> None:
         ({"constraint": "nope"}, "constraint"),
     ],
 )
-def test_refusals_carry_a_remedy(site: Site, resources: dict[str, object], remedy: str) -> None:
+def test_refusals_carry_a_remedy(site: Site, resources: dict[str, Any], remedy: str) -> None:
     with pytest.raises(SubmissionRefused) as caught:
         site.submit("true", **resources)
     assert remedy in caught.value.remedy

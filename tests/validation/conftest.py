@@ -41,7 +41,7 @@ def saved(prefect_server: PrefectServer) -> Iterator[Save]:
 
     yield save
     for kind, name in made:
-        kind.delete(name, _sync=True)
+        kind.delete(name, _sync=True)  # type: ignore[call-arg]
 
 
 @pytest.fixture

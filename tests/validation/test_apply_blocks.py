@@ -54,7 +54,11 @@ def versions() -> dict[str, Any]:
     """When each block was last written."""
     with get_client(sync_client=True) as client:
         documents = client.read_block_documents(limit=200, offset=0)
-    return {f"{one.block_type.slug}/{one.name}": one.updated for one in documents if one.name}
+    return {
+        f"{one.block_type.slug}/{one.name}": one.updated
+        for one in documents
+        if one.name and one.block_type
+    }
 
 
 def apply(*arguments: Any) -> int:
@@ -66,7 +70,7 @@ def test_blocks_are_saved_and_a_second_time_nothing_is(
 ) -> None:
     assert apply(file) == 0
     assert "2 of 2 blocks saved." in capsys.readouterr().out
-    cluster = SlurmCluster.load(name, _sync=True)
+    cluster: Any = SlurmCluster.load(name, _sync=True)  # type: ignore[call-arg]
     assert (cluster.host, cluster.environment) == ("ndoli.example.edu", {"OMP_NUM_THREADS": "1"})
     assert cluster.credentials.password.get_secret_value() == "env:NDOLI_PASSWORD"
     before = versions()
@@ -77,7 +81,7 @@ def test_blocks_are_saved_and_a_second_time_nothing_is(
     file.write_text(file.read_text().replace("ana", "bob"))
     assert apply(file) == 0
     assert "1 of 2 blocks saved." in capsys.readouterr().out
-    assert SlurmCluster.load(name, _sync=True).credentials.username == "bob"
+    assert SlurmCluster.load(name, _sync=True).credentials.username == "bob"  # type: ignore[call-arg, union-attr]
 
 
 def test_a_dry_run_shows_the_difference_and_changes_nothing(
@@ -111,7 +115,7 @@ def test_what_was_not_made_from_a_file_is_replaced_only_if_somebody_says_so(
     file: Path, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     by_hand = SlurmCluster(host="by-hand.example.edu")
-    by_hand.save(name, overwrite=True, _sync=True)
+    by_hand.save(name, overwrite=True, _sync=True)  # type: ignore[call-arg]
     asked: list[str] = []
 
     def answer(question: str) -> str:
@@ -124,19 +128,19 @@ def test_what_was_not_made_from_a_file_is_replaced_only_if_somebody_says_so(
     for _ in range(2):  # nobody is there; somebody says no
         assert apply(file) == 1
         assert "--overwrite replaces them" in capsys.readouterr().err
-        assert SlurmCluster.load(name, _sync=True).host == "by-hand.example.edu"
+        assert SlurmCluster.load(name, _sync=True).host == "by-hand.example.edu"  # type: ignore[call-arg, union-attr]
     assert f"slurm-cluster/{name} was not made from a file. Replace it?" in asked[0]
     assert apply(file) == 0
-    assert SlurmCluster.load(name, _sync=True).host == "ndoli.example.edu"
+    assert SlurmCluster.load(name, _sync=True).host == "ndoli.example.edu"  # type: ignore[call-arg, union-attr]
     # From now on it is one that was made from a file.
     file.write_text(file.read_text().replace("ndoli.example.edu", "kili.example.edu"))
     assert apply(file) == 0
     assert len(asked) == 3
-    by_hand.save(f"{name}-b", _sync=True)
+    by_hand.save(f"{name}-b", _sync=True)  # type: ignore[call-arg]
     file.write_text(f"block: slurm-cluster/{name}-b\nfields: {{host: from-a-file}}\n")
     assert apply("--overwrite", file) == 0
     assert len(asked) == 3
-    SlurmCluster.delete(f"{name}-b", _sync=True)
+    SlurmCluster.delete(f"{name}-b", _sync=True)  # type: ignore[call-arg]
 
 
 def test_a_dry_run_never_shows_a_secret(
@@ -144,9 +148,9 @@ def test_a_dry_run_never_shows_a_secret(
 ) -> None:
     apply(file)
     block = SSHCredentials(username="ana", password="canary-one", passphrase="canary-two")
-    block.save(name, overwrite=True, _sync=True)
+    block.save(name, overwrite=True, _sync=True)  # type: ignore[call-arg]
     cluster = LocalCluster(environment={"API_TOKEN": "canary-three", "A": "b"})
-    cluster.save(name, overwrite=True, _sync=True)
+    cluster.save(name, overwrite=True, _sync=True)  # type: ignore[call-arg]
     with file.open("a") as text:
         text.write(f"---\nblock: local-cluster/{name}\nfields: {{environment: {{A: c}}}}\n")
     capsys.readouterr()
@@ -259,7 +263,7 @@ def test_secrets_within_other_fields_are_refused_and_not_shown(
     assert f"{path}:3: This is a secret" in shown.err
     assert "write a reference" not in shown.err
     # On the server it may be, from elsewhere: it is not shown either.
-    KubernetesCluster(**yaml.safe_load(fields)).save(name, _sync=True)
+    KubernetesCluster(**yaml.safe_load(fields)).save(name, _sync=True)  # type: ignore[call-arg]
     path.write_text(f"block: kubernetes-cluster/{name}\nfields: {{}}\n")
     assert apply("--dry-run", path) == 0
     told = capsys.readouterr()

@@ -63,7 +63,7 @@ def test_an_unknown_cluster_is_a_failure_among_others(here: str) -> None:
 
 
 def test_a_refused_submission_is_a_failure(saved: Save, ndoli: str, slurm: Slurm) -> None:
-    wrong = SlurmCluster.load("ndoli", _sync=True).model_copy(update={"partition": "nowhere"})
+    wrong = SlurmCluster.load("ndoli", _sync=True).model_copy(update={"partition": "nowhere"})  # type: ignore[call-arg, union-attr]
     state = validate_cluster_access([saved(wrong, "wrong")], return_state=True)
     assert state.is_failed()
     found = {

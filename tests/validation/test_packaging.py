@@ -114,7 +114,7 @@ def test_a_cluster_that_cannot_be_used_is_a_failure(here: str) -> None:
     ],
 )
 def test_nothing_else_passes_than_the_value_with_its_proof(answer: Any, told: str) -> None:
-    case = Case("helper", basic, 8)
+    case = Case("helper", basic, 8)  # type: ignore[arg-type]
     check = judge("slurm-cluster/ndoli", SlurmCluster(), case, answer, "r1", "1")
     assert told in check.problem
     assert not check.is_ok
@@ -124,7 +124,7 @@ def test_nothing_else_passes_than_the_value_with_its_proof(answer: Any, told: st
 
 
 def test_an_exception_must_be_the_one_with_its_text_and_traceback() -> None:
-    case = Case("raises", raises, TooLarge(None, 50))
+    case = Case("raises", raises, TooLarge(None, 50))  # type: ignore[arg-type]
     without = TooLarge(PROOF, 50)
     assert "traceback" in judge("here", LocalCluster(), case, without, "r1", "1").problem
     error = TooLarge(PROOF, 50)
@@ -140,7 +140,7 @@ def test_an_exception_must_be_the_one_with_its_text_and_traceback() -> None:
 
 def test_the_modules_of_the_block_must_have_been_loaded() -> None:
     cluster = SlurmCluster(modules=["python/3.11", "gcc"])
-    case = Case("helper", basic, 8)
+    case = Case("helper", basic, 8)  # type: ignore[arg-type]
 
     def told(loaded: str) -> str:
         return judge("x", cluster, case, ({**PROOF, "modules": loaded}, 8), "r1", "1").problem
@@ -198,12 +198,12 @@ def test_each_case_has_a_time_of_its_own_and_its_log_is_read(
 
 
 def test_only_the_package_a_case_needs_may_be_missing() -> None:
-    case = Case("numpy argument", basic, 8, needs="numpy")
+    case = Case("numpy argument", basic, 8, needs="numpy")  # type: ignore[arg-type]
     lacks = EnvironmentMismatch("no numpy", requirements=["numpy==2.4.6"])
     assert judge("here", LocalCluster(), case, lacks, "r1", "1").left_out
     more = EnvironmentMismatch("no numpy, no torch", requirements=["numpy==2.4.6", "torch==2"])
     assert not judge("here", LocalCluster(), case, more, "r1", "1").is_ok
-    assert not judge("here", LocalCluster(), Case("x", basic, 8), lacks, "r1", "1").is_ok
+    assert not judge("here", LocalCluster(), Case("x", basic, 8), lacks, "r1", "1").is_ok  # type: ignore[arg-type]
 
 
 def test_each_case_has_a_name_of_its_own() -> None:

@@ -222,8 +222,8 @@ def _debian_layer(root: Path, layer: Path) -> None:
     libraries = f"{_LIBRARIES},libreadline8{renamed},libssl3{renamed}"
     options = ["--variant=minbase", f"--include={libraries}"]
     run(["debootstrap", *options, codename, str(root), mirror()])
-    left_out = ("dev/*", "proc/*", "sys/*", "var/cache/apt/*", "var/lib/apt/lists/*", "var/log/*")
-    left_out += ("usr/share/doc/*", "usr/share/man/*", "usr/share/locale/*")
+    left_out = ["dev/*", "proc/*", "sys/*", "var/cache/apt/*", "var/lib/apt/lists/*", "var/log/*"]
+    left_out += ["usr/share/doc/*", "usr/share/man/*", "usr/share/locale/*"]
     excluded = [f"--exclude=./{pattern}" for pattern in left_out]
     run(["tar", "-cf", str(layer), *excluded, "-C", str(root), "."])
 

@@ -100,6 +100,7 @@ def products(answer: Any) -> Iterator[Any]:
 def test_the_answer_fits_botocores_model(server: AWSServer) -> None:
     answer = raw_answer(server)
     shape = PRICING.operation_model("GetProducts").output_shape
+    assert shape is not None
     assert misfits(shape, answer) == []
     assert len(answer["PriceList"]) == 100
     assert set(answer) == {"FormatVersion", "PriceList", "NextToken"}
@@ -109,6 +110,7 @@ def test_the_answer_fits_botocores_model(server: AWSServer) -> None:
 def test_a_wrong_answer_does_not_fit(server: AWSServer, fault: Fault) -> None:
     server.fault = fault
     shape = PRICING.operation_model("GetProducts").output_shape
+    assert shape is not None
     assert misfits(shape, raw_answer(server)) != []
 
 
@@ -141,7 +143,7 @@ def test_a_wrong_product_is_not(server: AWSServer, wrong: str) -> None:
 
 def test_our_request_fits_botocores_model(server: AWSServer) -> None:
     fetch_prices(regions=["us-east-1"], credentials=KEY, endpoint=server.url, deadline=20)
-    shape = PRICING.operation_model("GetProducts").input_shape
+    shape: Any = PRICING.operation_model("GetProducts").input_shape
     for request in server.requests:
         report = ParamValidator().validate(request.document, shape)
         assert not report.has_errors(), report.generate_report()

@@ -141,7 +141,7 @@ def import_gpuhunt() -> Any:
     return gpuhunt.providers.gcp
 
 
-def hunted(server: GCPServer) -> dict[tuple[str, str, PurchaseOption], float]:
+def hunted(server: GCPServer) -> dict[tuple[str | None, str, PurchaseOption], float]:
     """gpuhunt's prices of all machine types that the table and the server have."""
     gpuhunt_gcp = import_gpuhunt()
     options = {
@@ -151,7 +151,7 @@ def hunted(server: GCPServer) -> dict[tuple[str, str, PurchaseOption], float]:
     prices = gpuhunt_gcp.Prices()
     # gpuhunt 0.1.34 takes accelerators of Defined Duration for those on demand, if they come last.
     prices.add_skus(sku for sku in skus(server) if "Defined Duration" not in sku.description)
-    found = {}
+    found: dict[tuple[str | None, str, PurchaseOption], float] = {}
     for machine in machine_types():
         if machine.vcpus != machine.vcpus.to_integral_value():
             continue  # gpuhunt leaves out the shared cores

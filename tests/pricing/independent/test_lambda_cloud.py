@@ -144,7 +144,7 @@ def test_a_wrong_document_is_found(agrees: Callable[[LambdaServer], None], fault
 def test_a_renamed_member_is_found(name: str) -> None:
     class Renamed(LambdaServer):
         def answer(self, request: Any) -> Any:
-            reply = super().answer(request)
+            reply: Any = super().answer(request)
             reply.body = reply.body.replace(f'"{name}"'.encode(), f'"{name}s"'.encode())
             return reply
 

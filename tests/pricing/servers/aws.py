@@ -239,10 +239,10 @@ class AWSServer(TLSServer):
 
     def throttled(self) -> Reply:
         if self.requests[-1].method == "GET":
-            slow = (
+            said = (
                 b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
             )
-            return Reply(503, slow, content_type="application/xml")
+            return Reply(503, said, content_type="application/xml")
         slow = _error("ThrottlingException", "Rate exceeded")
         return slow if self.requests[-1].header("X-Amz-Target") else _ec2_error(slow)
 
@@ -309,7 +309,7 @@ class AWSServer(TLSServer):
             Fault.WINDOWS_AS_LINUX: amount + Decimal("0.046") * machine.vcpu,
             Fault.WRONG_UNIT: amount * 730,
         }
-        if touched and self.fault in changed:
+        if touched and self.fault is not None and self.fault in changed:
             dimension["pricePerUnit"] = {"USD": _amount(changed[self.fault])}
         if touched and self.fault is Fault.MISSING_PRICE:
             dimension["pricePerUnit"] = {}
@@ -500,7 +500,7 @@ class AWSServer(TLSServer):
         ]
         yield "".join(_csv_line(line) for line in head).encode()
         for region in regions:
-            text = []
+            text: list[str] = []
             rows = list(self.products(region))
             if self.fault is Fault.TRUNCATED_PAGE:
                 rows = rows[: len(rows) // 2]
@@ -638,7 +638,7 @@ def _reserved(sku: str, amount: Decimal) -> Row:
 def _dimension(row: Row) -> Row:
     (term,) = row["terms"]["OnDemand"].values()
     (dimension,) = term["priceDimensions"].values()
-    return dimension  # type: ignore[no-any-return]
+    return dimension
 
 
 @cache
@@ -673,7 +673,7 @@ def _fits(row: Row, wanted: Mapping[str, str]) -> bool | None:
 def _csv_lines(row: Row, filler: int) -> Iterator[str]:
     product = row["product"]
     dimension = _dimension(row)
-    (currency, amount), *_ = [*dimension["pricePerUnit"].items(), ("USD", "")]
+    currency, amount = next(iter(dimension["pricePerUnit"].items()), ("USD", ""))
     attributes = product["attributes"]
     cells = {
         "SKU": product["sku"],
