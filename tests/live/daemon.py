@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -11,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tests.live.rundir import MARK
+
+_FIRST_PORT, _PORTS = 15_000, 15_000
 
 
 class ServiceUnavailable(Exception):
@@ -104,11 +108,16 @@ class Daemon:
 
 
 def free_port() -> int:
-    """A port on the loopback interface that nothing listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """A port on the loopback interface that nothing listens on.
+
+    Of those that the kernel gives to no outgoing connection: a service may be stopped for a while
+    and start again.
+    """
+    while True:
+        port = _FIRST_PORT + secrets.randbelow(_PORTS)
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 def listens(port: int, address: str = "127.0.0.1") -> bool:
