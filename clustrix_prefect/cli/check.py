@@ -10,7 +10,7 @@ from clustrix_prefect.cli.arguments import AsJson, Block
 from clustrix_prefect.cli.terminal import print_json, print_table
 
 if TYPE_CHECKING:
-    from clustrix_prefect.validation.inspection import Finding
+    from clustrix_prefect.validation.cluster_check import CheckResult
 
 # The marks and the names.
 _WIDTHS = (4, 14)
@@ -19,16 +19,16 @@ _WIDTHS = (4, 14)
 def check(block: Block, /, *, as_json: AsJson = False) -> int:
     """Connect to a cluster and say what is there."""
     from clustrix_prefect.clusters import load_cluster
-    from clustrix_prefect.validation.inspection import inspect_cluster
+    from clustrix_prefect.validation.cluster_check import check_cluster
 
     cluster = load_cluster(block)
-    findings: list[Finding] = []
+    findings: list[CheckResult] = []
     if not as_json:
         print(f"{block}: {cluster.description}\n")
-    for finding in inspect_cluster(cluster):
+    for finding in check_cluster(cluster):
         findings.append(finding)
         if not as_json:
-            _print_finding(finding)
+            _print_result(finding)
     problems = sum(not finding.is_ok for finding in findings)
     if as_json:
         print_json(
@@ -44,7 +44,7 @@ def check(block: Block, /, *, as_json: AsJson = False) -> int:
     return 1 if problems else 0
 
 
-def _print_finding(finding: Finding) -> None:
+def _print_result(finding: CheckResult) -> None:
     mark = Text("ok", "green") if finding.is_ok else Text("FAIL", "bold red")
     mark = Text("warn", "yellow") if finding.is_ok and finding.warning else mark
     told = (finding.value, finding.problem, finding.warning, finding.remedy)

@@ -15,7 +15,7 @@ from clustrix_prefect.sessions.discovery import ask_site
 from clustrix_prefect.sessions.opened import opened
 from clustrix_prefect.task_resources import Resources
 from clustrix_prefect.validation.check import Check
-from clustrix_prefect.validation.inspection import inspect_cluster
+from clustrix_prefect.validation.cluster_check import check_cluster
 
 _CANCEL_SECONDS = 60.0
 _JOB_SECONDS = 600
@@ -30,7 +30,7 @@ def check_access(name: str, cluster: ClusterBlock) -> Iterator[Check]:
         cluster: The cluster.
     """
     reached = False
-    for finding in inspect_cluster(cluster):
+    for finding in check_cluster(cluster):
         reached = reached or (finding.name == "work directory" and finding.is_ok)
         yield Check(
             name, finding.name, finding.value, finding.problem, finding.remedy, finding.warning

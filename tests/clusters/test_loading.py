@@ -23,7 +23,7 @@ from clustrix_prefect import (
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.clusters.loading import saved_clusters
 from clustrix_prefect.errors import ConfigurationError
-from clustrix_prefect.validation.inspection import inspect_cluster
+from clustrix_prefect.validation.cluster_check import check_cluster
 from tests.live.prefect_server import PrefectServer
 
 
@@ -66,7 +66,7 @@ def test_what_was_saved_with_a_field_that_there_is_not(saved: dict[str, ClusterB
         client.request("PATCH", f"/block_documents/{found.id}", json={"data": data})  # type: ignore[arg-type]
     cluster = load_cluster("local-cluster/here")
     assert cluster.unknown_fields == ("max_paralel_calls",)
-    told = {finding.name: finding for finding in inspect_cluster(cluster)}["fields"]
+    told = {finding.name: finding for finding in check_cluster(cluster)}["fields"]
     assert "no field 'max_paralel_calls'; is it 'max_parallel_calls'?" in told.problem
     assert load_cluster("ssh-cluster/big").unknown_fields == ()
     by_base_class = Block.load("local-cluster/here", _sync=True)  # type: ignore[call-arg]

@@ -11,7 +11,7 @@ from prefect import flow, task
 
 from clustrix_prefect import ClusterTaskRunner
 from clustrix_prefect.clusters.batch import BatchCluster
-from clustrix_prefect.validation.inspection import inspect_cluster
+from clustrix_prefect.validation.cluster_check import check_cluster
 from tests.live import clusters
 from tests.live.pythons import FarPythons
 from tests.live.ssh_host import SSHHost
@@ -54,5 +54,5 @@ def test_calls_run_and_check_finds_the_scheduler(
     with ssh_host.bare_path((*_SLURM, *_PBS), getattr(service, "login", "")):
         assert not ssh_host.run(f"command -v {program}").stdout
         assert doubled() == [0, 2, 4]
-        found = list(inspect_cluster(cluster))
+        found = list(check_cluster(cluster))
     assert [each for each in found if each.problem] == []

@@ -28,7 +28,7 @@ from clustrix_prefect.errors import (
     WorkerNotStarted,
 )
 from clustrix_prefect.sessions.job_listing import cluster_jobs
-from clustrix_prefect.validation.inspection import inspect_cluster
+from clustrix_prefect.validation.cluster_check import check_cluster
 from tests.contract.api import history, queued
 from tests.dispatch import long_flow
 from tests.dispatch.api import ended_task_runs, flow_run_state
@@ -267,7 +267,7 @@ def test_nothing_is_left_of_a_cancelled_flow(
 
 
 def test_check(on_gridengine: SGECluster) -> None:
-    found = {finding.name: finding for finding in inspect_cluster(on_gridengine)}
+    found = {finding.name: finding for finding in check_cluster(on_gridengine)}
     assert all(finding.is_ok for finding in found.values()), found
     assert found["scheduler"].value == "Grid Engine (SGE 8.1.9)"
     assert "arrays of 75000" in found["limits"].value
@@ -278,7 +278,7 @@ def test_check_names_the_block_for_what_it_finds(
     on_gridengine: SGECluster, over_ssh: SSHCluster, ssh_host: SSHHost
 ) -> None:
     with ssh_host.bashrc("export SLURM_CONF=/nowhere\n"):
-        found = {finding.name: finding for finding in inspect_cluster(over_ssh)}
+        found = {finding.name: finding for finding in check_cluster(over_ssh)}
     assert found["scheduler"].is_ok
     assert found["scheduler"].value == (
         "Grid Engine (SGE 8.1.9) is there: to submit jobs, use SGECluster (sge-cluster/NAME)"
@@ -290,7 +290,7 @@ def test_check_names_the_right_block_beside_a_wrong_one(
 ) -> None:
     nobody = "export SLURM_CONF=/nowhere SGE_QMASTER_PORT=1\n"
     with ssh_host.bashrc(openpbs.login + nobody):
-        found = {finding.name: finding for finding in inspect_cluster(on_gridengine)}
+        found = {finding.name: finding for finding in check_cluster(on_gridengine)}
     assert "Grid Engine does not answer" in found["scheduler"].problem
     assert "OpenPBS 23.06.06 is there" in found["scheduler"].remedy
     assert "use PBSCluster" in found["scheduler"].remedy

@@ -25,7 +25,7 @@ from clustrix_prefect.errors import (
     WorkerFailed,
 )
 from clustrix_prefect.validation.access import check_access
-from clustrix_prefect.validation.inspection import inspect_cluster
+from clustrix_prefect.validation.cluster_check import check_cluster
 from tests.contract.api import history, logs, queued
 from tests.dispatch import long_flow
 from tests.dispatch.api import ended_task_runs
@@ -141,14 +141,14 @@ def _command_lines(ssh_host: SSHHost) -> bytes:
 
 
 def test_check(on_openpbs: PBSCluster) -> None:
-    found = {finding.name: finding for finding in inspect_cluster(on_openpbs)}
+    found = {finding.name: finding for finding in check_cluster(on_openpbs)}
     assert all(finding.is_ok for finding in found.values()), found
     assert found["scheduler"].value == "OpenPBS 23.06.06"
     assert found["limits"].value == "arrays of 10000, 500 jobs"
 
 
 def test_check_of_slurms_pbs(on_slurm_pbs: PBSCluster) -> None:
-    found = {finding.name: finding for finding in inspect_cluster(on_slurm_pbs)}
+    found = {finding.name: finding for finding in check_cluster(on_slurm_pbs)}
     assert all(finding.is_ok for finding in found.values()), found
     assert found["scheduler"].value == "PBS commands of SLURM 22.05.8"
 
@@ -400,7 +400,7 @@ def test_check_names_the_block_for_slurms_pbs(
         path.chmod(0o755)
     nobody = f"export PATH={hidden}:$PATH SGE_QMASTER_PORT=1\n"
     with ssh_host.bashrc(slurm_pbs.login + nobody):
-        found = {finding.name: finding for finding in inspect_cluster(over_ssh)}
+        found = {finding.name: finding for finding in check_cluster(over_ssh)}
     assert found["scheduler"].value == (
         "PBS commands of SLURM 22.05.8 is there: to submit jobs, use PBSCluster (pbs-cluster/NAME)"
     )

@@ -15,7 +15,7 @@ from prefect.client.schemas.filters import LogFilter
 
 from clustrix_prefect import ClusterTaskRunner, SlurmCluster, resources
 from clustrix_prefect.errors import JobCancelled, SubmissionRefused, WorkerFailed
-from clustrix_prefect.validation.inspection import inspect_cluster
+from clustrix_prefect.validation.cluster_check import check_cluster
 from tests.contract.api import eventually, queued
 from tests.dispatch.marks import left_by, mark, marks
 from tests.dispatch.test_named_failures import run_alone
@@ -70,12 +70,12 @@ def doubled(cluster: SlurmCluster, calls: int, **wanted: Any) -> list[int]:
 
 
 def test_what_check_finds(on_site: SlurmCluster) -> None:
-    found = {finding.name: finding for finding in inspect_cluster(on_site)}
+    found = {finding.name: finding for finding in check_cluster(on_site)}
     assert all(finding.is_ok for finding in found.values()), found
     assert found["scheduler"].value.startswith("SLURM 24.11")
     assert found["limits"].value == "arrays of 1001, 9999 jobs"
     tight = on_site.model_copy(update={"account": site_module.TIGHT_ACCOUNT})
-    found = {finding.name: finding for finding in inspect_cluster(tight)}
+    found = {finding.name: finding for finding in check_cluster(tight)}
     assert found["limits"].value == f"arrays of 1001, {site_module.TIGHT_ACCOUNT_JOBS} jobs"
 
 

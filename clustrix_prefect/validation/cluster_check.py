@@ -47,7 +47,7 @@ _WORK_DIR_REMEDIES = {
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One thing that was looked at.
 
     Attributes:
@@ -72,12 +72,12 @@ class Finding:
         return {**asdict(self), "ok": self.is_ok}
 
 
-def inspect_cluster(cluster: ClusterBlock) -> Iterator[Finding]:
+def check_cluster(cluster: ClusterBlock) -> Iterator[CheckResult]:
     """Look at everything that calls will need; a problem ends what depends on it."""
     if cluster.unknown_fields:
         kind = type(cluster)
         first = cluster.unknown_fields[0]
-        yield Finding(
+        yield CheckResult(
             "fields",
             problem=f"The block was saved with {', '.join(map(repr, cluster.unknown_fields))}; "
             f"{kind.__name__} has no field {first!r}{what_was_meant(first, kind.model_fields)}",
@@ -115,49 +115,51 @@ def inspect_cluster(cluster: ClusterBlock) -> Iterator[Finding]:
                 yield _problem("connection", error)
 
 
-def _problem(name: str, error: ClustrixError) -> Finding:
-    return Finding(name, problem=error.what, remedy=error.remedy)
+def _problem(name: str, error: ClustrixError) -> CheckResult:
+    return CheckResult(name, problem=error.what, remedy=error.remedy)
 
 
-def _namespace(cluster: KubernetesCluster) -> Iterator[Finding]:
+def _namespace(cluster: KubernetesCluster) -> Iterator[CheckResult]:
     with closing(cluster.api()) as api:
-        yield Finding("API server", f"Kubernetes {api.server_version()}")
+        yield CheckResult("API server", f"Kubernetes {api.server_version()}")
         missing = api.missing_permissions()
         if missing:
-            yield Finding(
+            yield CheckResult(
                 "permissions",
                 f"in namespace {api.namespace}",
                 f"The account may not {', '.join(map(str, missing))}.",
                 f"Add to its Role: {'; '.join(one.rule for one in missing)}.",
             )
         else:
-            yield Finding("permissions", f"all that calls need in namespace {api.namespace}")
+            yield CheckResult("permissions", f"all that calls need in namespace {api.namespace}")
         if Permission("list", "jobs") not in missing:
             ours = api.list_jobs(MANAGED_BY)
-            yield Finding("jobs of ours", f"{len(ours)} (`clustrix-prefect jobs list` shows them)")
-    yield Finding("image", cluster.image)
+            yield CheckResult(
+                "jobs of ours", f"{len(ours)} (`clustrix-prefect jobs list` shows them)"
+            )
+    yield CheckResult("image", cluster.image)
 
 
-def _way(connection: Connection, seconds: float) -> Iterator[Finding]:
-    yield Finding("connection", f"{connection.description}, opened in {seconds:.1f} s")
+def _way(connection: Connection, seconds: float) -> Iterator[CheckResult]:
+    yield CheckResult("connection", f"{connection.description}, opened in {seconds:.1f} s")
     if isinstance(connection, SSHConnection):
-        yield Finding("host key", connection.facts.host_key)
-        yield Finding("logged in with", connection.facts.authenticated_with)
+        yield CheckResult("host key", connection.facts.host_key)
+        yield CheckResult("logged in with", connection.facts.authenticated_with)
         if connection.facts.certificate_ends is not None:
             yield _certificate(connection.facts.certificate_ends)
         if connection.facts.jumps:
-            yield Finding("through", ", ".join(connection.facts.jumps))
+            yield CheckResult("through", ", ".join(connection.facts.jumps))
     elif isinstance(connection, OpenSSHConnection):
-        yield Finding("logged in with", f"OpenSSH: {connection.master.shown}")
+        yield CheckResult("logged in with", f"OpenSSH: {connection.master.shown}")
 
 
-def _certificate(ends: datetime) -> Finding:
+def _certificate(ends: datetime) -> CheckResult:
     """Return when the certificate that was logged in with ends: a day before, it is warned of."""
     left = ends - datetime.now(timezone.utc)
     value = f"ends at {told(ends)}"
     if left > _DAY:
-        return Finding("certificate", value)
-    return Finding(
+        return CheckResult("certificate", value)
+    return CheckResult(
         "certificate",
         value,
         warning=f"It ends in {in_words(left.total_seconds())}.",
@@ -167,10 +169,10 @@ def _certificate(ends: datetime) -> Finding:
 
 def _beyond_login(
     cluster: ClusterBlock, agent: AgentClient, hello: dict[str, Any]
-) -> Iterator[Finding]:
+) -> Iterator[CheckResult]:
     python = ".".join(map(str, hello["python"]))
-    yield Finding("host", f"{hello['user']} on {hello['host']}, {hello['cpus']} cores")
-    yield Finding("helper", f"runs under Python {python} ({hello['executable']})")
+    yield CheckResult("host", f"{hello['user']} on {hello['host']}, {hello['cpus']} cores")
+    yield CheckResult("helper", f"runs under Python {python} ({hello['executable']})")
     yield _round_trip(agent)
     yield from _modules(cluster, agent)
     work_dir = _work_dir(cluster, agent)
@@ -179,7 +181,7 @@ def _beyond_login(
     yield interpreter
     at_once = cluster.calls_at_once(hello["cpus"])
     if at_once is not None:
-        yield Finding("calls at once", at_once)
+        yield CheckResult("calls at once", at_once)
     scheduler = cluster.scheduler()
     if scheduler is not None:
         yield from _jobs(cluster, scheduler, agent, hello["uid"])
@@ -187,23 +189,23 @@ def _beyond_login(
         yield from _recognised(agent)
 
 
-def _round_trip(agent: AgentClient) -> Finding:
+def _round_trip(agent: AgentClient) -> CheckResult:
     fastest = min(agent.measure() for _ in range(5))
     value = f"{fastest * 1000:.1f} ms"
     if abs(agent.clock_offset) > _CLOCKS_APART:
         apart = f"{abs(agent.clock_offset):.0f} s {'ahead' if agent.clock_offset > 0 else 'behind'}"
         value += f"; the clock there is {apart} (times are corrected for it)"
-    return Finding("round trip", value)
+    return CheckResult("round trip", value)
 
 
-def _modules(cluster: ClusterBlock, agent: AgentClient) -> Iterator[Finding]:
+def _modules(cluster: ClusterBlock, agent: AgentClient) -> Iterator[CheckResult]:
     if not cluster.modules:
         return
     names = ", ".join(cluster.modules)
     lines = " && ".join(f"module load {name}" for name in cluster.modules)
     done = agent.request(protocol.command(argv=["bash", "-lc", lines]))
     if done["returncode"] or _MODULE_MISSING.search(done["stderr"]):
-        yield Finding(
+        yield CheckResult(
             "modules",
             names,
             f"They do not load: {_last_line(done['stderr'])}.",
@@ -211,27 +213,29 @@ def _modules(cluster: ClusterBlock, agent: AgentClient) -> Iterator[Finding]:
             "logging in, say in `setup` where it comes from.",
         )
     else:
-        yield Finding("modules", names)
+        yield CheckResult("modules", names)
 
 
-def _work_dir(cluster: ClusterBlock, agent: AgentClient) -> Finding:
+def _work_dir(cluster: ClusterBlock, agent: AgentClient) -> CheckResult:
     try:
         found = agent.request(
             protocol.configure(work_dir=cluster.remote_work_dir, alone=cluster.is_alone)
         )
     except AgentError as error:
         remedy = _WORK_DIR_REMEDIES.get(error.type, "Set the block's `remote_work_dir`.")
-        return Finding("work directory", problem=f"It cannot be used: {error.what}", remedy=remedy)
+        return CheckResult(
+            "work directory", problem=f"It cannot be used: {error.what}", remedy=remedy
+        )
     free = found["free_bytes"]
     value = f"{found['work_dir']}, writable, {free / _GIB:.1f} GiB free"
     if free < _LITTLE_SPACE:
-        return Finding(
+        return CheckResult(
             "work directory", value, "Little space is left.", _WORK_DIR_REMEDIES["DiskFull"]
         )
-    return Finding("work directory", value)
+    return CheckResult("work directory", value)
 
 
-def _python(cluster: ClusterBlock, agent: AgentClient) -> Finding:
+def _python(cluster: ClusterBlock, agent: AgentClient) -> CheckResult:
     here = sys.version_info[:2]
     found = agent.request(
         protocol.find_python(
@@ -242,7 +246,7 @@ def _python(cluster: ClusterBlock, agent: AgentClient) -> Finding:
     others = [one for one in found["found"] if one != chosen]
     if chosen is None:
         what = f"{cluster.interpreter} is not one" if cluster.interpreter else "None was found"
-        return Finding(
+        return CheckResult(
             "Python",
             problem=f"{what}: 3.6 or newer is needed.",
             remedy="Set the block's `python` to one there, or name a module that brings one in "
@@ -254,7 +258,7 @@ def _python(cluster: ClusterBlock, agent: AgentClient) -> Finding:
     if version != here:
         wanted = ".".join(map(str, here))
         value += f"; flows here run under Python {wanted}, and code travels to it as source"
-    return Finding("Python", value)
+    return CheckResult("Python", value)
 
 
 def _interpreter(found: protocol.Interpreter) -> str:
@@ -263,12 +267,12 @@ def _interpreter(found: protocol.Interpreter) -> str:
 
 def _jobs(
     cluster: ClusterBlock, scheduler: Scheduler, agent: AgentClient, user_id: int
-) -> Iterator[Finding]:
+) -> Iterator[CheckResult]:
     scheduler, limits = ask_site(agent, scheduler)
     if not limits.version:
         first = agent.request(protocol.command(argv=scheduler.limits_commands()[0]))
         other = next(_recognised(agent), None)
-        yield Finding(
+        yield CheckResult(
             "scheduler",
             problem=f"{scheduler.name} does not answer: {_last_line(first['stderr'])}.",
             remedy=f"{other.value[0].upper()}{other.value[1:]}."
@@ -276,17 +280,17 @@ def _jobs(
             else "Is this its login node, and are its commands there after logging in by hand?",
         )
         return
-    yield Finding("scheduler", limits.version)
+    yield CheckResult("scheduler", limits.version)
     placement = scheduler.placement_of(cluster.resources)
     largest, most = limits.max_array_size(placement), limits.max_submitted_jobs(placement)
     arrays = f"arrays of {largest}" if largest else "arrays: not told"
     jobs = f"{most} jobs" if most else "jobs: not told"
-    yield Finding("limits", f"{arrays}, {jobs}")
+    yield CheckResult("limits", f"{arrays}, {jobs}")
     yield _queue(scheduler, agent, user_id)
     yield from _trial(cluster, scheduler, agent)
 
 
-def _recognised(agent: AgentClient) -> Iterator[Finding]:
+def _recognised(agent: AgentClient) -> Iterator[CheckResult]:
     """Yield the scheduler that answers there, if any, and the block that is made for it."""
     for kind in CLUSTER_TYPES:
         if not issubclass(kind, BatchCluster):
@@ -294,27 +298,29 @@ def _recognised(agent: AgentClient) -> Iterator[Finding]:
         _, limits = ask_site(agent, kind().scheduler(), timeout=_QUICK_ANSWER)
         if limits.version:
             block = kind.get_block_type_slug()
-            yield Finding(
+            yield CheckResult(
                 "scheduler",
                 f"{limits.version} is there: to submit jobs, use {kind.__name__} ({block}/NAME)",
             )
             return
 
 
-def _queue(scheduler: Scheduler, agent: AgentClient, user_id: int) -> Finding:
+def _queue(scheduler: Scheduler, agent: AgentClient, user_id: int) -> CheckResult:
     done = agent.request(protocol.command(argv=scheduler.status_command(user_id)))
     if done["returncode"]:
-        return Finding(
+        return CheckResult(
             "queue",
             problem=f"It cannot be listed: {_last_line(done['stderr'])}.",
             remedy="Try again; ask the administrators if it lasts.",
         )
     statuses = scheduler.parse_status(done["stdout"])
     waiting = sum(1 for status in statuses.values() if not status.state.is_final)
-    return Finding("queue", f"{waiting} jobs of yours in it")
+    return CheckResult("queue", f"{waiting} jobs of yours in it")
 
 
-def _trial(cluster: ClusterBlock, scheduler: Scheduler, agent: AgentClient) -> Iterator[Finding]:
+def _trial(
+    cluster: ClusterBlock, scheduler: Scheduler, agent: AgentClient
+) -> Iterator[CheckResult]:
     spec = JobSpec("clustrix-prefect-check", cluster.resources, None, "/tmp", ["true"])  # noqa: S108
     command = scheduler.trial_command(spec)
     if command is None:
@@ -323,12 +329,14 @@ def _trial(cluster: ClusterBlock, scheduler: Scheduler, agent: AgentClient) -> I
     if done["returncode"] == 0:
         said = re.sub(r"^Job \d+ to", "would", _last_line(done["stderr"] or done["stdout"]))
         said = re.sub(r"\ba using\b", "using", said)  # "at TIME a using 1 processors"
-        yield Finding("trial job", said)
+        yield CheckResult("trial job", said)
         return
     try:
         scheduler.parse_submit(done["returncode"], "", done["stderr"])
     except TryLater as refusal:
-        yield Finding("trial job", problem=f"Not taken now: {refusal}.", remedy="Try again later.")
+        yield CheckResult(
+            "trial job", problem=f"Not taken now: {refusal}.", remedy="Try again later."
+        )
     except ClustrixError as error:
         yield _problem("trial job", error)
 
