@@ -198,7 +198,7 @@ def test_a_worker_that_cannot_start_says_why(old_far, tmp_path):
 
 def test_a_worker_that_ends_before_it_is_given_a_call_says_why(tmp_path):
     settings = {"python": "/no/such/python", "prologue": ["echo no such module >&2; exit 5"]}
-    direct = DirectCall({"id": "call"}, BatchDirectory(str(tmp_path)), settings)
+    direct = DirectCall({"id": "call"}, BatchDirectory(str(tmp_path)), settings, "kind")
     worker = WarmWorker("/no/such/program", direct)
     wait_for(worker.has_ended)
     worker.hand(direct)

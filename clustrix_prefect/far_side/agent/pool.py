@@ -39,13 +39,13 @@ class DirectCall:
     """A call on its way through the pool."""
 
     def __init__(
-        self, call: Dict[str, Any], batch: BatchDirectory, settings: Dict[str, Any]
+        self, call: Dict[str, Any], batch: BatchDirectory, settings: Dict[str, Any], kind: str
     ) -> None:
         self.id: str = call["id"]
         self.call = call
         self.batch = batch
         self.settings = settings
-        self.kind = json.dumps(settings, sort_keys=True)
+        self.kind = kind
         self.started = False
         self.cancelled = False
 
@@ -185,7 +185,8 @@ class Pool:
         self._ended = threading.Condition(self._lock)
         self._queue: Deque[DirectCall] = collections.deque()
         self._workers: List[WarmWorker] = []
-        self._limit = 1
+        # Read once: it takes as long as a call does.
+        self._cores = self._limit = cores()
         self._dying: Set[Any] = set()
         self._oom_kills = oom_kills()
 
@@ -194,10 +195,11 @@ class Pool:
     ) -> None:
         """Run calls, as soon as there is a worker for each."""
         settings = dict(settings)
-        limit = settings.pop("max_workers", None) or cores()
+        limit = settings.pop("max_workers", None) or self._cores
+        kind = json.dumps(settings, sort_keys=True)
         with self._lock:
             self._limit = limit
-            self._queue.extend(DirectCall(call, batch, settings) for call in calls)
+            self._queue.extend(DirectCall(call, batch, settings, kind) for call in calls)
             self._hand_out()
 
     def cancel(self, ids: Iterable[str]) -> Set[str]:
@@ -336,7 +338,7 @@ class Pool:
             if not data:
                 return
             self._hold()
-            for message, body in _merge_logs(inbox.feed(data)):
+            for message, body in _merge(inbox.feed(data)):
                 self._pass_on(worker, message, body)
 
     def _dismiss_if_idle(self, worker: WarmWorker) -> None:
@@ -400,21 +402,26 @@ class Pool:
         return before is not None and self._oom_kills is not None and self._oom_kills > before
 
 
-def _merge_logs(messages: List[Any]) -> Iterable[Any]:
-    """Join neighbouring log events of one call: a chatty call must not drown the rest."""
+def _merge(messages: List[Any]) -> Iterable[Any]:
+    """Join neighbouring messages of one call: a chatty call, or many short ones, drown the rest.
+
+    Log events are joined. A result says when its call started, so that a start right before it
+    is left out.
+    """
     pending: Optional[Message] = None
     for message, body in messages:
-        if message["event"] == "log":
-            if pending is not None and pending["call"] == message["call"]:
+        if pending is not None and pending["call"] == message["call"]:
+            if pending["event"] == message["event"] == "log":
                 pending["lines"].extend(message["lines"])
                 continue
-            if pending is not None:
-                yield pending, b""
-            pending = message
-            continue
+            if pending["event"] == "started" and "header" in message:
+                pending = None
         if pending is not None:
             yield pending, b""
             pending = None
-        yield message, body
+        if message["event"] == "result":
+            yield message, body
+        else:
+            pending = message
     if pending is not None:
         yield pending, b""
