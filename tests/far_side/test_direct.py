@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from clustrix_prefect.far_side.agent.pool import DirectCall, WarmWorker
+from clustrix_prefect.far_side.agent.pool import DirectCall, WarmWorker, merged
 from clustrix_prefect.far_side.jobs.batch import BatchDirectory
 from clustrix_prefect.far_side.wire import protocol
 from tests.far_side.calls import Call
@@ -204,6 +204,28 @@ def test_a_worker_that_ends_before_it_is_given_a_call_says_why(tmp_path):
     worker.hand(direct)
     assert worker.wait() == 5
     assert worker.stderr_tail() == "no such module\n"
+
+
+def test_messages_of_one_call_that_come_together_are_joined():
+    def message(event, call, **more):
+        return {"event": event, "call": call, **more}, b""
+
+    started, ended = message("started", "a"), message("result", "a", header={"started": 1.0})
+    assert list(merged([started, ended])) == [ended]
+    # The header of a large result is on the disk, and a start is told before what is logged.
+    for both in (
+        [started, message("result", "a", in_file=True)],
+        [started, message("result", "b", header={})],
+        [started, message("log", "a", lines=[1]), ended],
+    ):
+        assert list(merged(both)) == both
+    lines = [message("log", "a", lines=[n]) for n in (1, 2)]
+    assert list(merged([started, *lines, ended])) == [
+        started,
+        message("log", "a", lines=[1, 2]),
+        ended,
+    ]
+    assert list(merged([ended, message("started", "b")])) == [ended, message("started", "b")]
 
 
 def test_a_process_left_behind_does_not_hide_the_death_of_a_worker(old_far):

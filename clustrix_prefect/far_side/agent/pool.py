@@ -338,7 +338,7 @@ class Pool:
             if not data:
                 return
             self._hold()
-            for message, body in _merge(inbox.feed(data)):
+            for message, body in merged(inbox.feed(data)):
                 self._pass_on(worker, message, body)
 
     def _dismiss_if_idle(self, worker: WarmWorker) -> None:
@@ -402,11 +402,10 @@ class Pool:
         return before is not None and self._oom_kills is not None and self._oom_kills > before
 
 
-def _merge(messages: List[Any]) -> Iterable[Any]:
-    """Join neighbouring messages of one call: a chatty call, or many short ones, drown the rest.
+def merged(messages: List[Any]) -> Iterable[Any]:
+    """Join neighbouring messages of one call, as a chatty call, or many short ones, drown the rest.
 
-    Log events are joined. A result says when its call started, so that a start right before it
-    is left out.
+    Log events become one. A start is left out if its call's result, which tells of it, follows.
     """
     pending: Optional[Message] = None
     for message, body in messages:

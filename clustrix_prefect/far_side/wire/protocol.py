@@ -947,7 +947,10 @@ class Hello(TypedDict):
 
 
 class Started(TypedDict):
-    """A call began, at this time of its host's clock."""
+    """A call began, at this time of its host's clock.
+
+    A call that is over at once may have a `result` alone, whose header tells of its start.
+    """
 
     event: str
     call: str
