@@ -418,9 +418,9 @@ def merged(messages: List[Any]) -> Iterable[Any]:
         if pending is not None:
             yield pending, b""
             pending = None
-        if message["event"] == "result":
-            yield message, body
-        else:
+        if message["event"] in ("log", "started"):
             pending = message
+        else:
+            yield message, body
     if pending is not None:
         yield pending, b""
