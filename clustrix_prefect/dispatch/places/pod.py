@@ -373,10 +373,11 @@ class Pod:
         self.pods.say_waiting(group, failure.what)
         group.refused_since = group.refused_since or time.monotonic()
         self.changed.wait_for(lambda: not self.pods.is_wanted(self), _QUOTA_SECONDS)
-        now = time.monotonic()
+        now, refused_since = time.monotonic(), group.refused_since
         if self.pods.some_run(but=self):
             group.refused_since = now
-        elif now - group.refused_since > self.pods.cluster.start_timeout:
+        # None: another pod has started meanwhile.
+        elif refused_since is not None and now - refused_since > self.pods.cluster.start_timeout:
             raise failure
         return False
 
