@@ -19,8 +19,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import paramiko
-
 from clustrix_prefect.connections.names import checked_host, checked_user
 from clustrix_prefect.errors import ConfigurationError
 
@@ -79,6 +77,8 @@ def host_settings(
     Raises:
         ConfigurationError: A file cannot be understood, or `ssh` does not answer.
     """
+    from paramiko import SSHException  # the command line, which reads this module, does without
+
     checked_host(host)
     default_user = checked_user(default_user or getpass.getuser())
     said = [f"Port {port}"] if port else []
@@ -92,7 +92,7 @@ def host_settings(
         if program is not None:
             return _settings(host, _asked(program, host, said, files, defaults))
         return _settings(host, _read(host, said, files, defaults))
-    except (paramiko.SSHException, ValueError, KeyError, IndexError) as error:
+    except (SSHException, ValueError, KeyError, IndexError) as error:
         names = " or ".join(str(file) for file in files)
         raise ConfigurationError(
             f"The SSH configuration for {host} cannot be understood: {error}.",
@@ -189,6 +189,8 @@ def _read(host: str, said: list[str], files: Sequence[Path], defaults: list[str]
                     "Install OpenSSH's client (`ssh`) where the flow runs, or leave the line out.",
                 )
             lines.append(line)
+    import paramiko
+
     text = "\n".join([*lines, "Host *", *defaults])
     return {
         keyword: [value] if isinstance(value, str) else value
