@@ -29,7 +29,7 @@ from pathlib import Path
 from clustrix_prefect.connections.askpass import OneAnswer
 from clustrix_prefect.connections.host_keys import HostAddress
 from clustrix_prefect.connections.names import checked_host, checked_user, jump_host
-from clustrix_prefect.connections.program import ProgramChannel
+from clustrix_prefect.connections.program import ProgramChannel, run_to_end
 from clustrix_prefect.connections.ssh_config import quoted
 from clustrix_prefect.errors import (
     AuthenticationFailed,
@@ -267,28 +267,15 @@ class ControlMaster:
         self, argv: list[str], environment: Mapping[str, str] | None = None
     ) -> tuple[int, str]:
         """Run an `ssh` without a terminal; its exit status, and what it said."""
-        # Not a pipe: an older `ssh` that goes to the background keeps its standard error open.
-        with tempfile.TemporaryFile() as output:
-            process = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=output,
-                env=environment,
-                start_new_session=True,  # without a terminal
-            )
-            try:
-                status = process.wait(_LOGIN_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-                raise ConnectionFailed(
-                    f"ssh did not log in at {self} within {_LOGIN_TIMEOUT:g} s.",
-                    "Check whether a VPN or a firewall is in the way, or a key that wants to be "
-                    f"touched: `{shlex.join(['ssh', *self._target])}` shows what it waits for.",
-                ) from None
-            output.seek(0)
-            return status, output.read().decode("utf-8", "replace").strip()
+        try:
+            status, _, said = run_to_end(argv, _LOGIN_TIMEOUT, environment)
+        except subprocess.TimeoutExpired:
+            raise ConnectionFailed(
+                f"ssh did not log in at {self} within {_LOGIN_TIMEOUT:g} s.",
+                "Check whether a VPN or a firewall is in the way, or a key that wants to be "
+                f"touched: `{shlex.join(['ssh', *self._target])}` shows what it waits for.",
+            ) from None
+        return status, said.decode("utf-8", "replace").strip()
 
     def _failure(self, said: str) -> ConnectionFailed:
         lines = [line.strip() for line in said.splitlines() if line.strip()]

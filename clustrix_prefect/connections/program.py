@@ -1,14 +1,55 @@
-"""A program on this machine as a channel."""
+"""Programs on this machine: run to their end, or as a channel."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 
 from clustrix_prefect.connections.tail import LAST_WORDS_SECONDS, Tail
+
+
+def run_to_end(
+    argv: Sequence[str], seconds: float, environment: Mapping[str, str] | None = None
+) -> tuple[int, bytes, bytes]:
+    """Run a program without a terminal.
+
+    Args:
+        argv: The program and its arguments.
+        seconds: How long it may take.
+        environment: Its environment; by default this process's.
+
+    Returns:
+        Its exit status, and what it wrote to its standard output and error.
+
+    Raises:
+        subprocess.TimeoutExpired: It took longer, and was killed with all that it started.
+    """
+    # Not pipes: what it leaves running in the background keeps them open.
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=errors,
+            env=environment,
+            start_new_session=True,  # without a terminal
+        )
+        try:
+            status = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+        output.seek(0)
+        errors.seek(0)
+        return status, output.read(), errors.read()
 
 
 class ProgramChannel:

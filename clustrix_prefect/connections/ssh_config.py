@@ -6,12 +6,10 @@ refused where it would have to do.
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -20,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clustrix_prefect.connections.names import checked_host, checked_user
+from clustrix_prefect.connections.program import run_to_end
 from clustrix_prefect.errors import ConfigurationError
 
 _SYSTEM_FILE = Path("/etc/ssh/ssh_config")
@@ -142,29 +141,16 @@ def _asked(
 
 
 def _answer(argv: list[str], host: str) -> str:
-    # Not a pipe: what a `Match exec` leaves running keeps its standard error open.
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            start_new_session=True,  # without a terminal, and ended with all that it started
-        )
-        try:
-            output, _ = process.communicate(timeout=_ANSWER_SECONDS)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            raise ConfigurationError(
-                f"`ssh -G {host}` did not answer within {_ANSWER_SECONDS:g} s.",
-                "See what the `Match exec` of ~/.ssh/config run, and whether names are found "
-                "(CanonicalizeHostname).",
-            ) from None
-        errors.seek(0)
-        said = errors.read().decode(errors="replace")
-    if process.returncode:
+    try:
+        status, output, errors = run_to_end(argv, _ANSWER_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise ConfigurationError(
+            f"`ssh -G {host}` did not answer within {_ANSWER_SECONDS:g} s.",
+            "See what the `Match exec` of ~/.ssh/config run, and whether names are found "
+            "(CanonicalizeHostname).",
+        ) from None
+    if status:
+        said = errors.decode(errors="replace")
         raise ValueError("; ".join(said.split("\n")).strip("; .\r") or "ssh does not say why")
     return os.fsdecode(output)
 
