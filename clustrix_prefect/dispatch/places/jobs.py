@@ -497,10 +497,7 @@ class JobExecutor:
             end = self._end_of(call, listed, details.get(call.attempt.job_id or ""))
             if end is not None:
                 ends.append(end)
-        # No job must be left that could run a call once more.
-        may_go_on = [end.call for end in ends if end.status is None or end.is_there]
-        if given_up := sorted({call.attempt.job_id for call in may_go_on if call.attempt.job_id}):
-            self._command(self._scheduler.cancel_command(given_up))
+        self._give_up_jobs(end.call for end in ends if end.status is None or end.is_there)
         back = [end.call for end in ends if end.is_there]
         self._spare_their_mates(back, "the scheduler put their job back into its queue")
         for end in ends:
@@ -566,6 +563,11 @@ class JobExecutor:
         if answer["returncode"] == 0:
             self._read_statuses(answer["stdout"])
         return bool(answer["returncode"] == 0)
+
+    def _give_up_jobs(self, calls: Iterable[Call]) -> None:
+        """Leave no job that could run one of these calls once more."""
+        if jobs := sorted({call.attempt.job_id for call in calls if call.attempt.job_id}):
+            self._command(self._scheduler.cancel_command(jobs))
 
     def _was_not_reached(self, call: Call, status: JobStatus) -> bool:
         """Return whether the job ended under another of its calls."""
@@ -706,8 +708,7 @@ class JobExecutor:
             if call_id in known:
                 self.attach(call, known[call_id])
                 continue
-            if call.attempt.job_id is not None:
-                self._command(self._scheduler.cancel_command([call.attempt.job_id]))
+            self._give_up_jobs([call])
             self._listener.fail(
                 call,
                 JobLost(
