@@ -1,7 +1,7 @@
 """What the calls of a scheduler's job have left in their directory."""
 
 import os
-from typing import Any, Dict, Iterable, List, Set
+from typing import Any, Dict, Iterable, List, Optional, Set
 
 from ..wire.files import remove
 from .batch import BatchDirectory, read_manifest, read_result, read_trace
@@ -9,6 +9,10 @@ from .batch import BatchDirectory, read_manifest, read_result, read_trace
 
 class JobBatch(BatchDirectory):
     """The directory of an array's calls, each with files of its own; it goes with the last."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self._log_names: Optional[Dict[str, str]] = None
 
     def states(self, submitted: Iterable[str]) -> Dict[str, str]:
         """Return how far the unacknowledged calls have come, by a fresh look.
@@ -39,10 +43,13 @@ class JobBatch(BatchDirectory):
 
     def log_name(self, id: str, trace: Dict[str, Any]) -> str:
         """Return the name of the files that a call's output went to, without their ending."""
-        for call in read_manifest(self):
-            if call["id"] == id:
-                return str((call.get("context") or {}).get("index") or 0)
-        return "0"
+        if self._log_names is None:
+            # Many are asked for at once, and what was submitted stays as it is.
+            self._log_names = {
+                call["id"]: str((call.get("context") or {}).get("index") or 0)
+                for call in read_manifest(self)
+            }
+        return self._log_names.get(id, "0")
 
     def may_go_on(self) -> bool:
         """Return whether a call may be waiting or running."""
