@@ -25,14 +25,7 @@ from clustrix_prefect.pricing.approval import (
     remember,
     unchanged_since,
 )
-from clustrix_prefect.pricing.arguments import (
-    AskedProviders,
-    BaselineBlock,
-    CredentialsBlock,
-    Endpoints,
-    Regions,
-    flow_parameters,
-)
+from clustrix_prefect.pricing.arguments import PriceQuestion
 from clustrix_prefect.pricing.asking import questions
 from clustrix_prefect.pricing.baseline import differences
 from clustrix_prefect.pricing.checks import run_checks
@@ -136,11 +129,7 @@ def approve_pricing_baseline(
 
 def main(
     *,
-    provider: AskedProviders = (),
-    region: Regions = (),
-    endpoint: Endpoints = (),
-    credentials: CredentialsBlock = None,
-    baseline: BaselineBlock = "approved",
+    question: PriceQuestion = PriceQuestion(),  # noqa: B008 (it is frozen)
     folder: str = FOLDER,
     yes: bool = False,
     reason: str = "",
@@ -153,9 +142,7 @@ def main(
         reason: why they are right
     """
     return approve_pricing_baseline(
-        **flow_parameters(provider, region, endpoint),
-        credentials=credentials,
-        baseline=baseline,
+        **question.parameters(),
         folder=folder,
         yes=yes,
         reason=reason,

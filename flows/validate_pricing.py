@@ -16,14 +16,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from clustrix_prefect.cli.running import run_flow
 from clustrix_prefect.errors import ConfigurationError
-from clustrix_prefect.pricing.arguments import (
-    AskedProviders,
-    BaselineBlock,
-    CredentialsBlock,
-    Endpoints,
-    Regions,
-    flow_parameters,
-)
+from clustrix_prefect.pricing.arguments import PriceQuestion
 from clustrix_prefect.pricing.asking import questions
 from clustrix_prefect.pricing.checks import Finding, Level, run_checks
 from clustrix_prefect.pricing.history import last_passed_counts, past_records
@@ -119,11 +112,7 @@ def validate_pricing(
 
 def main(
     *,
-    provider: AskedProviders = (),
-    region: Regions = (),
-    endpoint: Endpoints = (),
-    credentials: CredentialsBlock = None,
-    baseline: BaselineBlock = "approved",
+    question: PriceQuestion = PriceQuestion(),  # noqa: B008 (it is frozen)
     second_source: bool = False,
     cron: str | None = None,
 ) -> State[Any] | None:
@@ -133,12 +122,7 @@ def main(
         second_source: compare AWS's two sources
         cron: keep running, and validate then: "0 6 * * *"
     """
-    parameters = {
-        **flow_parameters(provider, region, endpoint),
-        "credentials": credentials,
-        "baseline": baseline,
-        "second_source": second_source,
-    }
+    parameters = {**question.parameters(), "second_source": second_source}
     if cron:
         validate_pricing.serve(name="daily", cron=cron, parameters=parameters)
         return None

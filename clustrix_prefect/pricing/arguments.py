@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from cyclopts import Parameter, Token
@@ -90,3 +91,23 @@ CredentialsBlock = Annotated[
     Parameter(help="a PricingCredentials block; by default the environment's credentials"),
 ]
 BaselineBlock = Annotated[str, Parameter(help="a PricingBaseline block; by default approved")]
+
+
+@Parameter(name="*", help="whom to ask for what, and beside which prices")
+@dataclass(frozen=True)
+class PriceQuestion:
+    """What the command lines of both price flows take: whom to ask for what, and beside which."""
+
+    provider: AskedProviders = ()
+    region: Regions = ()
+    endpoint: Endpoints = ()
+    credentials: CredentialsBlock = None
+    baseline: BaselineBlock = "approved"
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters of the flow."""
+        return {
+            **flow_parameters(self.provider, self.region, self.endpoint),
+            "credentials": self.credentials,
+            "baseline": self.baseline,
+        }
