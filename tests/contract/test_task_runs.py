@@ -169,7 +169,9 @@ def test_dependencies_are_recorded(runner: TaskRunner[Any]) -> None:
     one, two = TaskRunResult(id=ids["one"]), TaskRunResult(id=ids["two"])
 
     def inputs(label: str) -> dict[str, set[TaskRunResult]]:
-        found = task_run(ids[label]).task_inputs
+        # Prefect calls the run that a parameter comes from a parent, too, if
+        # that still runs when this one is made: who is quicker decides it.
+        found = {k: v for k, v in task_run(ids[label]).task_inputs.items() if k != "__parents__"}
         return {name: set(sources) for name, sources in found.items() if sources}  # type: ignore[arg-type]
 
     assert inputs("one") == {}
