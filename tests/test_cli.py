@@ -105,7 +105,7 @@ class TestCheck:
             days = tuple(f"ends at {day:%Y-%m-%d }" for day in (earliest, latest))
             assert found["certificate"]["value"].startswith(days)
             assert (status, found["certificate"]["warning"]) == (0, "")
-            authority.sign(key, pam_host.username, "-1m:+3h")
+            authority.sign(key, pam_host.username, "-1m:+150m")
             assert main(["check", name]) == 0
             output = capsys.readouterr().out
             assert "warn  certificate     ends at " in output
