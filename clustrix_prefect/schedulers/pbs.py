@@ -17,7 +17,7 @@ from clustrix_prefect.schedulers.job_script import (
 )
 from clustrix_prefect.schedulers.job_script import job_script as script_of
 from clustrix_prefect.schedulers.pbs_answers import REFUSALS, never_runs, status_of
-from clustrix_prefect.schedulers.pbs_dialects import DIALECTS, OPENPBS, Dialect, site_of
+from clustrix_prefect.schedulers.pbs_dialects import DIALECTS, OPENPBS, VERSION, Dialect, site_of
 from clustrix_prefect.schedulers.pbs_listings import (
     Job,
     ListedStatuses,
@@ -192,9 +192,8 @@ class PBSScheduler:
         return None  # `qdel` asks a job to end before it kills it
 
     def limits_commands(self) -> list[list[str]]:
-        version = ["sh", "-c", "qstat --version 2>&1", "qstat"]
-        server = ["qmgr", "-c", "list server"]
-        return [version, server, ["qstat", "-Qf"], ["sinfo", "--version"]]
+        version = ["sh", "-c", VERSION, "qstat"]
+        return [version, ["qmgr", "-c", "list server"], ["qstat", "-Qf"]]
 
     def parse_limits(self, outputs: Sequence[tuple[int, str]]) -> Limits:
         return site_of(*(stdout for _, stdout in outputs))

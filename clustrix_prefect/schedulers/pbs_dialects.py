@@ -141,24 +141,31 @@ OF_SLURM = Dialect(
     end_messages={**END_MESSAGES, r"\*\*\* JOB \S+ ON \S+ CANCELLED AT": JobState.CANCELLED},
 )
 DIALECTS = (OPENPBS, TORQUE, OF_SLURM)
+# SLURM's `qstat` knows no such option. `sinfo` tells SLURM's version, but waits up to a minute
+# where SLURM is installed and not configured, as on a PBS site that once had it: it is asked
+# for SLURM's `qstat` alone.
+VERSION = """told=$(qstat --version 2>&1)
+code=$?
+printf '%s\\n' "$told"
+case $told in *"Unknown option: version"*) exec sinfo --version ;; esac
+exit $code"""
 
 
-def site_of(qstat: str, server: str, queues: str, sinfo: str) -> Limits:
+def site_of(version_told: str, server: str, queues: str) -> Limits:
     """Return the kind and version of a site's PBS and its limits.
 
     Args:
-        qstat: What `qstat --version` says.
+        version_told: What `VERSION` prints.
         server: What `qmgr` says of the server.
         queues: What `qstat -Qf` says of the queues.
-        sinfo: What SLURM's `sinfo --version` says, if it is there.
     """
     version = ""
-    if found := re.search(r"pbs_version\s*=\s*(\S+)", qstat):
+    if found := re.search(r"pbs_version\s*=\s*(\S+)", version_told):
         version = f"{OPENPBS.name} {found[1]}"
-    elif found := re.search(r"^version:\s*(\S+)", qstat, re.IGNORECASE | re.MULTILINE):
+    elif found := re.search(r"^version:\s*(\S+)", version_told, re.IGNORECASE | re.MULTILINE):
         version = f"{TORQUE.name} {found[1]}"
-    elif sinfo.startswith("slurm"):
-        version = f"{OF_SLURM.name} {sinfo.split()[-1]}"
+    elif found := re.search(r"^slurm\S* (\S+)", version_told, re.MULTILINE):
+        version = f"{OF_SLURM.name} {found[1]}"
         return Limits([Limit("its qsub's lack of arrays", max_array_size=1)], version=version)
     limits = list(_limits_in(server, "the server", Placement()))
     for block in re.split(r"^Queue: ", queues, flags=re.MULTILINE)[1:]:

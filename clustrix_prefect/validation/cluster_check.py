@@ -274,7 +274,8 @@ def _jobs(
         other = next(_recognised(agent), None)
         yield CheckResult(
             "scheduler",
-            problem=f"{scheduler.name} does not answer: {_last_line(first['stderr'])}.",
+            problem=f"{scheduler.name} does not answer: "
+            f"{_last_line(first['stderr'] or first['stdout'])}.",
             remedy=f"{other.value[0].upper()}{other.value[1:]}."
             if other
             else "Is this its login node, and are its commands there after logging in by hand?",

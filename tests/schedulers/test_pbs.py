@@ -6,6 +6,7 @@ SLURM's commands from slurm-wlm-torque 22.05; Torque's XML is as its server writ
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -486,16 +487,14 @@ Queue: arrq
 )  # fmt: skip
 def test_limits_of_queues(queue: str | None, array: int, jobs: int) -> None:
     server = "Server pbs\n    max_array_size = 10000\n    max_queued = [u:PBS_GENERIC=50]\n"
-    limits = OPENPBS.parse_limits(
-        [(0, "pbs_version = 23.06.06\n"), (0, server), (0, QUEUES), (127, "")]
-    )
+    limits = OPENPBS.parse_limits([(0, "pbs_version = 23.06.06\n"), (0, server), (0, QUEUES)])
     placement = OPENPBS.placement_of(Resources.of(partition=queue))
     assert (limits.max_array_size(placement), limits.max_submitted_jobs(placement)) == (array, jobs)
 
 
 def test_the_queue_of_those_that_name_none() -> None:
     server = "Server pbs\n    default_queue = lim\n"
-    limits = OPENPBS.parse_limits([(0, "pbs_version = 1\n"), (0, server), (0, QUEUES), (127, "")])
+    limits = OPENPBS.parse_limits([(0, "pbs_version = 1\n"), (0, server), (0, QUEUES)])
     assert limits.max_submitted_jobs(Placement()) == 3
 
 
@@ -508,25 +507,24 @@ class TestSite:
                     "pbs_version = 23.06.06\n",
                     "Server pbs\n    max_array_size = 10000\n    max_queued = [u:PBS_GENERIC=50]\n",
                     "",
-                    "",
                 ],
                 "OpenPBS 23.06.06",
                 10000,
                 50,
             ),
             (
-                ["Version: 6.1.2\nCommit: 661e092\n", "\tmax_job_array_size = 500\n", "", ""],
+                ["Version: 6.1.2\nCommit: 661e092\n", "\tmax_job_array_size = 500\n", ""],
                 "Torque 6.1.2",
                 500,
                 None,
             ),
             (
-                ["Unknown option: version\nUsage:\n", "", "", "slurm-wlm 22.05.8\n"],
+                ["Unknown option: version\nUsage:\nslurm-wlm 22.05.8\n", "", ""],
                 "PBS commands of SLURM 22.05.8",
                 1,
                 None,
             ),
-            (["sh: 1: qstat: not found\n", "", "", ""], "", None, None),
+            (["sh: 1: qstat: not found\n", "", ""], "", None, None),
         ],
     )
     def test_is_recognised(
@@ -545,3 +543,25 @@ class TestSite:
         assert OF_SLURM.status_command(1)[2].startswith("qstat -f;")
         for site in (OPENPBS, TORQUE, OF_SLURM):
             assert site.status_command(1)[3] == "qstat"  # which has to be found
+
+
+@pytest.mark.parametrize(
+    ("told", "asked"),
+    [
+        ("pbs_version = 23.06.06", False),
+        ("Version: 6.1.2", False),
+        ("SGE 8.1.9", False),
+        ("Unknown option: version", True),
+    ],
+)
+def test_only_slurms_qstat_has_slurm_asked(told: str, asked: bool, tmp_path: Path) -> None:
+    """A SLURM that is installed and not configured takes a minute to say nothing."""
+    for name, line in (("qstat", told), ("sinfo", "slurm 22.05.8")):
+        program = tmp_path / name
+        program.write_text(f"#!/bin/sh\necho '{line}' >&2\n")
+        program.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    version = PBSScheduler().limits_commands()[0]
+    done = subprocess.run(version, env={"PATH": path}, capture_output=True, text=True, check=True)
+    assert ("slurm" in done.stderr) is asked
+    assert told in done.stdout
