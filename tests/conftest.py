@@ -215,6 +215,25 @@ def prefect_server(
 
 
 @pytest.fixture(scope="session")
+def quick_prefect(prefect_server: PrefectServer) -> Iterator[None]:
+    """Prefect without its waits: each flow run otherwise ends with a second's pause."""
+    from prefect.settings import (
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        PREFECT_LOGGING_TO_API_BATCH_INTERVAL,
+        PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW,
+        temporary_settings,
+    )
+
+    changes: dict[Any, Any] = {
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+        PREFECT_LOGGING_TO_API_BATCH_INTERVAL: 0.1,
+        PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore",
+    }
+    with temporary_settings(changes):
+        yield
+
+
+@pytest.fixture(scope="session")
 def ssh_host(run_directory: RunDirectory, pytestconfig: pytest.Config) -> Iterator[SSHHost]:
     """An SSH server with an account of its own, whose logins see `slurm` and `gridengine`."""
     environment = {"SLURM_CONF": str(conf_of(run_directory)), **environment_of(run_directory)}

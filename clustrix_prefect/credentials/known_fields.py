@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from abc import ABC
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from prefect.blocks.core import Block
 from prefect.client.schemas.objects import BlockDocument
@@ -23,6 +25,7 @@ _OF_PREFECT = frozenset({"block_type_slug"})
 _LOADS_BY_BASE_CLASS = Block._from_block_document.__func__.__code__  # type: ignore[attr-defined]
 
 _loading: ContextVar[bool] = ContextVar("loading", default=False)
+_schemas: WeakKeyDictionary[type[Block], str] = WeakKeyDictionary()
 
 
 class KnownFields(Block, ABC):
@@ -36,6 +39,16 @@ class KnownFields(Block, ABC):
         super().__init_subclass__(**options)
         page = f"{DOCUMENTATION}reference/blocks/"
         cls._documentation_url = HttpUrl(f"{page}#{cls.__name__.lower()}")
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As Prefect's, made once: Prefect asks for it with each field of a block that it saves."""
+        if args or kwargs:
+            return super().model_json_schema(*args, **kwargs)
+        if cls not in _schemas:
+            _schemas[cls] = json.dumps(super().model_json_schema())
+        schema: dict[str, Any] = json.loads(_schemas[cls])  # the caller's own
+        return schema
 
     @model_validator(mode="before")
     @classmethod

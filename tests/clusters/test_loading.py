@@ -172,3 +172,10 @@ def test_where_the_api_cannot_be_reached_it_says_so() -> None:
         pytest.raises(ConfigurationError, match="cannot be asked"),
     ):
         load_cluster("slurm-cluster/ndoli")
+
+
+def test_a_schema_is_nobodys_to_change() -> None:
+    wanted = Block.model_json_schema.__func__(LocalCluster)  # type: ignore[attr-defined]
+    assert set(LocalCluster.model_json_schema()["properties"]) == set(wanted["properties"])
+    LocalCluster.model_json_schema()["properties"].clear()
+    assert set(LocalCluster.model_json_schema()["properties"]) == set(wanted["properties"])

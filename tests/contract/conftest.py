@@ -10,12 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from prefect.settings import (
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-    PREFECT_LOGGING_TO_API_BATCH_INTERVAL,
-    PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW,
-    temporary_settings,
-)
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from clustrix_prefect import ClusterTaskRunner
@@ -32,7 +26,6 @@ from tests.live.clusters import (
     ssh_cluster,
 )
 from tests.live.openpbs import OpenPBS
-from tests.live.prefect_server import PrefectServer
 from tests.live.rundir import RunDirectory
 from tests.live.slurm import conf_of
 from tests.live.slurm_pbs import SlurmPBS
@@ -96,16 +89,8 @@ _OVER_OPENSSH = ("test_failures", "test_logging")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def quick_prefect(prefect_server: PrefectServer) -> Iterator[None]:
-    """Prefect without its waits: each flow run otherwise ends with a second's pause."""
-    with temporary_settings(
-        {
-            PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
-            PREFECT_LOGGING_TO_API_BATCH_INTERVAL: 0.1,
-            PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore",
-        }
-    ):
-        yield
+def quickly(quick_prefect: None) -> None:
+    """Prefect without its waits, in all of these tests."""
 
 
 def _threadpool(_: pytest.FixtureRequest) -> Cluster:

@@ -8,12 +8,6 @@ from pathlib import Path
 
 import pytest
 from prefect.blocks.core import Block
-from prefect.settings import (
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-    PREFECT_LOGGING_TO_API_BATCH_INTERVAL,
-    PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW,
-    temporary_settings,
-)
 
 from clustrix_prefect import OnePasswordCLI, OnePasswordConnect
 from tests.live.onepassword_connect import ConnectServer
@@ -87,16 +81,3 @@ def saved(prefect_server: PrefectServer) -> Iterator[Callable[[Block, str], str]
     yield save
     for kind, name in made:
         kind.delete(name, _sync=True)  # type: ignore[call-arg]
-
-
-@pytest.fixture(scope="package")
-def quick_prefect(prefect_server: PrefectServer) -> Iterator[None]:
-    """Prefect without its waits: each flow run otherwise ends with a second's pause."""
-    with temporary_settings(
-        {
-            PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
-            PREFECT_LOGGING_TO_API_BATCH_INTERVAL: 0.1,
-            PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore",
-        }
-    ):
-        yield

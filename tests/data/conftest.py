@@ -8,18 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from prefect.settings import (
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-    PREFECT_LOGGING_TO_API_BATCH_INTERVAL,
-    PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW,
-    temporary_settings,
-)
 
 from clustrix_prefect import ClusterTaskRunner
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from tests.far_side.far import Far
 from tests.live import clusters
-from tests.live.prefect_server import PrefectServer
 from tests.live.pythons import FAR
 
 CLUSTERS = ("local", "slurm", pytest.param("ssh", marks=pytest.mark.every))
@@ -47,19 +40,6 @@ def here(tmp_path: Path) -> Iterator[Far]:
     side = Far(sys.executable, tmp_path / "work")
     yield side
     side.close()
-
-
-@pytest.fixture(scope="session")
-def quick_prefect(prefect_server: PrefectServer) -> Iterator[None]:
-    """Prefect without its waits."""
-    with temporary_settings(
-        {
-            PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
-            PREFECT_LOGGING_TO_API_BATCH_INTERVAL: 0.1,
-            PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore",
-        }
-    ):
-        yield
 
 
 def _cluster(name: str, request: pytest.FixtureRequest) -> ClusterBlock:

@@ -8,12 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from prefect.settings import (
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-    PREFECT_LOGGING_TO_API_BATCH_INTERVAL,
-    PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW,
-    temporary_settings,
-)
 
 from clustrix_prefect import (
     KubernetesCluster,
@@ -26,7 +20,6 @@ from clustrix_prefect import (
 from tests.live import clusters
 from tests.live.gridengine import GridEngine
 from tests.live.openpbs import OpenPBS
-from tests.live.prefect_server import PrefectServer
 from tests.live.pythons import FarPythons
 from tests.live.rundir import RunDirectory
 from tests.live.slurm import Slurm
@@ -35,19 +28,6 @@ from tests.live.ssh_host import SSHHost
 
 if TYPE_CHECKING:
     from tests.live.kubernetes.cluster import Kubernetes
-
-
-@pytest.fixture(scope="session")
-def quick_prefect(prefect_server: PrefectServer) -> Iterator[None]:
-    """Prefect without its waits: each flow run otherwise ends with a second's pause."""
-    with temporary_settings(
-        {
-            PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
-            PREFECT_LOGGING_TO_API_BATCH_INTERVAL: 0.1,
-            PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore",
-        }
-    ):
-        yield
 
 
 @pytest.fixture

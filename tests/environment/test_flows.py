@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,7 +15,6 @@ from prefect import flow, task
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.sorting import LogSort
 from prefect.runtime import flow_run
-from prefect.settings import PREFECT_LOGGING_TO_API_BATCH_INTERVAL, temporary_settings
 
 from clustrix_prefect import ClusterTaskRunner, ManagedEnvironment
 from clustrix_prefect.environments.building import environments_of
@@ -24,18 +23,13 @@ from clustrix_prefect.far_side.wire import protocol
 from tests.contract.api import eventually, history
 from tests.environment.conftest import Place, code, opened
 from tests.live.clusters import slurm_cluster
-from tests.live.prefect_server import PrefectServer
 from tests.live.pythons import FarPythons
 from tests.live.slurm import Slurm
 from tests.live.ssh_host import SSHHost
 
+pytestmark = pytest.mark.usefixtures("quick_prefect")
+
 HERE = "{}.{}".format(*sys.version_info[:2])
-
-
-@pytest.fixture(autouse=True)
-def server(prefect_server: PrefectServer) -> Iterator[None]:
-    with temporary_settings({PREFECT_LOGGING_TO_API_BATCH_INTERVAL: 0.1}):
-        yield
 
 
 @task

@@ -21,33 +21,21 @@ from prefect.client.schemas.filters import LogFilter
 from prefect.client.schemas.objects import Artifact, State
 from prefect.events.worker import EventsWorker
 from prefect.flow_runs import resume_flow_run
-from prefect.settings import (
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-    PREFECT_LOGGING_TO_API_BATCH_INTERVAL,
-    temporary_settings,
-)
 
 from clustrix_prefect.pricing.blocks import PricingBaseline
 from clustrix_prefect.pricing.checks.waivers import Waiver
 from flows.approve_pricing_baseline import approve_pricing_baseline
 from flows.validate_pricing import validate_pricing
 from tests.contract.api import eventually
-from tests.live.prefect_server import PrefectServer
 from tests.pricing.servers import azure, huggingface, lambda_cloud
 from tests.pricing.servers.aws import AWSServer
 from tests.pricing.servers.faults import Fault
 from tests.pricing.servers.tls import TLSServer
 from tests.pricing.world import CREDENTIALS, SOURCES
 
+pytestmark = pytest.mark.usefixtures("quick_prefect")
+
 ASKED = ("azure", "huggingface", "lambda_cloud")
-
-
-@pytest.fixture(autouse=True)
-def quick_prefect(prefect_server: PrefectServer) -> Iterator[None]:
-    """Prefect without its waits."""
-    changes = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_LOGGING_TO_API_BATCH_INTERVAL: 0.1}
-    with temporary_settings(changes):
-        yield
 
 
 @pytest.fixture(scope="module")

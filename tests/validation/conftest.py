@@ -6,11 +6,6 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from prefect.blocks.core import Block
-from prefect.settings import (
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-    PREFECT_LOGGING_TO_API_BATCH_INTERVAL,
-    temporary_settings,
-)
 
 from tests.live.clusters import local_cluster, slurm_cluster, ssh_cluster
 from tests.live.prefect_server import PrefectServer
@@ -21,12 +16,9 @@ from tests.live.ssh_host import SSHHost
 Save = Callable[[Block, str], str]
 
 
-@pytest.fixture(autouse=True)
-def quick_prefect(prefect_server: PrefectServer) -> Iterator[None]:
-    """Prefect without its waits."""
-    changes = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_LOGGING_TO_API_BATCH_INTERVAL: 0.1}
-    with temporary_settings(changes):
-        yield
+@pytest.fixture(scope="session", autouse=True)
+def quickly(quick_prefect: None) -> None:
+    """Prefect without its waits, in all of these tests."""
 
 
 @pytest.fixture
