@@ -248,7 +248,7 @@ _WAITING = """
     return seed"""
 
 
-@pytest.fixture(params=["local", "ssh"])
+@pytest.fixture(params=["local", pytest.param("ssh", marks=pytest.mark.every)])
 def some_cluster(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The source of a cluster whose address the script has: its server cannot be asked for any."""
     if request.param == "local":

@@ -98,7 +98,7 @@ def test_what_is_scheduled(client: SyncPrefectClient) -> None:
 
 
 # Its subflows are most of the others.
-_IN_THE_SHORT_RUN = {"primes-below-one-million/on-demand", "validate-all/daily"}
+_IN_THE_SHORT_RUN = {"validate-all/daily"}
 
 
 @pytest.mark.parametrize(

@@ -67,11 +67,17 @@ every = pytest.mark.every
 @pytest.mark.parametrize(
     ("where", "how"),
     [
-        *(("on_slurm", how) for how in ("cancelled", "ctrl-c", "timeout")),
-        *(("over_ssh", how) for how in ("cancelling", "sigterm")),
-        ("local", "raise"),
-        *(pytest.param("on_slurm", how, marks=every) for how in ("cancelling", "sigterm", "raise")),
-        *(pytest.param("over_ssh", how, marks=every) for how in ("ctrl-c", "timeout")),
+        *(("on_slurm", how) for how in ("cancelled", "ctrl-c")),
+        ("over_ssh", "sigterm"),
+        *(("local", how) for how in ("raise", "timeout")),
+        *(
+            pytest.param("on_slurm", how, marks=every)
+            for how in ("cancelling", "sigterm", "raise", "timeout")
+        ),
+        *(
+            pytest.param("over_ssh", how, marks=every)
+            for how in ("cancelling", "ctrl-c", "timeout")
+        ),
         *(pytest.param("local", how, marks=every) for how in ("cancelled", "sigterm")),
     ],
 )

@@ -39,7 +39,7 @@ def wait_for_bodies(directory: Path, count: int) -> None:
     ("where", "persisted"),
     [
         ("on_slurm", ""),
-        ("over_ssh", "persisted"),
+        pytest.param("over_ssh", "persisted", marks=pytest.mark.every),
         pytest.param("local", "", marks=pytest.mark.every),
         pytest.param("on_slurm", "persisted", marks=pytest.mark.every),
         pytest.param("over_ssh", "", marks=pytest.mark.every),

@@ -334,6 +334,7 @@ def test_an_element_is_not_judged_by_its_array(
     assert {type(error) for error in found} == {JobCancelled}, found
 
 
+@pytest.mark.every  # SLURM looks at time limits once a minute, and does so for its own jobs
 def test_slurms_pbs_tells_of_the_time_limit(
     on_slurm_pbs: PBSCluster, slurm: Slurm, far_dir: Path
 ) -> None:

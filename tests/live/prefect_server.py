@@ -67,7 +67,7 @@ class PrefectServer:
     def start(self) -> None:
         """Start the server, with the tables of an empty database, and wait until it answers."""
         if not self.database.exists():
-            shutil.copyfile(_empty_database(), self.database)
+            shutil.copyfile(empty_database(), self.database)
         self._daemon.start()
 
     def stop(self) -> None:
@@ -87,7 +87,7 @@ class PrefectServer:
             return False
 
 
-def _empty_database() -> Path:
+def empty_database() -> Path:
     """Return a database with Prefect's tables and nothing in them, kept in the user's cache.
 
     Making them takes longer than everything else that a new server does.

@@ -99,6 +99,7 @@ def test_a_local_cluster(prefect_server: PrefectServer, tmp_path: Path) -> None:
     assert {n: t for n, t, h in zip(NAMES, there, here, strict=True) if t != h} == {}
 
 
+@pytest.mark.every  # other versions lack packages, too, and this machine is a cluster
 def test_an_ssh_host(
     prefect_server: PrefectServer,
     ssh_host: SSHHost,

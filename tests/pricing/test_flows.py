@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -27,6 +28,7 @@ from clustrix_prefect.pricing.checks.waivers import Waiver
 from flows.approve_pricing_baseline import approve_pricing_baseline
 from flows.validate_pricing import validate_pricing
 from tests.contract.api import eventually
+from tests.live.prefect_server import empty_database
 from tests.pricing.servers import azure, huggingface, lambda_cloud
 from tests.pricing.servers.aws import AWSServer
 from tests.pricing.servers.faults import Fault
@@ -399,6 +401,7 @@ def test_without_credentials_and_without_a_server(
     world: dict[str, Any], servers: Mapping[str, TLSServer], tmp_path: Path
 ) -> None:
     """As the guide has it: Prefect starts a server of its own for as long as the run."""
+    shutil.copyfile(empty_database(), tmp_path / "prefect.db")
     home = {
         "PREFECT_HOME": str(tmp_path),
         "PREFECT_API_URL": "",
