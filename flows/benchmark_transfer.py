@@ -52,7 +52,7 @@ def measure(name: str, sizes: Sequence[int], measured: list[Measured]) -> Check 
         measured.extend(measure_files(name, cluster, sizes))
         packages_to_a_cluster.with_options(task_runner=ClusterTaskRunner(cluster))()
     except Exception as error:  # the other clusters are measured all the same
-        return Check.failed(name, "transfers", error)
+        return Check.failed("transfers", error, name)
     return None
 
 
@@ -75,7 +75,7 @@ def benchmark_transfer(
     checks = [problem for problem in problems if problem is not None]
     failed = {check.cluster for check in checks}
     checks += [
-        Check(name, "transfers", f"{count} measured, all came back as they were")
+        Check("transfers", f"{count} measured, all came back as they were", cluster=name)
         for name, count in Counter(one.cluster for one in measured).items()
         if name not in failed
     ]

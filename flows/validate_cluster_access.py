@@ -51,7 +51,7 @@ def validate_cluster_access(clusters: list[str] | None = None) -> State[None]:
     checks: list[Check] = []
     for name, answer in zip(names, answers, strict=True):
         if isinstance(answer, BaseException):
-            checks.append(Check.failed(name, "looking at it", answer))
+            checks.append(Check.failed("looking at it", answer, name))
         else:
             checks += answer
     return conclude("Access to clusters", checks, key="cluster-access")

@@ -64,7 +64,7 @@ def validate_filesystem(
     for name, future in zip(names, futures, strict=True):
         answer = future.result(raise_on_failure=False)
         if isinstance(answer, BaseException):
-            checks.append(Check.failed(name, "looking at it", answer))
+            checks.append(Check.failed("looking at it", answer, name))
         else:
             checks += answer
     return conclude("Files of clusters", checks, key="filesystem")

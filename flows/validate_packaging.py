@@ -43,7 +43,7 @@ def run_on(name: str, run: str) -> list[Check]:
         cluster = environment_with(cluster_named(name), {"OMP_NUM_THREADS": "1"})
         packaging_on_a_cluster.with_options(task_runner=ClusterTaskRunner(cluster))()
     except Exception as error:  # one cluster's failure does not keep the others from being tried
-        checks.append(Check.failed(name, "running the cases", error))
+        checks.append(Check.failed("running the cases", error, name))
     return checks
 
 

@@ -17,7 +17,7 @@ from clustrix_prefect.cli.check import _print_result
 from clustrix_prefect.dispatch.progress import Progress, in_words
 from clustrix_prefect.display.terminal import _brief
 from clustrix_prefect.errors import JobLost
-from clustrix_prefect.validation.cluster_check import CheckResult
+from clustrix_prefect.validation.check import Check
 from tests.live.prefect_server import PrefectServer
 
 _COUNT = 12
@@ -138,8 +138,8 @@ def test_what_check_finds_is_coloured_on_a_terminal_only(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv(variable, "1")
-    _print_result(CheckResult("python", value="[3.11]"))
-    _print_result(CheckResult("host", problem="It is down.", remedy="Wait."))
+    _print_result(Check("python", value="[3.11]"))
+    _print_result(Check("host", problem="It is down.", remedy="Wait."))
     shown = capsys.readouterr().out
     assert ("\x1b[32mok  \x1b[0m" in shown) is is_coloured
     plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)

@@ -10,10 +10,12 @@ from clustrix_prefect.cli.arguments import AsJson, Block
 from clustrix_prefect.cli.terminal import print_json, print_table
 
 if TYPE_CHECKING:
-    from clustrix_prefect.validation.cluster_check import CheckResult
+    from clustrix_prefect.validation.check import Check
 
 # The marks and the names.
 _WIDTHS = (4, 14)
+# What is told of a check as JSON.
+_TOLD = ("name", "value", "problem", "remedy", "warning")
 
 
 def check(block: Block, /, *, as_json: AsJson = False) -> int:
@@ -22,7 +24,7 @@ def check(block: Block, /, *, as_json: AsJson = False) -> int:
     from clustrix_prefect.validation.cluster_check import check_cluster
 
     cluster = load_cluster(block)
-    findings: list[CheckResult] = []
+    findings: list[Check] = []
     if not as_json:
         print(f"{block}: {cluster.description}\n")
     for finding in check_cluster(cluster):
@@ -36,7 +38,7 @@ def check(block: Block, /, *, as_json: AsJson = False) -> int:
                 "cluster": block,
                 "description": cluster.description,
                 "ok": problems == 0,
-                "findings": [finding.as_dict() for finding in findings],
+                "findings": [_as_dict(finding) for finding in findings],
             }
         )
     else:
@@ -44,7 +46,12 @@ def check(block: Block, /, *, as_json: AsJson = False) -> int:
     return 1 if problems else 0
 
 
-def _print_result(finding: CheckResult) -> None:
+def _as_dict(finding: Check) -> dict[str, object]:
+    told = {name: getattr(finding, name) for name in _TOLD}
+    return {**told, "ok": finding.is_ok}
+
+
+def _print_result(finding: Check) -> None:
     mark = Text("ok", "green") if finding.is_ok else Text("FAIL", "bold red")
     mark = Text("warn", "yellow") if finding.is_ok and finding.warning else mark
     told = (finding.value, finding.problem, finding.warning, finding.remedy)

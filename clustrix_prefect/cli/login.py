@@ -35,16 +35,11 @@ def login(
         logout: end the login, and what goes over it
     """
     from clustrix_prefect.clusters import load_cluster
-    from clustrix_prefect.clusters.host import SSHHost
+    from clustrix_prefect.clusters.host import host_of
     from clustrix_prefect.errors import ConfigurationError
 
-    cluster = load_cluster(block)
-    if not isinstance(cluster, SSHHost) or cluster.host is None:
-        raise ConfigurationError(
-            f"{block} is not reached over SSH, so there is nothing to log in to.",
-            f"`clustrix-prefect check {block}` shows how it is reached.",
-        )
-    master = cluster.master
+    host = host_of(load_cluster(block), block)
+    master = host.master
     if status:
         return _status(master, block, as_json)
     if logout:
@@ -52,7 +47,7 @@ def login(
         said = f"Logged out at {master}." if was_open else f"Not logged in at {master}."
         _print(master, False, said, as_json)
         return 0
-    if cluster.connection == "paramiko":
+    if host.connection == "paramiko":
         raise ConfigurationError(
             f'{block} has connection="paramiko", which logs in by itself.',
             'Save the block with connection="openssh", or "auto", to use a login of yours.',

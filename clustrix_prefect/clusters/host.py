@@ -16,7 +16,7 @@ from clustrix_prefect.connections.control_master import ControlMaster
 from clustrix_prefect.connections.openssh import OpenSSHConnection, open_openssh
 from clustrix_prefect.connections.route import Destination, open_ssh
 from clustrix_prefect.connections.ssh import SSHConnection
-from clustrix_prefect.errors import AuthenticationFailed, LoginNeeded
+from clustrix_prefect.errors import AuthenticationFailed, ConfigurationError, LoginNeeded
 
 _DEFAULT_PORT = 22
 _DEFAULT_KNOWN_HOSTS = "~/.ssh/known_hosts"
@@ -208,3 +208,21 @@ class SSHHost(BaseModel):
         user = self.credentials.username if self.credentials else None
         port = "" if self.port == _DEFAULT_PORT else f":{self.port}"
         return f"{user}@{self.host}{port}" if user else f"{self.host}{port}"
+
+
+def host_of(cluster: object, name: str) -> SSHHost:
+    """Return the host that a cluster is reached on.
+
+    Args:
+        cluster: The cluster's block.
+        name: The block's type and name, for the message.
+
+    Raises:
+        ConfigurationError: The cluster is not reached over SSH.
+    """
+    if isinstance(cluster, SSHHost) and cluster.host is not None:
+        return cluster
+    raise ConfigurationError(
+        f"{name} is not reached over SSH, so there is nothing to log in to.",
+        f"`clustrix-prefect check {name}` shows how it is reached.",
+    )

@@ -6,6 +6,8 @@ Everything else (files, jobs, logs) is done by the program that is started.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from clustrix_prefect.errors import ConnectionLost
@@ -43,12 +45,34 @@ class Channel(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class HostFacts:
+    """What was learnt on the way in, for people to read; empty where there is nothing of the kind.
+
+    Attributes:
+        host_key: The host's key.
+        authenticated_with: What the host took.
+        jumps: The hosts on the way.
+        certificate_ends: When the certificate that the host took ends, if it was one and it does.
+    """
+
+    host_key: str = ""
+    authenticated_with: str = ""
+    jumps: tuple[str, ...] = ()
+    certificate_ends: datetime | None = None
+
+
 class Connection(Protocol):
     """A way to one host, open until it is closed."""
 
     @property
     def description(self) -> str:
         """Where this leads, for people: "this machine", "alice@ndoli:22"."""
+        ...
+
+    @property
+    def facts(self) -> HostFacts:
+        """What was learnt on the way in."""
         ...
 
     def start(self, command: str) -> Channel:
@@ -74,6 +98,7 @@ class ChannelsOnly:
 
     def __init__(self, open_channel: Callable[[str], Channel], description: str) -> None:
         self.description = description
+        self.facts = HostFacts()
         self._open_channel = open_channel
         self._channels: list[Channel] = []
         self._closed = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clustrix_prefect.connections.connection import ChannelsOnly
+from clustrix_prefect.connections.connection import ChannelsOnly, HostFacts
 from clustrix_prefect.connections.control_master import ControlMaster
 
 
@@ -15,7 +15,7 @@ class OpenSSHConnection(ChannelsOnly):
 
     def __init__(self, master: ControlMaster) -> None:
         super().__init__(master.start, str(master))
-        self.master = master
+        self.facts = HostFacts(authenticated_with=f"OpenSSH: {master.shown}")
 
 
 def open_openssh(master: ControlMaster) -> OpenSSHConnection:

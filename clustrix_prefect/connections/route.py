@@ -13,6 +13,7 @@ from pathlib import Path
 import paramiko
 
 from clustrix_prefect.connections.authentication import Login, authenticate
+from clustrix_prefect.connections.connection import HostFacts
 from clustrix_prefect.connections.host_keys import (
     SYSTEM_FILE,
     HostAddress,
@@ -21,7 +22,7 @@ from clustrix_prefect.connections.host_keys import (
 )
 from clustrix_prefect.connections.names import jump_host
 from clustrix_prefect.connections.proxy_command import start_proxy
-from clustrix_prefect.connections.ssh import HostFacts, SSHConnection
+from clustrix_prefect.connections.ssh import SSHConnection
 from clustrix_prefect.connections.ssh_config import HostSettings, host_settings
 from clustrix_prefect.errors import AuthenticationFailed, ConfigurationError, ConnectionFailed
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
 
 import paramiko
 
-from clustrix_prefect.connections.connection import Channel
+from clustrix_prefect.connections.connection import Channel, HostFacts
 from clustrix_prefect.connections.tail import LAST_WORDS_SECONDS, Tail
 from clustrix_prefect.errors import ConnectionLost
 
@@ -18,23 +16,6 @@ from clustrix_prefect.errors import ConnectionLost
 # This is what fits into one packet: a byte more would cost a second one.
 _SLICE = 32 * 1024 - 64
 _OPEN_TIMEOUT = 30.0
-
-
-@dataclass(frozen=True)
-class HostFacts:
-    """What was learnt on the way in, for people to read.
-
-    Attributes:
-        host_key: The host's key.
-        authenticated_with: What the host took.
-        jumps: The hosts on the way.
-        certificate_ends: When the certificate that the host took ends, if it was one and it does.
-    """
-
-    host_key: str
-    authenticated_with: str
-    jumps: tuple[str, ...] = ()
-    certificate_ends: datetime | None = None
 
 
 class SSHChannel:

@@ -44,7 +44,7 @@ class EphemeralPod:
         except BaseException:
             self.close()
             raise
-        self.description = self._pod.description
+        self.description, self.facts = self._pod.description, self._pod.facts
 
     def _enter(self, start_timeout: int) -> PodConnection:
         deadline = time.monotonic() + start_timeout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 
 from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.connections.agent import AgentClient
@@ -32,14 +33,14 @@ def check_access(name: str, cluster: ClusterBlock) -> Iterator[Check]:
     reached = False
     for finding in check_cluster(cluster):
         reached = reached or (finding.name == "work directory" and finding.is_ok)
-        yield Check(
-            name, finding.name, finding.value, finding.problem, finding.remedy, finding.warning
-        )
+        yield replace(finding, cluster=name)
     scheduler = cluster.scheduler()
     if scheduler is None:
-        yield Check(name, "submit and cancel", left_out="It has no scheduler.")
+        yield Check("submit and cancel", left_out="It has no scheduler.", cluster=name)
     elif not reached:
-        yield Check(name, "submit and cancel", left_out="The work directory cannot be used.")
+        yield Check(
+            "submit and cancel", left_out="The work directory cannot be used.", cluster=name
+        )
     else:
         yield _submit_and_cancel(name, cluster, scheduler)
 
@@ -56,14 +57,14 @@ def _submit_and_cancel(name: str, cluster: ClusterBlock, scheduler: Scheduler) -
                 trial.clean_up()
     except TryLater as refusal:
         return Check(
-            name,
             "submit and cancel",
             problem=f"The job was not taken now: {refusal}.",
             remedy="Try again later.",
+            cluster=name,
         )
     except ClustrixError as error:
-        return Check.failed(name, "submit and cancel", error)
-    return Check(name, "submit and cancel", told, seconds=time.monotonic() - began)
+        return Check.failed("submit and cancel", error, name)
+    return Check("submit and cancel", told, seconds=time.monotonic() - began, cluster=name)
 
 
 class _Trial:

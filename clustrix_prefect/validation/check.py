@@ -13,7 +13,6 @@ class Check:
     """One thing that was checked, and what came of it.
 
     Attributes:
-        cluster: Where.
         name: What.
         value: What was found.
         problem: What is wrong with it, if anything.
@@ -21,9 +20,9 @@ class Check:
         warning: What will soon be wrong with it, if anything.
         left_out: Why it was not checked, if it was not.
         seconds: How long it took, if that was measured.
+        cluster: Where, as people call it; empty where only one cluster is looked at.
     """
 
-    cluster: str
     name: str
     value: str = ""
     problem: str = ""
@@ -31,6 +30,7 @@ class Check:
     warning: str = ""
     left_out: str = ""
     seconds: float | None = None
+    cluster: str = ""
 
     @property
     def is_ok(self) -> bool:
@@ -45,11 +45,11 @@ class Check:
         return logging.WARNING if self.warning else logging.INFO
 
     @classmethod
-    def failed(cls, cluster: str, name: str, error: BaseException) -> Check:
+    def failed(cls, name: str, error: BaseException, cluster: str = "") -> Check:
         """Return a check that an exception ended."""
         if isinstance(error, ClustrixError):
-            return cls(cluster, name, problem=error.what, remedy=error.remedy)
-        return cls(cluster, name, problem=f"{type(error).__name__}: {error}")
+            return cls(name, problem=error.what, remedy=error.remedy, cluster=cluster)
+        return cls(name, problem=f"{type(error).__name__}: {error}", cluster=cluster)
 
     def __str__(self) -> str:
         told = [self.value, self.problem, self.warning, self.remedy, self.left_out]

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
@@ -18,8 +17,6 @@ from clustrix_prefect.clusters.loading import CLUSTER_TYPES
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.connections.certificates import told
 from clustrix_prefect.connections.connection import Connection
-from clustrix_prefect.connections.openssh import OpenSSHConnection
-from clustrix_prefect.connections.ssh import SSHConnection
 from clustrix_prefect.dispatch.progress import in_words
 from clustrix_prefect.display.nearest import what_was_meant
 from clustrix_prefect.errors import AgentError, ClustrixError
@@ -29,6 +26,7 @@ from clustrix_prefect.kubernetes.pods import MANAGED_BY
 from clustrix_prefect.schedulers.scheduler import JobSpec, Scheduler, TryLater
 from clustrix_prefect.sessions.discovery import ask_site
 from clustrix_prefect.sessions.opened import open_agent
+from clustrix_prefect.validation.check import Check
 
 _GIB = 1024**3
 _LITTLE_SPACE = _GIB // 10
@@ -46,38 +44,12 @@ _WORK_DIR_REMEDIES = {
 }
 
 
-@dataclass(frozen=True)
-class CheckResult:
-    """One thing that was looked at.
-
-    Attributes:
-        name: What was looked at.
-        value: What was found.
-        problem: What is wrong with it, if anything.
-        remedy: What to do about that.
-        warning: What will soon be wrong with it, if anything.
-    """
-
-    name: str
-    value: str = ""
-    problem: str = ""
-    remedy: str = ""
-    warning: str = ""
-
-    @property
-    def is_ok(self) -> bool:
-        return not self.problem
-
-    def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "ok": self.is_ok}
-
-
-def check_cluster(cluster: ClusterBlock) -> Iterator[CheckResult]:
+def check_cluster(cluster: ClusterBlock) -> Iterator[Check]:
     """Look at everything that calls will need; a problem ends what depends on it."""
     if cluster.unknown_fields:
         kind = type(cluster)
         first = cluster.unknown_fields[0]
-        yield CheckResult(
+        yield Check(
             "fields",
             problem=f"The block was saved with {', '.join(map(repr, cluster.unknown_fields))}; "
             f"{kind.__name__} has no field {first!r}{what_was_meant(first, kind.model_fields)}",
@@ -88,78 +60,72 @@ def check_cluster(cluster: ClusterBlock) -> Iterator[CheckResult]:
         try:
             yield from _namespace(cluster)
         except ClustrixError as error:
-            yield _problem("API server", error)
+            yield Check.failed("API server", error)
             return
         try:
             cluster.check_fields()
         except ClustrixError as error:
-            yield _problem("pods", error)
+            yield Check.failed("pods", error)
             return
     began = time.monotonic()
     try:
         connection = cluster.connect()
     except ClustrixError as error:
-        yield _problem("connection", error)
+        yield Check.failed("connection", error)
         return
     with closing(connection):
         yield from _way(connection, time.monotonic() - began)
         try:
             way = open_agent(cluster, lambda: connection)
         except ClustrixError as error:
-            yield _problem("login", error)
+            yield Check.failed("login", error)
             return
         with closing(way.agent):
             try:
                 yield from _beyond_login(cluster, way.agent, way.hello)
             except ClustrixError as error:
-                yield _problem("connection", error)
+                yield Check.failed("connection", error)
 
 
-def _problem(name: str, error: ClustrixError) -> CheckResult:
-    return CheckResult(name, problem=error.what, remedy=error.remedy)
-
-
-def _namespace(cluster: KubernetesCluster) -> Iterator[CheckResult]:
+def _namespace(cluster: KubernetesCluster) -> Iterator[Check]:
     with closing(cluster.api()) as api:
-        yield CheckResult("API server", f"Kubernetes {api.server_version()}")
+        yield Check("API server", f"Kubernetes {api.server_version()}")
         missing = api.missing_permissions()
         if missing:
-            yield CheckResult(
+            yield Check(
                 "permissions",
                 f"in namespace {api.namespace}",
                 f"The account may not {', '.join(map(str, missing))}.",
                 f"Add to its Role: {'; '.join(one.rule for one in missing)}.",
             )
         else:
-            yield CheckResult("permissions", f"all that calls need in namespace {api.namespace}")
+            yield Check("permissions", f"all that calls need in namespace {api.namespace}")
         if Permission("list", "jobs") not in missing:
             ours = api.list_jobs(MANAGED_BY)
-            yield CheckResult(
-                "jobs of ours", f"{len(ours)} (`clustrix-prefect jobs list` shows them)"
-            )
-    yield CheckResult("image", cluster.image)
+            yield Check("jobs of ours", f"{len(ours)} (`clustrix-prefect jobs list` shows them)")
+    yield Check("image", cluster.image)
 
 
-def _way(connection: Connection, seconds: float) -> Iterator[CheckResult]:
-    yield CheckResult("connection", f"{connection.description}, opened in {seconds:.1f} s")
-    if isinstance(connection, SSHConnection):
-        yield CheckResult("host key", connection.facts.host_key)
-        yield CheckResult("logged in with", connection.facts.authenticated_with)
-        if connection.facts.certificate_ends is not None:
-            yield _certificate(connection.facts.certificate_ends)
-        if connection.facts.jumps:
-            yield CheckResult("through", ", ".join(connection.facts.jumps))
-    elif isinstance(connection, OpenSSHConnection):
-        yield CheckResult("logged in with", f"OpenSSH: {connection.master.shown}")
+def _way(connection: Connection, seconds: float) -> Iterator[Check]:
+    yield Check("connection", f"{connection.description}, opened in {seconds:.1f} s")
+    facts = connection.facts
+    if facts.host_key:
+        yield Check("host key", facts.host_key)
+    if facts.authenticated_with:
+        yield Check("logged in with", facts.authenticated_with)
+    if facts.certificate_ends is not None:
+        yield _certificate(facts.certificate_ends)
+    if facts.jumps:
+        yield Check("through", ", ".join(facts.jumps))
 
 
-def _certificate(ends: datetime) -> CheckResult:
+def _certificate(ends: datetime) -> Check:
     """Return when the certificate that was logged in with ends: a day before, it is warned of."""
     left = ends - datetime.now(timezone.utc)
     value = f"ends at {told(ends)}"
     if left > _DAY:
-        return CheckResult("certificate", value)
-    return CheckResult(
+        return Check("certificate", value)
+    return Check(
         "certificate",
         value,
         warning=f"It ends in {in_words(left.total_seconds())}.",
@@ -169,10 +135,10 @@ def _certificate(ends: datetime) -> CheckResult:
 
 def _beyond_login(
     cluster: ClusterBlock, agent: AgentClient, hello: dict[str, Any]
-) -> Iterator[CheckResult]:
+) -> Iterator[Check]:
     python = ".".join(map(str, hello["python"]))
-    yield CheckResult("host", f"{hello['user']} on {hello['host']}, {hello['cpus']} cores")
-    yield CheckResult("helper", f"runs under Python {python} ({hello['executable']})")
+    yield Check("host", f"{hello['user']} on {hello['host']}, {hello['cpus']} cores")
+    yield Check("helper", f"runs under Python {python} ({hello['executable']})")
     yield _round_trip(agent)
     yield from _modules(cluster, agent)
     work_dir = _work_dir(cluster, agent)
@@ -181,7 +147,7 @@ def _beyond_login(
     yield interpreter
     at_once = cluster.calls_at_once(hello["cpus"])
     if at_once is not None:
-        yield CheckResult("calls at once", at_once)
+        yield Check("calls at once", at_once)
     scheduler = cluster.scheduler()
     if scheduler is not None:
         yield from _jobs(cluster, scheduler, agent, hello["uid"])
@@ -189,23 +155,23 @@ def _beyond_login(
         yield from _recognised(agent)
 
 
-def _round_trip(agent: AgentClient) -> CheckResult:
+def _round_trip(agent: AgentClient) -> Check:
     fastest = min(agent.measure() for _ in range(5))
     value = f"{fastest * 1000:.1f} ms"
     if abs(agent.clock_offset) > _CLOCKS_APART:
         apart = f"{abs(agent.clock_offset):.0f} s {'ahead' if agent.clock_offset > 0 else 'behind'}"
         value += f"; the clock there is {apart} (times are corrected for it)"
-    return CheckResult("round trip", value)
+    return Check("round trip", value)
 
 
-def _modules(cluster: ClusterBlock, agent: AgentClient) -> Iterator[CheckResult]:
+def _modules(cluster: ClusterBlock, agent: AgentClient) -> Iterator[Check]:
     if not cluster.modules:
         return
     names = ", ".join(cluster.modules)
     lines = " && ".join(f"module load {name}" for name in cluster.modules)
     done = agent.request(protocol.command(argv=["bash", "-lc", lines]))
     if done["returncode"] or _MODULE_MISSING.search(done["stderr"]):
-        yield CheckResult(
+        yield Check(
             "modules",
             names,
             f"They do not load: {_last_line(done['stderr'])}.",
@@ -213,29 +179,27 @@ def _modules(cluster: ClusterBlock, agent: AgentClient) -> Iterator[CheckResult]
             "logging in, say in `setup` where it comes from.",
         )
     else:
-        yield CheckResult("modules", names)
+        yield Check("modules", names)
 
 
-def _work_dir(cluster: ClusterBlock, agent: AgentClient) -> CheckResult:
+def _work_dir(cluster: ClusterBlock, agent: AgentClient) -> Check:
     try:
         found = agent.request(
             protocol.configure(work_dir=cluster.remote_work_dir, alone=cluster.is_alone)
         )
     except AgentError as error:
         remedy = _WORK_DIR_REMEDIES.get(error.type, "Set the block's `remote_work_dir`.")
-        return CheckResult(
-            "work directory", problem=f"It cannot be used: {error.what}", remedy=remedy
-        )
+        return Check("work directory", problem=f"It cannot be used: {error.what}", remedy=remedy)
     free = found["free_bytes"]
     value = f"{found['work_dir']}, writable, {free / _GIB:.1f} GiB free"
     if free < _LITTLE_SPACE:
-        return CheckResult(
+        return Check(
             "work directory", value, "Little space is left.", _WORK_DIR_REMEDIES["DiskFull"]
         )
-    return CheckResult("work directory", value)
+    return Check("work directory", value)
 
 
-def _python(cluster: ClusterBlock, agent: AgentClient) -> CheckResult:
+def _python(cluster: ClusterBlock, agent: AgentClient) -> Check:
     here = sys.version_info[:2]
     found = agent.request(
         protocol.find_python(
@@ -246,7 +210,7 @@ def _python(cluster: ClusterBlock, agent: AgentClient) -> CheckResult:
     others = [one for one in found["found"] if one != chosen]
     if chosen is None:
         what = f"{cluster.interpreter} is not one" if cluster.interpreter else "None was found"
-        return CheckResult(
+        return Check(
             "Python",
             problem=f"{what}: 3.6 or newer is needed.",
             remedy="Set the block's `python` to one there, or name a module that brings one in "
@@ -258,7 +222,7 @@ def _python(cluster: ClusterBlock, agent: AgentClient) -> CheckResult:
     if version != here:
         wanted = ".".join(map(str, here))
         value += f"; flows here run under Python {wanted}, and code travels to it as source"
-    return CheckResult("Python", value)
+    return Check("Python", value)
 
 
 def _interpreter(found: protocol.Interpreter) -> str:
@@ -267,12 +231,12 @@ def _interpreter(found: protocol.Interpreter) -> str:
 
 def _jobs(
     cluster: ClusterBlock, scheduler: Scheduler, agent: AgentClient, user_id: int
-) -> Iterator[CheckResult]:
+) -> Iterator[Check]:
     scheduler, limits = ask_site(agent, scheduler)
     if not limits.version:
         first = agent.request(protocol.command(argv=scheduler.limits_commands()[0]))
         other = next(_recognised(agent), None)
-        yield CheckResult(
+        yield Check(
             "scheduler",
             problem=f"{scheduler.name} does not answer: "
             f"{_last_line(first['stderr'] or first['stdout'])}.",
@@ -281,17 +245,17 @@ def _jobs(
             else "Is this its login node, and are its commands there after logging in by hand?",
         )
         return
-    yield CheckResult("scheduler", limits.version)
+    yield Check("scheduler", limits.version)
     placement = scheduler.placement_of(cluster.resources)
     largest, most = limits.max_array_size(placement), limits.max_submitted_jobs(placement)
     arrays = f"arrays of {largest}" if largest else "arrays: not told"
     jobs = f"{most} jobs" if most else "jobs: not told"
-    yield CheckResult("limits", f"{arrays}, {jobs}")
+    yield Check("limits", f"{arrays}, {jobs}")
     yield _queue(scheduler, agent, user_id)
     yield from _trial(cluster, scheduler, agent)
 
 
-def _recognised(agent: AgentClient) -> Iterator[CheckResult]:
+def _recognised(agent: AgentClient) -> Iterator[Check]:
     """Yield the scheduler that answers there, if any, and the block that is made for it."""
     for kind in CLUSTER_TYPES:
         if not issubclass(kind, BatchCluster):
@@ -299,29 +263,27 @@ def _recognised(agent: AgentClient) -> Iterator[CheckResult]:
         _, limits = ask_site(agent, kind().scheduler(), timeout=_QUICK_ANSWER)
         if limits.version:
             block = kind.get_block_type_slug()
-            yield CheckResult(
+            yield Check(
                 "scheduler",
                 f"{limits.version} is there: to submit jobs, use {kind.__name__} ({block}/NAME)",
             )
             return
 
 
-def _queue(scheduler: Scheduler, agent: AgentClient, user_id: int) -> CheckResult:
+def _queue(scheduler: Scheduler, agent: AgentClient, user_id: int) -> Check:
     done = agent.request(protocol.command(argv=scheduler.status_command(user_id)))
     if done["returncode"]:
-        return CheckResult(
+        return Check(
             "queue",
             problem=f"It cannot be listed: {_last_line(done['stderr'])}.",
             remedy="Try again; ask the administrators if it lasts.",
         )
     statuses = scheduler.parse_status(done["stdout"])
     waiting = sum(1 for status in statuses.values() if not status.state.is_final)
-    return CheckResult("queue", f"{waiting} jobs of yours in it")
+    return Check("queue", f"{waiting} jobs of yours in it")
 
 
-def _trial(
-    cluster: ClusterBlock, scheduler: Scheduler, agent: AgentClient
-) -> Iterator[CheckResult]:
+def _trial(cluster: ClusterBlock, scheduler: Scheduler, agent: AgentClient) -> Iterator[Check]:
     spec = JobSpec("clustrix-prefect-check", cluster.resources, None, "/tmp", ["true"])  # noqa: S108
     command = scheduler.trial_command(spec)
     if command is None:
@@ -330,16 +292,14 @@ def _trial(
     if done["returncode"] == 0:
         said = re.sub(r"^Job \d+ to", "would", _last_line(done["stderr"] or done["stdout"]))
         said = re.sub(r"\ba using\b", "using", said)  # "at TIME a using 1 processors"
-        yield CheckResult("trial job", said)
+        yield Check("trial job", said)
         return
     try:
         scheduler.parse_submit(done["returncode"], "", done["stderr"])
     except TryLater as refusal:
-        yield CheckResult(
-            "trial job", problem=f"Not taken now: {refusal}.", remedy="Try again later."
-        )
+        yield Check("trial job", problem=f"Not taken now: {refusal}.", remedy="Try again later.")
     except ClustrixError as error:
-        yield _problem("trial job", error)
+        yield Check.failed("trial job", error)
 
 
 def _last_line(text: str) -> str:

@@ -143,12 +143,12 @@ def placed(
         try:
             name = _named(one.cluster, clusters)
         except ConfigurationError as error:
-            others.append(Check.failed(str(one.cluster), one.path, error))
+            others.append(Check.failed(one.path, error, str(one.cluster)))
             continue
         if name is None or name in clusters:
             ours.append(one.model_copy(update={"cluster": name}))
         else:
-            others.append(Check(name, one.path, left_out="This cluster was not asked for."))
+            others.append(Check(one.path, left_out="This cluster was not asked for.", cluster=name))
     return ours, others
 
 

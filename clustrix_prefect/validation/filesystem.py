@@ -56,7 +56,7 @@ def check_filesystem(
     try:
         files.exists("~")
     except (ClustrixError, OSError) as error:
-        yield Check.failed(name, "connection", error)
+        yield Check.failed("connection", error, name)
         return
     yield _timed(name, "latency", lambda: _latency(files))
     yield _timed(name, "write, read, delete in ~", lambda: _write_read_delete(files, "~"))
@@ -75,10 +75,10 @@ def _timed(name: str, what: str, look: Callable[[], str]) -> Check:
     try:
         value = look()
     except _Wrong as wrong:
-        return Check(name, what, problem=str(wrong), seconds=time.monotonic() - began)
+        return Check(what, problem=str(wrong), seconds=time.monotonic() - began, cluster=name)
     except (ClustrixError, OSError) as error:
-        return Check.failed(name, what, error)
-    return Check(name, what, value, seconds=time.monotonic() - began)
+        return Check.failed(what, error, name)
+    return Check(what, value, seconds=time.monotonic() - began, cluster=name)
 
 
 def _latency(files: ClusterFileSystem) -> str:
@@ -136,7 +136,7 @@ def _known_tree(name: str, cluster: ClusterBlock, files: ClusterFileSystem) -> I
         for what, ask, expected in answers:
             yield _timed(name, f"known files: {what}", partial(_same, ask, expected))
     except (ClustrixError, OSError) as error:
-        yield Check.failed(name, "known files", error)
+        yield Check.failed("known files", error, name)
     finally:
         with suppress(ClustrixError, OSError):
             files.rm(tree, recursive=True)

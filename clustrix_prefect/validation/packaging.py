@@ -82,7 +82,9 @@ def run_cases(
                 missing = _missing_lines(client, future.task_run_id, case.lines)
                 check = replace(check, problem=missing)
             checks.append(replace(check, seconds=took.get(future.task_run_id)))
-    checks += [Check(name, case.name, left_out=case.left_out) for case in cases if case.left_out]
+    checks += [
+        Check(case.name, left_out=case.left_out, cluster=name) for case in cases if case.left_out
+    ]
     return checks
 
 
@@ -127,16 +129,16 @@ def judge(
     """What came of one case; whatever is not the right value from the right place has failed."""
 
     def wrong(what: str, remedy: str = "") -> Check:
-        return Check(name, case.name, problem=what, remedy=remedy)
+        return Check(case.name, problem=what, remedy=remedy, cluster=name)
 
     if isinstance(answer, EnvironmentMismatch) and answer.requirements:
         lacking = {line.partition("=")[0] for line in answer.requirements}
         if lacking == {case.needs}:
-            return Check(name, case.name, left_out=f"There is no {case.needs} there.")
+            return Check(case.name, left_out=f"There is no {case.needs} there.", cluster=name)
     if isinstance(answer, BaseException):
         # Unless the case is about what its function raises.
         if type(answer) is not type(case.expected):
-            return Check.failed(name, case.name, answer)
+            return Check.failed(case.name, answer, name)
         if str(answer) != str(case.expected):
             return wrong(f"It raised {str(answer)!r:.200}, not {str(case.expected)!r:.200}.")
         if "raise " not in str(answer.__cause__):
@@ -156,7 +158,7 @@ def judge(
         return wrong(problem, "Look into the run's table of calls.")
     job = f", job {proof['job']}" if proof["job"] else ""
     where = f"{proof['host']}, process {proof['pid']}{job}, Python {proof['python']}"
-    return Check(name, case.name, where)
+    return Check(case.name, where, cluster=name)
 
 
 def unproven(proof: Any, cluster: ClusterBlock, run: str, expected_omp: str) -> str:
