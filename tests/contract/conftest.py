@@ -83,7 +83,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 # Two ways to run a call, warm workers and jobs; Prefect's own threads are the reference.
-_EACH_WAY = ("threadpool", "local", "slurm")
+_EACH_WAY = ("threadpool", "local", "slurm-site")
 # What the short run tries over it: values, exceptions and log lines of all sizes.
 _OVER_OPENSSH = ("test_failures", "test_logging")
 
