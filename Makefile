@@ -51,8 +51,13 @@ test-fast: $(VENV)/.test
 
 coverage: lint packages
 	@$(PIP) --group coverage
-	@COVERAGE_CORE=$$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
-		$(PYTEST) --cov --cov-report=term:skip-covered $(TESTS)
+	@rm -rf build/far_lines && mkdir -p build/far_lines && $(BIN)/python -m tests.live.far_lines start
+	@# Agents of this machine take the first Python of the PATH.
+	@PATH="$(CURDIR)/$(BIN):$$PATH" FAR_LINES=$(CURDIR)/build/far_lines \
+		COVERAGE_CORE=$$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
+		$(PYTEST) --cov --cov-report= $(TESTS); ended=$$?; \
+		$(BIN)/python -m tests.live.far_lines add build/far_lines \
+		&& $(BIN)/coverage report --skip-covered && exit $$ended
 
 test-all: lint packages
 	@$(PYTEST) --every $(TESTS)
