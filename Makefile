@@ -55,7 +55,7 @@ coverage: lint packages
 	@# Agents of this machine take the first Python of the PATH.
 	@PATH="$(CURDIR)/$(BIN):$$PATH" FAR_LINES=$(CURDIR)/build/far_lines \
 		COVERAGE_CORE=$$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
-		$(PYTEST) --cov --cov-report= $(TESTS); ended=$$?; \
+		$(PYTEST) --cov --cov-report= --cov-fail-under=0 $(TESTS); ended=$$?; \
 		$(BIN)/python -m tests.live.far_lines add build/far_lines \
 		&& $(BIN)/coverage report --skip-covered && exit $$ended
 

@@ -26,9 +26,10 @@ def _call(frame: Any, _: str, __: Any) -> Any:
 
 def _write() -> None:
     sys.settrace(None)
-    name = f"{os.getpid()}-{os.urandom(4).hex()}.json"
-    with open(os.path.join(os.environ["FAR_LINES"], name), "w") as file:
+    path = os.path.join(os.environ["FAR_LINES"], f"{os.getpid()}-{os.urandom(4).hex()}")
+    with open(path, "w") as file:
         json.dump({filename: sorted(lines) for filename, lines in _seen.items()}, file)
+    os.rename(path, path + ".json")  # whoever is killed while it writes leaves no such file
 
 
 def _leave(status: int, _exit: Any = os._exit) -> None:
