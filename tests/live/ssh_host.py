@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from tests.live import rundir
-from tests.live.daemon import Daemon, ServiceUnavailable, free_port, listens
+from tests.live.daemon import Daemon, ServiceUnavailable, free_port, listens, wait_until
 from tests.live.rundir import RunDirectory
 
 
@@ -301,6 +301,8 @@ class SSHHost:
 
     def _restart(self, environment: Mapping[str, str]) -> None:
         self._sshd.stop()
+        # A connection's process that has only just been forked still holds the port.
+        wait_until(lambda: not listens(self.port))
         self._configure(environment)
         self._sshd.start()
 
