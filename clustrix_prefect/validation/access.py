@@ -11,7 +11,7 @@ from clustrix_prefect.clusters.cluster import ClusterBlock
 from clustrix_prefect.connections.agent import AgentClient
 from clustrix_prefect.errors import AgentError, ClustrixError, InfrastructureError
 from clustrix_prefect.far_side.wire import protocol
-from clustrix_prefect.schedulers.scheduler import JobSpec, Scheduler, TryLater
+from clustrix_prefect.schedulers.scheduler import JobSpec, JobState, Scheduler, TryLater
 from clustrix_prefect.sessions.discovery import ask_site
 from clustrix_prefect.sessions.opened import opened
 from clustrix_prefect.task_resources import Resources
@@ -20,6 +20,7 @@ from clustrix_prefect.validation.cluster_check import check_cluster
 
 _CANCEL_SECONDS = 60.0
 _JOB_SECONDS = 600
+_STILL_THERE = (JobState.QUEUED, JobState.RUNNING, JobState.ENDING)
 _WRITE = 'umask 077; mkdir -p "$1/logs" && printf %s "$2" > "$1/job.sh"'
 
 
@@ -113,16 +114,16 @@ class _Trial:
             )
         self._cancel()
         deadline = time.monotonic() + _CANCEL_SECONDS
-        while (state := self._state()) in ("queued", "running"):
+        while (state := self._state()) in _STILL_THERE:
             if time.monotonic() > deadline:
                 raise InfrastructureError(
-                    f"The job was cancelled, and is {state} {_CANCEL_SECONDS:.0f} s later.",
+                    f"The job was cancelled, and is {state.value} {_CANCEL_SECONDS:.0f} s later.",
                     "Cancel it by hand; ask the administrators if that takes as long.",
                     job_id=self._job,
                 )
             time.sleep(0.25)
         job, self._job = self._job, None
-        return f"job {job} was {was}, and is {state or 'gone'}"
+        return f"job {job} was {was.value}, and is {state.value if state else 'gone'}"
 
     def clean_up(self) -> None:
         """Leave nothing behind."""
@@ -134,7 +135,7 @@ class _Trial:
         assert self._job is not None
         self._command(self._scheduler.cancel_command([self._job]))
 
-    def _state(self) -> str | None:
+    def _state(self) -> JobState | None:
         done = self._command(self._scheduler.status_command(self._user_id))
         if done["returncode"]:
             raise AgentError(
@@ -142,7 +143,7 @@ class _Trial:
                 "Try again; ask the administrators if it lasts.",
             )
         status = self._scheduler.parse_status(done["stdout"]).get(self._job or "")
-        return None if status is None else status.state.value
+        return None if status is None else status.state
 
     def _command(self, argv: list[str]) -> protocol.Ended:
         return self._agent.request(protocol.command(argv=argv), timeout=90)

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from clustrix_prefect import SlurmCluster, SSHCluster, SSHCredentials
+from clustrix_prefect.clusters import load_cluster
+from clustrix_prefect.schedulers.scheduler import JobState
+from clustrix_prefect.validation import access
 from flows.validate_cluster_access import validate_cluster_access
 from tests.live.daemon import free_port
 from tests.live.pam_host import PAMHost
@@ -34,6 +37,14 @@ def test_a_slurm_cluster_takes_and_cancels_a_job(ndoli: str, ssh_host: SSHHost, 
     # Nothing is left of it.
     left = [path.name for path in Path(ssh_host.home / "validation").glob("validation-*")]
     assert left == []
+
+
+def test_a_job_that_is_ending_is_waited_for(ndoli: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It had just started when it was cancelled."""
+    states = [JobState.QUEUED, JobState.ENDING, JobState.CANCELLED]
+    monkeypatch.setattr(access._Trial, "_state", lambda _: states.pop(0))
+    *_, trial = access.check_access(ndoli, load_cluster(ndoli))
+    assert trial.value.endswith(" was queued, and is cancelled"), trial
 
 
 def test_what_is_wrong_comes_first_with_what_to_do(
