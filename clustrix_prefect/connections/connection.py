@@ -98,10 +98,13 @@ class ChannelsOnly:
 
     def __init__(self, open_channel: Callable[[str], Channel], description: str) -> None:
         self.description = description
-        self.facts = HostFacts()
         self._open_channel = open_channel
         self._channels: list[Channel] = []
         self._closed = False
+
+    @property
+    def facts(self) -> HostFacts:
+        return HostFacts()
 
     def start(self, command: str) -> Channel:
         if self._closed:

@@ -15,7 +15,11 @@ class OpenSSHConnection(ChannelsOnly):
 
     def __init__(self, master: ControlMaster) -> None:
         super().__init__(master.start, str(master))
-        self.facts = HostFacts(authenticated_with=f"OpenSSH: {master.shown}")
+        self._master = master
+
+    @property
+    def facts(self) -> HostFacts:
+        return HostFacts(authenticated_with=f"OpenSSH: {self._master.shown}")
 
 
 def open_openssh(master: ControlMaster) -> OpenSSHConnection:
