@@ -90,7 +90,7 @@ def test_a_certificate_that_ends_within_a_day_is_warned_of(
     authority = SSHAuthority(tmp_path / "authority")
     key = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
-    authority.sign(key, pam_host.username, "-1m:+3h")
+    authority.sign(key, pam_host.username, "-1m:+175m")
     cluster = SSHCluster(
         host=pam_host.host,
         port=pam_host.port,
