@@ -87,12 +87,12 @@ def _nobody_was_asked(found: Equivalents, providers: Sequence[str]) -> bool:
 
 def _print(found: Equivalents, now: datetime, providers: Sequence[str]) -> None:
     if _nobody_was_asked(found, providers):
-        print(f"Nobody could be asked about {found.instance_type} in {found.place.name}.")
+        print(f"Nobody could be asked about {found.instance_type} in {found.area.name}.")
     elif not found.offers:
         who = "Nobody who could be asked" if found.unavailable else "Nobody"
-        print(f"{who} sells {found.instance_type} in {found.place.name}, for Linux on demand.")
+        print(f"{who} sells {found.instance_type} in {found.area.name}, for Linux on demand.")
     else:
-        print(f"{found.instance_type} in {found.place.name}: {_described(found.machine)}\n")
+        print(f"{found.instance_type} in {found.area.name}: {_described(found.machine)}\n")
         header = ("PROVIDER", "TYPE", "REGION", "AN HOUR", "MACHINE", "AGE", "SOURCE")
         rows = [_row(offer, now) for offer in found.offers]
         print_table(rows, header, right=[3])
@@ -146,7 +146,7 @@ def _as_dict(found: Equivalents, now: datetime) -> Mapping[str, Any]:
     machine = found.machine
     return {
         "instance_type": found.instance_type,
-        "place": found.place.name,
+        "place": found.area.name,
         "machine": None if machine is None else _machine(machine),
         "description": _described(machine) if found.offers else None,
         "complete": not found.unavailable,

@@ -21,7 +21,7 @@ import httpx
 from clustrix_prefect.credentials import http_bodies
 from clustrix_prefect.credentials.cache import SecretCache
 from clustrix_prefect.credentials.references import OnePasswordReference, same_name, spellings
-from clustrix_prefect.credentials.stores import Found, field_of
+from clustrix_prefect.credentials.stores import FoundSecret, field_of
 from clustrix_prefect.errors import (
     CredentialError,
     CredentialForbidden,
@@ -57,7 +57,7 @@ class ConnectServer:
         digest = hashlib.sha256(token.encode()).hexdigest()
         self._key = ("connect", self._host, digest)
 
-    def find(self, reference: OnePasswordReference, memory: SecretCache) -> Found:
+    def find(self, reference: OnePasswordReference, memory: SecretCache) -> FoundSecret:
         """Read one field; the item is asked for once."""
         asking = _Asking(self, str(reference), memory.once((*self._key, "client"), self._client))
         vault = reference.vault

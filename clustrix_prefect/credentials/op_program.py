@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from clustrix_prefect.credentials.cache import SecretCache
 from clustrix_prefect.credentials.references import OnePasswordReference, spellings
-from clustrix_prefect.credentials.stores import Found, field_of
+from clustrix_prefect.credentials.stores import FoundSecret, field_of
 from clustrix_prefect.errors import (
     CredentialError,
     CredentialForbidden,
@@ -55,7 +55,7 @@ _SAYINGS: tuple[tuple[re.Pattern[str], type[CredentialError], str], ...] = (
     (
         re.compile(
             r"\bisn't an? (vault|item|field|section)\b|\bno (item|vault)s? (found|matches)\b"
-            r"|\b(item|vault) (was |is )?not found\b|\(Not Found\)|\bdoesn't exist\b"
+            r"|\b(item|vault) (was |is )?not found\b|\(Not FoundSecret\)|\bdoesn't exist\b"
             r"|\b(could not|couldn't|cannot|can't) find (the |an? )?(item|vault)\b",
             re.I,
         ),
@@ -117,7 +117,7 @@ class OpProgram:
         self._seconds = seconds
         self._key = ("op", executable, hashlib.sha256(token.encode()).hexdigest())
 
-    def find(self, reference: OnePasswordReference, memory: SecretCache) -> Found:
+    def find(self, reference: OnePasswordReference, memory: SecretCache) -> FoundSecret:
         """Read one field; op is run once for all fields of an item."""
         if reference.attribute is not None:  # a code holds for seconds
             return field_of(self._item(reference), reference, self.description)

@@ -15,14 +15,14 @@ from clustrix_prefect.credentials.references import (
     Reference,
     parse,
 )
-from clustrix_prefect.credentials.stores import Found
+from clustrix_prefect.credentials.stores import FoundSecret
 from clustrix_prefect.errors import CredentialError, CredentialNotFound
 
 # What the Prefect API shows in the place of a secret.
 MASK = "********"
 
 
-def find_plain(reference: EnvironmentReference | BlockReference) -> Found:
+def find_plain(reference: EnvironmentReference | BlockReference) -> FoundSecret:
     """Return what a reference leads to, and what may be told of it.
 
     Raises:
@@ -69,7 +69,7 @@ def resolve_plain(value: SecretStr | None) -> str:
     return find_plain(reference).value
 
 
-def _from_environment(reference: EnvironmentReference) -> Found:
+def _from_environment(reference: EnvironmentReference) -> FoundSecret:
     value = os.environ.get(reference.name)
     if not value:
         is_empty = "is empty" if value == "" else "is not set"
@@ -79,4 +79,4 @@ def _from_environment(reference: EnvironmentReference) -> Found:
             reference=str(reference),
             store="the flow's environment",
         )
-    return Found(value=value, store="the flow's environment")
+    return FoundSecret(value=value, store="the flow's environment")

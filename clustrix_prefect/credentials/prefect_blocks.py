@@ -14,7 +14,7 @@ from prefect.settings import PREFECT_API_URL
 
 from clustrix_prefect.credentials.cache import SecretCache
 from clustrix_prefect.credentials.references import BlockReference
-from clustrix_prefect.credentials.stores import Found
+from clustrix_prefect.credentials.stores import FoundSecret
 from clustrix_prefect.errors import (
     CredentialError,
     CredentialForbidden,
@@ -23,7 +23,7 @@ from clustrix_prefect.errors import (
 )
 
 
-def find(reference: BlockReference, memory: SecretCache) -> Found:
+def find(reference: BlockReference, memory: SecretCache) -> FoundSecret:
     """Read one field of a block; the block is asked for once.
 
     Raises:
@@ -43,7 +43,7 @@ def find(reference: BlockReference, memory: SecretCache) -> Found:
             reference=str(reference),
             store=store,
         )
-    return Found(
+    return FoundSecret(
         # What is not a text (a service account's key as JSON) is one when it is used.
         value=value if isinstance(value, str) else json.dumps(value),
         store=store,

@@ -9,7 +9,7 @@ from clustrix_prefect.credentials.onepassword import OnePasswordBlock
 from clustrix_prefect.credentials.plain import find_plain, reference_in
 from clustrix_prefect.credentials.references import OnePasswordReference, Reference
 from clustrix_prefect.credentials.store_selection import choose_store
-from clustrix_prefect.credentials.stores import Found
+from clustrix_prefect.credentials.stores import FoundSecret
 
 
 def resolve(
@@ -33,7 +33,7 @@ def resolve(
     return (text or None) if reference is None else find(reference, store=store).value
 
 
-def find(reference: Reference, *, store: OnePasswordBlock | str | None = None) -> Found:
+def find(reference: Reference, *, store: OnePasswordBlock | str | None = None) -> FoundSecret:
     """Return what a reference leads to, and what may be told of it.
 
     Raises:
@@ -46,7 +46,7 @@ def find(reference: Reference, *, store: OnePasswordBlock | str | None = None) -
 
 def _from_onepassword(
     reference: OnePasswordReference, store: OnePasswordBlock | str | None, memory: SecretCache
-) -> Found:
+) -> FoundSecret:
     name = store if isinstance(store, str) else None
     block = (
         store

@@ -16,7 +16,7 @@ _DECIMALS = re.compile(r"\.\d+")
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundSecret:
     """One secret, and what may be told of it.
 
     Attributes:
@@ -39,7 +39,7 @@ class OnePasswordStore(Protocol):
     def description(self) -> str:
         """The store for people; no secret in it."""
 
-    def find(self, reference: OnePasswordReference, memory: SecretCache) -> Found:
+    def find(self, reference: OnePasswordReference, memory: SecretCache) -> FoundSecret:
         """Read one field. What was read already is taken from the memory.
 
         Raises:
@@ -54,7 +54,7 @@ class OnePasswordStore(Protocol):
         """
 
 
-def field_of(item: Any, reference: OnePasswordReference, store: str) -> Found:
+def field_of(item: Any, reference: OnePasswordReference, store: str) -> FoundSecret:
     """Return the field that a reference names in an item, as 1Password writes items in JSON.
 
     Raises:
@@ -110,7 +110,7 @@ def field_of(item: Any, reference: OnePasswordReference, store: str) -> Found:
             )
     if value is None or value == "":
         raise refusal("the field is empty", "Fill it in, or correct the reference.")
-    return Found(
+    return FoundSecret(
         value=str(value),
         store=store,
         fields=labels,

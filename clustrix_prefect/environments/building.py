@@ -154,7 +154,7 @@ class Environments:
         managed = self._session.cluster.managed_environment
         if managed is not None:
             _Build(self._session, managed, self._recipes[code.sha256], say).run()
-        found = preflight.Found()
+        found = preflight.PackagesFound()
         if not preflight.is_needless(code, python):
             found = preflight.check(self._session, code, python)
         for warning in found.warnings:

@@ -60,7 +60,7 @@ class Code:
 
 
 @dataclass(frozen=True)
-class Found:
+class PackagesFound:
     """What an interpreter that can run some code has.
 
     Attributes:
@@ -77,7 +77,7 @@ def is_needless(code: Code, python: FarPython) -> bool:
     return python.version == CLIENT and sys.stdlib_module_names.issuperset(code.packages)
 
 
-def check(session: Session, code: Code, python: FarPython) -> Found:
+def check(session: Session, code: Code, python: FarPython) -> PackagesFound:
     """Ask the interpreter whether it has what the code needs.
 
     Raises:
@@ -122,7 +122,7 @@ def check(session: Session, code: Code, python: FarPython) -> Found:
             lacks=lacks,
             requirements=requirements,
         )
-    return Found(versions, warnings)
+    return PackagesFound(versions, warnings)
 
 
 def _versions_are_chosen(session: Session) -> bool:

@@ -23,7 +23,7 @@ _TYPES = {"f": "file", "d": "directory", "l": "other", "o": "other"}
 
 
 @dataclass
-class Listing:
+class DirectoryListing:
     """One directory.
 
     Attributes:
@@ -75,22 +75,22 @@ def checked(path: str) -> str:
 
 def entries_of(directory: str, pieces: Iterable[str]) -> dict[str, Info]:
     """Return the entries of one directory."""
-    listing = Listing(directory)
+    listing = DirectoryListing(directory)
     for piece in pieces:
         _add(listing, piece)
     return listing.entries
 
 
-def directories(top: str, pieces: Iterable[str]) -> Iterator[Listing]:
+def directories(top: str, pieces: Iterable[str]) -> Iterator[DirectoryListing]:
     """Yield every directory that is listed, each as soon as all of it is there."""
-    current: Listing | None = None
+    current: DirectoryListing | None = None
     for piece in pieces:
         if piece.startswith("/"):
             path = below(top, checked(piece[1:])) if len(piece) > 1 else top
             if current is None or current.path != path:
                 if current is not None:
                     yield current
-                current = Listing(path)
+                current = DirectoryListing(path)
         elif current is not None:
             _add(current, piece)
     if current is not None:
@@ -109,7 +109,7 @@ def paths(top: str, pieces: Iterable[str], *, directories_too: bool) -> Iterator
             yield prefix + plain(piece[2:])
 
 
-def _add(listing: Listing, piece: str) -> None:
+def _add(listing: DirectoryListing, piece: str) -> None:
     kind = piece[0]
     if kind == "!":
         number = int(piece[1:])

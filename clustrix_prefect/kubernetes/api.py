@@ -21,7 +21,7 @@ from clustrix_prefect.errors import (
 )
 from clustrix_prefect.kubernetes.access import Access
 from clustrix_prefect.kubernetes.exec import PodConnection, open_websocket
-from clustrix_prefect.kubernetes.login import Credentials, Login
+from clustrix_prefect.kubernetes.login import Credentials, KubernetesLogin
 from clustrix_prefect.kubernetes.passing import is_not_allowed, request_passes
 from clustrix_prefect.kubernetes.permissions import API_GROUPS, NEEDED, Permission
 
@@ -53,7 +53,7 @@ class KubernetesApi:
         self, access: Access, namespace: str | None = None, *, patience: float | None = None
     ) -> None:
         self._patience = _PATIENCE_SECONDS if patience is None else patience
-        self._login = Login(access)
+        self._login = KubernetesLogin(access)
         credentials = self._login.current
         self.namespace = namespace or credentials.namespace or "default"
         self._host = str(credentials.configuration.host).rstrip("/")

@@ -46,7 +46,7 @@ class Credentials:
     namespace: str | None
 
 
-class Login:
+class KubernetesLogin:
     """Credentials that are got anew shortly before they expire, and when the server refuses them.
 
     Threads may share it.

@@ -16,7 +16,7 @@ from clustrix_prefect.schedulers.folding import FoldedStatuses, fold_elements
 from clustrix_prefect.schedulers.job_script import INDEX_VARIABLE, chosen, own_logs, shell_of
 from clustrix_prefect.schedulers.job_script import job_script as script_of
 from clustrix_prefect.schedulers.refusals import the_id
-from clustrix_prefect.schedulers.scheduler import JobSpec, JobState, JobStatus, Limits, Placement
+from clustrix_prefect.schedulers.scheduler import JobSpec, JobState, JobStatus, Limits, LimitScope
 from clustrix_prefect.task_resources import Resources
 
 # A wrapper may leave out `-terse`.
@@ -65,8 +65,8 @@ class GridEngineScheduler:
     def for_site(self, version: str) -> GridEngineScheduler:
         return self
 
-    def placement_of(self, wanted: Resources) -> Placement:
-        return Placement(partition=wanted.partition or self.queue)
+    def placement_of(self, wanted: Resources) -> LimitScope:
+        return LimitScope(partition=wanted.partition or self.queue)
 
     def never_runs(self, reason: str) -> None:
         return None  # `qsub` refuses what no queue takes

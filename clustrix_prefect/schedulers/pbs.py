@@ -27,7 +27,7 @@ from clustrix_prefect.schedulers.pbs_listings import (
     jobs_in,
 )
 from clustrix_prefect.schedulers.refusals import the_id
-from clustrix_prefect.schedulers.scheduler import JobSpec, JobState, JobStatus, Limits, Placement
+from clustrix_prefect.schedulers.scheduler import JobSpec, JobState, JobStatus, Limits, LimitScope
 from clustrix_prefect.task_resources import Resources
 
 # An array's id has empty brackets, an element's its index in them; then comes the server.
@@ -67,9 +67,9 @@ class PBSScheduler:
         known = (dialect for dialect in DIALECTS if version.startswith(dialect.name))
         return replace(self, dialect=next(known, OPENPBS))
 
-    def placement_of(self, wanted: Resources) -> Placement:
+    def placement_of(self, wanted: Resources) -> LimitScope:
         given = option_value(["-q"], self.extra_directives)
-        return Placement(partition=given or wanted.partition or self.queue)
+        return LimitScope(partition=given or wanted.partition or self.queue)
 
     def never_runs(self, reason: str) -> str | None:
         return never_runs(reason)

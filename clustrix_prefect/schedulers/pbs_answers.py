@@ -9,7 +9,7 @@ from signal import SIGKILL, SIGTERM
 from clustrix_prefect.schedulers.job_script import exit_code
 from clustrix_prefect.schedulers.pbs_listings import Job
 from clustrix_prefect.schedulers.refusals import Refusals
-from clustrix_prefect.schedulers.scheduler import JobState, JobStatus, Placement
+from clustrix_prefect.schedulers.scheduler import JobState, JobStatus, LimitScope
 
 REFUSALS = Refusals(
     "PBS",
@@ -99,9 +99,9 @@ def status_of(job: Job, ends: Mapping[int, JobState], name: str) -> JobStatus:
         # An element that waits has its array's comment. Those that only repeat that it waits
         # change with the time in them.
         told = "" if _OF_ARRAY.match(comment) else re.sub(r"^Not Running: ", "", comment)
-        placement = Placement(partition=job.get("queue"))
+        placement = LimitScope(partition=job.get("queue"))
         return JobStatus(JobState.QUEUED, told or _WAITING[state], name=name, placement=placement)
-    placement = Placement(partition=job.get("queue"))
+    placement = LimitScope(partition=job.get("queue"))
     told = "suspended (S)" if state == "S" else ""
     return JobStatus(JobState.RUNNING, told, node, name=name, placement=placement)
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from clustrix_prefect.schedulers.scheduler import JobState, Limit, Limits, Placement
+from clustrix_prefect.schedulers.scheduler import JobState, Limit, Limits, LimitScope
 from clustrix_prefect.schedulers.slurm import END_MESSAGES
 from clustrix_prefect.task_resources import Resources
 
@@ -167,15 +167,15 @@ def site_of(version_told: str, server: str, queues: str) -> Limits:
     elif found := re.search(r"^slurm\S* (\S+)", version_told, re.MULTILINE):
         version = f"{OF_SLURM.name} {found[1]}"
         return Limits([Limit("its qsub's lack of arrays", max_array_size=1)], version=version)
-    limits = list(_limits_in(server, "the server", Placement()))
+    limits = list(_limits_in(server, "the server", LimitScope()))
     for block in re.split(r"^Queue: ", queues, flags=re.MULTILINE)[1:]:
         name = block.split("\n", 1)[0].strip()
-        limits += _limits_in(block, f"the queue {name}", Placement(partition=name))
+        limits += _limits_in(block, f"the queue {name}", LimitScope(partition=name))
     default = re.search(r"^\s*default_queue = (\S+)", server, re.MULTILINE)
     return Limits(limits, version, default_queue=default[1] if default else None)
 
 
-def _limits_in(told: str, whose: str, applies_to: Placement) -> Iterator[Limit]:
+def _limits_in(told: str, whose: str, applies_to: LimitScope) -> Iterator[Limit]:
     """Yield the limits among the attributes of a server or a queue."""
     if found := re.search(r"\b(max(?:_job)?_array_size) = (\d+)", told):
         yield Limit(f"{found[1]} of {whose}", applies_to, max_array_size=int(found[2]))

@@ -75,7 +75,7 @@ _UNDER_WAY = {JobState.QUEUED, JobState.RUNNING, JobState.ENDING, JobState.UNKNO
 
 
 @dataclass(frozen=True)
-class Placement:
+class LimitScope:
     """Where a job goes, as far as limits ask for it; None: nobody says, or all.
 
     Attributes:
@@ -88,7 +88,7 @@ class Placement:
     account: str | None = None
     qos: str | None = None
 
-    def includes(self, other: Placement) -> bool:
+    def includes(self, other: LimitScope) -> bool:
         """Return whether what goes there goes here."""
         return (
             self.partition in (None, other.partition)
@@ -106,7 +106,7 @@ class JobStatus:
     node: str | None = None
     exit_code: int | None = None
     name: str = ""
-    placement: Placement = field(default=Placement(), compare=False)
+    placement: LimitScope = field(default=LimitScope(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Limit:
     """
 
     name: str
-    applies_to: Placement = Placement()
+    applies_to: LimitScope = LimitScope()
     max_array_size: int | None = None
     max_submitted_jobs: int | None = None
 
@@ -147,21 +147,21 @@ class Limits:
     default_account: str | None = None
     default_qos: str | None = None
 
-    def on(self, placement: Placement) -> list[Limit]:
+    def on(self, placement: LimitScope) -> list[Limit]:
         """Return the limits on jobs that go there."""
-        placement = Placement(
+        placement = LimitScope(
             placement.partition or self.default_queue,
             placement.account or self.default_account,
             placement.qos or self.default_qos,
         )
         return [limit for limit in self.limits if limit.applies_to.includes(placement)]
 
-    def max_array_size(self, placement: Placement = Placement()) -> int | None:
+    def max_array_size(self, placement: LimitScope = LimitScope()) -> int | None:
         """Elements in one array (its highest index plus one), or None if nobody says."""
         sizes = [limit.max_array_size for limit in self.on(placement)]
         return min(filter(None, sizes), default=None)
 
-    def max_submitted_jobs(self, placement: Placement = Placement()) -> int | None:
+    def max_submitted_jobs(self, placement: LimitScope = LimitScope()) -> int | None:
         """Jobs in the queue at once, or None if nobody says."""
         sizes = [limit.max_submitted_jobs for limit in self.on(placement)]
         return min(filter(None, sizes), default=None)
@@ -201,7 +201,7 @@ class Scheduler(Protocol):
         """This scheduler as it is spoken where `parse_limits` told this version."""
         ...
 
-    def placement_of(self, wanted: Resources) -> Placement:
+    def placement_of(self, wanted: Resources) -> LimitScope:
         """Return where a job that asks for this goes."""
         ...
 

@@ -16,7 +16,7 @@ from clustrix_prefect.schedulers.array_indices import format_indices
 from clustrix_prefect.schedulers.folding import FoldedStatuses, few_or_whole, fold_elements
 from clustrix_prefect.schedulers.job_script import chosen, job_script, option_keys, option_value
 from clustrix_prefect.schedulers.refusals import the_id
-from clustrix_prefect.schedulers.scheduler import JobSpec, JobState, JobStatus, Limits, Placement
+from clustrix_prefect.schedulers.scheduler import JobSpec, JobState, JobStatus, Limits, LimitScope
 from clustrix_prefect.schedulers.slurm_answers import (
     ends_of_jobs,
     in_words,
@@ -114,9 +114,9 @@ class SlurmScheduler:
 
     # --- submitting -----------------------------------------------------------------------
 
-    def placement_of(self, wanted: Resources) -> Placement:
+    def placement_of(self, wanted: Resources) -> LimitScope:
         extra = [line.removeprefix("#SBATCH").strip() for line in self.extra_directives]
-        return Placement(
+        return LimitScope(
             option_value(["--partition", "-p"], extra) or wanted.partition or self.partition,
             option_value(["--account", "-A"], extra) or wanted.account or self.account,
             option_value(["--qos", "-q"], extra) or wanted.qos or self.qos,
@@ -209,7 +209,7 @@ class SlurmScheduler:
                 job_id, state, node, reason, partition, account, qos, name = fields
                 folded = _FOLDED.match(job_id)
                 job, indices = folded.groups() if folded else (job_id, None)
-                placement = Placement(partition, account, qos)
+                placement = LimitScope(partition, account, qos)
                 status = replace(status_of(state, reason, node, name=name), placement=placement)
                 statuses.add(job, indices, status)
         return statuses

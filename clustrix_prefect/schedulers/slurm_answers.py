@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Set
 from dataclasses import replace
 
 from clustrix_prefect.schedulers.folding import FoldedStatuses
-from clustrix_prefect.schedulers.scheduler import JobState, JobStatus, Limit, Limits, Placement
+from clustrix_prefect.schedulers.scheduler import JobState, JobStatus, Limit, Limits, LimitScope
 
 _STATES = {
     "PENDING": JobState.QUEUED,
@@ -266,7 +266,7 @@ def limits_of(config: str, users: str) -> Limits:
         limits += _submit_limits(
             {"MaxSubmitJobs": most, "GrpSubmitJobs": group},
             whose,
-            Placement(account=account, partition=partition or None),
+            LimitScope(account=account, partition=partition or None),
         )
         if account == default and not partition:
             default_qos = qos
@@ -279,7 +279,7 @@ def limits_of(config: str, users: str) -> Limits:
                 "GrpSubmitJobs": group,
             },
             f"the QOS {name}",
-            Placement(qos=name),
+            LimitScope(qos=name),
         )
     version = found.get("SLURM_VERSION")
     return Limits(
@@ -290,7 +290,7 @@ def limits_of(config: str, users: str) -> Limits:
     )
 
 
-def _submit_limits(told: dict[str, str], whose: str, applies_to: Placement) -> Iterator[Limit]:
+def _submit_limits(told: dict[str, str], whose: str, applies_to: LimitScope) -> Iterator[Limit]:
     for name, value in told.items():
         if number := _number(value):
             yield Limit(f"{name} of {whose}", applies_to, max_submitted_jobs=number)

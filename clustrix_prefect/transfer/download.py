@@ -14,14 +14,14 @@ from clustrix_prefect.errors import AgentError
 from clustrix_prefect.far_side.wire import protocol
 from clustrix_prefect.far_side.wire.chunks import ChunkList, chunk_count, digest, is_digest, spans
 from clustrix_prefect.transfer.drafts import name_of_draft, open_draft
-from clustrix_prefect.transfer.upload import Agent
+from clustrix_prefect.transfer.upload import Requester
 
 _WINDOW = 4
 _HASHING_SECONDS = 3600.0
 _READING_SECONDS = 600.0
 
 
-def describe(agent: Agent, **which: Any) -> ChunkList:
+def describe(agent: Requester, **which: Any) -> ChunkList:
     """Return the chunk list of a content of the store, or of a file at a path.
 
     Args:
@@ -41,7 +41,7 @@ def describe(agent: Agent, **which: Any) -> ChunkList:
     return chunks
 
 
-def fetch(agent: Agent, size: int, **which: Any) -> Iterator[tuple[int, bytes]]:
+def fetch(agent: Requester, size: int, **which: Any) -> Iterator[tuple[int, bytes]]:
     """Yield the pieces of a file on the far side, each with its offset, in order.
 
     Args:
@@ -60,7 +60,7 @@ def fetch(agent: Agent, size: int, **which: Any) -> Iterator[tuple[int, bytes]]:
         yield _piece(*under_way.popleft())
 
 
-def read(agent: Agent, offset: int, size: int, **which: Any) -> bytes:
+def read(agent: Requester, offset: int, size: int, **which: Any) -> bytes:
     """Return a piece of a file on the far side that is no longer than a chunk; see `fetch`."""
     return _piece(agent.begin(protocol.read(offset=offset, size=size, **which)), offset, size)[1]
 
@@ -73,7 +73,7 @@ def _piece(answer: PendingAnswer[protocol.Nothing], offset: int, length: int) ->
 
 
 def fetch_file(
-    agent: Agent,
+    agent: Requester,
     target: Path,
     *,
     executable: bool = False,
@@ -113,7 +113,7 @@ def fetch_file(
 
 
 def _pieces(
-    agent: Agent, chunks: ChunkList, descriptor: int, left: int, which: dict[str, Any]
+    agent: Requester, chunks: ChunkList, descriptor: int, left: int, which: dict[str, Any]
 ) -> Iterator[tuple[int, int, bytes | None]]:
     """Yield each chunk in order: None for its bytes if they are here already."""
     under_way: deque[tuple[int, int, int, PendingAnswer[protocol.Nothing] | None]] = deque()

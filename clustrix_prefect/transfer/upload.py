@@ -27,7 +27,7 @@ _OFFERED = 8
 A = TypeVar("A")
 
 
-class Agent(Protocol):
+class Requester(Protocol):
     """What is needed of an `AgentClient`."""
 
     def begin(self, request: Request[A], attachment: Any = b"") -> PendingAnswer[A]: ...
@@ -55,7 +55,7 @@ class Sent:
 
 
 def send_content(
-    agent: Agent,
+    agent: Requester,
     source: Source,
     chunks: ChunkList,
     *,
@@ -107,7 +107,7 @@ def changed_meanwhile() -> NotPortable:
 class _Upload:
     def __init__(
         self,
-        agent: Agent,
+        agent: Requester,
         source: Source,
         chunks: ChunkList,
         compressor: Compressor,
@@ -187,7 +187,7 @@ def _up_to(batches: deque[Any], count: int) -> list[Any]:
     return [batches.popleft() for _ in range(min(count, len(batches)))]
 
 
-def send_small(agent: Agent, contents: Iterable[tuple[str, Callable[[], bytes]]]) -> int:
+def send_small(agent: Requester, contents: Iterable[tuple[str, Callable[[], bytes]]]) -> int:
     """Bring contents of a chunk or less into the store, many at a time.
 
     Args:

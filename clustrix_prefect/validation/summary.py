@@ -16,7 +16,7 @@ from clustrix_prefect.validation.report import link_to_run, now, number, took_wo
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ValidationOutcome:
     """What came of one validation.
 
     Attributes:
@@ -38,7 +38,7 @@ class Outcome:
 
 def outcome_of(
     name: str, validate: Callable[[], State[Any]], past: Sequence[Mapping[str, Any]]
-) -> Outcome:
+) -> ValidationOutcome:
     """Run one validation; whatever it raises is an outcome too."""
     began, at = time.monotonic(), now()
     run: UUID | None = None
@@ -51,7 +51,7 @@ def outcome_of(
         told = (state.message or state.name or "").partition("\n")[0]
         run = state.state_details.flow_run_id
     since = _since(name, is_green, past) or at
-    return Outcome(name, is_green, since, told, time.monotonic() - began, run)
+    return ValidationOutcome(name, is_green, since, told, time.monotonic() - began, run)
 
 
 def _since(name: str, is_green: bool, past: Sequence[Mapping[str, Any]]) -> str | None:
@@ -63,7 +63,9 @@ def _since(name: str, is_green: bool, past: Sequence[Mapping[str, Any]]) -> str 
     return None
 
 
-def record_of(outcomes: Sequence[Outcome], past: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def record_of(
+    outcomes: Sequence[ValidationOutcome], past: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     """Return what later runs want to know; of what was not validated now, what was known of it."""
     known: dict[str, Any] = {}
     for record in past:
@@ -72,7 +74,7 @@ def record_of(outcomes: Sequence[Outcome], past: Sequence[Mapping[str, Any]]) ->
     return {"at": now(), "validations": known}
 
 
-def verdict_on(outcomes: Sequence[Outcome], skipped: Sequence[str] = ()) -> str:
+def verdict_on(outcomes: Sequence[ValidationOutcome], skipped: Sequence[str] = ()) -> str:
     """Sum up in one line what came of the validations, and which were left out."""
     failed = [one.name for one in outcomes if not one.is_green]
     total = number(len(outcomes), "validation")
@@ -83,7 +85,7 @@ def verdict_on(outcomes: Sequence[Outcome], skipped: Sequence[str] = ()) -> str:
     return f"{told} Left out: {', '.join(skipped)}." if skipped else told
 
 
-def page_of(verdict: str, outcomes: Sequence[Outcome]) -> str:
+def page_of(verdict: str, outcomes: Sequence[ValidationOutcome]) -> str:
     """Return the page in the UI, as markdown: what is not green comes first."""
     rows = [
         [

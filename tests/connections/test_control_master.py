@@ -253,6 +253,30 @@ class TestWhatTheConfigurationSays:
         finally:
             master.close()
 
+    @pytest.mark.parametrize(
+        ("said", "cipher"),
+        [("", "aes128-gcm@openssh.com"), ("Ciphers aes192-ctr,aes256-ctr\n", "aes192-ctr")],
+        ids=["nothing", "another"],
+    )
+    def test_the_quickest_cipher_where_none_is_named(
+        self,
+        master: ControlMaster,
+        start_server: StartServer,
+        home: Path,
+        tmp_path: Path,
+        said: str,
+        cipher: str,
+    ) -> None:
+        (home / ".ssh" / "config").write_text(said)
+        port = start_server("LogLevel DEBUG1")
+        other = dataclasses.replace(master, port=port, known_hosts=home / ".ssh" / "known_hosts")
+        try:
+            other.ensure()
+        finally:
+            other.close()
+        log = (tmp_path / f"sshd-{port}" / "log").read_text()
+        assert set(re.findall(r"kex: \S+ cipher: (\S+)", log)) == {cipher}
+
     def test_names_that_a_shell_could_read_something_into_are_refused(
         self, master: ControlMaster
     ) -> None:

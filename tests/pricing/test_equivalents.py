@@ -16,7 +16,7 @@ import pytest
 from clustrix_prefect.cli.main import main
 from clustrix_prefect.errors import ConfigurationError
 from clustrix_prefect.pricing.equivalents.machines import Machine, machine_of, model_of
-from clustrix_prefect.pricing.equivalents.regions import PLACES, place_of
+from clustrix_prefect.pricing.equivalents.regions import AREAS, area_of
 from clustrix_prefect.pricing.price import Price, PurchaseOption
 from clustrix_prefect.pricing.providers.aws_machines import machine_price
 from tests.pricing.servers.aws import ACCESS_KEY, SECRET_KEY, AWSServer
@@ -208,17 +208,17 @@ def test_azure_counts_a_part_of_a_gpu_as_one() -> None:
 
 
 def test_the_table_names_each_region_once_and_each_place_has_two_providers() -> None:
-    regions = [region for place in PLACES for region in place.aws + place.gcp + place.azure]
+    regions = [region for area in AREAS for region in area.aws + area.gcp + area.azure]
     assert [region for region, count in Counter(regions).items() if count > 1] == []
-    for place in PLACES:
-        assert sum(map(bool, (place.aws, place.gcp, place.azure))) >= 2, place
-        assert all(re.fullmatch(r"[a-z]{2}-[a-z]+-\d", region) for region in place.aws)
-        assert all(re.fullmatch(r"[a-z]+-[a-z]+\d+", region) for region in place.gcp)
-        assert all(re.fullmatch(r"[a-z]+\d?", region) for region in place.azure)
+    for area in AREAS:
+        assert sum(map(bool, (area.aws, area.gcp, area.azure))) >= 2, area
+        assert all(re.fullmatch(r"[a-z]{2}-[a-z]+-\d", region) for region in area.aws)
+        assert all(re.fullmatch(r"[a-z]+-[a-z]+\d+", region) for region in area.gcp)
+        assert all(re.fullmatch(r"[a-z]+\d?", region) for region in area.azure)
 
 
 def test_near_regions() -> None:
-    virginia = place_of("us-east-1")
+    virginia = area_of("us-east-1")
     assert [virginia.region_of(name) for name in ("aws", "gcp", "azure", "lambda_cloud")] == [
         "us-east-1",
         "us-east4",
@@ -226,11 +226,11 @@ def test_near_regions() -> None:
         None,
     ]
     # Where a provider has two, the one that was named.
-    assert place_of("eastus2").region_of("azure") == "eastus2"
-    assert place_of("eastus2").region_of("aws") == "us-east-1"
-    assert place_of("westeurope").region_of("aws") is None
+    assert area_of("eastus2").region_of("azure") == "eastus2"
+    assert area_of("eastus2").region_of("aws") == "us-east-1"
+    assert area_of("westeurope").region_of("aws") is None
     with pytest.raises(ConfigurationError):
-        place_of("mars-north-1")
+        area_of("mars-north-1")
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_near_regions() -> None:
     ],
 )
 def test_places_where_two_have_come_to_lately(region: str, name: str) -> None:
-    assert place_of(region).name == name
+    assert area_of(region).name == name
 
 
 # --- the command ----------------------------------------------------------------------------

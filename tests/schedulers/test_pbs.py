@@ -21,7 +21,7 @@ from clustrix_prefect.schedulers.scheduler import (
     JobState,
     JobStatus,
     LimitReached,
-    Placement,
+    LimitScope,
     SubmissionUnclear,
     TryLater,
 )
@@ -445,7 +445,7 @@ SLURM_LISTING = (
 
 
 def test_text_of_slurm() -> None:
-    debug = Placement(partition="debug")
+    debug = LimitScope(partition="debug")
     assert dict(OF_SLURM.parse_status(SLURM_LISTING)) == {
         "1": JobStatus(JobState.RUNNING, "", "vm", name="odd = name", placement=debug),
         "2": JobStatus(JobState.QUEUED, "waiting (Q)", name="two", placement=debug),
@@ -495,7 +495,7 @@ def test_limits_of_queues(queue: str | None, array: int, jobs: int) -> None:
 def test_the_queue_of_those_that_name_none() -> None:
     server = "Server pbs\n    default_queue = lim\n"
     limits = OPENPBS.parse_limits([(0, "pbs_version = 1\n"), (0, server), (0, QUEUES)])
-    assert limits.max_submitted_jobs(Placement()) == 3
+    assert limits.max_submitted_jobs(LimitScope()) == 3
 
 
 class TestSite:

@@ -14,7 +14,7 @@ from clustrix_prefect.schedulers.scheduler import (
     JobState,
     JobStatus,
     LimitReached,
-    Placement,
+    LimitScope,
     SubmissionUnclear,
     TryLater,
 )
@@ -636,16 +636,20 @@ class TestLimits:
     @pytest.mark.parametrize(
         ("placement", "most", "names"),
         [
-            (Placement(), 49_999, ["MaxJobCount"]),
-            (Placement(account="lab42"), 49_999, ["MaxJobCount"]),
-            (Placement(account="tight"), 30, ["MaxJobCount", "MaxSubmitJobs of the account tight"]),
+            (LimitScope(), 49_999, ["MaxJobCount"]),
+            (LimitScope(account="lab42"), 49_999, ["MaxJobCount"]),
             (
-                Placement(partition="gpu"),
+                LimitScope(account="tight"),
+                30,
+                ["MaxJobCount", "MaxSubmitJobs of the account tight"],
+            ),
+            (
+                LimitScope(partition="gpu"),
                 7,
                 ["MaxJobCount", "MaxSubmitJobs of the account lab42 in the partition gpu"],
             ),
             (
-                Placement(qos="small"),
+                LimitScope(qos="small"),
                 20,
                 [
                     "MaxJobCount",
@@ -656,7 +660,7 @@ class TestLimits:
         ],
     )
     def test_each_counts_for_what_it_is_about(
-        self, placement: Placement, most: int, names: list[str]
+        self, placement: LimitScope, most: int, names: list[str]
     ) -> None:
         config = f"{self.CONFIG}ClusterName             = test\n"
         found = SLURM.parse_limits([(0, config), (0, self.USERS)])
@@ -667,11 +671,11 @@ class TestLimits:
     def test_what_a_call_asks_for_says_where_it_goes(self) -> None:
         site = SlurmScheduler(account="lab", extra_directives=["#SBATCH -q small --nice"])
         placement = site.placement_of(Resources.of(partition="p", account="other"))
-        assert placement == Placement("p", "other", "small")
+        assert placement == LimitScope("p", "other", "small")
 
     def test_of_a_site_that_says_nothing(self) -> None:
         found = SLURM.parse_limits([(1, ""), (127, "")])
-        assert (found.version, found.on(Placement())) == ("", [])
+        assert (found.version, found.on(LimitScope())) == ("", [])
 
     def test_there_is_an_output_for_each_command(self) -> None:
         assert len(SLURM.limits_commands()) == 2

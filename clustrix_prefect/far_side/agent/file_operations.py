@@ -77,7 +77,7 @@ class FileOperations:
 
     def _ask(
         self, *, question: str, arguments: List[str], start: Optional[str] = None
-    ) -> Tuple[protocol.Asked, bytes]:
+    ) -> Tuple[protocol.QuestionAnswer, bytes]:
         names = [to_name(text) for text in arguments]
         begin = self._home if start is None else self._far(start)
         answer, skipped = questions.ask(question, names, begin)
@@ -95,7 +95,7 @@ class FileOperations:
     def _islink(self, *, path: str) -> protocol.IsLink:
         return {"islink": os.path.islink(self._far(path))}
 
-    def _ls(self, *, path: str, detail: bool = False) -> Tuple[protocol.Listing, bytes]:
+    def _ls(self, *, path: str, detail: bool = False) -> Tuple[protocol.ListingAnswer, bytes]:
         directory = self._far(path)
         facts = _info(directory)
         if facts["type"] != "directory":

@@ -722,7 +722,7 @@ class FileAnswer(TypedDict, total=False):
     failed: Failed
 
 
-class Asked(FileAnswer, total=False):
+class QuestionAnswer(FileAnswer, total=False):
     """The answer to a question, or how many names come with it; and what was left out."""
 
     answer: Any
@@ -752,7 +752,7 @@ class IsLink(FileAnswer, total=False):
     islink: bool
 
 
-class Listing(FileAnswer, total=False):
+class ListingAnswer(FileAnswer, total=False):
     """Of a file what is known of it; the entries of a directory come with the answer."""
 
     info: Info
@@ -800,7 +800,7 @@ class Written(FileAnswer, total=False):
 
 
 @_operation(ASIDE)
-def fs_ask(*, question: str, arguments: List[str], start: Optional[str] = None) -> Asked:
+def fs_ask(*, question: str, arguments: List[str], start: Optional[str] = None) -> QuestionAnswer:
     """Answer a question of the `cluster_*` functions (`file_queries`).
 
     Args:
@@ -821,7 +821,7 @@ def fs_islink(*, path: str) -> IsLink:
 
 
 @_operation(ASIDE)
-def fs_ls(*, path: str, detail: bool = False) -> Listing:
+def fs_ls(*, path: str, detail: bool = False) -> ListingAnswer:
     """List a directory."""
 
 

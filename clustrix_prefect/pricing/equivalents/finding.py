@@ -16,7 +16,7 @@ from clustrix_prefect.pricing.equivalents.accounts import (
     options_from_environment,
 )
 from clustrix_prefect.pricing.equivalents.machines import Machine, machine_of
-from clustrix_prefect.pricing.equivalents.regions import EVERYWHERE, Place, place_of
+from clustrix_prefect.pricing.equivalents.regions import EVERYWHERE, Area, area_of
 from clustrix_prefect.pricing.errors import PricingError
 from clustrix_prefect.pricing.price import Commitment, Price, PurchaseOption
 from clustrix_prefect.pricing.providers import PROVIDERS
@@ -56,7 +56,7 @@ class Equivalents:
 
     Attributes:
         instance_type: The machine that was asked for.
-        place: Where.
+        area: Where.
         machine: What it is; `None` if none of those that could be asked sells it there, or
             nobody says.
         offers: It and its like, on demand, for Linux, cheapest first.
@@ -67,7 +67,7 @@ class Equivalents:
     """
 
     instance_type: str
-    place: Place
+    area: Area
     machine: Machine | None = None
     offers: list[Offer] = field(default_factory=list)
     unavailable: list[Unavailable] = field(default_factory=list)
@@ -98,11 +98,11 @@ def find_equivalents(
     Raises:
         ConfigurationError: The region is not in the table.
     """
-    place = place_of(region)
-    found = Equivalents(instance_type, place)
+    area = area_of(region)
+    found = Equivalents(instance_type, area)
     asked = []
     for provider in providers:
-        if provider in EVERYWHERE or place.region_of(provider):
+        if provider in EVERYWHERE or area.region_of(provider):
             asked.append(provider)
         else:
             found.absent.append(provider)
@@ -111,7 +111,7 @@ def find_equivalents(
         credentials = credentials_from_environment()
 
     def prices_of(provider: str) -> list[Price] | Unavailable:
-        region = place.region_of(provider)
+        region = area.region_of(provider)
         return _linux_on_demand(
             Question(
                 provider=provider,

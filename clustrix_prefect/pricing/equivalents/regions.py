@@ -22,8 +22,8 @@ EVERYWHERE = ("lambda_cloud", "huggingface")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A place, and the regions there."""
+class Area:
+    """A part of the world, and the regions there."""
 
     name: str
     aws: tuple[str, ...] = ()
@@ -37,71 +37,71 @@ class Place:
 
 
 # fmt: off
-PLACES = (
+AREAS = (
     # North America
-    Place("Virginia", ("us-east-1",), ("us-east4",), ("eastus", "eastus2")),
-    Place("Ohio", ("us-east-2",), ("us-east5",)),
-    Place("Iowa", (), ("us-central1",), ("centralus",)),
-    Place("Texas", (), ("us-south1",), ("southcentralus",)),
-    Place("Pacific Northwest", ("us-west-2",), ("us-west1",), ("westus2",)),
-    Place("California", ("us-west-1",), ("us-west2",), ("westus",)),
-    Place("Montreal and Quebec", ("ca-central-1",), ("northamerica-northeast1",), ("canadaeast",)),
-    Place("Toronto", (), ("northamerica-northeast2",), ("canadacentral",)),
-    Place("Queretaro", ("mx-central-1",), ("northamerica-south1",), ("mexicocentral",)),
+    Area("Virginia", ("us-east-1",), ("us-east4",), ("eastus", "eastus2")),
+    Area("Ohio", ("us-east-2",), ("us-east5",)),
+    Area("Iowa", (), ("us-central1",), ("centralus",)),
+    Area("Texas", (), ("us-south1",), ("southcentralus",)),
+    Area("Pacific Northwest", ("us-west-2",), ("us-west1",), ("westus2",)),
+    Area("California", ("us-west-1",), ("us-west2",), ("westus",)),
+    Area("Montreal and Quebec", ("ca-central-1",), ("northamerica-northeast1",), ("canadaeast",)),
+    Area("Toronto", (), ("northamerica-northeast2",), ("canadacentral",)),
+    Area("Queretaro", ("mx-central-1",), ("northamerica-south1",), ("mexicocentral",)),
     # South America
-    Place("Sao Paulo", ("sa-east-1",), ("southamerica-east1",), ("brazilsouth",)),
-    Place("Santiago", (), ("southamerica-west1",), ("chilecentral",)),
+    Area("Sao Paulo", ("sa-east-1",), ("southamerica-east1",), ("brazilsouth",)),
+    Area("Santiago", (), ("southamerica-west1",), ("chilecentral",)),
     # Europe
-    Place("Dublin", ("eu-west-1",), (), ("northeurope",)),
-    Place("London", ("eu-west-2",), ("europe-west2",), ("uksouth",)),
-    Place("Paris", ("eu-west-3",), ("europe-west9",), ("francecentral",)),
-    Place("Frankfurt", ("eu-central-1",), ("europe-west3",), ("germanywestcentral",)),
-    Place("Netherlands", (), ("europe-west4",), ("westeurope",)),
-    Place("Berlin", (), ("europe-west10",), ("germanynorth",)),
-    Place("Belgium", (), ("europe-west1",), ("belgiumcentral",)),
-    Place("Zurich", ("eu-central-2",), ("europe-west6",), ("switzerlandnorth",)),
-    Place("Milan", ("eu-south-1",), ("europe-west8",), ("italynorth",)),
-    Place("Spain", ("eu-south-2",), ("europe-southwest1",), ("spaincentral",)),
-    Place("Stockholm", ("eu-north-1",), ("europe-north2",), ("swedencentral",)),
-    Place("Warsaw", (), ("europe-central2",), ("polandcentral",)),
+    Area("Dublin", ("eu-west-1",), (), ("northeurope",)),
+    Area("London", ("eu-west-2",), ("europe-west2",), ("uksouth",)),
+    Area("Paris", ("eu-west-3",), ("europe-west9",), ("francecentral",)),
+    Area("Frankfurt", ("eu-central-1",), ("europe-west3",), ("germanywestcentral",)),
+    Area("Netherlands", (), ("europe-west4",), ("westeurope",)),
+    Area("Berlin", (), ("europe-west10",), ("germanynorth",)),
+    Area("Belgium", (), ("europe-west1",), ("belgiumcentral",)),
+    Area("Zurich", ("eu-central-2",), ("europe-west6",), ("switzerlandnorth",)),
+    Area("Milan", ("eu-south-1",), ("europe-west8",), ("italynorth",)),
+    Area("Spain", ("eu-south-2",), ("europe-southwest1",), ("spaincentral",)),
+    Area("Stockholm", ("eu-north-1",), ("europe-north2",), ("swedencentral",)),
+    Area("Warsaw", (), ("europe-central2",), ("polandcentral",)),
     # Asia
-    Place("Tokyo", ("ap-northeast-1",), ("asia-northeast1",), ("japaneast",)),
-    Place("Osaka", ("ap-northeast-3",), ("asia-northeast2",), ("japanwest",)),
-    Place("Seoul", ("ap-northeast-2",), ("asia-northeast3",), ("koreacentral",)),
-    Place("Taiwan", ("ap-east-2",), ("asia-east1",), ("taiwannorth",)),
-    Place("Hong Kong", ("ap-east-1",), ("asia-east2",), ("eastasia",)),
-    Place("Singapore", ("ap-southeast-1",), ("asia-southeast1",), ("southeastasia",)),
-    Place("Malaysia", ("ap-southeast-5",), (), ("malaysiawest",)),
-    Place("Thailand", ("ap-southeast-7",), ("asia-southeast3",)),
-    Place("Jakarta", ("ap-southeast-3",), ("asia-southeast2",), ("indonesiacentral",)),
-    Place("Mumbai and Pune", ("ap-south-1",), ("asia-south1",), ("centralindia", "westindia")),
+    Area("Tokyo", ("ap-northeast-1",), ("asia-northeast1",), ("japaneast",)),
+    Area("Osaka", ("ap-northeast-3",), ("asia-northeast2",), ("japanwest",)),
+    Area("Seoul", ("ap-northeast-2",), ("asia-northeast3",), ("koreacentral",)),
+    Area("Taiwan", ("ap-east-2",), ("asia-east1",), ("taiwannorth",)),
+    Area("Hong Kong", ("ap-east-1",), ("asia-east2",), ("eastasia",)),
+    Area("Singapore", ("ap-southeast-1",), ("asia-southeast1",), ("southeastasia",)),
+    Area("Malaysia", ("ap-southeast-5",), (), ("malaysiawest",)),
+    Area("Thailand", ("ap-southeast-7",), ("asia-southeast3",)),
+    Area("Jakarta", ("ap-southeast-3",), ("asia-southeast2",), ("indonesiacentral",)),
+    Area("Mumbai and Pune", ("ap-south-1",), ("asia-south1",), ("centralindia", "westindia")),
     # Australia
-    Place("Sydney", ("ap-southeast-2",), ("australia-southeast1",), ("australiaeast",)),
-    Place("Melbourne", ("ap-southeast-4",), ("australia-southeast2",), ("australiasoutheast",)),
-    Place("New Zealand", ("ap-southeast-6",), (), ("newzealandnorth",)),
+    Area("Sydney", ("ap-southeast-2",), ("australia-southeast1",), ("australiaeast",)),
+    Area("Melbourne", ("ap-southeast-4",), ("australia-southeast2",), ("australiasoutheast",)),
+    Area("New Zealand", ("ap-southeast-6",), (), ("newzealandnorth",)),
     # Middle East and Africa
-    Place("Israel", ("il-central-1",), ("me-west1",), ("israelcentral",)),
-    Place("Emirates", ("me-central-1",), (), ("uaenorth",)),
-    Place("Qatar", (), ("me-central1",), ("qatarcentral",)),
-    Place("South Africa", ("af-south-1",), ("africa-south1",), ("southafricanorth",)),
+    Area("Israel", ("il-central-1",), ("me-west1",), ("israelcentral",)),
+    Area("Emirates", ("me-central-1",), (), ("uaenorth",)),
+    Area("Qatar", (), ("me-central1",), ("qatarcentral",)),
+    Area("South Africa", ("af-south-1",), ("africa-south1",), ("southafricanorth",)),
 )
 # fmt: on
 
 
-def place_of(region: str) -> Place:
+def area_of(region: str) -> Area:
     """Return the place of a region, whichever provider calls it so.
 
     Raises:
         ConfigurationError: No provider has such a region, or only one has a region there.
     """
-    for place in PLACES:
-        if region in place.aws + place.gcp + place.azure:
+    for area in AREAS:
+        if region in area.aws + area.gcp + area.azure:
             # That region, where a provider has several.
-            return Place(
-                place.name,
-                _first(region, place.aws),
-                _first(region, place.gcp),
-                _first(region, place.azure),
+            return Area(
+                area.name,
+                _first(region, area.aws),
+                _first(region, area.gcp),
+                _first(region, area.azure),
             )
     raise ConfigurationError(
         f"{region!r} is not in the table of regions.",
