@@ -180,11 +180,8 @@ class TestCheck:
     def test_no_scheduler_where_there_should_be_one(
         self, save: Save, way: dict[str, Any], slurm: Slurm, capsys: Any
     ) -> None:
-        slurm.controller.stop()
-        try:
+        with slurm.without_controller():
             status, found = check(save(SlurmCluster(**way)), capsys)
-        finally:
-            slurm.controller.start()
         assert status == 1
         assert "does not answer" in found["scheduler"]["problem"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -24,6 +25,15 @@ def flow_run_state(flow_run_id: UUID) -> State:
 
 def ended_task_runs(flow_run_id: UUID, count: int) -> list[TaskRun]:
     """All of a flow run's task runs, once there are so many, each in a final state."""
+    return _task_runs(flow_run_id, count, State.is_final)
+
+
+def running_task_runs(flow_run_id: UUID, count: int) -> list[TaskRun]:
+    """All of a flow run's task runs, once there are so many, and each is shown as running."""
+    return _task_runs(flow_run_id, count, State.is_running)
+
+
+def _task_runs(flow_run_id: UUID, count: int, wanted: Callable[[State], bool]) -> list[TaskRun]:
     of_flow_run = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
 
     def read(client: SyncPrefectClient) -> list[TaskRun]:
@@ -33,7 +43,6 @@ def ended_task_runs(flow_run_id: UUID, count: int) -> list[TaskRun]:
     return eventually(
         read,
         lambda runs: (
-            len(runs) == count
-            and all(run.state is not None and run.state.is_final() for run in runs)
+            len(runs) == count and all(run.state is not None and wanted(run.state) for run in runs)
         ),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections import Counter
 from pathlib import Path
@@ -39,17 +38,6 @@ def second_of_three(directory: str, number: int, what: str) -> str:
             os._exit(3)
         time.sleep(120)
     return os.environ["SLURM_JOB_ID"]
-
-
-@task
-def wait_for_signal(seconds: float) -> float:
-    """How long it took until SIGUSR1 came."""
-    came: list[float] = []
-    signal.signal(signal.SIGUSR1, lambda *_: came.append(time.time()))
-    began = time.time()
-    while not came and time.time() < began + seconds:
-        time.sleep(0.1)
-    return came[0] - began
 
 
 def test_calls_that_share_a_job(on_slurm: SlurmCluster) -> None:
@@ -130,13 +118,3 @@ def test_what_sbatch_refuses_for_now_goes_in_smaller_parts(
     assert refused.exists()
     for future in kept:
         assert history(future.task_run_id)[-1].name == "Completed"
-
-
-def test_a_signal_before_the_end_reaches_the_call(on_slurm: SlurmCluster) -> None:
-    @flow(task_runner=ClusterTaskRunner(on_slurm))
-    def warned() -> float:
-        # SLURM looks now and then: it may come up to a minute before it is due.
-        with resources(time="00:02:00", signal_before_end=110):
-            return wait_for_signal.submit(100).result()
-
-    assert warned() >= 0

@@ -103,6 +103,9 @@ def test_many_calls_that_are_submitted_meanwhile_run_once(
     assert marks(far_dir) == dict.fromkeys(["first", *names], 1)
 
 
+@pytest.mark.parametrize(
+    "cluster", [pytest.param("over_ssh", marks=pytest.mark.every), "on_slurm"], indirect=True
+)
 def test_timeouts_take_effect_meanwhile_and_reach_the_calls_later(
     cluster: Cluster, ssh_host: SSHHost, far_dir: Path
 ) -> None:
@@ -176,7 +179,7 @@ def test_a_timeout_counts_from_a_start_that_nobody_saw(
 ) -> None:
     found: list[Any] = []
     gate = far_dir / "gate"
-    limited = wait_for_gate.with_options(timeout_seconds=12)
+    limited = wait_for_gate.with_options(timeout_seconds=8)
 
     @flow(task_runner=ClusterTaskRunner(on_slurm))
     def cut_off() -> None:
@@ -189,7 +192,7 @@ def test_a_timeout_counts_from_a_start_that_nobody_saw(
         with outage(ssh_host):
             slurm.command("scancel", blocker)
             left_by(far_dir, "body")
-            time.sleep(13)
+            time.sleep(9)
         wait_for_text(caplog, OPEN_AGAIN)
         future.wait(10)
         gate.touch()
@@ -201,7 +204,7 @@ def test_a_timeout_counts_from_a_start_that_nobody_saw(
     assert state == "TimedOut"
     started = task_run(task_run_id).start_time
     assert started is not None
-    # It was seen 13 seconds later.
+    # It was seen 9 seconds later.
     assert abs(started.timestamp() - left_by(far_dir, "body")["time"]) < 5
 
 

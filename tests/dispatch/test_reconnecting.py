@@ -17,7 +17,6 @@ from clustrix_prefect.schedulers.slurm import SlurmScheduler
 from tests.contract.api import logs
 from tests.dispatch.marks import mark, marks, wait_for_marks
 from tests.dispatch.test_reports import artifacts
-from tests.live.slurm import Slurm
 from tests.live.ssh_host import SSHHost
 
 pytestmark = pytest.mark.usefixtures("quick_prefect")
@@ -172,8 +171,11 @@ def test_lost_for_good(cluster: Cluster, ssh_host: SSHHost, far_dir: Path) -> No
     assert Path(f"/proc/{json.loads(path.read_text())['pid']}").exists(), "the body was ended"
 
 
+@pytest.mark.parametrize(
+    "cluster", ["over_ssh", pytest.param("on_slurm", marks=pytest.mark.every)], indirect=True
+)
 def test_a_flow_that_ends_while_the_connection_is_down_does_not_wait_for_it(
-    cluster: Cluster, ssh_host: SSHHost, far_dir: Path, slurm: Slurm
+    cluster: Cluster, ssh_host: SSHHost, far_dir: Path, request: pytest.FixtureRequest
 ) -> None:
     @flow(task_runner=ClusterTaskRunner(cluster))
     def cut_off() -> None:
@@ -190,7 +192,8 @@ def test_a_flow_that_ends_while_the_connection_is_down_does_not_wait_for_it(
         assert time.monotonic() - began < 100
     finally:
         ssh_host.listen_again()
-        slurm.cancel_all_jobs()
+        if isinstance(cluster, SlurmCluster):
+            request.getfixturevalue("slurm").cancel_all_jobs()
 
 
 def test_what_was_taken_up_again_can_be_cancelled(

@@ -171,7 +171,8 @@ def test_a_controller_that_is_down_has_lost_nothing(
     def interrupted() -> None:
         survive.submit(str(far_dir), "earlier")
         wait_for_marks(far_dir, 1)
-        time.sleep(10)  # there is a listing by then, and the next one is not due soon
+        # There is a listing by then, and the next one is not due soon.
+        time.sleep(2 * on_slurm.patience.poll_max)
         monkeypatch.setattr(
             SlurmScheduler,
             "submit_command",
@@ -182,7 +183,7 @@ def test_a_controller_that_is_down_has_lost_nothing(
         slurm.controller.stop()
         answer.touch()
         try:
-            time.sleep(40)  # longer than an unlisted job is looked for
+            time.sleep(4 * on_slurm.patience.unexplained)  # an unlisted job is looked for so long
         finally:
             slurm.controller.start()
         values.append(future.result())

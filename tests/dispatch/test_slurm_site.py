@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -45,6 +46,17 @@ def double(x: int) -> int:
 def hang(directory: str, name: str) -> None:
     mark(directory, name)
     time.sleep(120)
+
+
+@task
+def wait_for_signal(seconds: float) -> float:
+    """How long it took until SIGUSR1 came."""
+    came: list[float] = []
+    signal.signal(signal.SIGUSR1, lambda *_: came.append(time.time()))
+    began = time.time()
+    while not came and time.time() < began + seconds:
+        time.sleep(0.1)
+    return came[0] - began
 
 
 @task
@@ -170,3 +182,13 @@ def test_variables_of_the_login_do_not_change_a_call(
     finally:
         slurm_site.run("cp", "/tmp/bashrc", bashrc)
     assert slurm_site.run("sacct", "-anX", "-o", "jobid", "-s", "R,PD").stdout == ""
+
+
+def test_a_signal_before_the_end_reaches_the_call(on_site: SlurmCluster) -> None:
+    @flow(task_runner=ClusterTaskRunner(on_site))
+    def warned() -> float:
+        # SLURM looks now and then: it may come up to a minute before it is due.
+        with resources(time="00:02:00", signal_before_end=110):
+            return wait_for_signal.submit(100).result()
+
+    assert warned() >= 0

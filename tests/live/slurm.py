@@ -140,6 +140,16 @@ class Slurm:
             self.command("scontrol", "update", f"nodename={self.node}", "state=resume")
             self._wait_for_node()
 
+    @contextlib.contextmanager
+    def without_controller(self) -> Iterator[None]:
+        """Let the controller be gone for a while; commands soon give it up."""
+        with self.configured(MessageTimeout="2"):
+            self.controller.stop()
+            try:
+                yield
+            finally:
+                self.controller.start()
+
     def forget_everything(self) -> None:
         """Let the controller lose its state, and with it every job."""
         self.controller.stop()

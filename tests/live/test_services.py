@@ -167,6 +167,7 @@ class TestSlurm:
 
         _wait_until(lambda: _state(slurm, job) == "PREEMPTED")
 
+    @pytest.mark.every
     def test_forgets_finished_jobs_when_told_to(self, ssh_host: SSHHost, slurm: Slurm) -> None:
         with slurm.configured(MinJobAge="2"):
             job = _submit(ssh_host, "true")

@@ -215,12 +215,8 @@ def test_an_array_of_the_limit_is_taken(site: Site, slurm: Slurm) -> None:
 
 
 def test_a_site_that_takes_nothing_for_now(site: Site, slurm: Slurm) -> None:
-    slurm.controller.stop()
-    try:
-        with pytest.raises(TryLater):
-            site.submit("true")
-    finally:
-        slurm.controller.start()
+    with slurm.without_controller(), pytest.raises(TryLater):
+        site.submit("true")
     site.wait_for(slurm.is_idle)
 
 
