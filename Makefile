@@ -14,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TESTS ?= tests
 # The tests mostly wait, for schedulers and for time-outs: there may be more workers than cores.
-WORKERS ?= 4
+WORKERS ?= 5
 # Tests that share a service share a worker (tests/live/grouping.py), the longest groups first.
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup \
 	--no-loadscope-reorder --durations=25

@@ -44,8 +44,6 @@ from tests.live.pythons import FarPythons
 from tests.live.slurm import CORES, Slurm
 from tests.live.ssh_host import SSHHost
 
-_MANY = 500
-
 pytestmark = pytest.mark.usefixtures("quick_prefect")
 
 # --- what travels -------------------------------------------------------------------------
@@ -341,8 +339,9 @@ def test_too_long_in_the_queue(on_slurm: SlurmCluster, slurm: Slurm) -> None:
     slurm.cancel_all_jobs()
 
 
+@pytest.mark.parametrize("many", [200, pytest.param(1000, marks=pytest.mark.every)])
 def test_many_failures_cost_few_commands(
-    on_slurm: SlurmCluster, slurm: Slurm, monkeypatch: pytest.MonkeyPatch
+    on_slurm: SlurmCluster, slurm: Slurm, monkeypatch: pytest.MonkeyPatch, many: int
 ) -> None:
     """How each ended is asked of the scheduler in common."""
     asked: list[list[str]] = []
@@ -358,13 +357,13 @@ def test_many_failures_cost_few_commands(
 
     @flow(task_runner=ClusterTaskRunner(held))
     def cancelled() -> None:
-        futures = take.map(range(_MANY))
+        futures = take.map(range(many))
         queued(futures[-1].task_run_id, "JobHeldUser")
         slurm.cancel_all_jobs()
         errors.extend(end_of(future).error for future in futures)
 
     cancelled(return_state=True)
-    assert [type(error) for error in errors] == [JobCancelled] * _MANY
+    assert [type(error) for error in errors] == [JobCancelled] * many
     assert len(asked) <= 10, [argv[:5] for argv in asked]
 
 
