@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import os
+import pwd
 import subprocess
 from pathlib import Path
 
@@ -214,13 +216,15 @@ class TestRevokedHostKeys:
 
     def test_the_configuration_names_it(self, file: Path) -> None:
         config = file.with_name("config")
-        for said, path in (
-            ("~/.ssh/revoked.%h", Path.home() / ".ssh" / "revoked.ndoli"),
-            ('"/a b/c"', Path("/a b/c")),
-            ("none", None),
+        # OpenSSH 10 answers with the account's own home, whatever $HOME is.
+        homes = (Path.home(), Path(pwd.getpwuid(os.getuid()).pw_dir))
+        for said, paths in (
+            ("~/.ssh/revoked.%h", [home / ".ssh" / "revoked.ndoli" for home in homes]),
+            ('"/a b/c"', [Path("/a b/c")]),
+            ("none", [None]),
         ):
             config.write_text(f"Host *\n  RevokedHostKeys {said}\n")
-            assert host_settings("ndoli", files=[config]).revoked_host_keys == path
+            assert host_settings("ndoli", files=[config]).revoked_host_keys in paths
 
 
 @pytest.mark.parametrize("end", ["\x0c", "\u2028", "\x85", "\x1c", "\r", "\x0b"])
