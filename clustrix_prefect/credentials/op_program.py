@@ -55,7 +55,7 @@ _SAYINGS: tuple[tuple[re.Pattern[str], type[CredentialError], str], ...] = (
     (
         re.compile(
             r"\bisn't an? (vault|item|field|section)\b|\bno (item|vault)s? (found|matches)\b"
-            r"|\b(item|vault) (was |is )?not found\b|\(Not FoundSecret\)|\bdoesn't exist\b"
+            r"|\b(item|vault) (was |is )?not found\b|\(Not Found\)|\bdoesn't exist\b"
             r"|\b(could not|couldn't|cannot|can't) find (the |an? )?(item|vault)\b",
             re.I,
         ),

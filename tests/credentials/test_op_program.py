@@ -206,6 +206,7 @@ def test_a_wrong_token(standin_op: StandInOp) -> None:
          "OP_CONFIG_DIR"),
         ('"rate limit forbidden" isn\'t an item in the "(401) (Unauthorized)" vault',
          CredentialNotFound, "reference"),
+        ("(404) (Not Found), The resource could not be found.", CredentialNotFound, "reference"),
     ],
 )  # fmt: skip
 def test_what_it_says(
