@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from uuid import UUID
 
@@ -13,6 +14,8 @@ from prefect import flow, task
 
 from clustrix_prefect import ClusterTaskRunner, LocalCluster, SlurmCluster
 from clustrix_prefect.far_side.wire.patience import Patience
+from clustrix_prefect.schedulers.scheduler import JobStatus
+from clustrix_prefect.schedulers.slurm import SlurmScheduler
 from tests.contract.api import task_run
 from tests.dispatch.marks import left_by, mark
 
@@ -57,6 +60,30 @@ def test_a_result_may_come_late(on_slurm: SlurmCluster, far_dir: Path) -> None:
         assert ended is not None
         waited = ended.timestamp() - left_by(far_dir, name)["time"]
         assert waited > getattr(Patience(), name), name
+
+
+def test_it_has_as_long_if_its_job_was_seen_while_the_node_is_cleared(
+    on_slurm: SlurmCluster, far_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only later does the scheduler say that it ended well."""
+    patient = on_slurm.model_copy()
+    patient._patience = Patience(explained=0.0, unexplained=4.0)
+    parse = SlurmScheduler.parse_status
+
+    def completing(self: SlurmScheduler, stdout: str) -> Mapping[str, JobStatus]:
+        return parse(self, stdout.replace("|COMPLETED|", "|COMPLETING|"))
+
+    monkeypatch.setattr(SlurmScheduler, "parse_status", completing)
+
+    @flow(task_runner=ClusterTaskRunner(patient, requeues=0))
+    def waits() -> UUID:
+        future = leave.submit(str(far_dir), "body", 0)
+        future.wait()
+        return future.task_run_id
+
+    ended = task_run(waits(), "Failed").end_time
+    assert ended is not None
+    assert ended.timestamp() - left_by(far_dir, "body")["time"] > 4.0
 
 
 def test_a_worker_has_time_to_end(local: LocalCluster, far_dir: Path) -> None:

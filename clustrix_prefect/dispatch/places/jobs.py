@@ -430,9 +430,8 @@ class JobExecutor:
         if call.id in self._settling:
             return
         self._settling.add(call.id)
-        # Only a job that ended well should have left a result.
-        completed = status is not None and status.state in (JobState.COMPLETED, JobState.ENDED)
-        patience = self._patience.unexplained if completed else self._patience.explained
+        should = _should_have_left_a_result(status)
+        patience = self._patience.unexplained if should else self._patience.explained
         self._run.timers.after(patience, partial(self._settle_soon, call, call.id, status))
 
     def _settle_soon(self, call: Call, call_id: str, status: JobStatus | None) -> None:
@@ -528,6 +527,9 @@ class JobExecutor:
         seen = call.attempt.seen
         stderr_tail = seen.get("stderr_tail", "")
         status = explained(status, noted_end(self._scheduler, stderr_tail, call.resources.time))
+        if listed and listed.state is JobState.ENDING and _should_have_left_a_result(status):
+            self._settle_later(call, status)  # it was not known until now
+            return None
         started = seen.get("present") == "started" or call.state is CallState.RUNNING
         if status is not None and status.state is JobState.ENDED:
             # Nobody says how: what never ran was taken out of the queue.
@@ -786,6 +788,11 @@ class JobExecutor:
                 logger.debug("Put off until the connection is back: %s", error)
             except Exception:
                 logger.exception("A step of the job executor failed")
+
+
+def _should_have_left_a_result(status: JobStatus | None) -> bool:
+    """Return whether a job ended well, so that its result may only come late."""
+    return status is not None and status.state in (JobState.COMPLETED, JobState.ENDED)
 
 
 def _plain(name: str) -> str:
