@@ -20,7 +20,6 @@ from clustrix_prefect.validation.cluster_check import check_cluster
 
 _CANCEL_SECONDS = 60.0
 _JOB_SECONDS = 600
-_STILL_THERE = (JobState.QUEUED, JobState.RUNNING, JobState.ENDING)
 _WRITE = 'umask 077; mkdir -p "$1/logs" && printf %s "$2" > "$1/job.sh"'
 
 
@@ -109,12 +108,12 @@ class _Trial:
         if was is None:
             raise InfrastructureError(
                 "The job was taken, and is not in the queue.",
-                "Ask the administrators whether `squeue` shows everything.",
+                "Ask the administrators whether the queue shows you all of your jobs.",
                 job_id=self._job,
             )
         self._cancel()
         deadline = time.monotonic() + _CANCEL_SECONDS
-        while (state := self._state()) in _STILL_THERE:
+        while (state := self._state()) is not None and not state.is_final:
             if time.monotonic() > deadline:
                 raise InfrastructureError(
                     f"The job was cancelled, and is {state.value} {_CANCEL_SECONDS:.0f} s later.",

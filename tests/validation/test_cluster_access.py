@@ -39,9 +39,12 @@ def test_a_slurm_cluster_takes_and_cancels_a_job(ndoli: str, ssh_host: SSHHost, 
     assert left == []
 
 
-def test_a_job_that_is_ending_is_waited_for(ndoli: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It had just started when it was cancelled."""
-    states = [JobState.QUEUED, JobState.ENDING, JobState.CANCELLED]
+@pytest.mark.parametrize("seen", [JobState.ENDING, JobState.UNKNOWN])
+def test_a_job_that_is_not_gone_is_waited_for(
+    ndoli: str, monkeypatch: pytest.MonkeyPatch, seen: JobState
+) -> None:
+    """It had just started when it was cancelled, or nobody can read how it stands."""
+    states = [JobState.QUEUED, seen, JobState.CANCELLED]
     monkeypatch.setattr(access._Trial, "_state", lambda _: states.pop(0))
     *_, trial = access.check_access(ndoli, load_cluster(ndoli))
     assert trial.value.endswith(" was queued, and is cancelled"), trial
