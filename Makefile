@@ -69,18 +69,32 @@ bench: $(VENV)/.bench packages
 lint: $(VENV)/.services $(VENV)/.docs
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
+	@mkdir -p build && $(MAKE) --no-print-directory --jobs \
+		lint-types lint-spelling lint-imports lint-far-side lint-docs
+	@echo "lint: ruff, mypy --strict, Python 3.6 on the far side and the docs' links are content"
+
+# What takes its time, side by side.
+.PHONY: lint-types lint-spelling lint-imports lint-far-side lint-docs
+lint-types:
 	@$(BIN)/mypy --no-error-summary
+
+lint-spelling:
 	@$(BIN)/codespell
-	@mkdir -p build && { $(BIN)/lint-imports >build/imports.log 2>&1 || { cat build/imports.log; exit 1; }; }
+
+lint-imports:
+	@$(BIN)/lint-imports >build/imports.log 2>&1 || { cat build/imports.log; exit 1; }
+
+lint-far-side:
 	@# asyncio.run and dataclasses stand behind a check of what is there.
 	@$(BIN)/vermin --quiet --target=3.6- --violations --no-tips \
 		--exclude asyncio.run --exclude dataclasses --exclude typing.Concatenate \
 		--exclude typing.ParamSpec --exclude typing.TypedDict clustrix_prefect/far_side
+
+lint-docs:
 	@# What makes the documentation needs Python 3.11.
-	@mkdir -p build && if [ ! -x $(BIN)/zensical ]; then echo "lint: the docs were not looked at"; \
+	@if [ ! -x $(BIN)/zensical ]; then echo "lint: the docs were not looked at"; \
 		else NO_COLOR=1 $(BIN)/zensical build --config-file .zensical.toml --clean --strict \
 		>build/docs.log 2>&1 || { cat build/docs.log; exit 1; }; fi
-	@echo "lint: ruff, mypy --strict, Python 3.6 on the far side and the docs' links are content"
 
 docs: $(VENV)/.docs
 	@$(BIN)/zensical serve --config-file .zensical.toml
