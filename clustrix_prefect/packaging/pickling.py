@@ -7,6 +7,7 @@ here. A Prefect task travels as the plain function it wraps, with its options.
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import io
 import sys
@@ -178,6 +179,8 @@ class CallPickler(CloudPickler):  # type: ignore[misc]
         return kind, (obj.fn, options_of(obj))
 
     def _reduce_value(self, obj: Any) -> Any:
+        if isinstance(obj, BaseException) and _is_reduced_by_others(type(obj)):
+            return obj.__reduce_ex__(4)
         return CloudPickler.reducer_override(self, obj)
 
     def _note(self, module: str, qualified_name: str) -> None:
@@ -241,6 +244,25 @@ def sets_itself_up(obj: Any) -> bool:
         and kind.__reduce__ is BaseException.__reduce__
         and kind.__reduce_ex__ is object.__reduce_ex__
     )
+
+
+def _is_reduced_by_others(kind: type) -> bool:
+    """Whether a package registered a reducer with `copyreg` for exceptions that are not its own.
+
+    As tblib does for all exceptions, wherever Dask is imported; the far side need not have it.
+    """
+    reducer = copyreg.dispatch_table.get(kind)
+    if reducer is None:
+        return False
+    module = getattr(reducer, "__module__", None) or ""
+    return not is_user_module(module) and _top(module) not in (
+        _top(kind.__module__),
+        *sys.stdlib_module_names,
+    )
+
+
+def _top(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def dotted(python: tuple[int, int]) -> str:

@@ -24,6 +24,7 @@ from tests.live.pythons import FarPythons
 from tests.live.rundir import RunDirectory
 from tests.live.slurm import Slurm
 from tests.live.slurm_pbs import SlurmPBS
+from tests.live.slurm_site import SlurmSite
 from tests.live.ssh_host import SSHHost
 
 if TYPE_CHECKING:
@@ -54,6 +55,17 @@ def on_slurm(
 ) -> SlurmCluster:
     """A SLURM cluster behind a login node."""
     return clusters.slurm_cluster(ssh_host, far_pythons, remote_work_dir)
+
+
+@pytest.fixture
+def on_slurm_site(
+    quick_prefect: None, slurm_site: SlurmSite, request: pytest.FixtureRequest
+) -> Iterator[SlurmCluster]:
+    """The newer SLURM, through its login node."""
+    name = "".join(c if c.isalnum() else "-" for c in request.node.name)[:60]
+    yield clusters.slurm_site_cluster(slurm_site, name)
+    for job in {job.partition("_")[0] for job in slurm_site.queue()}:
+        slurm_site.run("scancel", job)
 
 
 @pytest.fixture

@@ -43,8 +43,8 @@ def test_a_block_has_the_real_values(tmp_path: Path) -> None:
     assert cluster.patience == Patience(2.0, 10.0, 4.0, 5.0, 1.0, 10.0)
 
 
-def test_a_result_may_come_late(on_slurm: SlurmCluster, far_dir: Path) -> None:
-    patient = on_slurm.model_copy()
+def test_a_result_may_come_late(on_slurm_site: SlurmCluster, far_dir: Path) -> None:
+    patient = on_slurm_site.model_copy()
     patient._patience = Patience()
 
     @flow(task_runner=ClusterTaskRunner(patient, requeues=0))
@@ -63,10 +63,10 @@ def test_a_result_may_come_late(on_slurm: SlurmCluster, far_dir: Path) -> None:
 
 
 def test_it_has_as_long_if_its_job_was_seen_while_the_node_is_cleared(
-    on_slurm: SlurmCluster, far_dir: Path, monkeypatch: pytest.MonkeyPatch
+    on_slurm_site: SlurmCluster, far_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only later does the scheduler say that it ended well."""
-    patient = on_slurm.model_copy()
+    patient = on_slurm_site.model_copy()
     patient._patience = Patience(explained=0.0, unexplained=4.0)
     parse = SlurmScheduler.parse_status
 

@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +20,10 @@ from tests.contract.api import eventually, queued
 from tests.dispatch.marks import left_by, mark, marks
 from tests.dispatch.test_named_failures import run_alone
 from tests.live import slurm_site as site_module
-from tests.live.clusters import slurm_site_cluster
 from tests.live.daemon import wait_until
 from tests.live.slurm_site import SlurmSite
 
 pytestmark = pytest.mark.usefixtures("quick_prefect")
-
-
-@pytest.fixture
-def on_site(slurm_site: SlurmSite, request: pytest.FixtureRequest) -> Iterator[SlurmCluster]:
-    """Through its login node."""
-    name = "".join(c if c.isalnum() else "-" for c in request.node.name)[:60]
-    yield slurm_site_cluster(slurm_site, name)
-    for job in {job.partition("_")[0] for job in slurm_site.queue()}:
-        slurm_site.run("scancel", job)
 
 
 @task
@@ -81,12 +70,12 @@ def doubled(cluster: SlurmCluster, calls: int, **wanted: Any) -> list[int]:
     return sweep()
 
 
-def test_what_check_finds(on_site: SlurmCluster) -> None:
-    found = {finding.name: finding for finding in check_cluster(on_site)}
+def test_what_check_finds(on_slurm_site: SlurmCluster) -> None:
+    found = {finding.name: finding for finding in check_cluster(on_slurm_site)}
     assert all(finding.is_ok for finding in found.values()), found
     assert found["scheduler"].value.startswith("SLURM 24.11")
     assert found["limits"].value == "arrays of 1001, 9999 jobs"
-    tight = on_site.model_copy(update={"account": site_module.TIGHT_ACCOUNT})
+    tight = on_slurm_site.model_copy(update={"account": site_module.TIGHT_ACCOUNT})
     found = {finding.name: finding for finding in check_cluster(tight)}
     assert found["limits"].value == f"arrays of 1001, {site_module.TIGHT_ACCOUNT_JOBS} jobs"
 
@@ -96,52 +85,56 @@ def test_what_check_finds(on_site: SlurmCluster) -> None:
     [{"qos": site_module.SMALL_QOS}, {"account": site_module.TIGHT_ACCOUNT}],
     ids=["QOS", "account"],
 )
-def test_a_map_is_larger_than_a_limit(on_site: SlurmCluster, wanted: dict[str, str]) -> None:
-    assert doubled(on_site, 9, **wanted) == [2 * n for n in range(9)]
+def test_a_map_is_larger_than_a_limit(on_slurm_site: SlurmCluster, wanted: dict[str, str]) -> None:
+    assert doubled(on_slurm_site, 9, **wanted) == [2 * n for n in range(9)]
 
 
-def test_a_limit_that_is_not_known(on_site: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limit_that_is_not_known(
+    on_slurm_site: SlurmCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Smaller arrays are tried until one is taken."""
     from clustrix_prefect.schedulers import slurm
 
     monkeypatch.setattr(slurm, "_USER_LIMITS", "exit 1")
-    assert doubled(on_site, 9, qos=site_module.SMALL_QOS) == [2 * n for n in range(9)]
+    assert doubled(on_slurm_site, 9, qos=site_module.SMALL_QOS) == [2 * n for n in range(9)]
 
 
-def test_a_node_whose_prolog_fails(on_site: SlurmCluster, slurm_site: SlurmSite) -> None:
+def test_a_node_whose_prolog_fails(on_slurm_site: SlurmCluster, slurm_site: SlurmSite) -> None:
     """It is the node's doing: the call is submitted again, and the node is drained."""
     with slurm_site.broken_node_up():
-        assert doubled(on_site, 1, partition=site_module.BROKEN_PARTITION) == [0]
+        assert doubled(on_slurm_site, 1, partition=site_module.BROKEN_PARTITION) == [0]
         # slurmd tells of it beside the job's being queued again, sometimes after its second end.
         asked = ("sinfo", "-h", "-n", site_module.BROKEN_NODE, "-o", "%E")
         wait_until(lambda: "Prolog error" in slurm_site.run(*asked).stdout)
 
 
 def test_an_end_is_told_before_its_epilog_has_ended(
-    on_site: SlurmCluster, slurm_site: SlurmSite
+    on_slurm_site: SlurmCluster, slurm_site: SlurmSite
 ) -> None:
     with resources(partition=site_module.SLOW_PARTITION):
-        error: Any = run_alone(on_site, lambda: leave.submit(3), requeues=0).error
+        error: Any = run_alone(on_slurm_site, lambda: leave.submit(3), requeues=0).error
     assert type(error) is WorkerFailed, repr(error)
     assert error.exit_code == 3
     states = slurm_site.run("squeue", "-h", "-o", "%T", "-p", site_module.SLOW_PARTITION).stdout
     assert states.split() == ["COMPLETING"]
 
 
-def test_who_cancelled_a_job(on_site: SlurmCluster, slurm_site: SlurmSite, far_dir: Path) -> None:
+def test_who_cancelled_a_job(
+    on_slurm_site: SlurmCluster, slurm_site: SlurmSite, far_dir: Path
+) -> None:
     def trouble() -> None:
         slurm_site.run("scancel", left_by(far_dir, "cancelled")["job"])
 
     threading.Thread(target=trouble).start()
-    error: Any = run_alone(on_site, lambda: hang.submit(str(far_dir), "cancelled")).error
+    error: Any = run_alone(on_slurm_site, lambda: hang.submit(str(far_dir), "cancelled")).error
     assert type(error) is JobCancelled, repr(error)
     assert "the id 0 cancelled" in str(error)
     assert marks(far_dir) == {"cancelled": 1}
 
 
 @pytest.mark.parametrize("unrunnable", ["wait", "fail"])
-def test_what_will_not_start_by_waiting(on_site: SlurmCluster, unrunnable: str) -> None:
-    cluster = on_site.model_copy(update={"unrunnable": unrunnable})
+def test_what_will_not_start_by_waiting(on_slurm_site: SlurmCluster, unrunnable: str) -> None:
+    cluster = on_slurm_site.model_copy(update={"unrunnable": unrunnable})
     kept: list[Any] = []
 
     @flow(task_runner=ClusterTaskRunner(cluster))
@@ -166,14 +159,14 @@ def test_what_will_not_start_by_waiting(on_site: SlurmCluster, unrunnable: str) 
 
 
 def test_variables_of_the_login_do_not_change_a_call(
-    on_site: SlurmCluster, slurm_site: SlurmSite
+    on_slurm_site: SlurmCluster, slurm_site: SlurmSite
 ) -> None:
     """Such as those of a job that the flow runs in, which `srun` would take for its own."""
     bashrc = f"{slurm_site.home}/.bashrc"
     lines = "export SBATCH_ARRAY_INX=0-3 SBATCH_WAIT=1 SLURM_MEM_PER_CPU=300"
     slurm_site.run("sh", "-c", f"cp {bashrc} /tmp/bashrc; echo '{lines}' > {bashrc}")
 
-    @flow(task_runner=ClusterTaskRunner(on_site))
+    @flow(task_runner=ClusterTaskRunner(on_slurm_site))
     def one() -> str:
         return in_a_step.submit().result()
 
@@ -184,8 +177,8 @@ def test_variables_of_the_login_do_not_change_a_call(
     assert slurm_site.run("sacct", "-anX", "-o", "jobid", "-s", "R,PD").stdout == ""
 
 
-def test_a_signal_before_the_end_reaches_the_call(on_site: SlurmCluster) -> None:
-    @flow(task_runner=ClusterTaskRunner(on_site))
+def test_a_signal_before_the_end_reaches_the_call(on_slurm_site: SlurmCluster) -> None:
+    @flow(task_runner=ClusterTaskRunner(on_slurm_site))
     def warned() -> float:
         # SLURM looks now and then: it may come up to a minute before it is due.
         with resources(time="00:02:00", signal_before_end=110):

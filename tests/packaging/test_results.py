@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copyreg
 import pickle
 import re
 import sys
@@ -212,6 +213,31 @@ def test_exceptions_of_asyncio(minor: str, elsewhere: Start) -> None:
             asyncio.IncompleteReadError,
         ]
         assert (found[1].partial, found[1].expected) == (b"ab", 3)
+
+
+class Renamed(Exception):
+    """Travels as something else, by its author's wish."""
+
+
+def reduced_by_its_author(error: Renamed) -> Any:
+    return LookupError, error.args
+
+
+@pytest.mark.parametrize("minor", FAR)
+def test_exceptions_for_which_somebody_registered_a_reducer(
+    minor: str, elsewhere: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As tblib does for all, which Dask brings with it, and which the far side need not have."""
+
+    def reduced_by_a_package(error: ValueError) -> Any:
+        return pytest.param, error.args
+
+    reduced_by_a_package.__module__ = pytest.param.__module__
+    monkeypatch.setitem(copyreg.dispatch_table, ValueError, reduced_by_a_package)
+    monkeypatch.setitem(copyreg.dispatch_table, Renamed, reduced_by_its_author)
+    (found, renamed) = elsewhere(minor).call(same, [ValueError("bad", 1), Renamed("key")])
+    assert (type(found), found.args) == (ValueError, ("bad", 1))
+    assert (type(renamed), renamed.args) == (LookupError, ("key",))
 
 
 def generic() -> Any:
