@@ -137,7 +137,7 @@ class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
 
     _worker_runs = False
     _state_sent: Callable[[UUID, datetime], None]
-    _was_said: Callable[[ClustrixError, UUID], bool]
+    _was_said: Callable[[ClustrixError | str, UUID], bool]
 
     def steps(
         self,
@@ -187,6 +187,7 @@ class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
                     self.result_is_stored = _is_stored(transaction)
                     raise_if_flow_run_suspension_requested()
             except _GivenUp as given_up:
+                self._say_once(str(given_up))
                 self.set_state(Cancelled(message=str(given_up)), force=True)
         return self.state
 
@@ -293,10 +294,14 @@ class RemoteTaskRunEngine(SyncTaskRunEngine[Any, Any]):
 
     def handle_exception(self, exc: Exception) -> None:
         """Retry, or fail; the log does not repeat what it says of another task run."""
-        assert self.task_run is not None
-        if isinstance(exc, ClustrixError) and self._was_said(exc, self.task_run.id):
-            self.logger.extra[SAID_BEFORE] = True  # type: ignore[attr-defined]  # an adapter
+        if isinstance(exc, ClustrixError):
+            self._say_once(exc)
         super().handle_exception(exc)
+
+    def _say_once(self, why: ClustrixError | str) -> None:
+        assert self.task_run is not None
+        if self._was_said(why, self.task_run.id):
+            self.logger.extra[SAID_BEFORE] = True  # type: ignore[attr-defined]  # an adapter
 
     def log_finished_message(self) -> None:
         """Say how it ended; on a terminal, the live line counts it."""
@@ -369,7 +374,7 @@ def new_engine(
     parameters: dict[str, Any],
     wait_for: Any,
     state_sent: Callable[[UUID, datetime], None],
-    was_said: Callable[[ClustrixError, UUID], bool],
+    was_said: Callable[[ClustrixError | str, UUID], bool],
 ) -> RemoteTaskRunEngine:
     """Return an engine for one run of a task.
 

@@ -79,7 +79,7 @@ class Dispatcher:
         self.first_started: float | None = None
         self._results = results
         self._met: set[str] = set()  # tasks by their keys
-        self._errors_said: dict[tuple[type[ClustrixError], str], UUID] = {}
+        self._ends_said: dict[tuple[type, str], UUID] = {}
         self._lock = threading.Lock()
         self._looks: list[threading.Event] = []
         self._clocks = NodeClocks()
@@ -185,11 +185,17 @@ class Dispatcher:
         )
         self._place.end_left(left)
 
-    def was_said(self, error: ClustrixError, task_run_id: UUID) -> bool:
-        """Whether the log says of another task run what befell this one, with others, alike."""
-        if error.of_one_call:
+    def was_said(self, why: ClustrixError | str, task_run_id: UUID) -> bool:
+        """Whether the log says of another task run what befell this one, with others, alike.
+
+        Args:
+            why: What it failed with, or the message with which it was cancelled.
+            task_run_id: The task run.
+        """
+        if isinstance(why, ClustrixError) and why.of_one_call:
             return False
-        return self._errors_said.setdefault((type(error), error.what), task_run_id) != task_run_id
+        what = why if isinstance(why, str) else why.what
+        return self._ends_said.setdefault((type(why), what), task_run_id) != task_run_id
 
     def limit_queueing(self, call: Call) -> None:
         """From now on the call waits for the cluster, as long as it may."""

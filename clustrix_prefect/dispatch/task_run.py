@@ -43,7 +43,7 @@ from clustrix_prefect.task_resources import Resources
 class CallSender(Protocol):
     """Sends the calls of task runs to a cluster."""
 
-    def was_said(self, error: ClustrixError, task_run_id: UUID) -> bool:
+    def was_said(self, why: ClustrixError | str, task_run_id: UUID) -> bool:
         """Return whether the log says of another task run what befell this one."""
         ...
 
