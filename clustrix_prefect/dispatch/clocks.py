@@ -29,7 +29,9 @@ class NodeClocks:
             self._ahead[node] = max(least, at - time.time()), min(most, at - sent_at)
 
     def here(self, node: str, at: float) -> float:
-        """Return a time of the node's as a time of ours."""
+        """Return a time of the node's as one of ours: of what was heard of, so not after now."""
         least, most = self._ahead.get(node, (0.0, 0.0))
         # The start that was seen soonest is nearest to the truth, be the clock ahead or behind.
-        return at - least if least > _TOLERANCE or most < -_TOLERANCE else at
+        if least > _TOLERANCE or most < -_TOLERANCE:
+            at -= least
+        return min(at, time.time())

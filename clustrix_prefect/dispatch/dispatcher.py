@@ -283,7 +283,7 @@ class Dispatcher:
         node = event.get("host") or ""
         at = _placement_of(call).here(event["time"])
         self._clocks.note_start(node, at, call.attempt.sent_at or 0.0)
-        if not call.started(event, min(self._clocks.here(node, at), time.time())):
+        if not call.started(event, self._clocks.here(node, at)):
             return
         self.run.registry.counts.follow(call)
         self.first_started = self.first_started or call.attempt.started_at

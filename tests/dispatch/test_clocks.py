@@ -18,6 +18,11 @@ def test_a_clock_that_is_off_is_corrected(off: float) -> None:
     assert clocks.here("n2", now) == now
 
 
+def test_nothing_that_is_heard_of_is_still_to_come() -> None:
+    """A line of a call is no later than the call's end, however well its clock is known."""
+    assert NodeClocks().here("n1", time.time() + 1.5) <= time.time()
+
+
 def test_a_start_that_is_seen_late_is_no_wrong_clock() -> None:
     clocks, now = NodeClocks(), time.time()
     clocks.note_start("n1", now - 300, sent_at=now - 400)
