@@ -30,6 +30,7 @@ from clustrix_prefect.far_side.wire.pickles import PortableUnpickler
 from clustrix_prefect.far_side.wire.unpicklable import describe_unpicklable
 from clustrix_prefect.files import File, Folder, StoredFile
 from clustrix_prefect.packaging import references
+from clustrix_prefect.packaging.imports import top_level
 from clustrix_prefect.packaging.ownership import is_user_module
 from clustrix_prefect.packaging.sources import InnerFunction
 
@@ -187,7 +188,7 @@ class CallPickler(CloudPickler):  # type: ignore[misc]
         self.met.add(Reference(module, qualified_name.partition(".")[0]))
 
     def _note_module(self, name: str, attribute: str = "") -> None:
-        top = name.partition(".")[0]
+        top = top_level(name)
         if top == "prefect" and not standin.offers(name, attribute.partition(".")[0]):
             self.needs_prefect = True
         if is_user_module(name):
@@ -255,14 +256,9 @@ def _is_reduced_by_others(kind: type) -> bool:
     if reducer is None:
         return False
     module = getattr(reducer, "__module__", None) or ""
-    return not is_user_module(module) and _top(module) not in (
-        _top(kind.__module__),
-        *sys.stdlib_module_names,
-    )
-
-
-def _top(module: str) -> str:
-    return module.partition(".")[0]
+    package = top_level(module)
+    is_own = package == top_level(kind.__module__) or package in sys.stdlib_module_names
+    return not is_own and not is_user_module(module)
 
 
 def dotted(python: tuple[int, int]) -> str:
